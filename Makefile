@@ -1,0 +1,41 @@
+# `make test` on a bare machine: Python 3.11 or newer with pip, and a network, are all it needs.
+
+PYTHON ?= python3
+UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup run test lint bench format clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make .venv from uv.lock
+
+run: $(READY) ## Segment the sample cases
+	$(BIN)/python -m tests.cases.run
+
+test: $(READY) ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(READY) ## Measure speed and memory
+	$(BIN)/python -m tests.bench
+
+format: $(READY) ## Apply the style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## Remove all that make and the tools made
+	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out
+
+$(READY): pyproject.toml uv.lock | $(UV)
+	$(UV) sync --locked --python $(PYTHON)
+	@touch $@
+
+.tools/bin/uv:
+	$(PYTHON) -m pip install --quiet --upgrade --target .tools uv
