@@ -1,0 +1,306 @@
+"""From the raw volume to the grid on which slices are segmented, and back (paper, 2.1 and 2.3).
+
+Two index spaces meet here, both in (z, y, x) order. *Raw* indices are those of the input array.
+*Grid* indices are those of a crop of it, resampled to nearly cubic voxels. The first and the last
+voxel centre of the crop keep their place, so that on every axis raw index ``i`` lies at grid
+position ``(i - low) * (grid_size - 1) / (raw_size - 1)``: flipping the volume flips the grid.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamt.axes import bounding_range
+from gamt.prompts import Box, ClassPrompts
+
+logger = logging.getLogger("gamt")
+
+Range = tuple[tuple[int, int, int], tuple[int, int, int]]
+"""Half-open voxel bounds (low, high), each (z, y, x)."""
+
+
+def order_spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:
+    """Brings a file's spacing into (z, y, x) order (design decision 2).
+
+    Files that were written from SimpleITK may hold (x, y, z). The order in which the two in-plane
+    axes agree is taken when exactly one order has them agree, and the file's order otherwise.
+
+    Args:
+        spacing_mm: three positive numbers, millimetres, as the file has them.
+
+    Returns:
+        The spacing (z, y, x) in millimetres.
+    """
+    first, middle, last = spacing_mm
+    if np.isclose(first, middle, rtol=1e-3) and not np.isclose(middle, last, rtol=1e-3):
+        logger.info("spacing %s read as (x, y, z): its first two numbers agree", (*spacing_mm,))
+        return last, middle, first
+    return first, middle, last
+
+
+def intensity_window(
+    image: npt.NDArray[Any], low_percentile: float, high_percentile: float
+) -> tuple[float, float]:
+    """Finds the intensities that normalisation maps to 0 and 255 (paper, 2.1).
+
+    Args:
+        image: volume of any shape and numeric type; non-finite voxels are ignored.
+        low_percentile: 0..100, taken over the foreground: the voxels above the lowest value.
+        high_percentile: 0..100, likewise.
+
+    Returns:
+        (low, high) in the image's units, low < high but for constant images, where both are equal.
+    """
+    finite = image[np.isfinite(image)] if np.issubdtype(image.dtype, np.inexact) else image.ravel()
+    if finite.size == 0:
+        return 0.0, 0.0
+    foreground = finite[finite > finite.min()]
+    if foreground.size == 0:
+        return float(finite[0]), float(finite[0])
+    low, high = np.percentile(foreground, (low_percentile, high_percentile))
+    if low == high:
+        return float(finite.min()), float(high)
+    return float(low), float(high)
+
+
+def normalise(image: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray[np.uint8]:
+    """Maps intensities linearly from `window` to 0..255, clipping what lies outside.
+
+    Args:
+        image: (z, y, x), any numeric type; non-finite voxels become 0 or 255 by their sign, NaN 0.
+        window: (low, high) in the image's units; where both are equal the result is all zero.
+
+    Returns:
+        (z, y, x) uint8, 0..255.
+    """
+    low, high = window
+    result = np.zeros(image.shape, np.uint8)
+    if high > low:
+        for index, plane in enumerate(image):  # by slice, so that the floats stay few
+            scaled = (plane.astype(np.float32) - low) * np.float32(255 / (high - low))
+            result[index] = np.rint(np.nan_to_num(scaled.clip(0, 255)))
+    return result
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A crop of the raw volume and the resampled grid laid over it.
+
+    Attributes:
+        low: first raw voxel (z, y, x) of the crop.
+        high: raw voxel just past the crop, on every axis.
+        shape: number of grid voxels (z, y, x).
+    """
+
+    low: tuple[int, int, int]
+    high: tuple[int, int, int]
+    shape: tuple[int, int, int]
+
+    @property
+    def raw_shape(self) -> tuple[int, int, int]:
+        """Number of raw voxels (z, y, x) in the crop."""
+        z, y, x = (high - low for low, high in zip(self.low, self.high, strict=True))
+        return z, y, x
+
+    @cached_property
+    def scale(self) -> tuple[float, float, float]:
+        """Grid steps per raw step on each axis."""
+        z, y, x = (
+            (grid - 1) / (raw - 1) if raw > 1 else 1.0
+            for grid, raw in zip(self.shape, self.raw_shape, strict=True)
+        )
+        return z, y, x
+
+    @cached_property
+    def from_raw(self) -> tuple[npt.NDArray[np.intp], ...]:
+        """Per axis, the nearest grid index of each raw index of the crop."""
+        return tuple(
+            _nearest(raw, grid) for raw, grid in zip(self.raw_shape, self.shape, strict=True)
+        )
+
+    @cached_property
+    def to_raw(self) -> tuple[npt.NDArray[np.intp], ...]:
+        """Per axis, the nearest raw index, counted from the crop's first, of each grid index."""
+        return tuple(
+            _nearest(grid, raw) for raw, grid in zip(self.raw_shape, self.shape, strict=True)
+        )
+
+    def voxel_to_grid(self, voxel: Sequence[int]) -> tuple[int, int, int]:
+        """Returns the grid index (z, y, x) nearest to a raw voxel (z, y, x) inside the crop."""
+        z, y, x = (
+            int(self.from_raw[axis][voxel[axis] - self.low[axis]]) for axis in range(3)
+        )
+        return z, y, x
+
+    def range_to_grid(self, low: Sequence[int], high: Sequence[int]) -> Range:
+        """Returns the half-open grid range that covers the raw voxels `low`..`high` (half-open).
+
+        A raw voxel reaches half a raw step to both sides of its centre.
+        """
+        first, last = [], []
+        for axis in range(3):
+            start = (low[axis] - 0.5 - self.low[axis]) * self.scale[axis] + 0.5
+            stop = (high[axis] - 0.5 - self.low[axis]) * self.scale[axis] + 0.5
+            first.append(max(0, int(np.floor(start + 1e-6))))
+            last.append(min(self.shape[axis], int(np.ceil(stop - 1e-6))))
+        return (first[0], first[1], first[2]), (last[0], last[1], last[2])
+
+    def crop(self, volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Returns the view of a raw volume (z, y, x) that lies inside the crop."""
+        return volume[tuple(slice(a, b) for a, b in zip(self.low, self.high, strict=True))]
+
+    def resample(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Brings the crop of an image, raw shape, onto the grid by linear interpolation."""
+        for axis, size in enumerate(self.shape):
+            image = _interpolate(image, axis, size)
+        return image
+
+    def mask_to_grid(self, mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Brings the crop of a mask or label map onto the grid by nearest neighbour."""
+        return mask[np.ix_(*self.to_raw)]
+
+    def mask_to_raw(self, mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Brings a mask or label map of the grid back onto the raw voxels of the crop.
+
+        Nearest neighbour (paper, 2.3); the exact inverse of `mask_to_grid` wherever the grid is at
+        least as fine as the raw voxels.
+        """
+        return mask[np.ix_(*self.from_raw)]
+
+    def uncrop(self, mask: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[Any]:
+        """Places a raw-shaped crop back into an otherwise empty volume of `shape` (z, y, x)."""
+        volume = np.zeros(tuple(shape), mask.dtype)
+        self.crop(volume)[...] = mask
+        return volume
+
+
+def make_grid(
+    crop: Range,
+    spacing_mm: Sequence[float],
+    voxel_mm: float | None = None,
+    max_voxels: int = 2**28,
+) -> Grid:
+    """Lays a grid of nearly cubic voxels over a crop.
+
+    Args:
+        crop: raw bounds.
+        spacing_mm: raw spacing (z, y, x) in millimetres.
+        voxel_mm: side of a grid voxel; None takes the finest of the three spacings.
+        max_voxels: the grid gets coarser, evenly on all axes, rather than larger than this.
+    """
+    low, high = crop
+    size = [b - a for a, b in zip(low, high, strict=True)]
+    side = min(spacing_mm) if voxel_mm is None else voxel_mm
+
+    def shape(side: float) -> tuple[int, int, int]:
+        z, y, x = (
+            round((n - 1) * mm / side) + 1 for n, mm in zip(size, spacing_mm, strict=True)
+        )
+        return z, y, x
+
+    while (excess := float(np.prod(shape(side), dtype=float)) / max_voxels) > 1:
+        side *= max(1.01, excess ** (1 / 3))
+    return Grid(low, high, shape(side))
+
+
+def crop_range(
+    prompts: ClassPrompts,
+    previous: npt.NDArray[np.bool_] | None,
+    shape: Sequence[int],
+    spacing_mm: Sequence[float],
+    side_mm: float,
+    margin: float,
+) -> Range:
+    """Finds the raw region around one class's prompts (paper, 2.1; design decision 4).
+
+    The region is a cube of `side_mm` centred on the prompts. It grows where a prompt or the
+    previous mask, with a margin, would fall out, and ends at the borders of the volume.
+
+    Args:
+        prompts: of the class; box and clicks in raw voxels.
+        previous: (z, y, x) mask of the class in the previous prediction, or None.
+        shape: of the raw volume (z, y, x).
+        spacing_mm: raw spacing (z, y, x) in millimetres.
+        side_mm: side of the cube.
+        margin: free room on each side of the prompts, as a share of their extent on that axis.
+    """
+    corners = [click.voxel for click in prompts.clicks]
+    corners += [tuple(v + 1 for v in click.voxel) for click in prompts.clicks]
+    if prompts.box is not None:
+        corners += [prompts.box.low, prompts.box.high]
+    inside = None if previous is None else bounding_range(previous)
+    if inside is not None:
+        corners += [tuple(inside[0]), tuple(inside[1])]
+    first, last = np.min(corners, axis=0), np.max(corners, axis=0)
+    low, high = [], []
+    for axis in range(3):
+        middle = (first[axis] + last[axis]) / 2
+        room = max(
+            side_mm / spacing_mm[axis] / 2,
+            (0.5 + margin) * (last[axis] - first[axis]),
+        )
+        low.append(max(0, int(np.floor(middle - room))))
+        high.append(min(int(shape[axis]), int(np.ceil(middle + room))))
+    return (low[0], low[1], low[2]), (high[0], high[1], high[2])
+
+
+def merge_overlapping(ranges: Sequence[Range]) -> list[tuple[Range, list[int]]]:
+    """Joins ranges that overlap, so that their classes can share one crop and its slices.
+
+    Returns:
+        (bounds, positions in `ranges`) of every group; the bounds of different groups are disjoint.
+    """
+    groups: list[tuple[Range, list[int]]] = []
+    for position, bounds in enumerate(ranges):
+        members = [position]
+        while (hit := next((g for g in groups if _overlap(g[0], bounds)), None)) is not None:
+            groups.remove(hit)
+            bounds = _union((hit[0], bounds))
+            members = sorted(members + hit[1])
+        groups.append((bounds, members))
+    return groups
+
+
+def box_on_grid(box: Box, grid: Grid) -> Box:
+    """Returns `box`, given in raw voxels, in grid voxels."""
+    low, high = grid.range_to_grid(box.low, box.high)
+    middle = grid.voxel_to_grid((box.z_mid, box.y_min, box.x_min))[0]
+    return Box(low[0], high[0], middle, low[1], high[1], low[2], high[2])
+
+
+def _overlap(a: Range, b: Range) -> bool:
+    return all(a[0][i] < b[1][i] and b[0][i] < a[1][i] for i in range(3))
+
+
+def _union(ranges: Iterable[Range]) -> Range:
+    lows, highs = zip(*ranges, strict=True)
+    low, high = np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()
+    return (low[0], low[1], low[2]), (high[0], high[1], high[2])
+
+
+def _nearest(size: int, other: int) -> npt.NDArray[np.intp]:
+    """Index, among `other` points, of the one nearest to each of `size` points on the same line."""
+    return np.rint(np.linspace(0, other - 1, size)).astype(np.intp)
+
+
+def _interpolate(
+    image: npt.NDArray[np.uint8], axis: int, size: int
+) -> npt.NDArray[np.uint8]:
+    """Resamples one axis linearly; four times as fast as scipy.ndimage.zoom on a stack."""
+    old = image.shape[axis]
+    if old == size:
+        return image
+    position = np.linspace(0, old - 1, size)
+    left = np.minimum(position.astype(np.intp), max(0, old - 2))
+    source = np.moveaxis(image, axis, 0)
+    result = np.empty((size, *source.shape[1:]), np.uint8)
+    for index, (start, share) in enumerate(zip(left, position - left, strict=True)):
+        after = source[min(start + 1, old - 1)]
+        mixed = source[start] * np.float32(1 - share) + after * np.float32(share)
+        result[index] = np.rint(mixed)
+    return np.moveaxis(result, 0, axis)

@@ -1,0 +1,81 @@
+"""What a user says about a target: boxes and clicks in 3-D, and their form on one slice."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A 2-D box drawn on the slice `z_mid`, with the range of slices that hold the target.
+
+    All bounds are voxel indices, half-open: the target's slices are ``z_min <= z < z_max``. On
+    slices other than `z_mid` the target may be wider than the box (contract, section 2).
+    """
+
+    z_min: int
+    z_max: int
+    z_mid: int
+    y_min: int
+    y_max: int
+    x_min: int
+    x_max: int
+
+    @property
+    def low(self) -> tuple[int, int, int]:
+        """The first voxel (z, y, x) inside."""
+        return self.z_min, self.y_min, self.x_min
+
+    @property
+    def high(self) -> tuple[int, int, int]:
+        """The voxel (z, y, x) just past the last one inside, on every axis."""
+        return self.z_max, self.y_max, self.x_max
+
+
+@dataclass(frozen=True, slots=True)
+class Click:
+    """One voxel that the user marked as inside (`positive`) or outside the target."""
+
+    z: int
+    y: int
+    x: int
+    positive: bool
+
+    @property
+    def voxel(self) -> tuple[int, int, int]:
+        """The index (z, y, x)."""
+        return self.z, self.y, self.x
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPrompts:
+    """All that the user said about one class.
+
+    Attributes:
+        label: the class's value in the segmentation, 1..K.
+        box: None for targets such as vessels, which are prompted with clicks alone.
+        clicks: in the order in which they were made.
+    """
+
+    label: int
+    box: Box | None = None
+    clicks: tuple[Click, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlicePrompt:
+    """What a segmenter is asked about one slice.
+
+    Attributes:
+        box: half-open pixel bounds (x0, y0, x1, y1), or None.
+        points: (N, 2) float, pixel coordinates (x, y); N may be 0.
+        labels: (N,) int, 1 for a point inside the target and 0 for one outside.
+        mask: earlier scores of the target as log-odds (positive inside), either in the shape of
+            the slice or as a `SliceMask.low_res` of the same segmenter; None without.
+    """
+
+    box: tuple[float, float, float, float] | None = None
+    points: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
+    labels: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    mask: npt.NDArray[np.float32] | None = None

@@ -1,0 +1,69 @@
+"""Promptable 2-D segmenters, looked up by name.
+
+A segmenter is named in one of three ways: by a name of `BUILT_IN`, by a name that an installed
+package registers in the entry-point group ``gamt.segmenters``, or by an import path
+``package.module:Class``. Nothing is imported before it is asked for.
+"""
+
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+from gamt.segmenters.base import Embedding, Segmenter, SliceMask
+
+__all__ = ["BUILT_IN", "DEFAULT", "Embedding", "Segmenter", "SegmenterError", "SliceMask", "load"]
+
+BUILT_IN = {"statistical": "gamt.segmenters.statistical:StatisticalSegmenter"}
+"""Names of this package's own segmenters, and where their classes are."""
+
+DEFAULT = "statistical"
+"""The embedded segmenter: no checkpoint, no GPU."""
+
+ENTRY_POINT_GROUP = "gamt.segmenters"
+
+
+class SegmenterError(ValueError):
+    """A segmenter that can't be found or can't be set up as asked."""
+
+
+def load(
+    name: str = DEFAULT, weights: str | None = None, device: str = "auto", **options: Any
+) -> Segmenter:
+    """Finds a segmenter by name and sets it up.
+
+    Args:
+        name: a built-in name, an entry point's name, or ``package.module:Class``.
+        weights: path of a checkpoint; handed on only when given.
+        device: ``auto``, or a device that the segmenter knows; handed on unless ``auto``.
+        options: further keyword arguments of the segmenter's class.
+
+    Raises:
+        SegmenterError: if no such segmenter exists, or if it does not take these arguments.
+    """
+    factory = _find(name)
+    arguments = dict(options)
+    if weights is not None:
+        arguments["weights"] = weights
+    if device != "auto":
+        arguments["device"] = device
+    try:
+        return cast(Segmenter, factory(**arguments))
+    except TypeError as error:
+        given = ", ".join(sorted(arguments)) or "no arguments"
+        raise SegmenterError(f"segmenter {name!r} can't be set up with {given}: {error}") from error
+
+
+def _find(name: str) -> Callable[..., Any]:
+    registered = {entry.name: entry.value for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    path = BUILT_IN.get(name) or registered.get(name) or name
+    module, separator, attribute = path.partition(":")
+    if not separator:
+        known = ", ".join(sorted({*BUILT_IN, *registered}))
+        raise SegmenterError(
+            f"no segmenter is named {name!r}; expected one of {known}, or 'package.module:Class'"
+        )
+    try:
+        return cast(Callable[..., Any], getattr(importlib.import_module(module), attribute))
+    except (ImportError, AttributeError) as error:
+        raise SegmenterError(f"segmenter {name!r} can't be imported: {error}") from error

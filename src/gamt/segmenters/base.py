@@ -1,0 +1,72 @@
+"""The protocol between the lifting and a promptable 2-D model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gamt.prompts import SlicePrompt
+
+Embedding = Any
+"""What a segmenter makes of one slice; opaque to everything but that segmenter."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SliceMask:
+    """A segmenter's answer for one slice and prompt.
+
+    Attributes:
+        logits: (rows, columns) float, log-odds at the slice's own resolution; positive inside.
+        quality: the IoU with the true mask that the segmenter expects, 0..1.
+        low_res: the scores in the segmenter's own form, to serve as `SlicePrompt.mask` next.
+    """
+
+    logits: npt.NDArray[np.float32]
+    quality: float
+    low_res: npt.NDArray[np.float32]
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """(rows, columns) bool, True inside the target."""
+        return self.logits > 0
+
+
+class Segmenter(Protocol):
+    """A promptable 2-D model, split into its costly half and its prompt-dependent half.
+
+    A segmenter may also have an attribute ``device: str``; it is shown in the log.
+    """
+
+    name: str
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        """Prepares slices for any number of prompts.
+
+        Args:
+            slices: (N, rows, columns) uint8, 0..255, all of one plane.
+
+        Returns:
+            N embeddings, in order.
+        """
+        ...
+
+    def decode(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt],
+        multimask: bool | None = None,
+    ) -> Sequence[SliceMask]:
+        """Segments each embedding's slice for the prompt at the same position.
+
+        Args:
+            embeddings: from `encode`; the same one may occur several times.
+            prompts: one per embedding.
+            multimask: True takes the best of several candidate masks, False the single-mask
+                output, None the model's own habit.
+
+        Returns:
+            One mask per prompt, in order.
+        """
+        ...
