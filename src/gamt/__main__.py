@@ -1,0 +1,5 @@
+"""The command line as a module: ``python -m gamt``."""
+
+from gamt.cli import main
+
+main()

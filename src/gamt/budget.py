@@ -1,0 +1,63 @@
+"""Deadlines: when a class has to be finished so that all runs of a case stay within the limit."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from gamt.settings import Settings
+
+
+def process_start() -> float:
+    """Returns when this process started, in seconds on the clock of `time.time`."""
+    return psutil.Process().create_time()
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The time of one run on one case (design decision 10).
+
+    Attributes:
+        start: when the run's clock began, in seconds on the clock of `time.time`.
+        seconds_per_class: what one class may use in this run; infinite without a limit.
+    """
+
+    start: float
+    seconds_per_class: float
+
+    @classmethod
+    def for_run(cls, settings: "Settings", has_box: bool, start: float) -> "Budget":
+        """Shares the challenge's limit out among the runs of a case.
+
+        Args:
+            settings: the limit, the number of runs and the safety margin.
+            has_box: False for a case without any box, which is run once less.
+            start: when the run's clock began; the start of the process for its first case.
+        """
+        if not settings.budget:
+            return cls(start, float("inf"))
+        runs = settings.runs if has_box else settings.runs_without_box
+        return cls(start, settings.seconds_per_class / runs * (1 - settings.safety))
+
+    def deadline(self, classes: int) -> float:
+        """Returns when the first `classes` classes must be done: unused time passes on."""
+        return self.start + self.seconds_per_class * classes
+
+
+class Stopwatch:
+    """Says whether another step fits before a deadline, judging by the longest step so far."""
+
+    def __init__(self, deadline: float) -> None:
+        """Starts the first step now; `deadline` is on the clock of `time.time`."""
+        self._deadline = deadline
+        self._last = time.time()
+        self._longest = 0.0
+
+    def lap(self) -> bool:
+        """Ends a step; returns whether another one like the longest still fits."""
+        now = time.time()
+        self._longest = max(self._longest, now - self._last)
+        self._last = now
+        return now + self._longest <= self._deadline

@@ -1,0 +1,43 @@
+"""Cleaning a class's mask in 3-D (paper, 2.3)."""
+
+from collections.abc import Sequence
+
+import cc3d
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+
+def largest_component(
+    mask: npt.NDArray[np.bool_], keep: Sequence[tuple[int, int, int]] = ()
+) -> npt.NDArray[np.bool_]:
+    """Keeps the largest 26-connected component, and those that hold a voxel of `keep`.
+
+    Args:
+        mask: (z, y, x) bool.
+        keep: voxels (z, y, x) that the user marked as inside.
+    """
+    components = cc3d.connected_components(mask, connectivity=26)
+    sizes = np.bincount(components.ravel())
+    if len(sizes) <= 2:
+        return mask
+    wanted = {int(np.argmax(sizes[1:])) + 1}
+    wanted |= {int(components[voxel]) for voxel in keep} - {0}
+    return np.isin(components, list(wanted))
+
+
+def component_at(
+    mask: npt.NDArray[np.bool_], voxel: tuple[int, int, int]
+) -> npt.NDArray[np.bool_]:
+    """Keeps the 26-connected component that holds `voxel` (z, y, x); nothing if none does."""
+    components = cc3d.connected_components(mask, connectivity=26)
+    return np.asarray((components == components[voxel]) & mask, dtype=np.bool_)
+
+
+def smooth(mask: npt.NDArray[np.bool_], how: str) -> npt.NDArray[np.bool_]:
+    """Opens or closes a mask by one voxel, face neighbours; "none" leaves it as it is."""
+    if how == "none":
+        return mask
+    operation = {"opening": ndimage.binary_opening, "closing": ndimage.binary_closing}[how]
+    padded = np.pad(mask, 1, mode="edge")
+    return np.asarray(operation(padded)[1:-1, 1:-1, 1:-1], dtype=np.bool_)

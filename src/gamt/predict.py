@@ -1,0 +1,185 @@
+"""From files to files: one case in memory, and every npz of a folder."""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gamt.budget import Budget
+from gamt.case import Case, CaseError, read_case, write_segmentation
+from gamt.lifting import lift
+from gamt.segmenters.base import Segmenter
+from gamt.settings import PRESETS, Settings
+
+logger = logging.getLogger("gamt")
+
+
+class FolderError(ValueError):
+    """A folder of cases that can't be read, or one for segmentations that can't be written to."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """A segmented case.
+
+    Attributes:
+        labels: (D, H, W) uint8 on the input's grid, 0 or a class's label 1..K.
+        encoded: number of slices that the segmenter encoded.
+        seconds: time since the run's clock began.
+        complete: False where the time limit cut the method short.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    encoded: int
+    seconds: float
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """What became of one file of a folder.
+
+    Attributes:
+        name: the file's name.
+        seconds: time since the case's clock began, reading and writing included.
+        error: why there is no segmentation, in one line; None where there is one.
+        complete: False where the time limit cut the method short, or where there is an error.
+    """
+
+    name: str
+    seconds: float
+    error: str | None
+    complete: bool
+
+
+def predict_case(
+    case: Case,
+    segmenter: Segmenter,
+    settings: Settings = PRESETS["default"],
+    start: float | None = None,
+) -> Prediction:
+    """Segments one case.
+
+    Args:
+        case: the scan and its prompts.
+        segmenter: the 2-D model to lift.
+        settings: the numbers of the method.
+        start: when the run's clock began, on the clock of `time.time`; None for now.
+    """
+    start = time.time() if start is None else start
+    has_box = any(prompts.box is not None for prompts in case.prompts)
+    lifted = lift(case, segmenter, settings, Budget.for_run(settings, has_box, start))
+    return Prediction(lifted.labels, lifted.encoded, time.time() - start, lifted.complete)
+
+
+def predict_folder(
+    inputs: str | os.PathLike[str],
+    outputs: str | os.PathLike[str],
+    segmenter: Segmenter,
+    settings: Settings = PRESETS["default"],
+    start: float | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[CaseResult]:
+    """Segments every ``*.npz`` of a folder, in the order of their names.
+
+    A case that fails is reported in the log ("gamt") and in its result, and the others are done.
+    One case at a time is held in memory.
+
+    Args:
+        inputs: the folder, or a single case file. Files whose names begin with a dot don't count.
+        outputs: the folder for the segmentations, named as their cases; made where there is none.
+        segmenter: the 2-D model to lift.
+        settings: the numbers of the method.
+        start: when the first case's clock began, on the clock of `time.time`; None for now. The
+            clock of every other case begins when the one before it is done.
+        progress: called with the number of cases done and of all cases, first with none done.
+
+    Returns:
+        One result a case, in order; empty where the folder holds no case.
+
+    Raises:
+        FolderError: `inputs` doesn't exist, or nothing can be written to `outputs`.
+    """
+    paths = _find_cases(Path(inputs))
+    outputs = Path(outputs)
+    if any(path.parent.resolve() == outputs.resolve() for path in paths):
+        raise FolderError(f"{outputs}: the segmentations would replace the cases of this folder")
+    _make_writable(outputs)
+    start = time.time() if start is None else start
+    results = []
+    progress(0, len(paths))
+    for path in paths:
+        results.append(_predict_file(path, outputs / path.name, segmenter, settings, start))
+        start = time.time()
+        progress(len(results), len(paths))
+    return results
+
+
+def describe_error(error: Exception) -> str:
+    """Returns an exception in one line, with its type where the text was not made for users."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, CaseError) else f"{type(error).__name__}: {text}"
+
+
+def _predict_file(
+    path: Path, output: Path, segmenter: Segmenter, settings: Settings, start: float
+) -> CaseResult:
+    try:
+        case = read_case(path)
+        prediction = predict_case(case, segmenter, settings, start)
+        write_segmentation(output, prediction.labels, segmenter.name)
+    except Exception as error:  # whatever a segmenter or the memory failed at, the others go on
+        reason = describe_error(error)
+        # A CaseError names the file itself.
+        logger.error("%s", reason if isinstance(error, CaseError) else f"{path.name}: {reason}")
+        logger.debug("%s: where it failed", path.name, exc_info=True)
+        return CaseResult(path.name, time.time() - start, reason, complete=False)
+    seconds = time.time() - start
+    log_prediction(case, prediction, segmenter, seconds)
+    return CaseResult(path.name, seconds, None, prediction.complete)
+
+
+def log_prediction(
+    case: Case, prediction: Prediction, segmenter: Segmenter, seconds: float
+) -> None:
+    """Logs a finished case in one line."""
+    logger.info(
+        "%s: %s on %s, %d %s, %d slices encoded, %.1f s%s",
+        case.name,
+        segmenter.name,
+        getattr(segmenter, "device", "cpu"),
+        len(case.prompts),
+        "class" if len(case.prompts) == 1 else "classes",
+        prediction.encoded,
+        seconds,
+        "" if prediction.complete else ", cut short by the time limit",
+    )
+
+
+def _find_cases(inputs: Path) -> list[Path]:
+    """Returns the case files of a folder in the order of their names, or the one file given."""
+    if inputs.is_file():
+        return [inputs]
+    try:
+        return sorted(
+            path
+            for path in inputs.iterdir()
+            if path.suffix == ".npz" and not path.name.startswith(".") and path.is_file()
+        )
+    except OSError as error:
+        raise FolderError(f"{inputs}: {error.strerror}, expected a folder of cases") from error
+
+
+def _make_writable(outputs: Path) -> None:
+    # Found out now rather than after the first case's work.
+    try:
+        outputs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"{outputs}: {error.strerror}, expected a folder to write to") from error
+    if not os.access(outputs, os.W_OK | os.X_OK):
+        raise FolderError(f"{outputs}: no permission to write to this folder")

@@ -1,0 +1,173 @@
+"""Walking through the slices of a plane, each slice's mask prompting the next (paper, 2.2).
+
+A walk is a generator: it yields the slices that it wants segmented next and is sent their masks.
+`together` joins many walks, of all classes, planes and directions, so that the segmenter sees
+their questions in batches.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from gamt.axes import Plane, bounding_range, slice_view
+from gamt.budget import Stopwatch
+from gamt.prompts import SlicePrompt
+from gamt.scan import Scan, SliceRequest
+from gamt.segmenters.base import SliceMask
+from gamt.settings import Settings
+
+Walk = Generator[list[SliceRequest], Sequence[SliceMask], None]
+
+CORE_SHARE = 0.5
+"""Pixels at least this share of the largest distance from the border form a mask's core."""
+
+MAX_SIDE = 128
+"""A larger mask is thinned out to about this many pixels a side to find its interior point."""
+
+
+def tight_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    """Returns the half-open bounds (x0, y0, x1, y1) of a slice's mask; None where it is empty."""
+    bounds = bounding_range(mask)
+    if bounds is None:
+        return None
+    (y0, x0), (y1, x1) = bounds
+    return x0, y0, x1, y1
+
+
+def interior_point(
+    mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8]
+) -> tuple[int, int]:
+    """Chooses the point that stands for a mask (paper, 2.2, "Internal Point Prompt Generation").
+
+    The pixels farthest from the border are the core; among them, the point is chosen that is both
+    far from the border and of an intensity that is usual in the core.
+
+    Args:
+        mask: (rows, columns) bool, not empty.
+        image: (rows, columns) uint8, the slice that the mask belongs to.
+
+    Returns:
+        The pixel (x, y); it lies inside the mask.
+    """
+    bounds = bounding_range(mask)
+    if bounds is None:
+        raise ValueError("an empty mask has no interior point")
+    (y0, x0), (y1, x1) = bounds
+    thin = -(-max(y1 - y0, x1 - x0) // MAX_SIDE)
+    inside = mask[y0:y1:thin, x0:x1:thin]
+    if not inside.any():
+        thin, inside = 1, mask[y0:y1, x0:x1]
+    distance = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+    distance /= distance.max()
+    intensity = image[y0:y1:thin, x0:x1:thin].astype(np.float32)
+    core = intensity[distance >= CORE_SHARE]
+    usual = np.median(core)
+    spread = 1.0 + np.median(np.abs(core - usual))
+    score = distance * np.exp(-np.abs(intensity - usual) / (2 * spread))
+    y, x = np.unravel_index(np.argmax(score), score.shape)
+    return x0 + int(x) * thin, y0 + int(y) * thin
+
+
+def next_prompt(mask: SliceMask, image: npt.NDArray[np.uint8]) -> SlicePrompt:
+    """Makes the prompt for the neighbouring slice: tight box, interior point, and the scores.
+
+    Args:
+        mask: of the current slice, not empty.
+        image: (rows, columns) uint8, the current slice.
+    """
+    point = interior_point(mask.mask, image)
+    return SlicePrompt(tight_box(mask.mask), np.array([point], float), np.array([1]), mask.low_res)
+
+
+def has_ended(previous: SliceMask, mask: SliceMask, settings: Settings) -> bool:
+    """Says whether a walk has lost its target: it vanished, jumped, or the model is unsure."""
+    before, after = previous.mask, mask.mask
+    area = int(after.sum())
+    if area == 0 or mask.quality < settings.min_quality:
+        return True
+    smaller = min(area, int(before.sum()))
+    both = int((before & after).sum())
+    return both < settings.min_overlap * smaller or area > settings.max_growth * before.sum()
+
+
+Ask = Callable[[int, int, SliceMask], SlicePrompt]
+"""(slice, slice before, its mask) -> the prompt for the slice."""
+
+Accept = Callable[[int, SlicePrompt, SliceMask | None, SliceMask], SliceMask | None]
+"""(slice, prompt, mask before or None, mask) -> the mask to go on with, or None to end."""
+
+
+def walk(
+    plane: Plane,
+    anchor: int,
+    prompt: SlicePrompt,
+    indices: Iterable[int],
+    ask: Ask,
+    accept: Accept,
+) -> Walk:
+    """Segments a plane's slices outwards from an anchor, in both directions at once.
+
+    Args:
+        plane: the plane of all slices.
+        anchor: the slice to begin with, a grid index.
+        prompt: for the anchor.
+        indices: the slices that may be visited, grid indices.
+        ask: makes the prompts of the slices after the anchor.
+        accept: is told every mask, and decides how the walk goes on.
+    """
+    ordered = sorted(set(indices))
+    (mask,) = yield [SliceRequest(plane, anchor, prompt)]
+    start = accept(anchor, prompt, None, mask)
+    if start is None:
+        return
+    ways = (
+        iter([i for i in reversed(ordered) if i < anchor]),
+        iter([i for i in ordered if i > anchor]),
+    )
+    fronts = [(way, anchor, start) for way in ways]
+    while fronts:
+        steps = []
+        for way, before, mask in fronts:
+            if (index := next(way, None)) is not None:
+                steps.append((way, index, mask, ask(index, before, mask)))
+        if not steps:
+            return
+        masks = yield [SliceRequest(plane, index, prompt) for _, index, _, prompt in steps]
+        fronts = []
+        for (way, index, before, prompt), mask in zip(steps, masks, strict=True):
+            accepted = accept(index, prompt, before, mask)
+            if accepted is not None:
+                fronts.append((way, index, accepted))
+
+
+def together(walks: Iterable[Walk]) -> Walk:
+    """Joins walks into one that asks the questions of all of them at every step."""
+    started = [(one, next(one, None)) for one in walks]
+    waiting = [(one, batch) for one, batch in started if batch is not None]
+    while waiting:
+        answers = iter((yield [request for _, batch in waiting for request in batch]))
+        going = []
+        for one, batch in waiting:
+            try:
+                going.append((one, one.send([next(answers) for _ in batch])))
+            except StopIteration:
+                continue
+        waiting = going
+
+
+def run(walk: Walk, scan: Scan, stopwatch: Stopwatch) -> bool:
+    """Drives a walk to its end, or until the time is up.
+
+    Returns:
+        Whether it came to its end.
+    """
+    masks: Sequence[SliceMask] | None = None
+    while stopwatch.lap():
+        try:
+            requests = next(walk) if masks is None else walk.send(masks)
+        except StopIteration:
+            return True
+        masks = scan.decode(requests)
+    return False

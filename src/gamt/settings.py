@@ -1,0 +1,131 @@
+"""Every number of the method, with its source, and the presets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any, get_type_hints
+
+from gamt.axes import Plane
+
+
+class SettingsError(ValueError):
+    """A setting that does not exist, or a value that it can't take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The numbers of the method; "measured" means chosen on scans and phantoms, not in the paper.
+
+    Attributes:
+        planes: the views; the first one walks from the box (paper, 2.2; presets: 3.2).
+        low_percentile: of the foreground's intensities, becomes 0 (design decision 3).
+        high_percentile: of the foreground's intensities, becomes 255 (design decision 3).
+        voxel_mm: side of a grid voxel; 0 takes the finest of the scan's three spacings.
+        crop_voxels: side of the crop in grid voxels (paper, 2.1).
+        crop_margin: least room around the prompts, as a share of their extent (measured).
+        max_grid_voxels: a grid that would be larger gets coarser; 2^28 bytes are 256 MB.
+        range_percentile: a coronal or sagittal slice is used when its share of an axial mask
+            exceeds this percentile of the sums along the axis (paper, 2.2: 90; design decision 5).
+        box_margin: free room around a slice's box that counts as looked at, as a share of the box
+            (measured).
+        min_quality: a walk ends below this predicted IoU (measured).
+        min_overlap: a walk ends when less than this share of the smaller of two neighbouring
+            masks lies in both (measured).
+        max_growth: a walk ends when the area grows by more than this factor from one slice to
+            the next (measured).
+        shape_weight: weight of the prompts' own ellipsoid as one more vote where views looked;
+            a view's vote weighs its quality, 0..1 (measured).
+        guide_weight: how much of the ellipsoid's log-odds is added to the scores that prompt a
+            slice (measured).
+        largest_component: keep only the largest 3-D component of a class (paper, 2.3).
+        smoothing: "none", "opening" or "closing" of the final masks (paper, 2.3: optional).
+        cache_mb: encoded slices kept in memory, in MB.
+        votes_mb: classes are segmented together as long as their votes fit, in MB.
+        budget: whether to keep to the time limit.
+        seconds_per_class: the challenge's limit for all runs of a case (paper, 3.1).
+        runs: runs that share the limit: a box prediction and five clicks (contract, 1).
+        runs_without_box: the same where the first run is skipped (contract, 2).
+        safety: share of the time that is left unused: container start-up, writing (measured).
+    """
+
+    planes: tuple[Plane, ...] = (Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL)
+    low_percentile: float = 0.5
+    high_percentile: float = 99.5
+    voxel_mm: float = 0.0
+    crop_voxels: int = 256
+    crop_margin: float = 0.25
+    max_grid_voxels: int = 2**28
+    range_percentile: float = 0.0
+    box_margin: float = 0.25
+    min_quality: float = 0.2
+    min_overlap: float = 0.2
+    max_growth: float = 4.0
+    shape_weight: float = 1.0
+    guide_weight: float = 1.0
+    largest_component: bool = True
+    smoothing: str = "none"
+    cache_mb: int = 1024
+    votes_mb: int = 1024
+    budget: bool = True
+    seconds_per_class: float = 90.0
+    runs: int = 6
+    runs_without_box: int = 5
+    safety: float = 0.2
+
+
+PRESETS: Mapping[str, Settings] = MappingProxyType(
+    {
+        "default": Settings(),
+        # The paper's two tracks (3.2), with the percentile of 2.2 and no vote but the views'.
+        "all-data": Settings(
+            planes=(Plane.AXIAL,), range_percentile=90.0, shape_weight=0.0, guide_weight=0.0
+        ),
+        "coreset": Settings(
+            planes=(Plane.AXIAL, Plane.CORONAL),
+            range_percentile=90.0,
+            shape_weight=0.0,
+            guide_weight=0.0,
+        ),
+    }
+)
+"""Named settings; `default` is what measures best, the other two are the paper's."""
+
+
+def override(settings: Settings, changes: Mapping[str, str]) -> Settings:
+    """Returns `settings` with some of them replaced by values given as text.
+
+    Args:
+        settings: where to start from.
+        changes: names of attributes, with values as a user writes them: numbers, `true` or
+            `false`, planes as `axial,coronal,sagittal`.
+
+    Raises:
+        SettingsError: for an unknown name or a value of the wrong kind.
+    """
+    kinds = get_type_hints(Settings)
+    values: dict[str, Any] = {}
+    for name, text in changes.items():
+        if name not in kinds:
+            known = ", ".join(field.name for field in fields(Settings))
+            raise SettingsError(f"no setting is named {name!r}; expected one of {known}")
+        values[name] = _parse(name, text, kinds[name])
+    return replace(settings, **values)
+
+
+def _parse(name: str, text: str, kind: Any) -> Any:
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind in (int, float):
+            return kind(text)
+        if kind is str:
+            return {"none": "none", "opening": "opening", "closing": "closing"}[text]
+        return tuple(Plane[part.strip().upper()] for part in text.split(","))
+    except (KeyError, ValueError):
+        expected = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a number",
+            str: "none, opening or closing",
+        }.get(kind, "planes such as axial,coronal,sagittal")
+        raise SettingsError(f"setting {name}: found {text!r}, expected {expected}") from None

@@ -1,0 +1,156 @@
+"""One class on its way through the method: its prompts, its scan, its votes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import logit
+
+from gamt.axes import Plane, slice_shape, slice_view, to_slice
+from gamt.fusion import Votes
+from gamt.geometry import Range, box_on_grid
+from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
+from gamt.propagation import Walk, has_ended, next_prompt, tight_box, walk
+from gamt.scan import Scan
+from gamt.segmenters.base import SliceMask
+from gamt.settings import Settings
+from gamt.shape import ellipsoid_logits
+from gamt.views import widen
+
+LEAST_PROBABILITY = np.float32(0.01)
+"""What is handed from view to view is never surer than this of either answer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One class of a case.
+
+    Attributes:
+        prompts: in raw voxels.
+        others: positive clicks of the other classes: places that can't belong to this one.
+        previous: (z, y, x) bool over the region, the class in the previous prediction; None
+            without a previous prediction of this class.
+        scan: the crop that the class lies in.
+        region: the raw bounds that votes are kept for.
+        settings: the numbers of the method.
+    """
+
+    prompts: ClassPrompts
+    others: tuple[Click, ...]
+    previous: npt.NDArray[np.bool_] | None
+    scan: Scan
+    region: Range
+    settings: Settings
+
+    @cached_property
+    def votes(self) -> Votes:
+        """The votes of all views so far."""
+        return Votes(self.region, self.scan.grid)
+
+    @cached_property
+    def grid_box(self) -> Box | None:
+        """The class's box in grid voxels."""
+        box = self.prompts.box
+        return None if box is None else box_on_grid(box, self.scan.grid)
+
+    def fuse(self) -> npt.NDArray[np.float32]:
+        """Returns the views' and the box's opinion, (z, y, x) over the region, 0..1."""
+        return self.votes.fuse(self.prompts.box, self.settings.shape_weight)
+
+    def to_grid(self, axis: int) -> npt.NDArray[np.intp]:
+        """Returns the nearest grid index of every raw index of the region on `axis`."""
+        grid = self.scan.grid
+        first, last = (bound[axis] - grid.low[axis] for bound in self.region)
+        return grid.from_raw[axis][first:last]
+
+    def walk(
+        self, plane: Plane, anchor: int, prompt: SlicePrompt, indices: npt.NDArray[np.intp]
+    ) -> Walk:
+        """Prepares a walk whose masks become votes; `anchor` and `indices` are grid indices."""
+
+        def adapt(index: int, prompt: SlicePrompt) -> SlicePrompt:
+            return self.guide(plane, index, self.add_clicks(plane, index, prompt))
+
+        def ask(index: int, before: int, mask: SliceMask) -> SlicePrompt:
+            return adapt(index, next_prompt(mask, slice_view(self.scan.image, plane, before)))
+
+        def accept(
+            index: int, prompt: SlicePrompt, before: SliceMask | None, mask: SliceMask
+        ) -> SliceMask | None:
+            if before is not None and has_ended(before, mask, self.settings):
+                return None
+            self.votes.add(plane, index, self.window(prompt, mask), mask)
+            return mask if mask.mask.any() else None
+
+        return walk(plane, anchor, adapt(anchor, prompt), indices.tolist(), ask, accept)
+
+    def window(self, prompt: SlicePrompt, mask: SliceMask) -> tuple[int, int, int, int]:
+        """Returns what counts as looked at: box and mask, with a margin; half-open grid pixels."""
+        boxes = [box for box in (prompt.box, tight_box(mask.mask)) if box is not None]
+        if not boxes:
+            return 0, 0, 0, 0
+        x0, y0 = np.min(boxes, axis=0)[:2]
+        x1, y1 = np.max(boxes, axis=0)[2:]
+        return widen((x0, y0, x1, y1), self.settings.box_margin, mask.logits.shape)
+
+    def add_clicks(self, plane: Plane, index: int, prompt: SlicePrompt) -> SlicePrompt:
+        """Adds to a slice's prompt the clicks that lie on the slice."""
+        points, labels = [], []
+        marks = [(click, int(click.positive)) for click in self.prompts.clicks]
+        for click, label in marks + [(click, 0) for click in self.others]:
+            voxel = self.scan.grid.voxel_to_grid(click.voxel)
+            if voxel[plane.normal] == index:
+                points.append(to_slice(plane, voxel))
+                labels.append(label)
+        if not points:
+            return prompt
+        return SlicePrompt(
+            prompt.box,
+            np.concatenate([prompt.points, np.array(points, float)]),
+            np.concatenate([prompt.labels, np.array(labels)]),
+            prompt.mask,
+        )
+
+    def guide(self, plane: Plane, index: int, prompt: SlicePrompt) -> SlicePrompt:
+        """Adds the box's ellipsoid to the scores that a slice's prompt brings along."""
+        weight = self.settings.guide_weight
+        shape = slice_shape(self.scan.grid.shape, plane)
+        if self.grid_box is None or weight == 0:
+            return prompt
+        if prompt.mask is not None and prompt.mask.shape != shape:
+            return prompt
+        low, size = [0, 0, 0], list(self.scan.grid.shape)
+        low[plane.normal], size[plane.normal] = index, 1
+        prior = ellipsoid_logits(self.grid_box, low, size).reshape(shape)
+        earlier = 0 if prompt.mask is None else prompt.mask
+        return SlicePrompt(prompt.box, prompt.points, prompt.labels, earlier + weight * prior)
+
+    def cross_section(
+        self, probability: npt.NDArray[np.float32], plane: Plane, index: int
+    ) -> SliceMask:
+        """Returns how a raw volume of the region looks in a slice, as if a segmenter had said it.
+
+        Args:
+            probability: (z, y, x) over the region, 0..1.
+            plane: of the slice.
+            index: of the slice, counted in raw voxels from the region's first.
+        """
+        raw = slice_view(probability, plane, index)
+        grid = self.scan.grid
+        places = []
+        for axis in (plane.row_axis, plane.column_axis):
+            position = grid.to_raw[axis] - (self.region[0][axis] - grid.low[axis])
+            inside = (position >= 0) & (position < self.region[1][axis] - self.region[0][axis])
+            places.append((np.flatnonzero(inside), position[inside]))
+        (rows, from_rows), (columns, from_columns) = places
+        seen = np.zeros(slice_shape(grid.shape, plane), np.float32)
+        seen[np.ix_(rows, columns)] = raw[np.ix_(from_rows, from_columns)]
+        logits = logit(seen.clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))
+        return SliceMask(logits, quality=1.0, low_res=logits)
+
+    def inside_region(self, voxel: Sequence[int]) -> tuple[int, int, int]:
+        """Returns a raw voxel (z, y, x), counted from the region's first."""
+        z, y, x = (int(v) - low for v, low in zip(voxel, self.region[0], strict=True))
+        return z, y, x
