@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def process_start() -> float:
     """Returns when this process started, in seconds on the clock of `time.time`."""
-    return psutil.Process().create_time()
+    return float(psutil.Process().create_time())
 
 
 @dataclass(frozen=True, slots=True)

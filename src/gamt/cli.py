@@ -1,6 +1,6 @@
 """The command line; see ``gamt --help``.
 
-The commands import what they need when they run, so that help and completion are quick.
+The commands import what they need when they run, so that help is quick.
 """
 
 import logging
@@ -32,6 +32,8 @@ NOT_SETTINGS = frozenset(
     VARIABLE_PREFIX + name for name in ("SEGMENTER", "WEIGHTS", "WEIGHTS_DIR", "DEVICE", "PRESET")
 )
 """Variables of the environment that are meant for something else than a setting."""
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 MAX_LABEL = 255  # segmentations are uint8
 
@@ -85,11 +87,17 @@ Weights = Annotated[
 ]
 Device = Annotated[
     str,
-    typer.Option(envvar="GAMT_DEVICE", help="auto, or what the model knows, such as cpu or cuda."),
+    typer.Option(
+        envvar="GAMT_DEVICE",
+        metavar="NAME",
+        help="auto, or what the model knows, such as cpu or cuda.",
+    ),
 ]
 Preset = Annotated[
     str,
-    typer.Option(envvar="GAMT_PRESET", help="default, or the paper's all-data or coreset."),
+    typer.Option(
+        envvar="GAMT_PRESET", metavar="NAME", help="default, or the paper's all-data or coreset."
+    ),
 ]
 Changes = Annotated[
     list[str] | None,
@@ -163,10 +171,12 @@ Exit status: 0 if all cases were segmented, 1 if not, 2 for wrong arguments.
 )
 def predict(
     inputs: Annotated[
-        Path, typer.Argument(help="A folder of the challenge's npz files, or one file.")
+        Path,
+        typer.Argument(metavar="INPUTS", help="A folder of the challenge's npz files, or a file."),
     ],
     outputs: Annotated[
-        Path, typer.Argument(help="Gets a file of the same name for each; made if need be.")
+        Path,
+        typer.Argument(metavar="OUTPUTS", help="Gets a file of the same name for each one."),
     ],
     segmenter: SegmenterName = None,
     weights: Weights = None,
@@ -178,7 +188,10 @@ def predict(
     ] = False,
     verbose: Verbose = None,
 ) -> None:
-    """Segments cases of the CVPR 2025 interactive 3-D segmentation challenge."""
+    """Segments the cases (npz) of a folder.
+
+    They are files of the CVPR 2025 challenge on interactive segmentation of 3-D scans.
+    """
     _start_log(verbose)
     from gamt import segmenters
     from gamt.budget import process_start
@@ -216,11 +229,16 @@ Examples:
 """
 )
 def segment(
-    image: Annotated[Path, typer.Argument(help="A 3-D NIfTI image, in any orientation.")],
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="A 3-D NIfTI image, in any orientation.")
+    ],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="The segmentation, NIfTI, uint8, voxel by voxel on the image."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The segmentation, NIfTI, uint8, voxel by voxel on the image.",
         ),
     ],
     boxes: Boxes = None,
@@ -230,7 +248,8 @@ def segment(
     previous: Annotated[
         Path | None,
         typer.Option(
-            help="An earlier segmentation to correct. Its labels without a prompt stay as they are."
+            metavar="FILE",
+            help="An earlier segmentation to correct. Labels without a prompt stay as they are.",
         ),
     ] = None,
     segmenter: SegmenterName = None,
@@ -240,9 +259,12 @@ def segment(
     changes: Changes = None,
     verbose: Verbose = None,
 ) -> None:
-    """Segments targets in a NIfTI image; without a time limit, unless budget=true is set."""
+    """Segments targets in a NIfTI image.
+
+    It takes the time that it takes, unless the setting budget is true.
+    """
     _start_log(verbose)
-    _check_output(output, (".nii", ".nii.gz"))
+    _check_output(output, NIFTI_SUFFIXES)
     import numpy as np
 
     from gamt import nifti, segmenters
@@ -294,15 +316,18 @@ back, x towards the patient's left.
 """
 )
 def convert(
-    source: Annotated[Path, typer.Argument(help="A NIfTI image, or an npz file.")],
-    target: Annotated[Path, typer.Argument(help="The other of the two.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="NIfTI or npz.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The other of the two.")],
     boxes: Boxes = None,
     clicks: Clicks = None,
     negatives: Negatives = None,
     ras: Ras = False,
     labels: Annotated[
         Path | None,
-        typer.Option(help="To npz: the true segmentation; labels become 1, 2, ... in their order."),
+        typer.Option(
+            metavar="FILE",
+            help="To npz: the true segmentation (gts); labels become 1, 2, ... in their order.",
+        ),
     ] = None,
     key: Annotated[
         Key | None,
@@ -310,16 +335,18 @@ def convert(
     ] = None,
     like: Annotated[
         Path | None,
-        typer.Option(help="From npz: the image that the volume was made from, as NIfTI."),
+        typer.Option(
+            metavar="FILE", help="From npz: the image that the volume was made from, as NIfTI."
+        ),
     ] = None,
     verbose: Verbose = None,
 ) -> None:
-    """Converts NIfTI images to the challenge's npz files and back."""
+    """Converts NIfTI to the challenge's npz, and back."""
     _start_log(verbose)
     if source.suffix == ".npz":
         if boxes or clicks or negatives or ras or labels:
             raise UsageError("--box, --click, --negative, --ras and --labels are for NIfTI to npz")
-        _check_output(target, (".nii", ".nii.gz"))
+        _check_output(target, NIFTI_SUFFIXES)
         _to_nifti(source, target, key, like)
     else:
         if key or like:
@@ -353,7 +380,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, UsageError | SettingsError | SegmenterError):
         return text, 2
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}", 1
+        return f"{error.filename2 or error.filename}: {error.strerror}", 1
     from gamt.nifti import NiftiError
     from gamt.predict import FolderError
 
@@ -363,7 +390,7 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to what is `sys.stderr` at the time: a progress bar replaces it to stay below."""
+    """Writes to what is `sys.stderr` at the time; a progress bar replaces that, to stay below."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)
@@ -518,9 +545,9 @@ def _to_nifti(source: Path, target: Path, key: Key | None, like: Path | None) ->
     grid = None if like is None else read_image(like)
     if grid is not None and grid.array.shape != volume.shape:
         expected = f"{grid.array.shape} as in {grid.path.name}"
-        raise CaseError(source, key, f"shape {volume.shape}", expected)
+        raise CaseError(source, None, f"a volume of shape {volume.shape}", expected)
     if grid is None and spacing_mm is None:
-        logger.warning("%s: no spacing in the file, used 1 mm; --like gives a better one", source)
+        logger.warning("%s: no valid spacing, used 1 mm; --like gives a better one", source.name)
     write_image(target, volume, grid, spacing_mm or (1.0, 1.0, 1.0))
 
 
@@ -531,23 +558,32 @@ def _read_volume(
 
     `gamt.case.read_case` asks for a complete case; here any volume will do.
     """
-    import numpy as np
+    import zipfile
 
     from gamt.case import CaseError
     from gamt.geometry import order_spacing
+    from gamt.pickles import read_array
 
+    arrays = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            chosen = key or (Key.IMGS if Key.IMGS in file else Key.SEGS)
-            volume, spacing = file.get(chosen), file.get("spacing", np.zeros(3))
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+            name = key or (Key.IMGS if f"{Key.IMGS}.npy" in members else Key.SEGS)
+            for wanted in (name, "spacing"):
+                if f"{wanted}.npy" in members:
+                    with archive.open(f"{wanted}.npy") as file:
+                        arrays[wanted] = read_array(file)
     except Exception as error:  # zip, zlib and npy each fail in ways of their own
-        found = str(error)
-        raise CaseError(path, key, found, "an npz file with volumes of numbers") from error
+        found = getattr(error, "strerror", None) or str(error)
+        raise CaseError(path, None, found, "a readable npz file") from error
+    volume, spacing = arrays.get(name), arrays.get("spacing")
+    expected = "a (D, H, W) volume of numbers, not empty"
     if volume is None:
-        raise CaseError(path, chosen, "no such key", "a (D, H, W) volume")
+        raise CaseError(path, name.value, "no such key", expected)
     if volume.ndim != 3 or volume.size == 0 or volume.dtype.kind not in "biuf":
-        found = f"{volume.dtype} of shape {volume.shape}"
-        raise CaseError(path, chosen, found, "a (D, H, W) volume of numbers, not empty")
-    if spacing.shape != (3,) or not all(0 < number < math.inf for number in spacing):
+        raise CaseError(path, name.value, f"{volume.dtype} of shape {volume.shape}", expected)
+    if spacing is None or spacing.shape != (3,) or spacing.dtype.kind not in "iuf":
         return volume, None
-    return volume, order_spacing(spacing.astype(np.float64).tolist())
+    numbers = spacing.tolist()
+    valid = all(0 < number < math.inf for number in numbers)
+    return volume, order_spacing(numbers) if valid else None

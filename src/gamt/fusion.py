@@ -1,5 +1,7 @@
 """Fusing the views of a class, and letting the classes compete (paper, 2.2; design decision 8)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
@@ -8,7 +10,8 @@ from gamt.axes import Plane, slice_view
 from gamt.geometry import Grid, Range
 from gamt.prompts import Box
 from gamt.segmenters.base import SliceMask
-from gamt.shape import ellipsoid_logits
+from gamt.shape import prior_logits
+
 
 class Votes:
     """The votes of all views of one class, added up as they come, on raw voxels."""
@@ -44,7 +47,7 @@ class Votes:
         columns = slice(*np.searchsorted(column_grid, (x0, x1)))
         logits = mask.logits[np.ix_(row_grid[rows], column_grid[columns])]
         vote = expit(logits) * np.float32(mask.quality)
-        for layer in np.flatnonzero(self._to_grid[plane.normal] == index):
+        for layer in np.flatnonzero(self._to_grid[plane.normal] == index).tolist():
             slice_view(self._inside, plane, layer)[rows, columns] += vote
             slice_view(self._weight, plane, layer)[rows, columns] += np.float32(mask.quality)
             slice_view(self._looked, plane, layer)[rows, columns] |= 1 << plane.value
@@ -53,7 +56,13 @@ class Votes:
         """Returns (z, y, x) bool over the region: the voxels that a plane's views looked at."""
         return (self._looked & (1 << plane.value)) > 0
 
-    def fuse(self, box: Box | None = None, shape_weight: float = 0.0) -> npt.NDArray[np.float32]:
+    def any(self) -> npt.NDArray[np.bool_]:
+        """Returns (z, y, x) bool over the region: the voxels that any view looked at."""
+        return self._looked > 0
+
+    def fuse(
+        self, box: Box | None = None, shape_weight: float = 0.0, rivals: Sequence[Box] = ()
+    ) -> npt.NDArray[np.float32]:
         """Averages, voxel by voxel, the votes of the views that looked there.
 
         Args:
@@ -61,6 +70,7 @@ class Votes:
                 and the only one in slices that no axial view came to, so that a gap left by lost
                 or unfinished walks is filled by the shape that the prompts draw.
             shape_weight: weight of that vote.
+            rivals: boxes of smaller classes, in raw voxels, whose ellipsoids are left to them.
 
         Returns:
             (z, y, x) float32 over the region: the probability of being inside, 0..1; 0 where
@@ -70,13 +80,17 @@ class Votes:
         if box is not None and shape_weight > 0:
             missed = ~self.looked(Plane.AXIAL).any(axis=(1, 2), keepdims=True)
             asked = np.float32(shape_weight) * ((weight > 0) | missed)
-            inside = inside + asked * expit(ellipsoid_logits(box, self._low, inside.shape))
+            inside = inside + asked * expit(prior_logits(box, rivals, self._low, inside.shape))
             weight = weight + asked
-        return np.divide(inside, weight, out=np.zeros_like(inside), where=weight > 0)
+        probability = np.divide(inside, weight, out=np.zeros_like(inside), where=weight > 0)
+        if box is not None:  # its range of slices is exact (contract, section 2)
+            first, last = (max(0, z - self._low[0]) for z in (box.z_min, box.z_max))
+            probability[:first] = probability[last:] = 0
+        return probability
 
 
 SURE = 0.9
-"""Above this probability a claim is as good as any other, and the smaller target wins (measured)."""
+"""Claims above this probability are equally good, and the smaller target wins (measured)."""
 
 SIZE_RANK = 0.01
 """What a target that is ten times smaller gains between two sure claims: just enough to decide."""

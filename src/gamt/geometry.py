@@ -132,23 +132,26 @@ class Grid:
 
     def voxel_to_grid(self, voxel: Sequence[int]) -> tuple[int, int, int]:
         """Returns the grid index (z, y, x) nearest to a raw voxel (z, y, x) inside the crop."""
-        z, y, x = (
-            int(self.from_raw[axis][voxel[axis] - self.low[axis]]) for axis in range(3)
-        )
+        z, y, x = (int(self.from_raw[axis][voxel[axis] - self.low[axis]]) for axis in range(3))
         return z, y, x
 
     def range_to_grid(self, low: Sequence[int], high: Sequence[int]) -> Range:
         """Returns the half-open grid range that covers the raw voxels `low`..`high` (half-open).
 
-        A raw voxel reaches half a raw step to both sides of its centre.
+        A raw voxel reaches half a raw step to both sides of its centre, so that the range may begin
+        or end outside of the grid.
         """
         first, last = [], []
         for axis in range(3):
             start = (low[axis] - 0.5 - self.low[axis]) * self.scale[axis] + 0.5
             stop = (high[axis] - 0.5 - self.low[axis]) * self.scale[axis] + 0.5
-            first.append(max(0, int(np.floor(start + 1e-6))))
-            last.append(min(self.shape[axis], int(np.ceil(stop - 1e-6))))
+            first.append(int(np.floor(start + 1e-6)))
+            last.append(int(np.ceil(stop - 1e-6)))
         return (first[0], first[1], first[2]), (last[0], last[1], last[2])
+
+    def holds(self, voxel: Sequence[int]) -> bool:
+        """Says whether a raw voxel (z, y, x) lies inside the crop."""
+        return all(a <= v < b for a, v, b in zip(self.low, voxel, self.high, strict=True))
 
     def crop(self, volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Returns the view of a raw volume (z, y, x) that lies inside the crop."""
@@ -198,9 +201,7 @@ def make_grid(
     side = min(spacing_mm) if voxel_mm is None else voxel_mm
 
     def shape(side: float) -> tuple[int, int, int]:
-        z, y, x = (
-            round((n - 1) * mm / side) + 1 for n, mm in zip(size, spacing_mm, strict=True)
-        )
+        z, y, x = (round((n - 1) * mm / side) + 1 for n, mm in zip(size, spacing_mm, strict=True))
         return z, y, x
 
     while (excess := float(np.prod(shape(side), dtype=float)) / max_voxels) > 1:
@@ -215,7 +216,7 @@ def crop_range(
     spacing_mm: Sequence[float],
     side_mm: float,
     margin: float,
-) -> Range:
+) -> Range | None:
     """Finds the raw region around one class's prompts (paper, 2.1; design decision 4).
 
     The region is a cube of `side_mm` centred on the prompts. It grows where a prompt or the
@@ -228,14 +229,18 @@ def crop_range(
         spacing_mm: raw spacing (z, y, x) in millimetres.
         side_mm: side of the cube.
         margin: free room on each side of the prompts, as a share of their extent on that axis.
+
+    Returns:
+        The region's bounds; None for a class of which nothing is known.
     """
-    corners = [click.voxel for click in prompts.clicks]
-    corners += [tuple(v + 1 for v in click.voxel) for click in prompts.clicks]
+    corners = [np.array(click.voxel) for click in prompts.clicks]
+    corners += [corner + 1 for corner in corners]
     if prompts.box is not None:
-        corners += [prompts.box.low, prompts.box.high]
-    inside = None if previous is None else bounding_range(previous)
-    if inside is not None:
-        corners += [tuple(inside[0]), tuple(inside[1])]
+        corners += [np.array(prompts.box.low), np.array(prompts.box.high)]
+    if previous is not None and (inside := bounding_range(previous)) is not None:
+        corners += [np.array(inside[0]), np.array(inside[1])]
+    if not corners:
+        return None
     first, last = np.min(corners, axis=0), np.max(corners, axis=0)
     low, high = [], []
     for axis in range(3):
@@ -256,8 +261,8 @@ def merge_overlapping(ranges: Sequence[Range]) -> list[tuple[Range, list[int]]]:
         (bounds, positions in `ranges`) of every group; the bounds of different groups are disjoint.
     """
     groups: list[tuple[Range, list[int]]] = []
-    for position, bounds in enumerate(ranges):
-        members = [position]
+    for position, one in enumerate(ranges):
+        bounds, members = one, [position]
         while (hit := next((g for g in groups if _overlap(g[0], bounds)), None)) is not None:
             groups.remove(hit)
             bounds = _union((hit[0], bounds))
@@ -267,9 +272,9 @@ def merge_overlapping(ranges: Sequence[Range]) -> list[tuple[Range, list[int]]]:
 
 
 def box_on_grid(box: Box, grid: Grid) -> Box:
-    """Returns `box`, given in raw voxels, in grid voxels."""
+    """Returns `box`, given in raw voxels, in grid voxels; its `z_mid` lies inside the crop."""
     low, high = grid.range_to_grid(box.low, box.high)
-    middle = grid.voxel_to_grid((box.z_mid, box.y_min, box.x_min))[0]
+    middle = int(grid.from_raw[0][box.z_mid - grid.low[0]])
     return Box(low[0], high[0], middle, low[1], high[1], low[2], high[2])
 
 
@@ -288,9 +293,7 @@ def _nearest(size: int, other: int) -> npt.NDArray[np.intp]:
     return np.rint(np.linspace(0, other - 1, size)).astype(np.intp)
 
 
-def _interpolate(
-    image: npt.NDArray[np.uint8], axis: int, size: int
-) -> npt.NDArray[np.uint8]:
+def _interpolate(image: npt.NDArray[np.uint8], axis: int, size: int) -> npt.NDArray[np.uint8]:
     """Resamples one axis linearly; four times as fast as scipy.ndimage.zoom on a stack."""
     old = image.shape[axis]
     if old == size:

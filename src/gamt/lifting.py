@@ -7,20 +7,24 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt import geometry
-from gamt.axes import Plane, box_to_slice, slice_view
+from gamt.axes import Plane, box_to_slice, slice_shape, slice_view
 from gamt.budget import Budget, Stopwatch
 from gamt.case import Case
 from gamt.fusion import Competition, Votes
-from gamt.geometry import Range
-from gamt.postprocess import largest_component, smooth
+from gamt.geometry import Range, box_on_grid
+from gamt.postprocess import largest_component
 from gamt.prompts import Box, ClassPrompts, SlicePrompt
 from gamt.propagation import Walk, next_prompt, run, together
+from gamt.refinement import correct
 from gamt.scan import Scan
 from gamt.seeding import seed_walk
 from gamt.segmenters.base import Segmenter
 from gamt.settings import Settings
 from gamt.target import Target
 from gamt.views import fullest, projected_range, runs
+
+PREVIOUS_SCORE = np.float32(0.8)
+"""What a previous prediction is worth against another class's correction: less than a click."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +58,7 @@ def lift(case: Case, segmenter: Segmenter, settings: Settings, budget: Budget) -
         for wave in waves(members, settings.votes_mb * 2**20):
             done += len(wave)
             stopwatch = Stopwatch(budget.deadline(done))
-            targets = [make_target(case, prompts, region, scan, settings) for prompts, region in wave]
+            targets = [make_target(case, one, region, scan, settings) for one, region in wave]
             for stage in (first_views, orthogonal_views, corrections):
                 walks = [one for target in targets for one in stage(target)]
                 complete &= run(together(walks), scan, stopwatch)
@@ -77,22 +81,25 @@ def prepare(
         case.image, settings.low_percentile, settings.high_percentile
     )
     voxel_mm = settings.voxel_mm or min(spacing_mm)
-    regions = [
-        geometry.crop_range(
+    classes, regions = [], []
+    for prompts in case.prompts:
+        previous = None if case.previous is None else case.previous == prompts.label
+        region = geometry.crop_range(
             prompts,
-            None if case.previous is None else case.previous == prompts.label,
+            previous,
             case.image.shape,
             spacing_mm,
             settings.crop_voxels * voxel_mm,
             settings.crop_margin,
         )
-        for prompts in case.prompts
-    ]
+        if region is not None:
+            classes.append(prompts)
+            regions.append(region)
     for crop, members in geometry.merge_overlapping(regions):
         grid = geometry.make_grid(crop, spacing_mm, voxel_mm, settings.max_grid_voxels)
         image = grid.resample(geometry.normalise(grid.crop(case.image), window))
         scan = Scan(image, grid, segmenter, settings.cache_mb * 2**20)
-        yield scan, [(case.prompts[n], regions[n]) for n in members]
+        yield scan, [(classes[n], regions[n]) for n in members]
 
 
 def waves(
@@ -120,14 +127,23 @@ def make_target(
         click
         for other in case.prompts
         for click in other.clicks
-        if other.label != prompts.label and click.positive
+        if other.label != prompts.label and click.positive and scan.grid.holds(click.voxel)
+    )
+    mine = prompts.box
+    rivals = tuple(
+        other.box
+        for other in case.prompts
+        if mine is not None
+        and other.box is not None
+        and mine.overlaps(other.box)
+        and other.box.volume < mine.volume
     )
     previous = None
     if case.previous is not None:
         where = tuple(slice(a, b) for a, b in zip(*region, strict=True))
         same = case.previous[where] == prompts.label
         previous = same if same.any() else None
-    return Target(prompts, others, previous, scan, region, settings)
+    return Target(prompts, others, rivals, previous, scan, region, settings)
 
 
 def first_views(target: Target) -> list[Walk]:
@@ -142,12 +158,13 @@ def first_views(target: Target) -> list[Walk]:
 
 def axial_walk(target: Target, box: Box) -> Walk:
     """Walks from the slice that the box was drawn on to both ends of its range (paper, 2.2, 1)."""
-    grid = target.scan.grid
-    low, high = grid.range_to_grid(box.low, box.high)
-    prompt = SlicePrompt(box=box_to_slice(Plane.AXIAL, low, high))
-    anchor = grid.voxel_to_grid((box.z_mid, box.y_min, box.x_min))[0]
-    indices = grid.from_raw[0][box.z_min - grid.low[0] : box.z_max - grid.low[0]]
-    return target.walk(Plane.AXIAL, anchor, prompt, indices)
+    on_grid = box_on_grid(box, target.scan.grid)
+    rows, columns = slice_shape(target.scan.grid.shape, Plane.AXIAL)
+    x0, y0, x1, y1 = box_to_slice(Plane.AXIAL, on_grid.low, on_grid.high)
+    prompt = SlicePrompt(box=(max(0, x0), max(0, y0), min(columns, x1), min(rows, y1)))
+    first = target.inside_region(box.low)[0]
+    indices = target.to_grid(0)[first : first + box.z_max - box.z_min]
+    return target.walk(Plane.AXIAL, on_grid.z_mid, prompt, indices)
 
 
 def orthogonal_views(target: Target) -> list[Walk]:
@@ -169,21 +186,15 @@ def orthogonal_views(target: Target) -> list[Walk]:
 
 
 def corrections(target: Target) -> list[Walk]:
-    return []
+    """Corrects what clicks contradict: in the previous prediction, or in what was just found."""
+    return [correct(target, target.mask)]
 
 
 def enter(target: Target, competition: Competition) -> None:
-    """Fuses a class's views, cleans the result and lets it compete (paper, 2.2, 3; 2.3)."""
-    settings = target.settings
-    probability = target.fuse()
-    mask = probability > 0.5
-    positive = [
-        target.inside_region(click.voxel) for click in target.prompts.clicks if click.positive
-    ]
-    if settings.largest_component:
-        mask = largest_component(mask, positive)
-    mask = smooth(mask, settings.smoothing)
-    competition.enter(target.prompts.label, target.region[0], mask, probability)
+    """Lets a class compete: with its views' votes, and surer where clicks were obeyed."""
+    found = target.fuse() if target.previous is None else PREVIOUS_SCORE * target.previous
+    score = np.where(target.mask & (found <= 0.5), np.float32(1), found)
+    competition.enter(target.prompts.label, target.region[0], target.mask, score)
 
 
 def finish(

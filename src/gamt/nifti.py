@@ -33,8 +33,6 @@ from nibabel.orientations import (
 
 from gamt.prompts import Box
 
-SUFFIXES = (".nii", ".nii.gz")
-
 _LPS = axcodes2ornt(("L", "P", "S"))
 _MM = {"meter": 1000.0, "micron": 0.001}
 _SAME_MM = 0.01
@@ -42,7 +40,7 @@ _SAME_MM = 0.01
 
 
 class NiftiError(ValueError):
-    """A NIfTI file that can't be used, or a place that isn't in its image."""
+    """A NIfTI file that can't be read or written, or a place that isn't in its image."""
 
     def __init__(self, path: Path, found: str) -> None:
         super().__init__(f"{path.name}: {found}")
@@ -208,8 +206,8 @@ def write_image(
             the origin of the scanner's coordinates.
 
     Raises:
+        NiftiError: the file can't be written.
         ValueError: `array` hasn't the shape of `like`.
-        OSError: the file can't be written.
     """
     stored = array.T
     if array.dtype == bool:
@@ -261,9 +259,10 @@ def _write(path: Path, data: bytes) -> None:
         with partial.open("xb") as file:
             file.write(data)
         partial.replace(path)
-    except BaseException:
+    except OSError as error:
+        raise NiftiError(path, f"can't be written: {_reason(error)}") from error
+    finally:
         partial.unlink(missing_ok=True)
-        raise
 
 
 def _join(numbers: Sequence[float] | npt.NDArray[Any]) -> str:

@@ -26,9 +26,7 @@ def largest_component(
     return np.isin(components, list(wanted))
 
 
-def component_at(
-    mask: npt.NDArray[np.bool_], voxel: tuple[int, int, int]
-) -> npt.NDArray[np.bool_]:
+def component_at(mask: npt.NDArray[np.bool_], voxel: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
     """Keeps the 26-connected component that holds `voxel` (z, y, x); nothing if none does."""
     components = cc3d.connected_components(mask, connectivity=26)
     return np.asarray((components == components[voxel]) & mask, dtype=np.bool_)

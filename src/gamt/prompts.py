@@ -1,5 +1,6 @@
 """What a user says about a target: boxes and clicks in 3-D, and their form on one slice."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,6 +32,16 @@ class Box:
     def high(self) -> tuple[int, int, int]:
         """The voxel (z, y, x) just past the last one inside, on every axis."""
         return self.z_max, self.y_max, self.x_max
+
+    @property
+    def volume(self) -> int:
+        """Number of voxels inside."""
+        return math.prod(b - a for a, b in zip(self.low, self.high, strict=True))
+
+    def overlaps(self, other: "Box") -> bool:
+        """Says whether any voxel is inside both."""
+        bounds = zip(self.low, self.high, other.low, other.high, strict=True)
+        return all(a < d and c < b for a, b, c, d in bounds)
 
 
 @dataclass(frozen=True, slots=True)

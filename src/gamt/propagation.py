@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from gamt.axes import Plane, bounding_range, slice_view
+from gamt.axes import Plane, bounding_range
 from gamt.budget import Stopwatch
 from gamt.prompts import SlicePrompt
 from gamt.scan import Scan, SliceRequest
@@ -36,9 +36,7 @@ def tight_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     return x0, y0, x1, y1
 
 
-def interior_point(
-    mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8]
-) -> tuple[int, int]:
+def interior_point(mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8]) -> tuple[int, int]:
     """Chooses the point that stands for a mask (paper, 2.2, "Internal Point Prompt Generation").
 
     The pixels farthest from the border are the core; among them, the point is chosen that is both
@@ -136,8 +134,8 @@ def walk(
             return
         masks = yield [SliceRequest(plane, index, prompt) for _, index, _, prompt in steps]
         fronts = []
-        for (way, index, before, prompt), mask in zip(steps, masks, strict=True):
-            accepted = accept(index, prompt, before, mask)
+        for (way, index, last, prompt), mask in zip(steps, masks, strict=True):
+            accepted = accept(index, prompt, last, mask)
             if accepted is not None:
                 fronts.append((way, index, accepted))
 

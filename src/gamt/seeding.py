@@ -129,8 +129,8 @@ def grow(target: Target, click: Click) -> Walk:
         mask = component_at(probability > 0.5, seed)
         walks = []
         for plane in target.settings.planes:
-            for piece in pieces(mask & ~target.votes.looked(plane)):
-                walks.append(piece_walk(target, plane, piece, probability))
+            unseen = mask & ~target.votes.looked(plane)
+            walks += [piece_walk(target, plane, piece, probability) for piece in pieces(unseen)]
         if not walks:
             return
         yield from together(walks)

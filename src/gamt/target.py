@@ -11,12 +11,13 @@ from scipy.special import logit
 from gamt.axes import Plane, slice_shape, slice_view, to_slice
 from gamt.fusion import Votes
 from gamt.geometry import Range, box_on_grid
+from gamt.postprocess import largest_component, smooth
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.propagation import Walk, has_ended, next_prompt, tight_box, walk
 from gamt.scan import Scan
 from gamt.segmenters.base import SliceMask
 from gamt.settings import Settings
-from gamt.shape import ellipsoid_logits
+from gamt.shape import prior_logits
 from gamt.views import widen
 
 LEAST_PROBABILITY = np.float32(0.01)
@@ -30,6 +31,7 @@ class Target:
     Attributes:
         prompts: in raw voxels.
         others: positive clicks of the other classes: places that can't belong to this one.
+        rivals: boxes of smaller classes that overlap this one's.
         previous: (z, y, x) bool over the region, the class in the previous prediction; None
             without a previous prediction of this class.
         scan: the crop that the class lies in.
@@ -39,6 +41,7 @@ class Target:
 
     prompts: ClassPrompts
     others: tuple[Click, ...]
+    rivals: tuple[Box, ...]
     previous: npt.NDArray[np.bool_] | None
     scan: Scan
     region: Range
@@ -49,15 +52,24 @@ class Target:
         """The votes of all views so far."""
         return Votes(self.region, self.scan.grid)
 
-    @cached_property
-    def grid_box(self) -> Box | None:
-        """The class's box in grid voxels."""
-        box = self.prompts.box
-        return None if box is None else box_on_grid(box, self.scan.grid)
-
     def fuse(self) -> npt.NDArray[np.float32]:
         """Returns the views' and the box's opinion, (z, y, x) over the region, 0..1."""
-        return self.votes.fuse(self.prompts.box, self.settings.shape_weight)
+        return self.votes.fuse(self.prompts.box, self.settings.shape_weight, self.rivals)
+
+    @cached_property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """What the class claims, (z, y, x) bool over the region; clicks are still to correct it.
+
+        The previous prediction where there is one, else the fused views, cleaned (paper, 2.3). To
+        be asked for only after all views have voted.
+        """
+        if self.previous is not None:
+            return self.previous.copy()
+        mask = self.fuse() > 0.5
+        if self.settings.largest_component:
+            marked = [click for click in self.prompts.clicks if click.positive]
+            mask = largest_component(mask, [self.inside_region(click.voxel) for click in marked])
+        return smooth(mask, self.settings.smoothing)
 
     def to_grid(self, axis: int) -> npt.NDArray[np.intp]:
         """Returns the nearest grid index of every raw index of the region on `axis`."""
@@ -117,15 +129,23 @@ class Target:
         """Adds the box's ellipsoid to the scores that a slice's prompt brings along."""
         weight = self.settings.guide_weight
         shape = slice_shape(self.scan.grid.shape, plane)
-        if self.grid_box is None or weight == 0:
+        if self.prompts.box is None or weight == 0:
             return prompt
-        if prompt.mask is not None and prompt.mask.shape != shape:
+        if prompt.mask is None or prompt.mask.shape != shape:
             return prompt
-        low, size = [0, 0, 0], list(self.scan.grid.shape)
-        low[plane.normal], size[plane.normal] = index, 1
-        prior = ellipsoid_logits(self.grid_box, low, size).reshape(shape)
-        earlier = 0 if prompt.mask is None else prompt.mask
-        return SlicePrompt(prompt.box, prompt.points, prompt.labels, earlier + weight * prior)
+        prior = weight * self.prior_slice(self.prompts.box, self.rivals, plane, index)
+        return SlicePrompt(prompt.box, prompt.points, prompt.labels, prompt.mask + prior)
+
+    def prior_slice(
+        self, box: Box, rivals: Sequence[Box], plane: Plane, index: int
+    ) -> npt.NDArray[np.float32]:
+        """Returns `prior_logits` of raw boxes on grid slice `index` of a plane."""
+        grid = self.scan.grid
+        low, shape = [0, 0, 0], list(grid.shape)
+        low[plane.normal], shape[plane.normal] = index, 1
+        others = [box_on_grid(rival, grid) for rival in rivals]
+        logits = prior_logits(box_on_grid(box, grid), others, low, shape)
+        return logits.reshape(slice_shape(grid.shape, plane))
 
     def cross_section(
         self, probability: npt.NDArray[np.float32], plane: Plane, index: int

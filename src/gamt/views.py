@@ -51,9 +51,7 @@ def fullest(masks: npt.NDArray[np.bool_], plane: Plane, indices: Sequence[int]) 
     return indices[int(best[len(best) // 2])]
 
 
-def widen(
-    box: Sequence[float], margin: float, shape: tuple[int, int]
-) -> tuple[int, int, int, int]:
+def widen(box: Sequence[float], margin: float, shape: tuple[int, int]) -> tuple[int, int, int, int]:
     """Returns `box` (x0, y0, x1, y1, half-open) with `margin` of its sides added all around.
 
     The result ends at the borders of a slice of `shape` (rows, columns).

@@ -1,304 +1,485 @@
 """The embedded default: a promptable segmenter made of image statistics alone.
 
-It needs no checkpoint and no GPU. The prompt becomes a spatial prior, intensity histograms
-weighted by that prior become a likelihood, and an edge-aware smoothing joins the two.
+It needs no checkpoint and no GPU. It is Bayes' rule on the pixels of a window around the prompt:
+
+* the prompt gives every pixel prior log-odds (a soft ellipse in the box, or the earlier mask);
+* histograms of the intensities inside and outside, weighted by what is known so far, give a
+  likelihood ratio; posterior and histograms improve each other in a few rounds;
+* a Potts model whose bonds break at edges lets neighbours agree (mean-field inference);
+* with a box alone, the threshold moves until the mask fills the box.
+
+"Measured" means: chosen on slices and walks of 16 public labelled scans (CT, MR, PET, microscopy)
+and on flat-shaded phantoms, together, by random search and by hand, for the mean Dice.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.special import expit, logit
 
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import SliceMask
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float32]
+Image = npt.NDArray[np.uint8]
+Bounds = tuple[float, float, float, float]
 
 LIMIT = 8.0
-"""Log-odds are clipped to +-LIMIT, and are -LIMIT outside of the window."""
+"""Log-odds are clipped to this, and are its negative outside of the window."""
 
 WORKING_SIDE = 112
-MARGIN = 0.35
-BINS = 64
-ROUNDS = 3
+"""The longer side of a window, in pixels, above which the work is done on a coarser grid."""
+
+MARGIN_SHARE, MARGIN_PIXELS = 0.21, 6.0
+"""Room around the prompt: a share of its longer side, and pixels on top (measured)."""
+
+BINS, BIN_BLUR, LEAST_RANGE = 48, 1.56, 90.0
+"""Of the intensity histograms; a window's range is never taken smaller than this (measured)."""
+
+FLOOR = 0.014
+"""Added to histograms that sum to one, so that a bin seen in neither says nothing (measured)."""
+
+FINE_WEIGHT, SMOOTH_WEIGHT, SMOOTH_SIGMA = 0.87, 0.48, 1.0
+"""Votes of the pixel's own intensity and of the one smoothed over its neighbours (measured)."""
 
 
 @dataclass(frozen=True, slots=True)
+class _Tuning:
+    """Numbers that differ between a prompt with an earlier mask and one without (measured).
+
+    Attributes:
+        rounds: of histograms and posterior.
+        evidence: weight of the likelihood ratio against the prior.
+        cap: largest likelihood ratio of one feature.
+        impurity: how much background is taken out of the foreground's histogram.
+        caution: exponent of the histograms' separation (0..1); unsure evidence counts less.
+        bond: strength of the Potts model's bonds in flat regions.
+    """
+
+    rounds: int
+    evidence: float
+    cap: float
+    impurity: float
+    caution: float
+    bond: float
+
+
+FROM_BOX = _Tuning(rounds=4, evidence=1.3, cap=2.95, impurity=0.54, caution=1.0, bond=1.17)
+FROM_MASK = _Tuning(rounds=3, evidence=2.4, cap=4.0, impurity=0.7, caution=3.0, bond=0.4)
+
+BOX_POWER, BOX_STEEPNESS, BOX_EDGE, BOX_CAP = 1.76, 8.2, 0.975, 2.5
+"""Of the soft superellipse: its exponent, log-odds per half-axis, radius and most (measured)."""
+
+BOX_SLACK, BOX_OUTSIDE = 0.8, 3.5
+"""Pixels by which boxes are drawn too large; log-odds lost per pixel outside (measured)."""
+
+MASK_BLUR, MASK_INSIDE, MASK_OUTSIDE = 2.0, 2.5, 4.0
+"""Pixels that a target may move from slice to slice, and the most that a mask says (measured)."""
+
+MASK_BEYOND, MASK_BEYOND_SLACK = 0.5, 3.0
+"""Log-odds lost per pixel outside of a box that comes with a mask, after some pixels."""
+
+EDGE_CONTRAST, EDGE_SIGMA, POTTS_STEPS, FINAL_BLUR = 10.8, 0.5, 5, 0.45
+"""Intensity difference that breaks a bond, scale at which it is seen, inference steps, and the
+final smoothing of the log-odds (measured)."""
+
+FIT_BIAS, FIT_BOX = 0.15, 0.82
+"""Costs of moving the threshold and of missing the box's sides (measured)."""
+
+CLICK_WEIGHT, CLICK_REACH, CLICK_CONTRAST = 14.0, 0.15, 15.0
+"""Log-odds at a click, its reach as a share of the box's shorter side, and in intensity."""
+
+DRIFT = 1.1
+"""Log-odds taken from every step of a walk: what leaks a little leaks far in the end (measured)."""
+
+LEAST_TRUTH, CLEAR_CONTRAST = 0.4, 4.0
+"""Neighbouring pixels err together, so only a share of their log-odds is true: at least the first
+number, and all of it where a border is as clear as the second one (measured)."""
+
+DOUBT = 0.35
+"""Share of the quality that a border without contrast costs (measured)."""
+
+SPECK = 0.15
+"""A component with less than this share of the largest one's prior mass is rejected."""
+
+LONE_REACH = 4
+"""Half the side, in pixels, of the box that stands for a click without a region around it."""
+
+SCALES = 3
+"""Regions around a lone click that are segmented, those with the clearest borders."""
+
+FLOOD_RADII = (48, 192)
+FLOOD_TOLERANCES = (4, 6, 8, 11, 14, 18, 23, 29, 36, 45, 56, 70, 88)
+"""Windows and intensity differences at which the regions around a lone click are looked at."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Window:
-    """A rectangle of the slice and the smaller grid on which the work is done."""
+    """A rectangle of the slice, and the grid on which the work is done.
+
+    Attributes:
+        rows: of the slice.
+        columns: of the slice.
+        down: averages the rectangle's rows, and its columns, into those of the grid.
+        up: interpolates the grid's rows, and its columns, back.
+        y: (n, 1) positions of the grid's rows in the slice; pixel 0 reaches from 0 to 1.
+        x: (1, m) positions of the grid's columns.
+        step: slice pixels per grid pixel.
+    """
 
     rows: slice
     columns: slice
     down: tuple[Array, Array]
     up: tuple[Array, Array]
+    y: Array
+    x: Array
+    step: float
 
     def shrink(self, values: npt.NDArray[np.generic]) -> Array:
-        part = values[self.rows, self.columns].astype(np.float64)
-        return self.down[0] @ part @ self.down[1].T
+        """Brings a slice's values onto the grid."""
+        part = values[self.rows, self.columns].astype(np.float32)
+        return np.asarray(self.down[0] @ part @ self.down[1].T, np.float32)
 
-    def grow(self, values: Array, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
-        full = np.full(shape, -LIMIT, dtype=np.float32)
+    def enlarge(self, values: Array, shape: tuple[int, int]) -> Array:
+        """Brings the grid's log-odds back to a slice of `shape`."""
+        full = np.full(shape, -LIMIT, np.float32)
         full[self.rows, self.columns] = self.up[0] @ values @ self.up[1].T
-        return full
+        return np.asarray(full.clip(-LIMIT, LIMIT), np.float32)
+
+
+def window_around(shape: tuple[int, int], bounds: Bounds, margin: float) -> _Window:
+    """Lays a window around `bounds` (x0, y0, x1, y1), `margin` pixels larger on every side."""
+    spans = []
+    for low, high, size in ((bounds[1], bounds[3], shape[0]), (bounds[0], bounds[2], shape[1])):
+        first = int(np.clip(np.floor(low - margin), 0, size - 1))
+        spans.append(slice(first, int(np.clip(np.ceil(high + margin), first + 1, size))))
+    lengths = [span.stop - span.start for span in spans]
+    step = max(1.0, max(lengths) / WORKING_SIDE)
+    grids = [_resampling(length, max(1, round(length / step))) for length in lengths]
+    y, x = (
+        (span.start + (np.arange(len(down)) + 0.5) * (length / len(down))).astype(np.float32)
+        for span, length, (down, _) in zip(spans, lengths, grids, strict=True)
+    )
+    (down_rows, up_rows), (down_columns, up_columns) = grids
+    down, up = (down_rows, down_columns), (up_rows, up_columns)
+    return _Window(spans[0], spans[1], down, up, y[:, None], x[None, :], step)
 
 
 def _resampling(size: int, new: int) -> tuple[Array, Array]:
-    """Matrices that average `size` pixels into `new` ones, and interpolate them back."""
-    if size == new:
-        return np.eye(size), np.eye(size)
+    """Returns matrices that average `size` pixels into `new`, and interpolate them back."""
     step = size / new
-    low = np.arange(new)[:, None] * step
-    pixel = np.arange(size)[None, :]
-    down = np.clip(np.minimum(low + step, pixel + 1) - np.maximum(low, pixel), 0, None) / step
-    centre = np.clip((np.arange(size) + 0.5) / step - 0.5, 0, new - 1)
-    up = np.clip(1 - np.abs(centre[:, None] - np.arange(new)[None, :]), 0, None)
-    return down, up
+    start, pixel = np.arange(new)[:, None] * step, np.arange(size)
+    down = (np.minimum(start + step, pixel + 1) - np.maximum(start, pixel)).clip(0) / step
+    place = ((pixel + 0.5) / step - 0.5).clip(0, new - 1)
+    up = (1 - np.abs(place[:, None] - np.arange(new))).clip(0)
+    return down.astype(np.float32), up.astype(np.float32)
 
 
-def _window(shape: tuple[int, int], box: tuple[float, float, float, float]) -> _Window:
-    x0, y0, x1, y1 = box
-    margin = 6 + MARGIN * max(x1 - x0, y1 - y0)
-    spans, down, up = [], [], []
-    bounds = []
-    for low, high, size in ((y0, y1, shape[0]), (x0, x1, shape[1])):
-        first = int(np.clip(np.floor(low - margin), 0, size - 1))
-        last = int(np.clip(np.ceil(high + margin), first + 1, size))
-        bounds.append((first, last))
-    factor = max(1.0, max(b - a for a, b in bounds) / WORKING_SIDE)
-    for first, last in bounds:
-        spans.append(slice(first, last))
-        matrices = _resampling(last - first, max(1, round((last - first) / factor)))
-        down.append(matrices[0])
-        up.append(matrices[1])
-    return _Window(spans[0], spans[1], (down[0], down[1]), (up[0], up[1]))
+def box_prior(window: _Window, box: Bounds) -> Array:
+    """Returns the log-odds that a box gives: a superellipse, and steeply less outside."""
+    half_x, half_y = (box[2] - box[0]) / 2, (box[3] - box[1]) / 2
+    half_x, half_y = max(half_x - BOX_SLACK, half_x / 2), max(half_y - BOX_SLACK, half_y / 2)
+    away_x = np.abs(window.x - (box[0] + box[2]) / 2)
+    away_y = np.abs(window.y - (box[1] + box[3]) / 2)
+    powers = (away_x / half_x) ** BOX_POWER + (away_y / half_y) ** BOX_POWER
+    inside = BOX_STEEPNESS * (BOX_EDGE - powers ** (1 / BOX_POWER))
+    beyond = (np.maximum(away_x - half_x, away_y - half_y) - BOX_SLACK).clip(0)
+    logits = inside.clip(-3.0, BOX_CAP) - BOX_OUTSIDE * beyond
+    return np.asarray(logits.clip(-LIMIT, None), np.float32)
 
 
-def _sigmoid(logits: Array) -> Array:
-    return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+def mask_prior(window: _Window, mask: Array, box: Bounds) -> Array:
+    """Returns the log-odds that an earlier mask gives: its own, blurred because targets move."""
+    earlier = ndimage.gaussian_filter(expit(mask), MASK_BLUR / window.step, mode="nearest")
+    away_x = np.abs(window.x - (box[0] + box[2]) / 2) - (box[2] - box[0]) / 2
+    away_y = np.abs(window.y - (box[1] + box[3]) / 2) - (box[3] - box[1]) / 2
+    beyond = (np.maximum(away_x, away_y) - MASK_BEYOND_SLACK).clip(0)
+    logits = logit(earlier.clip(expit(-MASK_OUTSIDE), expit(MASK_INSIDE)))
+    return np.asarray(logits - MASK_BEYOND * beyond, np.float32)
 
 
-def _logit(p: Array) -> Array:
-    p = np.clip(p, 1e-4, 1 - 1e-4)
-    return np.log(p / (1 - p))
+def click_evidence(window: _Window, image: Array, prompt: SlicePrompt, reach: float) -> Array:
+    """Returns the log-odds that clicks add: around them, where the intensity is theirs."""
+    evidence = np.zeros_like(image)
+    smooth = ndimage.gaussian_filter(image, EDGE_SIGMA, mode="nearest")
+    for (x, y), label in zip(prompt.points, prompt.labels, strict=True):
+        squared = (window.y - y - 0.5) ** 2 + (window.x - x - 0.5) ** 2
+        place = np.unravel_index(np.argmin(squared), squared.shape)
+        alike = np.exp(-np.square((smooth - smooth[place]) / CLICK_CONTRAST) / 2)
+        near = np.exp(-squared / (2 * reach**2)) * alike + np.exp(-squared / 2)
+        evidence += near * np.float32(CLICK_WEIGHT if label else -CLICK_WEIGHT)
+    return evidence
 
 
-def _grid(window: _Window) -> tuple[Array, Array, float]:
-    rows, columns = window.rows, window.columns
-    n, m = window.down[0].shape[0], window.down[1].shape[0]
-    sy, sx = (rows.stop - rows.start) / n, (columns.stop - columns.start) / m
-    y = rows.start + (np.arange(n)[:, None] + 0.5) * sy
-    x = columns.start + (np.arange(m)[None, :] + 0.5) * sx
-    return y, x, max(sx, sy)
+def histogram_index(feature: Array) -> npt.NDArray[np.intp]:
+    """Returns every pixel's histogram bin; the bins span the window's intensities."""
+    low, high = np.percentile(feature, (1, 99))
+    span = max(float(high - low), LEAST_RANGE) * 1.05
+    scaled = (feature - (low + high) / 2) / span + 0.5
+    return np.asarray((scaled * BINS).clip(0, BINS - 1), np.intp)
 
 
-def _box_prior(y: Array, x: Array, box: tuple[float, float, float, float]) -> Array:
-    x0, y0, x1, y1 = box
-    u = np.abs(x - (x0 + x1) / 2) / max((x1 - x0) / 2, 0.5)
-    v = np.abs(y - (y0 + y1) / 2) / max((y1 - y0) / 2, 0.5)
-    radius = (u**2.5 + v**2.5) ** (1 / 2.5)
-    inside = 5.0 * (1.0 - radius)
-    over = np.maximum(np.maximum(u, v) - 1, 0) * max(x1 - x0, y1 - y0) / 2
-    return np.clip(np.clip(inside, -2.5, 2.5) - 1.5 * over, -LIMIT, 2.5)
+def likelihood_ratio(index: npt.NDArray[np.intp], inside: Array, tuning: _Tuning) -> Array:
+    """Returns the log of how much likelier every pixel's intensity is inside than outside.
+
+    Args:
+        index: (rows, columns) bins.
+        inside: (rows, columns) probability of being inside, as far as known.
+        tuning: the numbers to use.
+    """
+    curves = []
+    for weight in (inside, 1 - inside):
+        counts = np.bincount(index.ravel(), weight.ravel(), BINS)
+        counts = ndimage.gaussian_filter1d(counts, BIN_BLUR, mode="reflect")
+        curves.append(counts / max(counts.sum(), 1e-9))
+    mixed, outside = curves
+    # What looks inside is partly background, most of all in a box that the target hardly fills.
+    pure = np.maximum(mixed - tuning.impurity * outside, 0.02 * mixed)
+    pure /= max(pure.sum(), 1e-9)
+    separation = np.abs(pure - outside).sum() / 2
+    ratio = np.log((pure + FLOOR) / (outside + FLOOR)).clip(-tuning.cap, tuning.cap)
+    return np.asarray(separation**tuning.caution * ratio, np.float32)[index]
 
 
-def _likelihood(image: Array, smooth: Array, weight: Array) -> Array:
-    """Log-likelihood ratio of inside against outside from weighted histograms."""
-    total = np.zeros_like(image)
-    for feature in (image, smooth):
-        low, high = np.percentile(feature, (0.5, 99.5))
-        scale = (BINS - 1) / max(high - low, 1e-6 + 16)
-        index = np.clip((feature - low) * scale, 0, BINS - 1).astype(np.intp)
-        inside = np.bincount(index.ravel(), weight.ravel(), BINS)
-        outside = np.bincount(index.ravel(), (1 - weight).ravel(), BINS)
-        inside = ndimage.gaussian_filter1d(inside, 1.5, mode="constant")
-        outside = ndimage.gaussian_filter1d(outside, 1.5, mode="constant")
-        inside = inside / max(inside.sum(), 1e-9)
-        outside = outside / max(outside.sum(), 1e-9)
-        pure = np.maximum(inside - 0.5 * outside, 0.02 * inside)
-        pure /= max(pure.sum(), 1e-9)
-        ratio = np.log((pure + 0.002) / (outside + 0.002))
-        total += np.clip(ratio, -4, 4)[index]
-    return total / 2
+class PottsModel:
+    """Bonds between neighbouring pixels that make them agree unless an edge lies between."""
+
+    def __init__(self, image: Array, bond: float) -> None:
+        every, first, last = slice(None), slice(None, -1), slice(1, None)
+        pairs = (
+            ((first, every), (last, every), 1.0),
+            ((every, first), (every, last), 1.0),
+            ((first, first), (last, last), 0.7),
+            ((first, last), (last, first), 0.7),
+        )
+        self._bonds = []
+        for here, there, weight in pairs:
+            contrast = np.square((image[here] - image[there]) / EDGE_CONTRAST)
+            self._bonds.append((here, there, np.float32(bond * weight) * np.exp(-contrast / 2)))
+
+    def agree(self, logits: Array) -> Array:
+        """Returns the log-odds after mean-field inference."""
+        result = logits
+        for _ in range(POTTS_STEPS):
+            spin = np.tanh(result / 2)
+            result = logits.copy()
+            for here, there, bond in self._bonds:
+                result[here] += bond * spin[there]
+                result[there] += bond * spin[here]
+        return result
 
 
-def _smooth(p: Array, guide: Array, radius: int) -> Array:
-    """Guided filter of `p` along the edges of `guide`."""
-    size = 2 * radius + 1
-
-    def mean(a: Array) -> Array:
-        return ndimage.uniform_filter(a, size, mode="nearest")
-
-    m_i, m_p = mean(guide), mean(p)
-    variance = mean(guide * guide) - m_i * m_i
-    slope = (mean(guide * p) - m_i * m_p) / (variance + 36.0)
-    return mean(slope) * guide + mean(m_p - slope * m_i)
-
-
-def _segment(image: Array, prior: Array) -> Array:
-    smooth = ndimage.gaussian_filter(image, 1.0, mode="nearest")
+def infer(image: Array, prior: Array, tuning: _Tuning) -> Array:
+    """Returns every pixel's posterior log-odds."""
+    smooth = ndimage.gaussian_filter(image, SMOOTH_SIGMA, mode="nearest")
+    fine, coarse = histogram_index(image), histogram_index(smooth)
+    potts = PottsModel(ndimage.gaussian_filter(image, EDGE_SIGMA, mode="nearest"), tuning.bond)
     logits = prior
-    for _ in range(ROUNDS):
-        ratio = _likelihood(image, smooth, _sigmoid(logits))
-        p = _smooth(_sigmoid(prior + 1.5 * ratio), smooth, 2)
-        logits = _logit(p)
-    return np.clip(logits * 1.5, -LIMIT, LIMIT)
+    for _ in range(tuning.rounds):
+        inside = expit(logits)
+        ratio = FINE_WEIGHT * likelihood_ratio(fine, inside, tuning)
+        ratio += SMOOTH_WEIGHT * likelihood_ratio(coarse, inside, tuning)
+        logits = potts.agree(prior + np.float32(tuning.evidence) * ratio)
+    return ndimage.gaussian_filter(logits, FINAL_BLUR, mode="nearest")
 
 
-def _click_prior(
-    image: Array, y: Array, x: Array, prompt: SlicePrompt, reach: float
-) -> tuple[Array, Array]:
-    """Log-odds to add around clicks: near in space and alike in intensity."""
-    add = np.zeros_like(image)
-    smooth = ndimage.gaussian_filter(image, 0.7, mode="nearest")
-    for (px, py), label in zip(prompt.points, prompt.labels, strict=True):
-        d2 = (y - (py + 0.5)) ** 2 + (x - (px + 0.5)) ** 2
-        here = smooth.ravel()[int(np.argmin(d2))]
-        alike = np.exp(-((smooth - here) ** 2) / (2 * 12.0**2))
-        near = np.exp(-d2 / (2 * reach**2))
-        core = np.exp(-d2 / (2 * 1.0**2))
-        add += (1.0 if label else -1.0) * (8 * near * alike + 8 * core)
-    return add, add
+def fit_box(logits: Array, window: _Window, box: Bounds) -> Array:
+    """Moves the threshold so that the mask comes close to the box's sides."""
+    size = max(box[2] - box[0], box[3] - box[1]) / window.step
+    best, shift = np.inf, 0.0
+    for bias in np.linspace(-2, 2, 17):
+        rows, columns = (np.flatnonzero((logits > bias).any(axis)) for axis in (1, 0))
+        if rows.size == 0:
+            continue
+        x, y, half = window.x[0, columns], window.y[rows, 0], window.step / 2
+        gaps = np.array([x[0] - half - box[0], box[2] - x[-1] - half])
+        gaps = np.append(gaps, [y[0] - half - box[1], box[3] - y[-1] - half]) / window.step
+        missed = (np.abs(gaps - 1.5) - 1.5).clip(0).mean() / max(2.0, 0.1 * size)
+        cost = FIT_BIAS * abs(bias) + FIT_BOX * missed
+        if cost < best:
+            best, shift = cost, bias
+    return logits - np.float32(shift)
 
 
-def _components(logits: Array, keep: Array) -> Array:
-    """Rejects specks: components that are small beside the largest and hold no click."""
+def drop_specks(logits: Array, prior: Array, clicks: Array) -> Array:
+    """Rejects components that hold no click and, by the prior, little beside the largest."""
     labels, count = ndimage.label(logits > 0)
     if count < 2:
         return logits
-    mass = ndimage.sum_labels(_sigmoid(keep), labels, np.arange(1, count + 1))
-    peak = ndimage.maximum(keep, labels, np.arange(1, count + 1))
-    bad = (mass < 0.15 * mass.max()) & (np.asarray(peak) < 5)
-    drop = np.concatenate([[False], bad])[labels]
-    return np.where(drop, -1.0, logits)
+    mass = np.bincount(labels.ravel(), expit(prior).ravel())
+    mass[0] = 0
+    rejected = mass < SPECK * mass.max()
+    rejected[labels[clicks > 1.5 * CLICK_WEIGHT]] = False
+    rejected[0] = False
+    return np.where(rejected[labels], np.float32(-1), logits)
 
 
-def _quality(logits: npt.NDArray[np.float32]) -> float:
-    p = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    inside = logits > 0
+def obey_clicks(logits: Array, prompt: SlicePrompt) -> Array:
+    """Puts the clicked pixels themselves on their side."""
+    rows, columns = logits.shape
+    for (x, y), label in zip(prompt.points, prompt.labels, strict=True):
+        place = int(np.clip(y, 0, rows - 1)), int(np.clip(x, 0, columns - 1))
+        logits[place] = max(logits[place], 2.0) if label else min(logits[place], -2.0)
+    return logits
+
+
+def expected_iou(logits: Array) -> float:
+    """Returns the IoU to expect of the mask if the log-odds are true."""
+    probability = expit(logits[logits > -LIMIT])
+    inside = probability > 0.5
     if not inside.any():
         return 0.0
-    return float(p[inside].sum() / (inside.sum() + p[~inside & (logits > -7)].sum()))
+    return float(probability[inside].sum() / (inside.sum() + probability[~inside].sum()))
 
 
-def _extent(mask: npt.NDArray[np.bool_]) -> tuple[float, float, float, float] | None:
+def border_contrast(image: Array, mask: npt.NDArray[np.bool_]) -> float:
+    """Returns how far the intensities on both sides of a mask's border lie apart, in spreads."""
+    inner = image[mask & ~ndimage.binary_erosion(mask, iterations=2, border_value=1)]
+    outer = image[ndimage.binary_dilation(mask, iterations=2) & ~mask]
+    if inner.size == 0 or outer.size == 0:
+        return 0.0
+    spread = np.sqrt((inner.var() + outer.var()) / 2) + 3.0
+    return float(abs(inner.mean() - outer.mean()) / spread)
+
+
+def extent(mask: npt.NDArray[np.bool_]) -> Bounds:
+    """Returns the half-open bounds (x0, y0, x1, y1) of a mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if rows.size == 0:
-        return None
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def _flood_boxes(
-    image: npt.NDArray[np.uint8], point: npt.NDArray[np.float64]
-) -> list[tuple[float, npt.NDArray[np.float32]]]:
-    """Nested regions around a click, each with its boundary contrast."""
-    height, width = image.shape
-    cx, cy = int(np.clip(point[0], 0, width - 1)), int(np.clip(point[1], 0, height - 1))
-    y0, y1, x0, x1 = max(cy - 80, 0), cy + 81, max(cx - 80, 0), cx + 81
-    smooth = ndimage.gaussian_filter(image[y0:y1, x0:x1].astype(np.float64), 1.0, mode="nearest")
-    gradient = ndimage.gaussian_gradient_magnitude(
-        image[y0:y1, x0:x1].astype(np.float64), 1.0, mode="nearest"
-    )
-    here = smooth[cy - y0, cx - x0]
-    found: list[tuple[float, npt.NDArray[np.float32]]] = []
-    previous = 0
-    for tolerance in (4, 6, 8, 11, 14, 18, 23, 29, 36, 45, 56, 70, 88):
-        labels, _ = ndimage.label(np.abs(smooth - here) <= tolerance)
-        region = ndimage.binary_fill_holes(labels == labels[cy - y0, cx - x0])
-        area = int(region.sum())
-        if area < 4 or area == previous or area > 0.6 * region.size:
-            continue
-        edge = region ^ ndimage.binary_dilation(region)
-        growth = area / max(previous, 1)
-        score = float(gradient[edge].mean()) / (1 + 0.5 * np.log(growth))
-        previous = area
-        full = np.full(image.shape, -4.0, dtype=np.float32)
-        full[y0:y1, x0:x1][region] = 4.0
-        found.append((score, full))
+def regions_at(image: Image, x: float, y: float) -> list[tuple[float, Array]]:
+    """Finds nested regions of like intensity around a pixel.
+
+    Returns:
+        Pairs of the mean gradient along the region's border, the less the more the next tolerance
+        would add, and the region as log-odds; from small to large.
+    """
+    shape = (image.shape[0], image.shape[1])
+    found: list[tuple[float, Array]] = []
+    area = 3.0
+    for radius in FLOOD_RADII:
+        window = window_around(shape, (x, y, x + 1, y + 1), radius)
+        smooth = ndimage.gaussian_filter(window.shrink(image), 1.0, mode="nearest")
+        slope = np.hypot(*(ndimage.sobel(smooth, axis, mode="nearest") / 8 for axis in (0, 1)))
+        row = int(np.argmin(np.abs(window.y - y - 0.5)))
+        column = int(np.argmin(np.abs(window.x - x - 0.5)))
+        for tolerance in FLOOD_TOLERANCES:
+            labels, _ = ndimage.label(np.abs(smooth - smooth[row, column]) <= tolerance)
+            region = labels == labels[row, column]
+            size = float(region.sum()) * window.step**2
+            if size <= 1.05 * area:
+                continue
+            if region.mean() > 0.6 or _spills(region, window, shape):
+                break
+            border = ndimage.binary_dilation(region) ^ region
+            growth = np.log(size / area)
+            area = size
+            logits = window.enlarge(np.where(region, np.float32(4), np.float32(-4)), shape)
+            found.append((float(slope[border].mean()) / (1 + 0.5 * growth), logits))
     return found
 
 
+def _spills(region: npt.NDArray[np.bool_], window: _Window, shape: tuple[int, int]) -> bool:
+    """Says whether a region leaves its window through a side that isn't the slice's own."""
+    sides = (
+        (region[0], window.rows.start > 0),
+        (region[-1], window.rows.stop < shape[0]),
+        (region[:, 0], window.columns.start > 0),
+        (region[:, -1], window.columns.stop < shape[1]),
+    )
+    return any(open_ and bool(side.any()) for side, open_ in sides)
+
+
 class StatisticalSegmenter:
-    """A promptable 2-D segmenter from spatial prior, intensity histograms and smoothing."""
+    """A promptable 2-D segmenter that needs nothing but the slice itself."""
 
     name = "statistical"
     device = "cpu"
 
-    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[npt.NDArray[np.uint8]]:
-        """Keeps the slices; all work depends on the prompt and is done in its window."""
+    def encode(self, slices: Image) -> Sequence[Image]:
+        """Keeps the slices: everything else depends on the prompt's window."""
         return list(slices)
 
     def decode(
         self,
-        embeddings: Sequence[npt.NDArray[np.uint8]],
+        embeddings: Sequence[Image],
         prompts: Sequence[SlicePrompt],
         multimask: bool | None = None,
     ) -> Sequence[SliceMask]:
-        """Segments each slice for the prompt at the same position."""
-        return [
-            self._one(image, prompt, multimask)
-            for image, prompt in zip(embeddings, prompts, strict=True)
-        ]
+        """Segments each slice for the prompt at the same position.
 
-    def _one(
-        self, image: npt.NDArray[np.uint8], prompt: SlicePrompt, multimask: bool | None
-    ) -> SliceMask:
-        mask = prompt.mask
-        if mask is not None and (mask.shape != image.shape or not (mask > 0).any()):
-            mask = None
-        positive = prompt.points[prompt.labels == 1] if len(prompt.points) else prompt.points
-        if prompt.box is not None or mask is not None:
-            return self._solve(image, prompt, mask)
+        Args:
+            embeddings: from `encode`.
+            prompts: one per embedding.
+            multimask: matters for clicks without box and mask: True takes the best of regions of
+                several scales, False the middle one; None is True for a single click.
+        """
+        pairs = zip(embeddings, prompts, strict=True)
+        return [self._segment(image, prompt, multimask) for image, prompt in pairs]
+
+    def _segment(self, image: Image, prompt: SlicePrompt, multimask: bool | None) -> SliceMask:
+        if prompt.box is not None:
+            return self._in_window(image, prompt, prompt.box)
+        if prompt.mask is not None and (prompt.mask > 0).any():
+            return self._in_window(image, prompt, extent(prompt.mask > 0))
+        positive = prompt.points[prompt.labels == 1]
         if len(positive) == 0:
-            return self._empty(image.shape)
-        candidates = [
-            (score, self._solve(image, prompt, flood))
-            for score, flood in sorted(_flood_boxes(image, positive[0]), key=lambda c: -c[0])[:3]
-        ]
-        if not candidates:
-            x, y = positive[0]
-            box = (x - 4, y - 4, x + 5, y + 5)
-            lone = SlicePrompt(box, prompt.points, prompt.labels)
-            return self._solve(image, lone, None)
-        return candidates[0][1]
+            nothing = np.full(image.shape, -LIMIT, np.float32)
+            return SliceMask(nothing, 0.0, nothing)
+        return self._at_click(image, prompt, positive[0], multimask)
 
-    def _empty(self, shape: tuple[int, ...]) -> SliceMask:
-        logits = np.full(shape, -LIMIT, dtype=np.float32)
-        return SliceMask(logits, 0.0, logits)
-
-    def _solve(
+    def _at_click(
         self,
-        image: npt.NDArray[np.uint8],
+        image: Image,
         prompt: SlicePrompt,
-        mask: npt.NDArray[np.float32] | None,
+        click: npt.NDArray[np.float64],
+        multimask: bool | None,
     ) -> SliceMask:
-        box = prompt.box
-        if box is None:
-            assert mask is not None
-            box = _extent(mask > 0)
-            assert box is not None
-            box = (box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2)
-        height, width = image.shape
-        x0, x1 = np.clip((box[0], box[2]), 0, width)
-        y0, y1 = np.clip((box[1], box[3]), 0, height)
-        reach = [x0, y0, x1, y1]
-        for px, py in prompt.points:
-            reach = [min(reach[0], px), min(reach[1], py), max(reach[2], px), max(reach[3], py)]
-        window = _window((height, width), (reach[0], reach[1], reach[2], reach[3]))
+        x, y = click.tolist()
+        regions = sorted(regions_at(image, x, y), key=lambda found: -found[0])[:SCALES]
+        if not regions:
+            near = (x - LONE_REACH, y - LONE_REACH, x + LONE_REACH + 1, y + LONE_REACH + 1)
+            return self._in_window(image, replace(prompt, mask=None), near)
+        masks = [
+            self._in_window(image, replace(prompt, mask=region), extent(region > 0))
+            for _, region in regions
+        ]
+        if multimask is False or (multimask is None and len(prompt.points) > 1):
+            return sorted(masks, key=lambda one: int(one.mask.sum()))[len(masks) // 2]
+        return masks[0]
+
+    def _in_window(self, image: Image, prompt: SlicePrompt, box: Bounds) -> SliceMask:
+        shape = (image.shape[0], image.shape[1])
+        box = _inside_slice(box, shape)
+        bounds = np.array([box, *([x, y, x + 1, y + 1] for x, y in prompt.points)])
+        x0, y0 = bounds[:, :2].min(axis=0).tolist()
+        x1, y1 = bounds[:, 2:].max(axis=0).tolist()
+        margin = MARGIN_PIXELS + MARGIN_SHARE * max(x1 - x0, y1 - y0)
+        window = window_around(shape, (x0, y0, x1, y1), margin)
         small = window.shrink(image)
-        y, x, step = _grid(window)
-        prior = _box_prior(y, x, (x0, y0, x1, y1))
-        if mask is not None:
-            earlier = window.shrink(1 / (1 + np.exp(-mask.astype(np.float64))))
-            blurred = ndimage.gaussian_filter(earlier, 2.0 / step, mode="nearest")
-            prior = np.clip(0.3 * np.minimum(prior, 1.0) + np.clip(_logit(blurred), -4, 3), -8, 8)
-        size = max(2.0, 0.15 * min(x1 - x0, y1 - y0))
-        clicks, _ = _click_prior(small, y, x, prompt, max(size, step))
-        logits = _components(_segment(small, prior + clicks), prior + clicks)
-        full = np.clip(window.grow(logits, (height, width)), -LIMIT, LIMIT)
-        for (px, py), label in zip(prompt.points, prompt.labels, strict=True):
-            c = int(np.clip(px, 0, width - 1)), int(np.clip(py, 0, height - 1))
-            value = full[c[1], c[0]]
-            full[c[1], c[0]] = max(value, 2.0) if label else min(value, -2.0)
-        return SliceMask(full, _quality(full), full)
+        reach = max(1.0, window.step, CLICK_REACH * min(box[2] - box[0], box[3] - box[1]))
+        clicks = click_evidence(window, small, prompt, reach)
+        if prompt.mask is None:
+            prior = box_prior(window, box) + clicks
+            logits = fit_box(infer(small, prior, FROM_BOX), window, box)
+        else:
+            prior = mask_prior(window, window.shrink(prompt.mask), box) + clicks
+            logits = infer(small, prior, FROM_MASK) - np.float32(DRIFT)
+        logits = drop_specks(logits, prior, clicks)
+        scores = obey_clicks(window.enlarge(logits, shape), prompt)
+        contrast = border_contrast(small, logits > 0)
+        truth = np.float32(np.clip(contrast / CLEAR_CONTRAST, LEAST_TRUTH, 1))
+        calibrated = np.where(scores > -LIMIT, truth * scores, scores)
+        trust = 1 - DOUBT * float(np.exp(-contrast))
+        return SliceMask(calibrated, trust * expected_iou(calibrated), scores)
+
+
+def _inside_slice(box: Bounds, shape: tuple[int, int]) -> Bounds:
+    """Cuts a box to the slice, and makes it a pixel wide at least."""
+    x0, y0 = float(np.clip(box[0], 0, shape[1] - 1)), float(np.clip(box[1], 0, shape[0] - 1))
+    x1, y1 = float(np.clip(box[2], x0 + 1, shape[1])), float(np.clip(box[3], y0 + 1, shape[0]))
+    return x0, y0, x1, y1

@@ -1,0 +1,154 @@
+"""One more round from clicks and the previous prediction (paper, 3.2; design decision 9).
+
+A click marks the middle of an error. In the three slices through it the segmenter is asked again,
+with the click as a point and the previous mask as scores; the part that changes with the click is
+followed from slice to slice until nothing changes any more. Everything else stays as it was.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.special import logit
+
+from gamt.axes import Plane, slice_view, to_slice
+from gamt.fusion import Votes
+from gamt.postprocess import component_at
+from gamt.prompts import Box, Click, SlicePrompt
+from gamt.propagation import Walk, interior_point, tight_box, together, walk
+from gamt.segmenters.base import SliceMask
+from gamt.target import Target
+
+REACH = 3.0
+"""A correction ends this many error radii away from its click (measured)."""
+
+KEEP = 0.9
+"""Probability with which the previous mask is handed on: firm, yet open to correction."""
+
+
+def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Walk:
+    """Corrects a mask at every click that it contradicts, in the order of time.
+
+    Args:
+        target: the class, whose clicks count.
+        mask: (z, y, x) bool over the target's region; changed in place.
+    """
+    for click in target.prompts.clicks:
+        voxel = target.inside_region(click.voxel)
+        if mask[voxel] != click.positive:
+            yield from correct_at(target, mask, click)
+            mask[voxel] = click.positive
+
+
+def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Walk:
+    """Corrects a mask around one click that it contradicts.
+
+    The user clicks the middle of an error, so that the error reaches from the click about as far
+    as the mask's surface is away. A ball of this size is the shape that the click draws: it goes
+    to the segmenter as part of the scores, and into the vote as one more view. What is voted on
+    here is not the target but the error: which voxels change to the side of the click.
+
+    Args:
+        target: the class.
+        mask: (z, y, x) bool over the target's region; changed in place.
+        click: in raw voxels, on the wrong side of the mask.
+    """
+    ball = ball_around(target, mask, click)
+    votes = Votes(target.region, target.scan.grid)
+    yield from together(
+        correction_walk(target, mask, click, ball, plane, votes) for plane in target.settings.planes
+    )
+    seed = target.inside_region(click.voxel)
+    wrong = (votes.fuse(ball, target.settings.shape_weight) > 0.5) & (mask != click.positive)
+    wrong[seed] = True
+    mask[component_at(wrong, seed)] = click.positive
+
+
+def error_radius(
+    mask: npt.NDArray[np.bool_], voxel: tuple[int, int, int], scale: tuple[float, float, float]
+) -> float:
+    """Returns how far the nearest voxel of the other kind is, in grid voxels.
+
+    Args:
+        mask: (z, y, x) bool.
+        voxel: where to measure from (z, y, x).
+        scale: grid voxels per voxel of `mask`, on each axis.
+
+    Returns:
+        The distance; the largest extent of `mask` where all of it is of one kind.
+    """
+    farthest = max(float(size * step) for size, step in zip(mask.shape, scale, strict=True))
+    half = 8.0
+    while True:
+        low = [max(0, int(v - half / s)) for v, s in zip(voxel, scale, strict=True)]
+        high = [int(v + half / s) + 1 for v, s in zip(voxel, scale, strict=True)]
+        near = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+        other = np.argwhere(near != mask[voxel]) + low - voxel
+        if len(other):
+            nearest = float(np.sqrt(np.square(other * scale).sum(axis=1).min()))
+            if nearest <= half:
+                return nearest
+        if half > farthest:
+            return farthest
+        half *= 2
+
+
+def ball_around(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Box:
+    """Returns the raw box whose ellipsoid is the ball that a click draws."""
+    scale = target.scan.grid.scale
+    radius = error_radius(mask, target.inside_region(click.voxel), scale)
+    reach = [round(radius / step) for step in scale]
+    low = [v - r for v, r in zip(click.voxel, reach, strict=True)]
+    high = [v + r + 1 for v, r in zip(click.voxel, reach, strict=True)]
+    return Box(low[0], high[0], click.z, low[1], high[1], low[2], high[2])
+
+
+def correction_walk(
+    target: Target,
+    mask: npt.NDArray[np.bool_],
+    click: Click,
+    ball: Box,
+    plane: Plane,
+    votes: Votes,
+) -> Walk:
+    """Follows an error through the slices of one plane, as long as the segmenter sees one."""
+    label = int(click.positive)
+    sign = 1 if click.positive else -1
+    to_grid = target.to_grid(plane.normal)
+    previous = np.where(mask, KEEP, 1 - KEEP).astype(np.float32)
+    errors: dict[int, npt.NDArray[np.bool_]] = {}
+
+    def before(index: int) -> npt.NDArray[np.float32]:
+        layer = int(np.argmin(np.abs(to_grid - index)))
+        return target.cross_section(previous, plane, layer).logits
+
+    def prompt(index: int, point: tuple[float, float]) -> SlicePrompt:
+        drawn = target.prior_slice(ball, (), plane, index)
+        scores = sign * np.maximum(sign * before(index), drawn)
+        box = tight_box(scores > 0)
+        mine = SlicePrompt(box, np.array([point], float), np.array([label]), scores)
+        return target.add_clicks(plane, index, mine)
+
+    def ask(index: int, last: int, _: SliceMask) -> SlicePrompt:
+        image = slice_view(target.scan.image, plane, last)
+        return prompt(index, interior_point(errors[last], image))
+
+    def accept(
+        index: int, asked: SlicePrompt, _: SliceMask | None, answer: SliceMask
+    ) -> SliceMask | None:
+        wrong = (answer.mask == click.positive) & ((before(index) > 0) != click.positive)
+        x, y = asked.points[0].astype(int)
+        pieces, _count = ndimage.label(wrong)
+        if pieces[y, x] == 0:
+            return None
+        errors[index] = pieces == pieces[y, x]
+        logits = np.where(errors[index], sign * answer.logits, logit(1 - KEEP))
+        error = SliceMask(logits.astype(np.float32), answer.quality, answer.low_res)
+        votes.add(plane, index, target.window(asked, error), error)
+        return error
+
+    anchor = target.scan.grid.voxel_to_grid(click.voxel)
+    centre = anchor[plane.normal]
+    away = np.arange(len(to_grid)) - target.inside_region(click.voxel)[plane.normal]
+    reach = REACH * (ball.high[plane.normal] - ball.low[plane.normal]) / 2
+    near = to_grid[np.abs(away) <= reach].tolist()
+    return walk(plane, centre, prompt(centre, to_slice(plane, anchor)), near, ask, accept)
