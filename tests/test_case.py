@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import pickle
+import resource
 import stat
 import struct
 import sys
@@ -17,13 +18,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gamt.case import Case, CaseError, read_case, write_case, write_segmentation
+from gamt.case import (
+    Case,
+    CaseError,
+    read_case,
+    read_spacing,
+    read_volume,
+    write_case,
+    write_segmentation,
+)
 from gamt.pickles import load_plain
-from gamt.prompts import Box, ClassPrompts, Click
+from gamt.prompts import Box, ClassPrompts, Click, box_of_mask
 
 SHAPE = (30, 40, 50)
 BOX = {
@@ -345,7 +354,65 @@ def test_ground_truth_is_never_read(tmp_path: Path) -> None:
     assert read_case(path).prompts == expected.prompts
 
 
+# --- a volume alone -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["imgs", "gts", "segs", "prev_pred"])
+def test_a_volume_is_read_by_its_key(tmp_path: Path, key: str) -> None:
+    volume = np.arange(24, dtype=">i2").reshape(2, 3, 4)
+    path = save(tmp_path, **{key: volume}, boxes=None)
+    np.testing.assert_array_equal(read_volume(path, key), volume)
+    assert read_volume(path, key).dtype == np.int16
+
+
+def test_without_a_key_the_volume_is_the_image_or_else_the_segmentation(tmp_path: Path) -> None:
+    segmentation = np.ones(SHAPE, np.uint8)
+    assert not read_volume(save(tmp_path, segs=segmentation)).any()
+    assert read_volume(save(tmp_path, imgs=None, segs=segmentation)).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [(None, "no such key"), ("gts", "no such key"), ("boxes", "object of shape (1,)")],
+)
+def test_key_without_a_volume(tmp_path: Path, key: str | None, found: str) -> None:
+    with pytest.raises(CaseError) as caught:
+        read_volume(save(tmp_path, imgs=None), key)
+    assert (caught.value.key, caught.value.found) == (key or "segs", found)
+
+
+def test_volume_of_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(CaseError, match=r"^scan\.npz: found no such file"):
+        read_volume(tmp_path / "scan.npz")
+
+
+def test_spacing_alone_may_be_absent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert read_spacing(save(tmp_path, spacing=[3, 2, 1], imgs=None)) == (3, 2, 1)
+    assert read_spacing(save(tmp_path, spacing=None)) is None
+    assert warnings(caplog) == []
+
+
 # --- boxes ----------------------------------------------------------------------------------------
+
+
+def test_box_of_a_bent_label_is_tight_on_the_middle_one_of_its_slices() -> None:
+    # Slices 1, 2, 3, 6 and 7: the middle one is 3, where the middle of the range is 4.
+    mask = np.zeros((9, 10, 12), bool)
+    mask[1, 0, 0] = mask[2, 1, 1:3] = True
+    mask[3, 2, 4] = mask[3, 4, 7] = True
+    mask[6, 5:8, 9] = mask[7, 9, 11] = True
+    assert box_of_mask(mask) == Box(z_min=1, z_max=8, z_mid=3, y_min=2, y_max=5, x_min=4, x_max=8)
+
+
+def test_box_of_an_even_number_of_slices_is_on_the_upper_middle_one() -> None:
+    mask = np.zeros((4, 3, 3), bool)
+    mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 2, 2] = mask[3, 0, 2] = True
+    assert box_of_mask(mask) == Box(0, 4, 2, 2, 3, 2, 3)
+
+
+def test_an_empty_mask_has_no_box() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        box_of_mask(np.zeros(SHAPE, bool))
 
 
 def numpy_ints(box: dict[str, int]) -> dict[str, object]:
@@ -709,6 +776,28 @@ def test_segmentation_appears_whole_or_not_at_all(
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["folder.npz", "missing/scan.npz", "file/scan.npz"])
+def test_a_failed_write_names_the_file_and_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="directory") as caught:
+        write_segmentation(tmp_path / name, np.zeros((1, 2, 3)), "sam")
+    assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / name), None)
+    assert names(tmp_path) == ["file", "folder.npz"]
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_segmentation(tmp_path / "scan.npz", np.zeros((1, 2, 3)), "sam")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(tmp_path / "scan.npz")
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     "labels", [np.zeros((2, 3)), np.full((1, 2, 3), 256), np.full((1, 2, 3), 0.5), np.array("x")]
 )
@@ -749,6 +838,22 @@ def test_file_without_boxes_has_no_such_key(tmp_path: Path) -> None:
         assert written.files == ["imgs", "spacing", "clicks", "clicks_order"]
 
 
+def test_file_of_classes_without_prompts_has_no_key_for_them(tmp_path: Path) -> None:
+    path = tmp_path / "scan.npz"
+    image = np.zeros(SHAPE, np.uint8)
+    write_case(path, image, (1, 1, 1), [ClassPrompts(1), ClassPrompts(2)], gts=image)
+    with np.load(path) as written:
+        assert written.files == ["imgs", "spacing", "gts"]
+    with pytest.raises(CaseError, match="found no prompts"):
+        read_case(path)
+
+
+def test_case_with_neither_prompts_nor_ground_truth_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="neither boxes nor clicks"):
+        write_case(tmp_path / "scan.npz", np.zeros(SHAPE), (1, 1, 1), [ClassPrompts(1)])
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize("labels", [[], [2], [1, 3], [2, 1], range(1, 257)])
 def test_case_of_other_labels_is_not_written(tmp_path: Path, labels: Sequence[int]) -> None:
     prompts = [ClassPrompts(label, BOX_READ) for label in labels]
@@ -777,6 +882,7 @@ def cases(draw: st.DrawFn) -> Case:
         )
         for label in range(1, draw(st.integers(1, 4)) + 1)
     )
+    assume(any(one.box or one.clicks for one in prompts))
     dtypes = st.sampled_from(["?", "u1", "i2", "u2", "i8", "f4", "f8"])
     labels = hnp.arrays(np.uint8, shape, elements=st.integers(0, len(prompts)))
     return Case(

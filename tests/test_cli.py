@@ -6,6 +6,7 @@ import pty
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import permutations, product
@@ -22,7 +23,7 @@ from gamt import predict
 from gamt.case import read_case, write_case
 from gamt.cli import main
 from gamt.lifting import Lifted
-from gamt.prompts import ClassPrompts, Click
+from gamt.prompts import Box, ClassPrompts, Click
 from gamt.settings import PRESETS, Settings
 from tests.test_predict import BLOCK, BOX, SHAPE, bright_block, save, save_unlucky, segmentation
 
@@ -40,10 +41,11 @@ AFFINE = np.diag([-1.5, -1.5, 2.0, 1.0])
 
 @pytest.fixture(autouse=True)
 def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Hides the tester's own settings, and undoes what a command line does to the log."""
+    """Hides the tester's own settings and start, and undoes what a command line does to the log."""
     for name in list(os.environ):
         if name.startswith("GAMT_"):
             monkeypatch.delenv(name)
+    monkeypatch.setattr("gamt.budget.process_start", time.time)
     logger = logging.getLogger("gamt")
     handlers, level = logger.handlers, logger.level
     yield
@@ -545,6 +547,31 @@ def test_true_labels_are_renumbered(tmp_path: Path, run: Run) -> None:
     assert read_case(npz).prompts == (ClassPrompts(1, BOX), ClassPrompts(2))
 
 
+def save_truth(folder: Path) -> Path:
+    """Saves labels: 9 bends through (i, j, k), and 4 is `block`."""
+    truth = block(4)
+    truth[0:2, 0, 0] = truth[2:5, 1:3, 1] = truth[4, 3, 2] = 9
+    return save_nifti(folder / "truth.nii.gz", truth)
+
+
+def test_true_labels_alone_give_every_class_its_box(tmp_path: Path, run: Run) -> None:
+    npz = tmp_path / "CT_scan.npz"
+    arguments = ("convert", save_scan(tmp_path), npz, "--labels", save_truth(tmp_path))
+    assert run(*arguments)[0] == 0
+    block_box = replace(BOX, z_mid=6)  # the fourth one of six slices
+    bent_box = Box(z_min=0, z_max=3, z_mid=1, y_min=1, y_max=3, x_min=2, x_max=5)
+    assert read_case(npz).prompts == (ClassPrompts(1, block_box), ClassPrompts(2, bent_box))
+
+
+def test_true_labels_can_do_without_boxes(tmp_path: Path, run: Run) -> None:
+    npz = tmp_path / "CT_scan.npz"
+    labels = save_truth(tmp_path)
+    assert run("convert", save_scan(tmp_path), npz, "--labels", labels, "--no-boxes")[0] == 0
+    with np.load(npz) as file:
+        assert file.files == ["imgs", "spacing", "gts"]
+        assert file["gts"].max() == 2
+
+
 def test_a_case_goes_to_nifti_and_back(tmp_path: Path, run: Run) -> None:
     npz = save(tmp_path / "in" / "a.npz")
     nifti, again = tmp_path / "a.nii.gz", tmp_path / "again.npz"
@@ -573,7 +600,7 @@ def test_a_file_without_spacing_gets_1_mm_and_a_warning(tmp_path: Path, run: Run
     np.savez_compressed(tmp_path / "a.npz", segs=block().T)
     status, log = run("convert", tmp_path / "a.npz", tmp_path / "a.nii")
     assert status == 0
-    assert log.startswith("WARNING a.npz: no valid spacing")
+    assert log.startswith("WARNING a.npz: no spacing")
     np.testing.assert_array_equal(load_nifti(tmp_path / "a.nii"), block())
 
 
@@ -599,9 +626,12 @@ def test_the_key_chooses_the_volume(key: str, tmp_path: Path, run: Run) -> None:
         (["none.nii.gz", "a.npz", "--click", "1,1,1"], 1, "none.nii.gz"),
         (["case.npz", "a.npz"], 2, "ends in .nii"),
         (["case.npz", "a.nii", "--click", "1,1,1"], 2, "NIfTI to npz"),
+        (["case.npz", "a.nii", "--no-boxes"], 2, "NIfTI to npz"),
+        (["scan.nii.gz", "a.npz", "--click", "1,1,1", "--no-boxes"], 2, "--labels"),
         (["case.npz", "a.nii", "--key", "segs"], 1, "no such key"),
+        (["case.npz", "a.nii", "--key", "nonsense"], 1, "no such key"),
         (["case.npz", "a.nii", "--like", "small.nii"], 1, "small.nii"),
-        (["none.npz", "a.nii"], 1, "No such file"),
+        (["none.npz", "a.nii"], 1, "no such file"),
         (["broken.npz", "a.nii"], 1, "broken.npz"),
         (["flat.npz", "a.nii"], 1, "float64 of shape (3,)"),
     ],

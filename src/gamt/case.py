@@ -4,13 +4,11 @@ The only place that knows the files' keys (contract, section 2). Files are untru
 wrong with one ends in a `CaseError` that says what and where.
 """
 
-import logging
 import math
 import os
 import reprlib
-import uuid
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamt.pickles import read_array
+from gamt.npz import (
+    CaseError,
+    Place,
+    as_integer,
+    as_number,
+    as_sequence,
+    describe,
+    has_member,
+    object_array,
+    open_npz,
+    read_member,
+    show,
+    write_npz,
+)
 from gamt.prompts import Box, ClassPrompts, Click
 
-_log = logging.getLogger("gamt")
+__all__ = [
+    "MAX_CLASSES",
+    "Case",
+    "CaseError",
+    "read_case",
+    "read_spacing",
+    "read_volume",
+    "write_case",
+    "write_segmentation",
+]
 
 MAX_CLASSES = 255  # labels are uint8, and 0 is the background
 
@@ -31,28 +51,6 @@ _BOX_BOUNDS = (
     ("z_mid_y_min", "z_mid_y_max"),
     ("z_mid_x_min", "z_mid_x_max"),
 )
-
-
-class CaseError(ValueError):
-    """A case file that can't be used.
-
-    Attributes:
-        path: the file.
-        key: the key of the npz in question; None where the file as a whole is.
-        found: what the file holds.
-        expected: what it should hold.
-    """
-
-    def __init__(self, path: Path, key: str | None, found: str, expected: str) -> None:
-        super().__init__(path, key, found, expected)
-        self.path = path
-        self.key = key
-        self.found = found
-        self.expected = expected
-
-    def __str__(self) -> str:
-        key = "" if self.key is None else f" key {self.key!r}:"
-        return f"{self.path.name}:{key} found {self.found}, expected {self.expected}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,26 +74,6 @@ class Case:
     previous: npt.NDArray[np.uint8] | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where in a file a value stands, for errors and warnings to name."""
-
-    path: Path
-    key: str
-    entry: int | None = None
-
-    def error(self, found: str, expected: str) -> CaseError:
-        return CaseError(self.path, self.key, f"{found}{self._where}", expected)
-
-    def warn(self, found: str, used: str) -> None:
-        found = f"{found}{self._where}"
-        _log.warning("%s: key %r: found %s, used %s", self.path.name, self.key, found, used)
-
-    @property
-    def _where(self) -> str:
-        return "" if self.entry is None else f" in entry {self.entry}"
-
-
 def read_case(path: str | os.PathLike[str]) -> Case:
     """Reads a challenge file. Ground truth (`gts`), where there is one, is never read.
 
@@ -106,16 +84,48 @@ def read_case(path: str | os.PathLike[str]) -> Case:
         CaseError: the file is missing, broken, or holds something else than a case.
     """
     path = Path(path)
-    try:
-        archive = zipfile.ZipFile(path)
-    except Exception as error:  # zipfile passes on whatever a broken directory leads to
-        raise CaseError(path, None, _reason(error), "a readable npz file") from error
-    with archive:
-        image = _read_image(archive, _Place(path, "imgs"))
-        spacing = _read_spacing(archive, _Place(path, "spacing"))
+    with open_npz(path) as archive:
+        image = _read_volume(archive, Place(path, "imgs"))
+        spacing = _read_spacing(archive, place := Place(path, "spacing"))
+        if spacing is None:
+            place.warn("no such key", "1 mm")
+            spacing = (1.0, 1.0, 1.0)
         prompts = _read_prompts(archive, path, image.shape)
-        previous = _read_previous(archive, _Place(path, "prev_pred"), image.shape, len(prompts))
+        previous = _read_previous(archive, Place(path, "prev_pred"), image.shape, len(prompts))
     return Case(path.stem, image, spacing, prompts, previous)
+
+
+def read_volume(path: str | os.PathLike[str], key: str | None = None) -> npt.NDArray[Any]:
+    """Reads one volume of a file, which needs no more than that: a segmentation's will do.
+
+    Args:
+        path: the file.
+        key: such as "imgs", "gts", "segs" or "prev_pred"; None for the image, or for the
+            segmentation where there is no image.
+
+    Returns:
+        (D, H, W), as `Case.image` is.
+
+    Raises:
+        CaseError: the file is missing or broken, or has no volume under the key.
+    """
+    path = Path(path)
+    with open_npz(path) as archive:
+        default = "imgs" if has_member(archive, "imgs") else "segs"
+        return _read_volume(archive, Place(path, default if key is None else key))
+
+
+def read_spacing(path: str | os.PathLike[str]) -> tuple[float, float, float] | None:
+    """Reads a file's spacing alone, as `Case.spacing_mm` is; None where it has none.
+
+    Numbers that are zero, negative or not finite become 1 mm, with a warning in the log ("gamt").
+
+    Raises:
+        CaseError: the file is missing or broken, or its spacing isn't three numbers.
+    """
+    path = Path(path)
+    with open_npz(path) as archive:
+        return _read_spacing(archive, Place(path, "spacing"))
 
 
 def write_segmentation(
@@ -128,7 +138,7 @@ def write_segmentation(
     Raises:
         ValueError: `labels` isn't a volume of labels.
     """
-    _write_npz(Path(path), {"segs": _volume_of_labels(labels), "segmenter": np.array(segmenter)})
+    write_npz(path, {"segs": _volume_of_labels(labels), "segmenter": np.array(segmenter)})
 
 
 def write_case(
@@ -141,29 +151,33 @@ def write_case(
 ) -> None:
     """Writes a file as the challenge's evaluator does; `read_case` gives the same case back.
 
-    `boxes` and the clicks' keys are there only if a class has a box, or clicks.
+    `boxes` and the clicks' keys are there only if a class has a box, or clicks. A file with the
+    ground truth alone has neither: the evaluator makes the prompts, and `read_case` refuses it.
 
     Args:
         path: the file, which appears at once and whole, or not at all.
         image: (D, H, W).
         spacing_mm: three numbers (z, y, x).
-        prompts: labels 1..K in order, K in 1..255.
+        prompts: labels 1..K in order, K in 1..255; any of them, and with `gts` all of them, may
+            be without a box and clicks.
         gts: the ground truth, (D, H, W), for training files.
         previous: the previous prediction, (D, H, W).
 
     Raises:
-        ValueError: the labels of `prompts` aren't 1..K, or `gts` or `previous` aren't labels.
+        ValueError: the labels of `prompts` aren't 1..K, `gts` or `previous` aren't labels, or
+            there is neither a prompt nor `gts`.
     """
     labels = [one.label for one in prompts]
     if labels != list(range(1, len(labels) + 1)) or not 1 <= len(labels) <= MAX_CLASSES:
         raise ValueError(f"found the labels {reprlib.repr(labels)}, expected 1..K, K in 1..255")
     arrays = {"imgs": image, "spacing": np.asarray(spacing_mm, dtype=np.float64)}
-    clicked = any(one.clicks for one in prompts)
-    # A case without any prompt keeps its `boxes`, all None: they say how many classes there are.
-    if not clicked or any(one.box for one in prompts):
-        arrays["boxes"] = _object_array(one.box and _box_entry(one.box) for one in prompts)
+    boxed, clicked = any(one.box for one in prompts), any(one.clicks for one in prompts)
+    if not boxed and not clicked and gts is None:
+        raise ValueError("found neither boxes nor clicks, nor a ground truth to make them from")
+    if boxed:
+        arrays["boxes"] = object_array(one.box and _box_entry(one.box) for one in prompts)
     if clicked:
-        arrays["clicks"] = _object_array(
+        arrays["clicks"] = object_array(
             {
                 name: [list(c.voxel) for c in one.clicks if c.positive is positive]
                 for name, positive in (("fg", True), ("bg", False))
@@ -177,44 +191,44 @@ def write_case(
     for name, volume in (("gts", gts), ("prev_pred", previous)):
         if volume is not None:
             arrays[name] = _volume_of_labels(volume)
-    _write_npz(Path(path), arrays)
+    write_npz(path, arrays)
 
 
-def _read_image(archive: zipfile.ZipFile, place: _Place) -> npt.NDArray[Any]:
-    image = _read_member(archive, place)
-    if image is None:
-        raise place.error("no such key", "the (D, H, W) volume")
-    if image.dtype.kind not in "biuf" or image.ndim != 3 or image.size == 0:
-        raise place.error(_describe(image), "a (D, H, W) volume of numbers, not empty")
-    return image.astype(image.dtype.newbyteorder("="), copy=False)
+def _read_volume(archive: zipfile.ZipFile, place: Place) -> npt.NDArray[Any]:
+    volume = read_member(archive, place)
+    expected = "a (D, H, W) volume of numbers, not empty"
+    if volume is None:
+        raise place.error("no such key", expected)
+    if volume.dtype.kind not in "biuf" or volume.ndim != 3 or volume.size == 0:
+        raise place.error(describe(volume), expected)
+    return volume.astype(volume.dtype.newbyteorder("="), copy=False)
 
 
-def _read_spacing(archive: zipfile.ZipFile, place: _Place) -> tuple[float, float, float]:
-    array = _read_member(archive, place)
+def _read_spacing(archive: zipfile.ZipFile, place: Place) -> tuple[float, float, float] | None:
+    array = read_member(archive, place)
     if array is None:
-        place.warn("no such key", "1 mm")
-        return 1.0, 1.0, 1.0
+        return None
     expected = "3 numbers, mm per voxel along z, y, x"
-    numbers = [_number(value) for value in _sequence(array, expected, place)]
+    numbers = [as_number(value) for value in as_sequence(array, expected, place)]
     if len(numbers) != 3 or None in numbers:
-        raise place.error(_show(array.tolist()), expected)
+        raise place.error(show(array.tolist()), expected)
     z, y, x = (n if n is not None and 0 < n < math.inf else 1.0 for n in numbers)
     if [z, y, x] != numbers:
-        place.warn(_show(numbers), f"{[z, y, x]} mm")
+        place.warn(show(numbers), f"{[z, y, x]} mm")
     return z, y, x
 
 
 def _read_previous(
-    archive: zipfile.ZipFile, place: _Place, shape: tuple[int, ...], classes: int
+    archive: zipfile.ZipFile, place: Place, shape: tuple[int, ...], classes: int
 ) -> npt.NDArray[np.uint8] | None:
-    array = _read_member(archive, place)
+    array = read_member(archive, place)
     if array is None:
         return None
     if array.shape != shape:
-        raise place.error(_describe(array), f"the shape of 'imgs', {shape}")
+        raise place.error(describe(array), f"the shape of 'imgs', {shape}")
     labels = _to_labels(array, classes)
     if labels is None:
-        raise place.error(_describe(array), f"whole numbers, labels in 0..{classes}, alone")
+        raise place.error(describe(array), f"whole numbers, labels in 0..{classes}, alone")
     return labels
 
 
@@ -222,19 +236,19 @@ def _read_prompts(
     archive: zipfile.ZipFile, path: Path, shape: tuple[int, ...]
 ) -> tuple[ClassPrompts, ...]:
     keys = ("boxes", "clicks", "clicks_order")
-    boxes, clicks, orders = (_read_entries(archive, _Place(path, key)) for key in keys)
+    boxes, clicks, orders = (_read_entries(archive, Place(path, key)) for key in keys)
     if not boxes and not clicks:
         raise CaseError(path, "boxes", "no prompts", "an entry for each class here or in 'clicks'")
     classes = len(boxes or clicks)
     for key, entries in zip(keys, (boxes, clicks, orders), strict=True):
         if len(entries) > MAX_CLASSES:
-            raise _Place(path, key).error(f"{classes} classes", f"at most {MAX_CLASSES} (uint8)")
+            raise Place(path, key).error(f"{classes} classes", f"at most {MAX_CLASSES} (uint8)")
         if entries and len(entries) != classes:
             expected = f"one for each of the {classes} classes"
-            raise _Place(path, key).error(f"{len(entries)} entries", expected)
+            raise Place(path, key).error(f"{len(entries)} entries", expected)
 
     def prompts_of(i: int) -> ClassPrompts:
-        box_place, clicks_place, order_place = (_Place(path, key, i) for key in keys)
+        box_place, clicks_place, order_place = (Place(path, key, i) for key in keys)
         box = _parse_box(boxes[i], shape, box_place) if boxes else None
         fg, bg = _parse_clicks(clicks[i], shape, clicks_place) if clicks else ([], [])
         in_time = _put_in_order(fg, bg, orders[i], order_place) if orders else fg + bg
@@ -243,25 +257,25 @@ def _read_prompts(
     return tuple(prompts_of(i) for i in range(classes))
 
 
-def _parse_box(entry: object, shape: tuple[int, ...], place: _Place) -> Box | None:
+def _parse_box(entry: object, shape: tuple[int, ...], place: Place) -> Box | None:
     """Turns the file's inclusive box into a half-open one inside the volume."""
     if entry is None:
         return None
     if not isinstance(entry, Mapping):
-        raise place.error(_show(entry), "a dict or None")
+        raise place.error(show(entry), "a dict or None")
 
     def bound(name: str, size: int) -> int:
         if name not in entry:
             raise place.error(f"no {name!r}", "the seven bounds of a box")
-        number = _integer(entry[name])
+        number = as_integer(entry[name])
         if number is None:
-            raise place.error(f"{name!r} = {_show(entry[name])}", f"an integer in 0..{size - 1}")
+            raise place.error(f"{name!r} = {show(entry[name])}", f"an integer in 0..{size - 1}")
         return number
 
     bounds = []
     for (low_name, high_name), size in zip(_BOX_BOUNDS, shape, strict=True):
         low, high = bound(low_name, size), bound(high_name, size)
-        found = f"{low_name!r} = {_show(low)}, {high_name!r} = {_show(high)}"
+        found = f"{low_name!r} = {show(low)}, {high_name!r} = {show(high)}"
         inside = max(low, 0), min(high, size - 1)
         if inside[0] > inside[1]:
             raise place.error(found, f"a range, min <= max, that meets 0..{size - 1}")
@@ -271,49 +285,49 @@ def _parse_box(entry: object, shape: tuple[int, ...], place: _Place) -> Box | No
     (z_low, z_high, z_min, z_max), (*_, y_min, y_max), (*_, x_min, x_max) = bounds
     z_mid = bound("z_mid", shape[0])
     if not z_low <= z_mid <= z_high:
-        raise place.error(f"'z_mid' = {_show(z_mid)}", f"an integer in {z_low}..{z_high}")
+        raise place.error(f"'z_mid' = {show(z_mid)}", f"an integer in {z_low}..{z_high}")
     # Where the range was clipped, the slice of the box may be among what was cut off.
     z_mid = min(max(z_mid, z_min), z_max)
     return Box(z_min, z_max + 1, z_mid, y_min, y_max + 1, x_min, x_max + 1)
 
 
 def _parse_clicks(
-    entry: object, shape: tuple[int, ...], place: _Place
+    entry: object, shape: tuple[int, ...], place: Place
 ) -> tuple[list[Click], list[Click]]:
     """Returns the clicks under "fg" and those under "bg", each in the file's order."""
     if entry is None:
         return [], []
     if not isinstance(entry, Mapping):
-        raise place.error(_show(entry), "a dict of 'fg' and 'bg', or None")
+        raise place.error(show(entry), "a dict of 'fg' and 'bg', or None")
     expected = f"[z, y, x] in (0, 0, 0)..{tuple(size - 1 for size in shape)}"
 
     def click(value: object, name: str) -> Click:
-        voxel = [_integer(number) for number in _sequence(value, expected, place)]
+        voxel = [as_integer(number) for number in as_sequence(value, expected, place)]
         match voxel:
             case [int(z), int(y), int(x)] if all(
                 0 <= index < size for index, size in zip((z, y, x), shape, strict=True)
             ):
                 return Click(z, y, x, positive=name == "fg")
-        raise place.error(f"{name!r} click {_show(value)}", expected)
+        raise place.error(f"{name!r} click {show(value)}", expected)
 
     def listed(name: str) -> list[Click]:
         values = entry.get(name)
         if values is None:
             return []
-        return [click(v, name) for v in _sequence(values, f"{name!r}: [[z, y, x], ...]", place)]
+        return [click(v, name) for v in as_sequence(values, f"{name!r}: [[z, y, x], ...]", place)]
 
     return listed("fg"), listed("bg")
 
 
 def _put_in_order(
-    positive: Sequence[Click], negative: Sequence[Click], order: object, place: _Place
+    positive: Sequence[Click], negative: Sequence[Click], order: object, place: Place
 ) -> list[Click]:
     """Merges a class's clicks in the order of time."""
     expected = "a list of 'fg', 'bg' and None"
-    names = [] if order is None else _sequence(order, expected, place)
+    names = [] if order is None else as_sequence(order, expected, place)
     names = [name for name in names if name is not None]
     if not all(isinstance(name, str) and name in ("fg", "bg") for name in names):
-        raise place.error(_show(order), expected)
+        raise place.error(show(order), expected)
     counts = names.count("fg"), names.count("bg")
     if counts != (len(positive), len(negative)):
         expected = f"{len(positive)} and {len(negative)} as in 'clicks'"
@@ -322,53 +336,14 @@ def _put_in_order(
     return [next(upcoming[name]) for name in names]
 
 
-def _read_member(archive: zipfile.ZipFile, place: _Place) -> npt.NDArray[Any] | None:
-    """Reads the array under the key and nothing else; None if it is absent, or a saved None."""
-    if (member := f"{place.key}.npy") not in archive.NameToInfo:
-        return None
-    try:
-        with archive.open(member) as file:
-            array = read_array(file)
-    except Exception as error:  # zip, zlib, npy and pickle each fail in ways of their own
-        raise place.error(_reason(error), "a complete array of plain values") from error
-    return None if array.dtype == object and array.ndim == 0 and array.item() is None else array
-
-
-def _read_entries(archive: zipfile.ZipFile, place: _Place) -> Sequence[Any]:
+def _read_entries(archive: zipfile.ZipFile, place: Place) -> Sequence[Any]:
     """Reads a key that holds one entry a class; empty if it is absent."""
-    array = _read_member(archive, place)
+    array = read_member(archive, place)
     if array is None:
         return []
     if array.ndim == 0 and isinstance(array.item(), Mapping):  # the entry of an only class
         return [array.item()]
-    return _sequence(array, "one entry for each class", place)
-
-
-def _sequence(value: object, expected: str, place: _Place) -> Sequence[Any]:
-    """Returns a list, tuple or array (0-d ones may hold a list) as a sequence of its rows."""
-    while isinstance(value, np.ndarray):
-        value = value.tolist()
-    if not isinstance(value, list | tuple):
-        raise place.error(_show(value), expected)
-    return value
-
-
-def _number(value: object) -> float | None:
-    """Returns any kind of number, bool excepted, as a float; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        return None
-    try:
-        return float(value)
-    except OverflowError:  # an int past the range of floats
-        return math.inf
-
-
-def _integer(value: object) -> int | None:
-    """Returns a whole number of any type as an int; None for anything else."""
-    number = _number(value)
-    if number is None or not number.is_integer():
-        return None
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    return as_sequence(array, "one entry for each class", place)
 
 
 def _to_labels(array: npt.NDArray[Any], highest: int) -> npt.NDArray[np.uint8] | None:
@@ -384,7 +359,7 @@ def _to_labels(array: npt.NDArray[Any], highest: int) -> npt.NDArray[np.uint8] |
 def _volume_of_labels(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     labels = _to_labels(array, MAX_CLASSES)
     if labels is None or labels.ndim != 3:
-        raise ValueError(f"found {_describe(array)}, expected (D, H, W) labels in 0..255")
+        raise ValueError(f"found {describe(array)}, expected (D, H, W) labels in 0..255")
     return labels
 
 
@@ -393,42 +368,3 @@ def _box_entry(box: Box) -> dict[str, int]:
     for (low_name, high_name), low, high in zip(_BOX_BOUNDS, box.low, box.high, strict=True):
         entry |= {low_name: low, high_name: high - 1}
     return entry
-
-
-def _object_array(entries: Iterable[object]) -> npt.NDArray[np.object_]:
-    listed = list(entries)
-    array = np.empty(len(listed), dtype=object)
-    array[:] = listed
-    return array
-
-
-def _write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    # Not by tempfile, whose files only their owner may read; nor named .npz, for whoever watches
-    # the folder for results.
-    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("xb") as file:
-            # Naming `allow_pickle` would please mypy, and make numpy 2.0 write an array so named.
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return f"{type(error).__name__}: {error}"
-
-
-def _describe(array: npt.NDArray[Any]) -> str:
-    return f"{array.dtype} of shape {array.shape}"
-
-
-def _show(value: object) -> str:
-    """Returns a short text of anything a file may hold, however long or deep."""
-    try:
-        return reprlib.repr(value.item() if isinstance(value, np.generic) else value)
-    except Exception:  # e.g. an int of more digits than Python prints
-        return f"a {type(value).__name__}"

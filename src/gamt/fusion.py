@@ -100,8 +100,8 @@ class Competition:
     """Decides voxel by voxel which class has the highest score, one class at a time.
 
     Where several classes are sure of a voxel, it goes to the smallest of them: a target inside
-    another one is looked at as part of the outer one too, never the other way round. The order in
-    which the classes come has no influence.
+    another one is looked at as part of the outer one too, never the other way round. Of equals, the
+    lowest label wins: the order in which the classes come has no influence.
 
     Attributes:
         labels: (z, y, x) uint8, the winners so far; 0 where no class claims the voxel.
@@ -131,6 +131,6 @@ class Competition:
         best, labels = self._best[where], self.labels[where]
         volume = max(1, int(mask.sum()))
         rank = (score.clip(0, SURE) - SIZE_RANK * np.log10(volume)).astype(np.float16)
-        wins = mask & (rank > best)
+        wins = mask & ((rank > best) | ((rank == best) & (label < labels)))
         best[wins] = rank[wins]
         labels[wins] = label

@@ -62,6 +62,8 @@ def intensity_window(
     foreground = finite[finite > finite.min()]
     if foreground.size == 0:
         return float(finite[0]), float(finite[0])
+    if foreground.dtype in (np.bool_, np.int8):  # numpy subtracts neighbours: an error, or wraps
+        foreground = foreground.astype(np.int16)
     low, high = np.percentile(foreground, (low_percentile, high_percentile))
     if low == high:
         return float(finite.min()), float(high)
@@ -81,8 +83,9 @@ def normalise(image: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArr
     low, high = window
     result = np.zeros(image.shape, np.uint8)
     if high > low:
+        exact = np.promote_types(image.dtype, np.float32)
         for index, plane in enumerate(image):  # by slice, so that the floats stay few
-            scaled = (plane.astype(np.float32) - low) * np.float32(255 / (high - low))
+            scaled = (plane.astype(exact) - low) * (255 / (high - low))
             result[index] = np.rint(np.nan_to_num(scaled.clip(0, 255)))
     return result
 
@@ -288,9 +291,14 @@ def _union(ranges: Iterable[Range]) -> Range:
     return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
 
+def _positions(size: int, other: int) -> npt.NDArray[np.float64]:
+    """Where `size` points lie among `other` points on the same line; a single one in the middle."""
+    return np.linspace(0, other - 1, size) if size > 1 else np.array([(other - 1) / 2])
+
+
 def _nearest(size: int, other: int) -> npt.NDArray[np.intp]:
     """Index, among `other` points, of the one nearest to each of `size` points on the same line."""
-    return np.rint(np.linspace(0, other - 1, size)).astype(np.intp)
+    return np.rint(_positions(size, other)).astype(np.intp)
 
 
 def _interpolate(image: npt.NDArray[np.uint8], axis: int, size: int) -> npt.NDArray[np.uint8]:
@@ -298,7 +306,7 @@ def _interpolate(image: npt.NDArray[np.uint8], axis: int, size: int) -> npt.NDAr
     old = image.shape[axis]
     if old == size:
         return image
-    position = np.linspace(0, old - 1, size)
+    position = _positions(size, old)
     left = np.minimum(position.astype(np.intp), max(0, old - 2))
     source = np.moveaxis(image, axis, 0)
     result = np.empty((size, *source.shape[1:]), np.uint8)

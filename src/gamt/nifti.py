@@ -13,7 +13,6 @@ ever resampled, so an oblique image stays oblique.
 import gzip
 import math
 import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -31,6 +30,7 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
+from gamt.files import atomic_write
 from gamt.prompts import Box
 
 _LPS = axcodes2ornt(("L", "P", "S"))
@@ -230,7 +230,13 @@ def write_image(
         image.header["cal_min"] = image.header["cal_max"] = 0  # a display range for other values
     data = image.to_bytes()
     path = Path(path)
-    _write(path, gzip.compress(data, compresslevel=6, mtime=0) if path.suffix == ".gz" else data)
+    if path.suffix == ".gz":
+        data = gzip.compress(data, compresslevel=6, mtime=0)
+    try:
+        with atomic_write(path) as file:
+            file.write(data)
+    except OSError as error:
+        raise NiftiError(path, f"can't be written: {_reason(error)}") from error
 
 
 def _same_place(image: NiftiImage, other: NiftiImage) -> bool:
@@ -251,18 +257,6 @@ def _apply(
     """Applies a (4, 4) affine to points (..., 3)."""
     moved: npt.NDArray[np.float64] = points @ matrix[:3, :3].T + matrix[:3, 3]
     return moved
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("xb") as file:
-            file.write(data)
-        partial.replace(path)
-    except OSError as error:
-        raise NiftiError(path, f"can't be written: {_reason(error)}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _join(numbers: Sequence[float] | npt.NDArray[Any]) -> str:

@@ -44,6 +44,27 @@ class Box:
         return all(a < d and c < b for a, b, c, d in bounds)
 
 
+def box_of_mask(mask: npt.NDArray[np.bool_]) -> Box:
+    """Draws the box of a target as the challenge does, without its random margin in plane.
+
+    `z_mid` is the middle one of the slices that hold the target, which is not the middle of the
+    range where some slices between hold none of it. In y and x the box is tight on that slice, and
+    the target may be wider on others.
+
+    Args:
+        mask: (z, y, x), with at least one voxel inside the target.
+    """
+    z = np.flatnonzero(mask.any(axis=(1, 2)))
+    if z.size == 0:
+        raise ValueError("found an empty mask, which no box fits")
+    z_mid = int(z[z.size // 2])
+    y, x = np.flatnonzero(mask[z_mid].any(axis=1)), np.flatnonzero(mask[z_mid].any(axis=0))
+    (z_min, z_max), (y_min, y_max), (x_min, x_max) = (
+        (int(inside[0]), int(inside[-1]) + 1) for inside in (z, y, x)
+    )
+    return Box(z_min, z_max, z_mid, y_min, y_max, x_min, x_max)
+
+
 @dataclass(frozen=True, slots=True)
 class Click:
     """One voxel that the user marked as inside (`positive`) or outside the target."""

@@ -17,7 +17,7 @@ class Settings:
     """The numbers of the method; "measured" means chosen on scans and phantoms, not in the paper.
 
     Attributes:
-        planes: the views; the first one walks from the box (paper, 2.2; presets: 3.2).
+        planes: the views, axial first: it walks from the box (paper, 2.2; presets: 3.2).
         low_percentile: of the foreground's intensities, becomes 0 (design decision 3).
         high_percentile: of the foreground's intensities, becomes 255 (design decision 3).
         voxel_mm: side of a grid voxel; 0 takes the finest of the scan's three spacings.
@@ -120,12 +120,15 @@ def _parse(name: str, text: str, kind: Any) -> Any:
             return kind(text)
         if kind is str:
             return {"none": "none", "opening": "opening", "closing": "closing"}[text]
-        return tuple(Plane[part.strip().upper()] for part in text.split(","))
+        planes = tuple(Plane[part.strip().upper()] for part in text.split(","))
+        if planes[0] is not Plane.AXIAL or len(set(planes)) < len(planes):
+            raise ValueError
+        return planes
     except (KeyError, ValueError):
         expected = {
             bool: "true or false",
             int: "a whole number",
             float: "a number",
             str: "none, opening or closing",
-        }.get(kind, "planes such as axial,coronal,sagittal")
+        }.get(kind, "planes such as axial,coronal,sagittal, axial first")
         raise SettingsError(f"setting {name}: found {text!r}, expected {expected}") from None

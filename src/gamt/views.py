@@ -27,7 +27,8 @@ def projected_range(
     """
     other = Plane.SAGITTAL if plane is Plane.CORONAL else Plane.CORONAL
     sums = masks.sum(axis=other.normal, dtype=np.int64)
-    limits = np.percentile(sums, percentile, axis=1, keepdims=True)
+    # The least sum, percentile 0, is not zero where a target fills the axis.
+    limits = np.percentile(sums, percentile, axis=1, keepdims=True) if percentile > 0 else 0
     return np.asarray((sums > limits).any(axis=0), dtype=np.bool_)
 
 

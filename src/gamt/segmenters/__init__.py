@@ -65,5 +65,5 @@ def _find(name: str) -> Callable[..., Any]:
         )
     try:
         return cast(Callable[..., Any], getattr(importlib.import_module(module), attribute))
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:  # or no path at all
         raise SegmenterError(f"segmenter {name!r} can't be imported: {error}") from error

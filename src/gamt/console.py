@@ -1,0 +1,41 @@
+"""What the command line shows besides its results: the log, a progress bar, errors of usage."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class UsageError(ValueError):
+    """Arguments that don't make sense."""
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to what is `sys.stderr` at the time; a progress bar replaces that, to stay below."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+def start_log(verbose: bool | None) -> None:
+    """Shows the package's log: errors alone (False), what users need (None), or all (True)."""
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logger = logging.getLogger("gamt")
+    logger.handlers = [handler]
+    logger.setLevel({None: logging.INFO, True: logging.DEBUG, False: logging.ERROR}[verbose])
+
+
+@contextmanager
+def progress_bar(shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """Gives a function that takes the number of cases done, and that of all."""
+    if not shown:
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Cases", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

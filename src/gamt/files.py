@@ -1,0 +1,33 @@
+"""Files that appear at once and whole, or not at all."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Opens a new file that becomes `path`, in place of an earlier one, when the block ends.
+
+    If the block raises anything, no file is left behind, and an earlier one stays as it was.
+
+    Raises:
+        OSError: the file can't be made or written; it names `path`.
+    """
+    # Not by tempfile, whose files only their owner may read; nor with the suffix of `path`, for
+    # whoever watches the folder for results.
+    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        with partial.open("xb") as file:
+            yield file
+        partial.replace(path)
+    except BaseException as error:
+        with suppress(OSError):  # there may be none
+            partial.unlink()
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise OSError(error.errno, reason, os.fspath(path)) from error
+        raise

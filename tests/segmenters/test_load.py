@@ -1,0 +1,156 @@
+"""Segmenters by name: embedded, registered by other packages, or by import path."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from gamt.segmenters import BUILT_IN, DEFAULT, SegmenterError, load
+from gamt.segmenters.statistical import StatisticalSegmenter
+
+
+class Recorder:
+    """Keeps the arguments that it was made with."""
+
+    name = "recorder"
+
+    def __init__(self, **arguments: Any) -> None:
+        self.arguments = arguments
+
+
+class TakesNothing:
+    """A segmenter without any options."""
+
+    name = "takes nothing"
+
+
+@pytest.fixture(autouse=True)
+def package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another package with segmenters, which knows nothing of this one."""
+    module = ModuleType("brought_along")
+    vars(module).update(Recorder=Recorder, TakesNothing=TakesNothing, NUMBER=3.5)
+    monkeypatch.setitem(sys.modules, "brought_along", module)
+
+
+@pytest.fixture
+def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other package as if it were installed, with names of its own."""
+    folder = tmp_path / "brought_along-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: brought-along\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(
+        "[gamt.segmenters]\n"
+        "record = brought_along:Recorder\n"
+        "lost = brought_along:Lost\n"
+        f"{DEFAULT} = brought_along:Recorder\n"
+        "[other.group]\n"
+        "elsewhere = brought_along:Recorder\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def recorded(segmenter: object) -> dict[str, Any]:
+    assert isinstance(segmenter, Recorder)
+    return segmenter.arguments
+
+
+def test_without_a_name_the_embedded_one_is_loaded() -> None:
+    assert isinstance(load(), StatisticalSegmenter)
+    assert load().name == load(DEFAULT).name == DEFAULT
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_built_in_one_has_the_name_it_is_loaded_by(name: str) -> None:
+    assert load(name).name == name
+
+
+def test_an_import_path_is_loaded() -> None:
+    assert isinstance(load("brought_along:Recorder"), Recorder)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_registered_name_is_loaded() -> None:
+    assert recorded(load("record", steps=3)) == {"steps": 3}
+
+
+@pytest.mark.usefixtures("registered")
+def test_no_package_takes_a_built_in_name_away() -> None:
+    assert isinstance(load(DEFAULT), StatisticalSegmenter)
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(SegmenterError, match="no segmenter is named 'elsewhere'") as caught:
+        load("elsewhere")
+    assert "lost, record, statistical" in str(caught.value)
+    assert "package.module:Class" in str(caught.value)
+
+
+def test_a_name_is_unknown_once_its_package_is_gone() -> None:
+    with pytest.raises(SegmenterError, match="no segmenter is named 'record'"):
+        load("record")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no_such_package:Class",
+        "brought_along.no_such_module:Class",
+        "brought_along:NoSuchClass",
+        "brought_along:",
+        ":Recorder",
+        ".brought_along:Recorder",
+        ":",
+    ],
+)
+def test_what_cannot_be_imported_is_named(name: str) -> None:
+    with pytest.raises(SegmenterError) as caught:
+        load(name)
+    assert f"segmenter {name!r} can't be imported" in str(caught.value)
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_registered_class_that_is_gone_is_named() -> None:
+    with pytest.raises(SegmenterError, match=r"segmenter 'lost' can't be imported: .*'Lost'"):
+        load("lost")
+
+
+def test_options_that_a_segmenter_does_not_take_are_named() -> None:
+    with pytest.raises(SegmenterError, match="can't be set up with colour, weights") as caught:
+        load("brought_along:TakesNothing", weights="some.pth", colour="red")
+    assert "'brought_along:TakesNothing'" in str(caught.value)
+
+
+def test_the_embedded_one_takes_no_checkpoint() -> None:
+    with pytest.raises(SegmenterError, match="segmenter 'statistical' can't be set up with"):
+        load(weights="some.pth")
+
+
+def test_what_is_no_class_cannot_be_set_up() -> None:
+    with pytest.raises(SegmenterError, match="can't be set up with no arguments"):
+        load("brought_along:NUMBER")
+
+
+def test_weights_and_device_are_handed_on_only_when_given() -> None:
+    path = "brought_along:Recorder"
+    assert recorded(load(path)) == {}
+    assert recorded(load(path, weights=None, device="auto")) == {}
+    assert recorded(load(path, weights="some.pth")) == {"weights": "some.pth"}
+    assert recorded(load(path, device="cpu")) == {"device": "cpu"}
+    assert recorded(load(path, "some.pth", "cuda", steps=3)) == {
+        "weights": "some.pth",
+        "device": "cuda",
+        "steps": 3,
+    }
+
+
+def test_other_errors_of_a_segmenter_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: Any) -> None:
+        raise OSError("weights are on fire")
+
+    monkeypatch.setattr(sys.modules["brought_along"], "Recorder", fail)
+    with pytest.raises(OSError, match="weights are on fire"):
+        load("brought_along:Recorder")

@@ -1,0 +1,103 @@
+"""Settings given as text, and the presets."""
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from gamt.axes import Plane
+from gamt.settings import PRESETS, Settings, SettingsError, override
+
+A, C, S = Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("voxel_mm", "1.5", 1.5),
+        ("voxel_mm", "2", 2.0),
+        ("crop_voxels", "128", 128),
+        ("largest_component", "false", False),
+        ("largest_component", "FALSE", False),
+        ("budget", "True", True),
+        ("smoothing", "closing", "closing"),
+        ("smoothing", "opening", "opening"),
+        ("planes", "axial", (A,)),
+        ("planes", "axial,sagittal", (A, S)),
+        ("planes", "Axial, CORONAL , sagittal", (A, C, S)),
+    ],
+)
+def test_values_are_read_as_their_kind(name: str, text: str, value: object) -> None:
+    start = replace(Settings(), budget=False, planes=(A, C))
+    assert getattr(start, name) != value
+    found = getattr(override(start, {name: text}), name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_only_what_is_named_changes() -> None:
+    start = PRESETS["coreset"]
+    changed = override(start, {"runs": "3", "safety": "0.5"})
+    assert changed == replace(start, runs=3, safety=0.5)
+    assert start == PRESETS["coreset"]
+    assert override(start, {}) == start
+
+
+@pytest.mark.parametrize("name", asdict(Settings()))
+def test_every_setting_can_be_written_as_text(name: str) -> None:
+    value = getattr(Settings(), name)
+    text = ",".join(plane.name for plane in value) if name == "planes" else str(value)
+    assert override(Settings(), {name: text}) == Settings()
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match="no setting is named 'plane'") as caught:
+        override(Settings(), {"plane": "axial"})
+    assert all(name in str(caught.value) for name in asdict(Settings()))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("voxel_mm", "fine", "a number"),
+        ("voxel_mm", "", "a number"),
+        ("crop_voxels", "256.5", "a whole number"),
+        ("budget", "yes", "true or false"),
+        ("smoothing", "median", "none, opening or closing"),
+        ("planes", "axial,oblique", "planes such as axial,coronal,sagittal"),
+        ("planes", "", "planes such as axial,coronal,sagittal"),
+        ("planes", "coronal,axial", "axial first"),  # the walk from the box is always axial
+        ("planes", "axial,coronal,coronal", "planes such as axial,coronal,sagittal"),
+    ],
+)
+def test_a_bad_value_is_answered_with_what_was_found_and_expected(
+    name: str, text: str, expected: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        override(Settings(), {name: text})
+    assert str(caught.value).startswith(f"setting {name}: found {text!r}, expected ")
+    assert expected in str(caught.value)
+
+
+def test_the_papers_presets_are_the_papers() -> None:
+    # Section 3.2: the axial view alone for all data, axial and coronal for the coreset; section
+    # 2.2: the 90th percentile, and votes of the views alone; 2.1: crops of 256 voxels.
+    assert set(PRESETS) == {"default", "all-data", "coreset"}
+    assert PRESETS["all-data"].planes == (A,)
+    assert PRESETS["coreset"].planes == (A, C)
+    for name in ("all-data", "coreset"):
+        assert PRESETS[name].range_percentile == 90
+        assert PRESETS[name].shape_weight == 0
+        assert PRESETS[name].guide_weight == 0
+        assert PRESETS[name].crop_voxels == 256
+        assert PRESETS[name].largest_component
+
+
+def test_the_default_preset_is_the_default() -> None:
+    assert PRESETS["default"] == Settings()
+    assert set(PRESETS["default"].planes) == set(Plane)
+
+
+def test_presets_keep_to_the_challenges_limit() -> None:
+    for preset in PRESETS.values():
+        assert preset.budget
+        assert (preset.seconds_per_class, preset.runs, preset.runs_without_box) == (90, 6, 5)
