@@ -7,11 +7,11 @@ import numpy.typing as npt
 
 from gamt.prompts import Box
 
-STEEPNESS = 6.0
-"""Log-odds gained on the way from the ellipsoid's surface to its centre (measured)."""
-
-LIMIT = 3.0
-"""The shape alone is never surer than these log-odds, on either side (measured)."""
+EDGE, STEEPNESS, MOST, LEAST = 0.9, 10.0, 1.4, -3.0
+"""The log-odds are `STEEPNESS` times how far, in half-axes, a voxel lies within `EDGE`, cut off at
+`MOST` and `LEAST`. On scans they run from 1.4 in the middle over 0 at 0.88 half-axes, where the
+slope is 10, to -4.7 far outside; a higher floor leaves room for targets that bend away (measured).
+"""
 
 OUTSIDE = 6.0
 """Log-odds against slices outside of a box's range, which is exact: more than any shape has."""
@@ -20,8 +20,8 @@ OUTSIDE = 6.0
 def ellipsoid_logits(box: Box, low: Sequence[int], shape: Sequence[int]) -> npt.NDArray[np.float32]:
     """Returns the log-odds of being inside, judged by the box's inscribed ellipsoid alone.
 
-    They fall linearly with the distance from the centre, measured in half-axes, are zero on the
-    ellipsoid's surface, and are cut off at +-`LIMIT`.
+    They depend on the distance from the centre, measured in half-axes, and are positive up to
+    `EDGE`: a box is drawn with a margin, and few targets are convex.
 
     Args:
         box: in voxels.
@@ -36,7 +36,8 @@ def ellipsoid_logits(box: Box, low: Sequence[int], shape: Sequence[int]) -> npt.
         along = [1, 1, 1]
         along[axis] = -1
         squared = squared + np.square(away).astype(np.float32).reshape(along)
-    return np.asarray((STEEPNESS * (1 - np.sqrt(squared))).clip(-LIMIT, LIMIT), np.float32)
+    logits = STEEPNESS * (EDGE - np.sqrt(squared))
+    return np.asarray(logits.clip(LEAST, MOST), np.float32)
 
 
 def prior_logits(
