@@ -22,16 +22,9 @@ from scipy.special import expit, logit
 
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import SliceMask
+from gamt.segmenters.window import LIMIT, Array, Bounds, Window, window_around
 
-Array = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
-Bounds = tuple[float, float, float, float]
-
-LIMIT = 8.0
-"""Log-odds are clipped to this, and are its negative outside of the window."""
-
-WORKING_SIDE = 112
-"""The longer side of a window, in pixels, above which the work is done on a coarser grid."""
 
 MARGIN_SHARE, MARGIN_PIXELS = 0.21, 6.0
 """Room around the prompt: a share of its longer side, and pixels on top (measured)."""
@@ -116,69 +109,7 @@ FLOOD_TOLERANCES = (4, 6, 8, 11, 14, 18, 23, 29, 36, 45, 56, 70, 88)
 """Windows and intensity differences at which the regions around a lone click are looked at."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Window:
-    """A rectangle of the slice, and the grid on which the work is done.
-
-    Attributes:
-        rows: of the slice.
-        columns: of the slice.
-        down: averages the rectangle's rows, and its columns, into those of the grid.
-        up: interpolates the grid's rows, and its columns, back.
-        y: (n, 1) positions of the grid's rows in the slice; pixel 0 reaches from 0 to 1.
-        x: (1, m) positions of the grid's columns.
-        step: slice pixels per grid pixel.
-    """
-
-    rows: slice
-    columns: slice
-    down: tuple[Array, Array]
-    up: tuple[Array, Array]
-    y: Array
-    x: Array
-    step: float
-
-    def shrink(self, values: npt.NDArray[np.generic]) -> Array:
-        """Brings a slice's values onto the grid."""
-        part = values[self.rows, self.columns].astype(np.float32)
-        return np.asarray(self.down[0] @ part @ self.down[1].T, np.float32)
-
-    def enlarge(self, values: Array, shape: tuple[int, int]) -> Array:
-        """Brings the grid's log-odds back to a slice of `shape`."""
-        full = np.full(shape, -LIMIT, np.float32)
-        full[self.rows, self.columns] = self.up[0] @ values @ self.up[1].T
-        return np.asarray(full.clip(-LIMIT, LIMIT), np.float32)
-
-
-def window_around(shape: tuple[int, int], bounds: Bounds, margin: float) -> _Window:
-    """Lays a window around `bounds` (x0, y0, x1, y1), `margin` pixels larger on every side."""
-    spans = []
-    for low, high, size in ((bounds[1], bounds[3], shape[0]), (bounds[0], bounds[2], shape[1])):
-        first = int(np.clip(np.floor(low - margin), 0, size - 1))
-        spans.append(slice(first, int(np.clip(np.ceil(high + margin), first + 1, size))))
-    lengths = [span.stop - span.start for span in spans]
-    step = max(1.0, max(lengths) / WORKING_SIDE)
-    grids = [_resampling(length, max(1, round(length / step))) for length in lengths]
-    y, x = (
-        (span.start + (np.arange(len(down)) + 0.5) * (length / len(down))).astype(np.float32)
-        for span, length, (down, _) in zip(spans, lengths, grids, strict=True)
-    )
-    (down_rows, up_rows), (down_columns, up_columns) = grids
-    down, up = (down_rows, down_columns), (up_rows, up_columns)
-    return _Window(spans[0], spans[1], down, up, y[:, None], x[None, :], step)
-
-
-def _resampling(size: int, new: int) -> tuple[Array, Array]:
-    """Returns matrices that average `size` pixels into `new`, and interpolate them back."""
-    step = size / new
-    start, pixel = np.arange(new)[:, None] * step, np.arange(size)
-    down = (np.minimum(start + step, pixel + 1) - np.maximum(start, pixel)).clip(0) / step
-    place = ((pixel + 0.5) / step - 0.5).clip(0, new - 1)
-    up = (1 - np.abs(place[:, None] - np.arange(new))).clip(0)
-    return down.astype(np.float32), up.astype(np.float32)
-
-
-def box_prior(window: _Window, box: Bounds) -> Array:
+def box_prior(window: Window, box: Bounds) -> Array:
     """Returns the log-odds that a box gives: a superellipse, and steeply less outside."""
     half_x, half_y = (box[2] - box[0]) / 2, (box[3] - box[1]) / 2
     half_x, half_y = max(half_x - BOX_SLACK, half_x / 2), max(half_y - BOX_SLACK, half_y / 2)
@@ -191,7 +122,7 @@ def box_prior(window: _Window, box: Bounds) -> Array:
     return np.asarray(logits.clip(-LIMIT, None), np.float32)
 
 
-def mask_prior(window: _Window, mask: Array, box: Bounds) -> Array:
+def mask_prior(window: Window, mask: Array, box: Bounds) -> Array:
     """Returns the log-odds that an earlier mask gives: its own, blurred because targets move."""
     earlier = ndimage.gaussian_filter(expit(mask), MASK_BLUR / window.step, mode="nearest")
     away_x = np.abs(window.x - (box[0] + box[2]) / 2) - (box[2] - box[0]) / 2
@@ -201,7 +132,7 @@ def mask_prior(window: _Window, mask: Array, box: Bounds) -> Array:
     return np.asarray(logits - MASK_BEYOND * beyond, np.float32)
 
 
-def click_evidence(window: _Window, image: Array, prompt: SlicePrompt, reach: float) -> Array:
+def click_evidence(window: Window, image: Array, prompt: SlicePrompt, reach: float) -> Array:
     """Returns the log-odds that clicks add: around them, where the intensity is theirs."""
     evidence = np.zeros_like(image)
     smooth = ndimage.gaussian_filter(image, EDGE_SIGMA, mode="nearest")
@@ -286,7 +217,7 @@ def infer(image: Array, prior: Array, tuning: _Tuning) -> Array:
     return ndimage.gaussian_filter(logits, FINAL_BLUR, mode="nearest")
 
 
-def fit_box(logits: Array, window: _Window, box: Bounds) -> Array:
+def fit_box(logits: Array, window: Window, box: Bounds) -> Array:
     """Moves the threshold so that the mask comes close to the box's sides."""
     size = max(box[2] - box[0], box[3] - box[1]) / window.step
     best, shift = np.inf, 0.0
@@ -383,7 +314,7 @@ def regions_at(image: Image, x: float, y: float) -> list[tuple[float, Array]]:
     return found
 
 
-def _spills(region: npt.NDArray[np.bool_], window: _Window, shape: tuple[int, int]) -> bool:
+def _spills(region: npt.NDArray[np.bool_], window: Window, shape: tuple[int, int]) -> bool:
     """Says whether a region leaves its window through a side that isn't the slice's own."""
     sides = (
         (region[0], window.rows.start > 0),
