@@ -23,8 +23,8 @@ lint: $(READY) ## Check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(READY) ## Measure speed and memory
-	$(BIN)/python -m tests.bench
+bench: $(READY) ## Measure quality, speed and memory (CASES=DIR adds labelled scans)
+	$(BIN)/python -m tests.bench $(if $(CASES),--cases "$(CASES)")
 
 format: $(READY) ## Apply the style
 	$(BIN)/ruff check --fix

@@ -14,6 +14,7 @@ from gamt.fusion import SIZE_RANK, SURE, Competition, Votes
 from gamt.geometry import Grid, make_grid
 from gamt.prompts import Box
 from gamt.segmenters.base import SliceMask
+from gamt.shape import EDGE, MOST, STEEPNESS
 
 SHAPE = (5, 7, 9)
 GRID = Grid((0, 0, 0), SHAPE, SHAPE)  # every raw voxel is a grid voxel
@@ -162,20 +163,21 @@ BOX = Box(z_min=1, z_max=4, z_mid=2, y_min=1, y_max=6, x_min=1, x_max=8)
 def test_the_ellipsoid_votes_with_its_weight() -> None:
     votes = Votes(EVERYTHING, GRID)
     vote(votes, Plane.AXIAL, 2, 0.2, quality=0.5)
-    # At the centre the shape's log-odds are at their limit of 3. On x, three of 3.5 voxels away,
-    # they are 6 x 0.5 / 3.5.
+    # At the centre the shape's log-odds are at their limit; on x it is three of 3.5 voxels away.
+    aside = STEEPNESS * (EDGE - 3 / 3.5)
     fused = votes.fuse(BOX, shape_weight=0.25)
-    assert fused[2, 3, 4] == pytest.approx((0.2 * 0.5 + 0.25 * expit(3)) / 0.75, rel=1e-5)
-    assert fused[2, 3, 7] == pytest.approx((0.2 * 0.5 + 0.25 * expit(6 / 7)) / 0.75, rel=1e-5)
+    assert fused[2, 3, 4] == pytest.approx((0.2 * 0.5 + 0.25 * expit(MOST)) / 0.75, rel=1e-5)
+    assert fused[2, 3, 7] == pytest.approx((0.2 * 0.5 + 0.25 * expit(aside)) / 0.75, rel=1e-5)
 
 
 def test_the_ellipsoid_fills_slices_that_no_axial_view_came_to() -> None:
     votes = Votes(EVERYTHING, GRID)
     votes.add(Plane.AXIAL, 2, (3, 2, 6, 5), answer(GRID, Plane.AXIAL, 0.9))
     fused = votes.fuse(BOX, shape_weight=1)
-    # On the neighbour the centre is one of 1.5 voxels away: log-odds 6 x 0.5 / 1.5.
+    # On the neighbour the centre is one of 1.5 voxels away.
+    middle = min(MOST, STEEPNESS * (EDGE - 1 / 1.5))
     for z in (1, 3):
-        assert fused[z, 3, 4] == pytest.approx(expit(2), rel=1e-5)
+        assert fused[z, 3, 4] == pytest.approx(expit(middle), rel=1e-5)
     # On the slice that was looked at, it stays out of what was not looked at.
     assert fused[2, 3, 6] == 0
     assert fused[2, 3, 5] > 0
@@ -185,7 +187,7 @@ def test_views_of_other_planes_leave_axial_gaps_open_to_the_ellipsoid() -> None:
     votes = Votes(EVERYTHING, GRID)
     vote(votes, Plane.CORONAL, 3, 0.2)
     fused = votes.fuse(BOX, shape_weight=1)
-    assert fused[2, 3, 4] == pytest.approx((0.2 + expit(3)) / 2, rel=1e-5)
+    assert fused[2, 3, 4] == pytest.approx((0.2 + expit(MOST)) / 2, rel=1e-5)
     assert fused[2, 2, 4] > 0.5  # beside the coronal slice: the shape alone
 
 
@@ -229,7 +231,7 @@ def test_a_part_of_the_volume_is_fused_as_the_whole() -> None:
 def test_rivals_keep_the_ellipsoid_off_their_own() -> None:
     rival = Box(z_min=2, z_max=3, z_mid=2, y_min=3, y_max=4, x_min=4, x_max=5)
     fused = Votes(EVERYTHING, GRID).fuse(BOX, shape_weight=1, rivals=[rival])
-    assert fused[2, 3, 4] == pytest.approx(expit(-3), rel=1e-5)
+    assert fused[2, 3, 4] == pytest.approx(expit(-MOST), rel=1e-5)
     assert fused[2, 3, 6] > 0.5
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gamt.prompts import Box
-from gamt.shape import LIMIT, OUTSIDE, STEEPNESS, ellipsoid_logits, prior_logits
+from gamt.shape import EDGE, LEAST, MOST, OUTSIDE, STEEPNESS, ellipsoid_logits, prior_logits
 
 # Half-axes of 2.5, 3.5 and 4.5 voxels around the voxel (4, 6, 8).
 BOX = Box(z_min=2, z_max=7, z_mid=4, y_min=3, y_max=10, x_min=4, x_max=13)
@@ -29,27 +29,31 @@ def flip(box: Box, axis: int) -> Box:
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_zero_is_crossed_at_the_faces_of_the_box(axis: int) -> None:
-    # On the axes the surface is the box's face, half a voxel past the last centre inside: the
-    # voxels on its two sides are the same share of a half-axis away from it.
-    logits = ellipsoid_logits(BOX, (0, 0, 0), SHAPE)
-    inside, outside = list(CENTRE), list(CENTRE)
-    inside[axis], outside[axis] = BOX.high[axis] - 1, BOX.high[axis]
-    half = (BOX.high[axis] - BOX.low[axis]) / 2
-    assert logits[tuple(inside)] == pytest.approx(STEEPNESS * 0.5 / half)
-    assert logits[tuple(outside)] == pytest.approx(-STEEPNESS * 0.5 / half)
+def test_zero_is_crossed_at_the_edge(axis: int) -> None:
+    # A half-axis of 50.5 voxels has voxels close to the edge on both sides, and is straight there.
+    size, shape, line = [5, 5, 5], [1, 1, 1], [0, 0, 0]
+    size[axis], shape[axis], line[axis] = 101, 51, 50
+    others = [n for n in range(3) if n != axis]
+    for other in others:
+        line[other] = 2
+    box = Box(0, size[0], 0, 0, size[1], 0, size[2])
+    logits = ellipsoid_logits(box, line, shape).ravel()  # from the centre outwards
+    outside = int(np.argmax(logits < 0))
+    before, after = float(logits[outside - 1]), float(logits[outside])
+    assert outside - 1 + before / (before - after) == pytest.approx(EDGE * 50.5, rel=1e-4)
+    assert before - after == pytest.approx(STEEPNESS / 50.5, rel=1e-4)
 
 
 def test_positive_exactly_inside_the_ellipsoid() -> None:
     z, y, x = np.ogrid[:10, :14, :20]
-    inside = ((z - 4) / 2.5) ** 2 + ((y - 6) / 3.5) ** 2 + ((x - 8) / 4.5) ** 2 < 1
+    inside = ((z - 4) / 2.5) ** 2 + ((y - 6) / 3.5) ** 2 + ((x - 8) / 4.5) ** 2 < EDGE**2
     np.testing.assert_array_equal(ellipsoid_logits(BOX, (0, 0, 0), SHAPE) > 0, inside)
 
 
-def test_never_surer_than_the_limit() -> None:
+def test_never_surer_than_the_limits() -> None:
     logits = ellipsoid_logits(BOX, (0, 0, 0), SHAPE)
-    assert logits[CENTRE] == logits.max() == LIMIT
-    assert logits[9, 13, 19] == logits.min() == -LIMIT
+    assert logits[CENTRE] == logits.max() == np.float32(MOST)
+    assert logits[9, 13, 19] == logits.min() == np.float32(LEAST)
 
 
 @given(box=boxes(), axis=st.integers(0, 2))
@@ -71,6 +75,7 @@ def test_slices_outside_of_the_range_are_surely_outside() -> None:
     assert (logits[:2] == -OUTSIDE).all()
     assert (logits[7:] == -OUTSIDE).all()
     np.testing.assert_array_equal(logits[2:7], ellipsoid_logits(BOX, (2, 0, 0), (5, 14, 20)))
+    assert np.abs(logits[2:7]).max() < OUTSIDE
 
 
 def test_a_rivals_ellipsoid_is_left_to_the_rival() -> None:
@@ -78,11 +83,12 @@ def test_a_rivals_ellipsoid_is_left_to_the_rival() -> None:
     rival = Box(z_min=3, z_max=6, z_mid=4, y_min=5, y_max=8, x_min=7, x_max=10)
     alone = prior_logits(BOX, [], (0, 0, 0), SHAPE)
     beside = prior_logits(BOX, [rival], (0, 0, 0), SHAPE)
-    assert alone[CENTRE] == LIMIT
-    assert beside[CENTRE] == -LIMIT
-    # Two voxels past the rival's surface on x, 2 x 6 / 1.5 log-odds are far past the limit: what
-    # is left is this box's own opinion, 4 of 4.5 voxels from the centre.
-    assert beside[4, 6, 12] == alone[4, 6, 12] == pytest.approx(STEEPNESS * 0.5 / 4.5)
+    assert alone[CENTRE] == np.float32(MOST)
+    assert beside[CENTRE] == np.float32(-MOST)
+    # Four voxels from the centre on x the rival's shape is far away: what is left is this box's
+    # own opinion, 4 of 4.5 voxels from its centre.
+    own = STEEPNESS * (EDGE - 4 / 4.5)
+    assert beside[4, 6, 12] == alone[4, 6, 12] == pytest.approx(own, rel=1e-3)
     assert (beside <= alone).all()
 
 

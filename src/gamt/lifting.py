@@ -143,7 +143,7 @@ def make_target(
         where = tuple(slice(a, b) for a, b in zip(*region, strict=True))
         same = case.previous[where] == prompts.label
         previous = same if same.any() else None
-    return Target(prompts, others, rivals, previous, scan, region, settings)
+    return Target(prompts, others, rivals, previous, scan, region, settings, prompts.box)
 
 
 def first_views(target: Target) -> list[Walk]:

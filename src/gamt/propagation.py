@@ -6,6 +6,7 @@ their questions in batches.
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,9 @@ CORE_SHARE = 0.5
 
 MAX_SIDE = 128
 """A larger mask is thinned out to about this many pixels a side to find its interior point."""
+
+LOOK_SPREADS, LOOK_SLACK = 3.0, 10.0
+"""How far a target's usual intensity may stray: in its own spreads, and grey levels (measured)."""
 
 
 def tight_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
@@ -77,6 +81,30 @@ def next_prompt(mask: SliceMask, image: npt.NDArray[np.uint8]) -> SlicePrompt:
     """
     point = interior_point(mask.mask, image)
     return SlicePrompt(tight_box(mask.mask), np.array([point], float), np.array([1]), mask.low_res)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The intensities that are usual in a target.
+
+    Attributes:
+        usual: their median, 0..255.
+        spread: their median distance from it.
+    """
+
+    usual: float
+    spread: float
+
+    @classmethod
+    def of(cls, intensities: npt.NDArray[np.uint8]) -> "Look":
+        """Learns from the pixels of a target."""
+        usual = float(np.median(intensities))
+        return cls(usual, float(np.median(np.abs(intensities.astype(np.float32) - usual))))
+
+    def fits(self, intensities: npt.NDArray[np.uint8]) -> bool:
+        """Says whether pixels may be the same target's: their median is not out of the usual."""
+        away = abs(float(np.median(intensities)) - self.usual)
+        return away <= LOOK_SPREADS * self.spread + LOOK_SLACK
 
 
 def has_ended(previous: SliceMask, mask: SliceMask, settings: Settings) -> bool:

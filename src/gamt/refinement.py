@@ -21,6 +21,9 @@ from gamt.target import Target
 REACH = 3.0
 """A correction ends this many error radii away from its click (measured)."""
 
+SINGLE = 1e-3
+"""Taken for the scale of an axis on which the grid has one slice for several raw ones."""
+
 KEEP = 0.9
 """Probability with which the previous mask is handed on: firm, yet open to correction."""
 
@@ -71,7 +74,7 @@ def error_radius(
     Args:
         mask: (z, y, x) bool.
         voxel: where to measure from (z, y, x).
-        scale: grid voxels per voxel of `mask`, on each axis.
+        scale: grid voxels per voxel of `mask`, on each axis; not zero.
 
     Returns:
         The distance; the largest extent of `mask` where all of it is of one kind.
@@ -94,7 +97,8 @@ def error_radius(
 
 def ball_around(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Box:
     """Returns the raw box whose ellipsoid is the ball that a click draws."""
-    scale = target.scan.grid.scale
+    z, y, x = (step or SINGLE for step in target.scan.grid.scale)
+    scale = (z, y, x)
     radius = error_radius(mask, target.inside_region(click.voxel), scale)
     reach = [round(radius / step) for step in scale]
     low = [v - r for v, r in zip(click.voxel, reach, strict=True)]

@@ -13,10 +13,10 @@ import cc3d
 import numpy as np
 import numpy.typing as npt
 
-from gamt.axes import Plane, slice_shape, slice_view, to_slice
+from gamt.axes import Plane, bounding_range, slice_shape, slice_view, to_slice
 from gamt.postprocess import component_at
-from gamt.prompts import Click, SlicePrompt
-from gamt.propagation import Walk, next_prompt, together
+from gamt.prompts import Box, Click, SlicePrompt
+from gamt.propagation import Look, Walk, next_prompt, together
 from gamt.scan import SliceRequest
 from gamt.segmenters.base import SliceMask
 from gamt.target import Target
@@ -31,6 +31,15 @@ PIECES = 8
 LEAST_PIECE = 8
 """Voxels below which an unseen piece is taken for noise (measured)."""
 
+BODY_REACH = 1.5
+"""A body's longest extent on an axis is at most this many times its shortest (measured)."""
+
+BODY_ROOM = 0.1
+"""Room on each side of a box drawn around a seed, as a share of its extent (measured)."""
+
+RUNS_OUT = 0.4
+"""A body's section at a face of its box is at most this share of its largest (measured)."""
+
 
 def seed_walk(target: Target, click: Click) -> Walk:
     """Finds the target's scale at a click, and walks away from it in every plane."""
@@ -42,15 +51,73 @@ def seed_walk(target: Target, click: Click) -> Walk:
         if mask.mask[int(y), int(x)]:
             offers.setdefault(request.plane, []).append(mask)
     chosen = agree(offers, voxel)
+    images = {plane: slice_view(target.scan.image, plane, voxel[plane.normal]) for plane in chosen}
+    if not chosen:
+        return
+    look = Look.of(np.concatenate([images[plane][chosen[plane].mask] for plane in chosen]))
+    target.box = draw_box(target, chosen, voxel)
     walks = []
     for plane in target.settings.planes:
         if plane in chosen:
-            index = voxel[plane.normal]
-            image = slice_view(target.scan.image, plane, index)
-            prompt = next_prompt(chosen[plane], image)
-            walks.append(target.walk(plane, index, prompt, target.to_grid(plane.normal)))
+            prompt = next_prompt(chosen[plane], images[plane])
+            indices = target.to_grid(plane.normal)
+            if target.box is not None:
+                first = target.inside_region(target.box.low)[plane.normal]
+                last = target.inside_region(target.box.high)[plane.normal]
+                indices = indices[max(0, first) : last]
+            walks.append(target.walk(plane, voxel[plane.normal], prompt, indices, look))
     yield from together(walks)
-    yield from grow(target, click)
+    if target.box is not None and runs_out(target, target.box, click):
+        target.box = None
+    if target.box is None:
+        yield from grow(target, click, look)
+
+
+def draw_box(
+    target: Target, chosen: dict[Plane, SliceMask], voxel: tuple[int, int, int]
+) -> Box | None:
+    """Draws the raw box around a seed that is a body, all of it seen in its three slices.
+
+    A body is as long in the two slices that cross in an axis, and along the line through the click.
+    What reaches much farther in one of them is a piece of something that bends or branches; that
+    has no box.
+    """
+    low, high = list(voxel), [v + 1 for v in voxel]
+    extents: list[list[int]] = [[], [], []]
+    for plane, mask in chosen.items():
+        bounds = bounding_range(mask.mask)
+        if bounds is None:
+            return None
+        runs = run_lengths(mask, plane, voxel)
+        for axis, first, last in zip((plane.row_axis, plane.column_axis), *bounds, strict=True):
+            extents[axis] += [last - first, runs[axis][1] - runs[axis][0]]
+            low[axis], high[axis] = min(low[axis], first), max(high[axis], last)
+    if any(max(sizes) > BODY_REACH * min(sizes) + 2 for sizes in extents if sizes):
+        return None
+    grid = target.scan.grid
+    begin, end = [], []
+    for axis in range(3):
+        room = BODY_ROOM * (high[axis] - low[axis])
+        inner = max(0, round(low[axis] - room))
+        outer = min(grid.shape[axis], round(high[axis] + room)) - 1
+        begin.append(int(grid.to_raw[axis][inner]) + grid.low[axis])
+        end.append(int(grid.to_raw[axis][outer]) + grid.low[axis] + 1)
+    z = int(grid.to_raw[0][voxel[0]]) + grid.low[0]
+    return Box(begin[0], end[0], z, begin[1], end[1], begin[2], end[2])
+
+
+def runs_out(target: Target, box: Box, click: Click) -> bool:
+    """Says whether what was found goes on past a face of the box drawn around the seed."""
+    mask = component_at(target.votes.fuse() > 0.5, target.inside_region(click.voxel))
+    low, high = target.inside_region(box.low), target.inside_region(box.high)
+    for plane in Plane:
+        others = tuple(axis for axis in range(3) if axis != plane.normal)
+        area = mask.sum(axis=others, dtype=np.int64)
+        first, last = low[plane.normal], high[plane.normal] - 1
+        faces = [face for face in (first, last) if 0 < face < len(area) - 1]
+        if any(area[face] > RUNS_OUT * area.max() for face in faces):
+            return True
+    return False
 
 
 def candidates(target: Target, plane: Plane, voxel: tuple[int, int, int]) -> list[SliceRequest]:
@@ -121,7 +188,7 @@ def run_lengths(
     return found
 
 
-def grow(target: Target, click: Click) -> Walk:
+def grow(target: Target, click: Click, look: Look) -> Walk:
     """Lets every plane walk from what the others found where it has not looked itself."""
     seed = target.inside_region(click.voxel)
     while True:
@@ -130,7 +197,9 @@ def grow(target: Target, click: Click) -> Walk:
         walks = []
         for plane in target.settings.planes:
             unseen = mask & ~target.votes.looked(plane)
-            walks += [piece_walk(target, plane, piece, probability) for piece in pieces(unseen)]
+            walks += [
+                piece_walk(target, plane, piece, probability, look) for piece in pieces(unseen)
+            ]
         if not walks:
             return
         yield from together(walks)
@@ -150,6 +219,7 @@ def piece_walk(
     plane: Plane,
     piece: npt.NDArray[np.bool_],
     probability: npt.NDArray[np.float32],
+    look: Look,
 ) -> Walk:
     """Walks a plane from the slice that holds most of a piece."""
     layer = fullest(piece, plane, range(piece.shape[plane.normal]))
@@ -157,4 +227,4 @@ def piece_walk(
     to_grid = target.to_grid(plane.normal)
     index = int(to_grid[layer])
     prompt = next_prompt(seen, slice_view(target.scan.image, plane, index))
-    return target.walk(plane, index, prompt, to_grid)
+    return target.walk(plane, index, prompt, to_grid, look)

@@ -13,20 +13,27 @@ EDGE, STEEPNESS, MOST, LEAST = 0.9, 10.0, 1.4, -3.0
 slope is 10, to -4.7 far outside; a higher floor leaves room for targets that bend away (measured).
 """
 
+RIVAL_EDGE = 1.05
+"""Up to here, in half-axes of a smaller class's ellipsoid, a voxel is left to that class: its own
+prior turns against it earlier than the whole of the box may be its (measured)."""
+
 OUTSIDE = 6.0
 """Log-odds against slices outside of a box's range, which is exact: more than any shape has."""
 
 
-def ellipsoid_logits(box: Box, low: Sequence[int], shape: Sequence[int]) -> npt.NDArray[np.float32]:
+def ellipsoid_logits(
+    box: Box, low: Sequence[int], shape: Sequence[int], edge: float = EDGE
+) -> npt.NDArray[np.float32]:
     """Returns the log-odds of being inside, judged by the box's inscribed ellipsoid alone.
 
     They depend on the distance from the centre, measured in half-axes, and are positive up to
-    `EDGE`: a box is drawn with a margin, and few targets are convex.
+    `edge`: a box is drawn with a margin, and few targets are convex.
 
     Args:
         box: in voxels.
         low: first voxel (z, y, x) of the result, in the same voxels.
         shape: of the result (z, y, x).
+        edge: distance at which they change their sign.
     """
     squared = np.zeros((1, 1, 1), np.float32)
     for axis in range(3):
@@ -36,7 +43,7 @@ def ellipsoid_logits(box: Box, low: Sequence[int], shape: Sequence[int]) -> npt.
         along = [1, 1, 1]
         along[axis] = -1
         squared = squared + np.square(away).astype(np.float32).reshape(along)
-    logits = STEEPNESS * (EDGE - np.sqrt(squared))
+    logits = STEEPNESS * (edge - np.sqrt(squared))
     return np.asarray(logits.clip(LEAST, MOST), np.float32)
 
 
@@ -56,7 +63,7 @@ def prior_logits(
     """
     logits = ellipsoid_logits(box, low, shape)
     for rival in rivals:
-        logits = np.minimum(logits, -ellipsoid_logits(rival, low, shape))
+        logits = np.minimum(logits, -ellipsoid_logits(rival, low, shape, RIVAL_EDGE))
     z = np.arange(low[0], low[0] + shape[0])
     logits[(z < box.z_min) | (z >= box.z_max)] = -OUTSIDE
     return logits

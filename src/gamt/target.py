@@ -13,7 +13,7 @@ from gamt.fusion import Votes
 from gamt.geometry import Range, box_on_grid
 from gamt.postprocess import largest_component, smooth
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
-from gamt.propagation import Walk, has_ended, next_prompt, tight_box, walk
+from gamt.propagation import Look, Walk, has_ended, next_prompt, tight_box, walk
 from gamt.scan import Scan
 from gamt.segmenters.base import SliceMask
 from gamt.settings import Settings
@@ -24,7 +24,7 @@ LEAST_PROBABILITY = np.float32(0.01)
 """What is handed from view to view is never surer than this of either answer."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Target:
     """One class of a case.
 
@@ -37,6 +37,7 @@ class Target:
         scan: the crop that the class lies in.
         region: the raw bounds that votes are kept for.
         settings: the numbers of the method.
+        box: in raw voxels; the user's, or the one that a seed draws around itself, or None.
     """
 
     prompts: ClassPrompts
@@ -46,6 +47,7 @@ class Target:
     scan: Scan
     region: Range
     settings: Settings
+    box: Box | None
 
     @cached_property
     def votes(self) -> Votes:
@@ -54,7 +56,7 @@ class Target:
 
     def fuse(self) -> npt.NDArray[np.float32]:
         """Returns the views' and the box's opinion, (z, y, x) over the region, 0..1."""
-        return self.votes.fuse(self.prompts.box, self.settings.shape_weight, self.rivals)
+        return self.votes.fuse(self.box, self.settings.shape_weight, self.rivals)
 
     @cached_property
     def mask(self) -> npt.NDArray[np.bool_]:
@@ -78,9 +80,22 @@ class Target:
         return grid.from_raw[axis][first:last]
 
     def walk(
-        self, plane: Plane, anchor: int, prompt: SlicePrompt, indices: npt.NDArray[np.intp]
+        self,
+        plane: Plane,
+        anchor: int,
+        prompt: SlicePrompt,
+        indices: npt.NDArray[np.intp],
+        look: Look | None = None,
     ) -> Walk:
-        """Prepares a walk whose masks become votes; `anchor` and `indices` are grid indices."""
+        """Prepares a walk whose masks become votes.
+
+        Args:
+            plane: of the slices.
+            anchor: where to begin, a grid index.
+            prompt: for the anchor.
+            indices: the slices that may be visited, grid indices.
+            look: the walk ends where the mask no longer looks like this.
+        """
 
         def adapt(index: int, prompt: SlicePrompt) -> SlicePrompt:
             return self.guide(plane, index, self.add_clicks(plane, index, prompt))
@@ -93,6 +108,11 @@ class Target:
         ) -> SliceMask | None:
             if before is not None and has_ended(before, mask, self.settings):
                 return None
+            image = slice_view(self.scan.image, plane, index)
+            if look is not None and mask.mask.any() and not look.fits(image[mask.mask]):
+                # It was looked at, and it is something else.
+                nothing = np.full_like(mask.logits, logit(LEAST_PROBABILITY))
+                mask = SliceMask(nothing, mask.quality, nothing)
             self.votes.add(plane, index, self.window(prompt, mask), mask)
             return mask if mask.mask.any() else None
 
@@ -129,11 +149,11 @@ class Target:
         """Adds the box's ellipsoid to the scores that a slice's prompt brings along."""
         weight = self.settings.guide_weight
         shape = slice_shape(self.scan.grid.shape, plane)
-        if self.prompts.box is None or weight == 0:
+        if self.box is None or weight == 0:
             return prompt
         if prompt.mask is None or prompt.mask.shape != shape:
             return prompt
-        prior = weight * self.prior_slice(self.prompts.box, self.rivals, plane, index)
+        prior = weight * self.prior_slice(self.box, self.rivals, plane, index)
         return SlicePrompt(prompt.box, prompt.points, prompt.labels, prompt.mask + prior)
 
     def prior_slice(
@@ -167,6 +187,9 @@ class Target:
         (rows, from_rows), (columns, from_columns) = places
         seen = np.zeros(slice_shape(grid.shape, plane), np.float32)
         seen[np.ix_(rows, columns)] = raw[np.ix_(from_rows, from_columns)]
+        if (raw > 0.5).any() and not (seen > 0.5).any():  # a coarse grid steps over what is thin
+            pixels = np.ix_(self.to_grid(plane.row_axis), self.to_grid(plane.column_axis))
+            np.maximum.at(seen, pixels, raw)
         logits = logit(seen.clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))
         return SliceMask(logits, quality=1.0, low_res=logits)
 

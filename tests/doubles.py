@@ -1,0 +1,166 @@
+"""Stand-ins for a 2-D model, simple enough that their answers can be told in advance."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from gamt import lifting
+from gamt.budget import Stopwatch
+from gamt.case import Case
+from gamt.geometry import Range, make_grid
+from gamt.prompts import ClassPrompts, SlicePrompt
+from gamt.propagation import Walk, run
+from gamt.scan import Scan
+from gamt.segmenters.base import Embedding, SliceMask
+from gamt.settings import Settings
+from gamt.target import Target
+
+Mask = npt.NDArray[np.bool_]
+
+BRIGHT = 255
+"""The grey value of a target; everything else is 0 in these tests' images."""
+
+LEVEL = 128
+"""The grey value from which on a pixel is taken to be bright."""
+
+SURE = np.float32(20)
+"""Log-odds of the answers: as good as certain."""
+
+
+DEFAULTS = Settings()
+
+
+def answer(mask: Mask, quality: float = 1.0) -> SliceMask:
+    """Returns a sure answer, positive exactly in `mask`."""
+    logits = np.where(mask, SURE, -SURE)
+    return SliceMask(logits, quality, logits)
+
+
+class Double:
+    """Keeps account of what it is asked; what it answers is left to `segment`."""
+
+    name = "double"
+
+    def __init__(self, quality: float = 1.0) -> None:
+        """Makes a segmenter that claims `quality` for all its answers."""
+        self.quality = quality
+        self.slices: list[npt.NDArray[np.uint8]] = []
+        self.asked: list[tuple[tuple[int, ...], SlicePrompt]] = []
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        """Keeps the slices, which are their own embeddings."""
+        self.slices += [one.copy() for one in slices]
+        return [one.copy() for one in slices]
+
+    def decode(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt],
+        multimask: bool | None = None,
+    ) -> Sequence[SliceMask]:
+        """Keeps the slices' shapes and the prompts, and answers."""
+        self.asked += [(image.shape, one) for image, one in zip(embeddings, prompts, strict=True)]
+        masks = [self.segment(image, one) for image, one in zip(embeddings, prompts, strict=True)]
+        return [answer(mask, self.quality) for mask in masks]
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
+        """Returns the mask of one slice."""
+        raise NotImplementedError
+
+
+class Thresholder(Double):
+    """Answers with the bright pieces that the box or a positive point touches.
+
+    Pieces hang together at corners too; one that holds a negative point is left out.
+    """
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
+        """Returns the mask of one slice."""
+        pieces, _ = ndimage.label(image >= LEVEL, np.ones((3, 3)))
+        wanted: set[int] = set()
+        if prompt.box is not None:
+            x0, y0, x1, y1 = (round(bound) for bound in prompt.box)
+            wanted |= set(pieces[y0:y1, x0:x1].ravel().tolist())
+        at = [int(pieces[int(y), int(x)]) for x, y in prompt.points]
+        wanted |= {piece for piece, label in zip(at, prompt.labels, strict=True) if label}
+        wanted -= {piece for piece, label in zip(at, prompt.labels, strict=True) if not label}
+        return np.isin(pieces, list(wanted - {0}))
+
+
+class TruthTeller(Double):
+    """Answers with all that is bright, whatever it is asked."""
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
+        """Returns the mask of one slice."""
+        return np.asarray(image >= LEVEL)
+
+
+class BoxFiller(Double):
+    """Answers with the prompt's box, whatever the image shows; with nothing where there is none."""
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
+        """Returns the mask of one slice."""
+        mask = np.zeros(image.shape, np.bool_)
+        if prompt.box is not None:
+            x0, y0, x1, y1 = (round(bound) for bound in prompt.box)
+            mask[y0:y1, x0:x1] = True
+        return mask
+
+
+class Constant(Double):
+    """Answers with everything or with nothing."""
+
+    def __init__(self, inside: bool, quality: float = 1.0) -> None:
+        """Makes a segmenter to which all pixels are `inside`, or none."""
+        super().__init__(quality)
+        self.inside = inside
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
+        """Returns the mask of one slice."""
+        return np.full(image.shape, self.inside)
+
+
+def picture(truth: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Returns the image of a truth: bright inside, 0 outside."""
+    return np.where(truth, np.uint8(BRIGHT), np.uint8(0))
+
+
+def block(shape: tuple[int, ...], *where: slice) -> Mask:
+    """Returns a mask of `shape` that is True in a cuboid."""
+    mask = np.zeros(shape, np.bool_)
+    mask[where] = True
+    return mask
+
+
+def make_case(
+    image: npt.NDArray[Any],
+    *prompts: ClassPrompts,
+    spacing_mm: tuple[float, float, float] = (1, 1, 1),
+    previous: npt.NDArray[np.uint8] | None = None,
+) -> Case:
+    """Returns a case as if it had been read from a file."""
+    return Case("case", image, spacing_mm, prompts, previous)
+
+
+def make_target(
+    case: Case,
+    segmenter: Double,
+    settings: Settings = DEFAULTS,
+    *,
+    region: Range | None = None,
+    crop: Range | None = None,
+) -> Target:
+    """Prepares the first class of a case in a crop, or all of the volume, of the finest spacing."""
+    z, y, x = case.image.shape
+    crop = crop or ((0, 0, 0), (z, y, x))
+    grid = make_grid(crop, case.spacing_mm)
+    scan = Scan(grid.resample(grid.crop(case.image)), grid, segmenter, 2**28)
+    return lifting.make_target(case, case.prompts[0], region or crop, scan, settings)
+
+
+def drive(walk: Walk, target: Target) -> None:
+    """Runs a walk of a target to its end."""
+    assert run(walk, target.scan, Stopwatch(float("inf")))
