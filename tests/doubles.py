@@ -152,11 +152,12 @@ def make_target(
     *,
     region: Range | None = None,
     crop: Range | None = None,
+    voxel_mm: float | None = None,
 ) -> Target:
-    """Prepares the first class of a case in a crop, or all of the volume, of the finest spacing."""
+    """Prepares the first class of a case, in all of the volume unless told otherwise."""
     z, y, x = case.image.shape
     crop = crop or ((0, 0, 0), (z, y, x))
-    grid = make_grid(crop, case.spacing_mm)
+    grid = make_grid(crop, case.spacing_mm, voxel_mm)
     scan = Scan(grid.resample(grid.crop(case.image)), grid, segmenter, 2**28)
     return lifting.make_target(case, case.prompts[0], region or crop, scan, settings)
 

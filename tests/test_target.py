@@ -1,8 +1,10 @@
 """What a class hands to the segmenter and takes from it, on grids that are not the raw voxels."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.special import logit
 
@@ -12,7 +14,6 @@ from gamt.settings import Settings
 from gamt.shape import prior_logits
 from gamt.target import LEAST_PROBABILITY, Target
 from tests.doubles import (
-    SURE,
     Constant,
     Thresholder,
     answer,
@@ -81,16 +82,14 @@ def test_a_cross_section_is_never_quite_sure() -> None:
 
 def test_a_voxel_that_a_coarse_grid_steps_over_still_shows() -> None:
     # Nine voxels on five grid pixels: these show the voxels 0, 2, 4, 6, 8.
-    case = make_case(np.zeros((9, 9, 9), np.uint8), ClassPrompts(1))
-    target = make_target(replace_spacing(case), Constant(inside=False))
+    case = make_case(np.zeros((9, 9, 9), np.uint8), ClassPrompts(1), spacing_mm=(2, 1, 1))
+    target = make_target(case, Constant(inside=False), voxel_mm=2)
     assert target.scan.grid.shape == (9, 5, 5)
     probability = np.zeros((9, 9, 9), np.float32)
     probability[4, 4, 4] = probability[5, 3, 5] = 0.9
     expected = np.zeros((5, 5), np.bool_)
     expected[2, 2] = True
-    np.testing.assert_array_equal(
-        target.cross_section(probability, Plane.AXIAL, 4).mask, expected
-    )
+    np.testing.assert_array_equal(target.cross_section(probability, Plane.AXIAL, 4).mask, expected)
     stepped_over = target.cross_section(probability, Plane.AXIAL, 5).mask
     assert np.argwhere(stepped_over).tolist() == [[target.to_grid(1)[3], target.to_grid(2)[5]]]
 
@@ -184,7 +183,7 @@ def test_the_boxs_shape_is_added_to_the_scores(plane: Plane, weight: float) -> N
     ],
 )
 def test_without_scores_box_or_weight_a_prompt_stays_as_it_is(
-    prompts: ClassPrompts, weight: float, scores: np.ndarray | None
+    prompts: ClassPrompts, weight: float, scores: npt.NDArray[np.float32] | None
 ) -> None:
     target = target_of(prompts, settings=Settings(guide_weight=weight))
     prompt = SlicePrompt((0, 0, 1, 1), mask=scores)
@@ -285,7 +284,7 @@ def test_a_class_that_the_previous_prediction_lacks_begins_anew() -> None:
 
 
 def test_pieces_without_a_positive_click_are_dropped() -> None:
-    pieces = [np.s_[0, 0:2, 0:2], np.s_[3, 4:6, 6:8], np.s_[0:3, 2:6, 4]]
+    pieces: list[Any] = [np.s_[0, 0:2, 0:2], np.s_[3, 4:6, 6:8], np.s_[0:3, 2:6, 4]]
     clicks = (Click(0, 1, 1, True), Click(3, 4, 6, False))
     target = make_target(make_case(DARK, ClassPrompts(1, None, clicks)), Constant(inside=False))
     inside = np.zeros(SHAPE, np.bool_)
@@ -305,4 +304,3 @@ def test_all_pieces_stay_if_wanted() -> None:
     for z in range(4):
         target.votes.add(Plane.AXIAL, z, (0, 0, 8, 6), answer(inside[z]))
     np.testing.assert_array_equal(target.mask, inside)
-    assert SURE > 0

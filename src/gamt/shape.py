@@ -13,9 +13,9 @@ EDGE, STEEPNESS, MOST, LEAST = 0.9, 10.0, 1.4, -3.0
 slope is 10, to -4.7 far outside; a higher floor leaves room for targets that bend away (measured).
 """
 
-RIVAL_EDGE = 1.05
-"""Up to here, in half-axes of a smaller class's ellipsoid, a voxel is left to that class: its own
-prior turns against it earlier than the whole of the box may be its (measured)."""
+RIVAL_EDGE = 1.0
+"""The whole of a smaller class's ellipsoid is left to that class, though its own prior is for it
+only within `EDGE`: between them the images decide."""
 
 OUTSIDE = 6.0
 """Log-odds against slices outside of a box's range, which is exact: more than any shape has."""

@@ -56,7 +56,9 @@ class Target:
 
     def fuse(self) -> npt.NDArray[np.float32]:
         """Returns the views' and the box's opinion, (z, y, x) over the region, 0..1."""
-        return self.votes.fuse(self.box, self.settings.shape_weight, self.rivals)
+        # Without any view, the shape that the prompts draw is the last resort.
+        weight = self.settings.shape_weight if self.votes.any().any() else 1.0
+        return self.votes.fuse(self.box, weight, self.rivals)
 
     @cached_property
     def mask(self) -> npt.NDArray[np.bool_]:

@@ -1,0 +1,282 @@
+"""From one click to a whole target: its scale by agreement, its course by walking on."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gamt.axes import Plane
+from gamt.budget import Budget
+from gamt.lifting import lift
+from gamt.prompts import ClassPrompts, Click
+from gamt.seeding import BOX_SIDES, LEAST_PIECE, PIECES, agree, candidates, pieces, run_lengths
+from gamt.segmenters.base import SliceMask
+from gamt.settings import Settings
+from tests.doubles import (
+    Constant,
+    Mask,
+    Thresholder,
+    answer,
+    block,
+    make_case,
+    make_target,
+    picture,
+)
+
+SHAPE = (20, 22, 24)
+VOXEL = (10, 11, 12)
+
+
+def section(plane: Plane, *bounds: tuple[int, int], quality: float = 1.0) -> SliceMask:
+    """The section of a cuboid, given by its bounds on (z, y, x), with a slice through it."""
+    volume = block(SHAPE, *(slice(*bound) for bound in bounds))
+    mask = volume.take((bounds[plane.normal][0] + bounds[plane.normal][1]) // 2, plane.normal)
+    return answer(mask, quality)
+
+
+# --- agreement ----------------------------------------------------------------------------------
+
+SMALL = ((8, 13), (9, 14), (10, 15))
+LARGE = ((2, 18), (3, 19), (4, 21))
+
+
+def test_the_scales_agree_where_the_planes_cross() -> None:
+    # Every plane offers two scales; only the axial one prefers its large one by its quality.
+    # The small ones have runs of five voxels everywhere. Where a large and a small one cross, the
+    # runs share 5 of 16 or 17 voxels, so that no mixture is better.
+    small = {plane: section(plane, *SMALL) for plane in Plane}
+    large = {plane: section(plane, *LARGE, quality=0.9) for plane in Plane}
+    offers = {plane: [large[plane], small[plane]] for plane in Plane}
+    assert agree(offers, VOXEL) == small
+
+
+def test_one_mask_of_another_scale_is_outvoted() -> None:
+    # The axial slice offers a mask that leaks, and is sure of it: (5/16)(5/17) of agreement with
+    # the small sections of the other planes. The right scale at quality 0.5 is better.
+    offers = {
+        Plane.AXIAL: [section(Plane.AXIAL, *LARGE), section(Plane.AXIAL, *SMALL, quality=0.5)],
+        Plane.CORONAL: [section(Plane.CORONAL, *SMALL)],
+        Plane.SAGITTAL: [section(Plane.SAGITTAL, *SMALL)],
+    }
+    assert agree(offers, VOXEL)[Plane.AXIAL] is offers[Plane.AXIAL][1]
+
+
+def test_agreement_is_weighed_against_quality() -> None:
+    # Coronal and axial sections cross on x: runs of 17 and 5 voxels, 5/17 of which are shared.
+    # The small coronal section agrees fully, and is chosen until its quality is 5/17 of the other.
+    for quality, chosen in ((0.3, 1), (0.29, 0)):
+        offers = {
+            Plane.AXIAL: [section(Plane.AXIAL, *SMALL)],
+            Plane.CORONAL: [
+                section(Plane.CORONAL, *LARGE),
+                section(Plane.CORONAL, *SMALL, quality=quality),
+            ],
+        }
+        assert agree(offers, VOXEL)[Plane.CORONAL] is offers[Plane.CORONAL][chosen]
+
+
+def test_where_all_agree_quality_decides() -> None:
+    good, better = (section(Plane.SAGITTAL, *SMALL, quality=q) for q in (0.8, 0.9))
+    assert agree({Plane.SAGITTAL: [good, better]}, VOXEL) == {Plane.SAGITTAL: better}
+
+
+def test_offers_without_any_quality_are_still_chosen_from() -> None:
+    offers = {plane: [section(plane, *SMALL, quality=0)] for plane in Plane}
+    assert agree(offers, VOXEL) == {plane: offers[plane][0] for plane in Plane}
+
+
+def test_without_offers_nothing_is_chosen() -> None:
+    assert agree({}, VOXEL) == {}
+
+
+# --- runs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("plane", "expected"),
+    [
+        (Plane.AXIAL, {1: (9, 14), 2: (10, 15)}),
+        (Plane.CORONAL, {0: (8, 13), 2: (10, 15)}),
+        (Plane.SAGITTAL, {0: (8, 13), 1: (9, 14)}),
+    ],
+)
+def test_runs_are_told_by_the_volumes_axes(
+    plane: Plane, expected: dict[int, tuple[int, int]]
+) -> None:
+    assert run_lengths(section(plane, *SMALL), plane, VOXEL) == expected
+
+
+def test_a_run_ends_at_gaps_and_at_the_borders() -> None:
+    mask = np.zeros((22, 24), np.bool_)
+    mask[11, [0, 1, 3, 10, 11, 12, 14]] = True  # along x: from 10 up to the gap at 13
+    mask[:, 12] = True
+    assert run_lengths(answer(mask), Plane.AXIAL, VOXEL) == {1: (0, 22), 2: (10, 13)}
+
+
+@given(seed=st.integers(0, 2**16), plane=st.sampled_from(Plane))
+def test_a_run_is_the_longest_unbroken_one_at_the_voxel(seed: int, plane: Plane) -> None:
+    volume = np.random.default_rng(seed).random(SHAPE) < 0.8
+    volume[VOXEL] = True
+    for axis, (start, stop) in run_lengths(
+        answer(volume.take(VOXEL[plane.normal], plane.normal)), plane, VOXEL
+    ).items():
+        line = np.moveaxis(volume, axis, 0)[(slice(None), *(np.delete(VOXEL, axis)))]
+        assert start <= VOXEL[axis] < stop
+        assert line[start:stop].all()
+        assert start == 0 or not line[start - 1]
+        assert stop == len(line) or not line[stop]
+
+
+# --- pieces -------------------------------------------------------------------------------------
+
+
+def test_pieces_come_the_largest_first() -> None:
+    mask = np.zeros((3, 40, 40), np.bool_)
+    sizes = [9, 30, 12, LEAST_PIECE]
+    for row, size in enumerate(sizes):
+        mask[1, 4 * row, :size] = True
+    assert [int(piece.sum()) for piece in pieces(mask)] == sorted(sizes, reverse=True)
+    assert (np.sum(pieces(mask), axis=0) == mask).all()
+
+
+def test_pieces_hang_together_at_corners() -> None:
+    mask = np.zeros((LEAST_PIECE, LEAST_PIECE, LEAST_PIECE), np.bool_)
+    mask[tuple(np.arange(LEAST_PIECE)[None].repeat(3, 0))] = True
+    (piece,) = pieces(mask)
+    np.testing.assert_array_equal(piece, mask)
+
+
+def test_small_pieces_are_noise_and_many_are_too_many() -> None:
+    mask = np.zeros((3, 60, 40), np.bool_)
+    assert pieces(mask) == []
+    mask[1, 2, : LEAST_PIECE - 1] = True
+    assert pieces(mask) == []
+    for row in range(PIECES + 2):
+        mask[1, 4 + 4 * row, : LEAST_PIECE + row] = True
+    expected = [LEAST_PIECE + row for row in range(PIECES + 2)][:1:-1]
+    assert [int(piece.sum()) for piece in pieces(mask)] == expected
+
+
+# --- candidates ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("plane", "point", "index"),
+    [
+        (Plane.AXIAL, (12, 11), 10),
+        (Plane.CORONAL, (12, 10), 11),
+        (Plane.SAGITTAL, (11, 10), 12),
+    ],
+)
+def test_masks_of_all_scales_are_asked_for_around_the_click(
+    plane: Plane, point: tuple[int, int], index: int
+) -> None:
+    clicks = (Click(*VOXEL, positive=True),)
+    case = make_case(np.zeros(SHAPE, np.uint8), ClassPrompts(1, None, clicks))
+    target = make_target(case, Constant(inside=False))
+    requests = candidates(target, plane, VOXEL)
+    assert {(request.plane, request.index) for request in requests} == {(plane, index)}
+    for request in requests:
+        assert request.prompt.points.tolist() == [list(point)]
+        assert request.prompt.labels.tolist() == [1]
+    unboxed = [request.multimask for request in requests if request.prompt.box is None]
+    assert unboxed == [True, False]
+    boxes = [request.prompt.box for request in requests if request.prompt.box is not None]
+    assert len(boxes) == len(BOX_SIDES)
+    rows, columns = target.scan.image.take(0, plane.normal).shape
+    for (x0, y0, x1, y1), side in zip(boxes, BOX_SIDES, strict=True):
+        # As large as told and centred on the click's pixel, as far as the slice goes.
+        assert (x0, x1) == (max(0, point[0] - side / 2), min(columns, point[0] + side / 2 + 1))
+        assert (y0, y1) == (max(0, point[1] - side / 2), min(rows, point[1] + side / 2 + 1))
+
+
+# --- whole targets ------------------------------------------------------------------------------
+
+
+def segment(truth: npt.NDArray[Any], *prompts: ClassPrompts, **options: Any) -> npt.NDArray[Any]:
+    """Lifts a case whose image shows the truth."""
+    case = make_case(picture(truth), *prompts, **options)
+    return lift(case, Thresholder(), Settings(), Budget(0, float("inf"))).labels
+
+
+def tube(*corners: tuple[int, int, int], shape: tuple[int, int, int] = (32, 34, 36)) -> Mask:
+    """A square tube, five voxels wide, along the axes from corner to corner."""
+    mask = np.zeros(shape, np.bool_)
+    for start, end in zip(corners, corners[1:], strict=False):
+        low, high = np.minimum(start, end), np.maximum(start, end)
+        mask[tuple(slice(a - 2, b + 3) for a, b in zip(low, high, strict=True))] = True
+    return mask
+
+
+U_TURN = tube((28, 16, 6), (5, 16, 6), (5, 16, 28), (28, 16, 28))
+SNAKE = tube((4, 4, 4), (4, 4, 30), (4, 28, 30), (27, 28, 30), (27, 28, 6))
+FORK = tube((28, 16, 18), (16, 16, 18), (16, 6, 18), (4, 6, 18)) | tube(
+    (16, 16, 18), (16, 28, 18), (16, 28, 30), (4, 28, 30)
+)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (2.0, 1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("vessel", "click"),
+    [
+        (U_TURN, (24, 16, 6)),  # at one arm
+        (U_TURN, (24, 16, 28)),
+        (SNAKE, (4, 4, 6)),
+        (SNAKE, (27, 28, 8)),
+        (FORK, (26, 16, 18)),
+        (FORK, (6, 28, 30)),
+    ],
+)
+def test_a_vessel_is_followed_around_its_bends_from_one_click(
+    vessel: Mask, click: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+) -> None:
+    prompts = ClassPrompts(1, None, (Click(*click, positive=True),))
+    found = segment(vessel, prompts, spacing_mm=spacing_mm)
+    np.testing.assert_array_equal(found == 1, vessel)
+
+
+BLOBS = [
+    block((30, 32, 40), slice(8, 20), slice(9, 21), slice(5, 17)),
+    block((30, 32, 40), slice(10, 23), slice(11, 24), slice(22, 35)),
+]
+
+
+@pytest.mark.parametrize("clicked", [0, 1])
+def test_another_blob_is_left_alone(clicked: int) -> None:
+    middle = ((14, 15, 11), (16, 17, 28))[clicked]
+    prompts = ClassPrompts(1, None, (Click(*middle, positive=True),))
+    found = segment(BLOBS[0] | BLOBS[1], prompts)
+    np.testing.assert_array_equal(found == 1, BLOBS[clicked])
+
+
+def test_two_blobs_stay_apart() -> None:
+    prompts = [
+        ClassPrompts(1, None, (Click(14, 15, 11, positive=True),)),
+        ClassPrompts(2, None, (Click(16, 17, 28, positive=True),)),
+    ]
+    found = segment(BLOBS[0] | BLOBS[1], *prompts)
+    np.testing.assert_array_equal(found, 1 * BLOBS[0] + 2 * BLOBS[1])
+
+
+def test_a_click_beside_everything_is_still_obeyed() -> None:
+    prompts = ClassPrompts(1, None, (Click(1, 1, 1, positive=True),))
+    found = segment(BLOBS[0], prompts)
+    assert np.argwhere(found).tolist() == [[1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        (slice(0, 9), slice(0, 9), slice(0, 9)),
+        (slice(21, 30), slice(23, 32), slice(31, 40)),
+        (slice(0, 30), slice(10, 19), slice(10, 19)),  # from border to border
+    ],
+)
+def test_targets_reach_the_borders_of_the_volume(where: tuple[slice, slice, slice]) -> None:
+    truth = block((30, 32, 40), *where)
+    z, y, x = ((part.start + part.stop) // 2 for part in where)
+    found = segment(truth, ClassPrompts(1, None, (Click(z, y, x, positive=True),)))
+    np.testing.assert_array_equal(found == 1, truth)
