@@ -98,7 +98,9 @@ def test_spacing_whose_first_two_agree_is_reversed_and_logged(
         assert order_spacing(spacing_mm) == spacing_mm[::-1]
     (record,) = caplog.records
     assert record.levelno == logging.INFO
-    assert f"spacing {spacing_mm} read as (x, y, z)" in record.getMessage()
+    # Four digits are enough to tell a scan by, and 0.7003 has four.
+    numbers = ", ".join(f"{mm:.4g}" for mm in spacing_mm)
+    assert f"spacing {numbers} read as x, y, z" in record.getMessage()
 
 
 # --- intensities --------------------------------------------------------------------------------

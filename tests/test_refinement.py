@@ -80,6 +80,12 @@ def test_a_radius_may_be_long() -> None:
     assert error_radius(mask, (0, 0, 3), (1, 1, 1)) == pytest.approx(77)
 
 
+def test_a_radius_may_be_longer_than_every_side() -> None:
+    mask = np.zeros((16, 16, 16), np.bool_)
+    mask[15, 15, 15] = True
+    assert error_radius(mask, (0, 0, 0), (1, 1, 1)) == pytest.approx(15 * np.sqrt(3))
+
+
 def test_the_radius_is_the_largest_extent_where_all_is_of_one_kind() -> None:
     mask = np.zeros((10, 30, 20), np.bool_)
     for kind in (mask, ~mask):
@@ -188,6 +194,23 @@ def test_a_correction_changes_only_to_the_side_of_its_click() -> None:
     assert not result[8, 8, 14:19].any()
 
 
+def test_a_part_far_from_the_mask_is_added_alone() -> None:
+    # The ball reaches from the click to the mask, far beyond the part and over many slices that
+    # are never looked at.
+    shape = (40, 42, 44)
+    mask = block(shape, slice(2, 8), slice(2, 8), slice(2, 8))
+    part = block(shape, slice(26, 35), slice(28, 37), slice(27, 36))
+    result = corrected(mask, mask | part, Click(30, 32, 31, positive=True))
+    np.testing.assert_array_equal(result, mask | part)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_with_nothing_of_the_other_kind_a_click_does_not_turn_everything(inside: bool) -> None:
+    mask = np.full(SHAPE, not inside)
+    result = corrected(mask, mask, Click(*MIDDLE, positive=inside), segmenter=Constant(not inside))
+    assert np.argwhere(result != mask).tolist() == [list(MIDDLE)]
+
+
 def test_a_correction_walks_as_far_as_its_radius_lets_expect() -> None:
     # The nearest voxel of the mask is two away, so that the ball is five voxels wide.
     mask = block((9, 10, 60), slice(3, 6), slice(3, 7), slice(2, 20))
@@ -198,14 +221,7 @@ def test_a_correction_walks_as_far_as_its_radius_lets_expect() -> None:
     assert len(sagittal) == 1 + int(REACH * 2.5) + 2
 
 
-LONG = [
-    pytest.param(0, marks=pytest.mark.xfail(reason="the ball's range of slices cuts it off")),
-    1,
-    2,
-]
-
-
-@pytest.mark.parametrize("axis", LONG)
+@pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_long_part_is_followed_beyond_the_ball(axis: int) -> None:
     # Eleven voxels long and five wide: the ball around its middle has a radius of three.
     truth = block((17, 17, 17), slice(2, 15), slice(2, 15), slice(2, 15))

@@ -1,5 +1,6 @@
 """From one click to a whole target: its scale by agreement, its course by walking on."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gamt.axes import Plane
+from gamt.axes import Plane, slice_shape, slice_view
 from gamt.budget import Budget
 from gamt.lifting import lift
 from gamt.prompts import ClassPrompts, Click
@@ -33,7 +34,8 @@ VOXEL = (10, 11, 12)
 def section(plane: Plane, *bounds: tuple[int, int], quality: float = 1.0) -> SliceMask:
     """The section of a cuboid, given by its bounds on (z, y, x), with a slice through it."""
     volume = block(SHAPE, *(slice(*bound) for bound in bounds))
-    mask = volume.take((bounds[plane.normal][0] + bounds[plane.normal][1]) // 2, plane.normal)
+    middle = (bounds[plane.normal][0] + bounds[plane.normal][1]) // 2
+    mask = slice_view(volume, plane, middle)
     return answer(mask, quality)
 
 
@@ -121,7 +123,7 @@ def test_a_run_is_the_longest_unbroken_one_at_the_voxel(seed: int, plane: Plane)
     volume = np.random.default_rng(seed).random(SHAPE) < 0.8
     volume[VOXEL] = True
     for axis, (start, stop) in run_lengths(
-        answer(volume.take(VOXEL[plane.normal], plane.normal)), plane, VOXEL
+        answer(slice_view(volume, plane, VOXEL[plane.normal])), plane, VOXEL
     ).items():
         line = np.moveaxis(volume, axis, 0)[(slice(None), *(np.delete(VOXEL, axis)))]
         assert start <= VOXEL[axis] < stop
@@ -186,7 +188,7 @@ def test_masks_of_all_scales_are_asked_for_around_the_click(
     assert unboxed == [True, False]
     boxes = [request.prompt.box for request in requests if request.prompt.box is not None]
     assert len(boxes) == len(BOX_SIDES)
-    rows, columns = target.scan.image.take(0, plane.normal).shape
+    rows, columns = slice_shape(SHAPE, plane)
     for (x0, y0, x1, y1), side in zip(boxes, BOX_SIDES, strict=True):
         # As large as told and centred on the click's pixel, as far as the slice goes.
         assert (x0, x1) == (max(0, point[0] - side / 2), min(columns, point[0] + side / 2 + 1))
@@ -205,7 +207,7 @@ def segment(truth: npt.NDArray[Any], *prompts: ClassPrompts, **options: Any) -> 
 def tube(*corners: tuple[int, int, int], shape: tuple[int, int, int] = (32, 34, 36)) -> Mask:
     """A square tube, five voxels wide, along the axes from corner to corner."""
     mask = np.zeros(shape, np.bool_)
-    for start, end in zip(corners, corners[1:], strict=False):
+    for start, end in pairwise(corners):
         low, high = np.minimum(start, end), np.maximum(start, end)
         mask[tuple(slice(a - 2, b + 3) for a, b in zip(low, high, strict=True))] = True
     return mask

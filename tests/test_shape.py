@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gamt.prompts import Box
-from gamt.shape import EDGE, LEAST, MOST, OUTSIDE, STEEPNESS, ellipsoid_logits, prior_logits
+from gamt.shape import (
+    EDGE,
+    LEAST,
+    MOST,
+    OUTSIDE,
+    RIVAL_EDGE,
+    STEEPNESS,
+    ellipsoid_logits,
+    prior_logits,
+)
 
 # Half-axes of 2.5, 3.5 and 4.5 voxels around the voxel (4, 6, 8).
 BOX = Box(z_min=2, z_max=7, z_mid=4, y_min=3, y_max=10, x_min=4, x_max=13)
@@ -90,6 +99,16 @@ def test_a_rivals_ellipsoid_is_left_to_the_rival() -> None:
     own = STEEPNESS * (EDGE - 4 / 4.5)
     assert beside[4, 6, 12] == alone[4, 6, 12] == pytest.approx(own, rel=1e-3)
     assert (beside <= alone).all()
+
+
+def test_the_rest_of_a_box_begins_where_its_rival_ends() -> None:
+    # In the slice through the centre of both, x runs over the shape, the rival and the shape.
+    box = Box(z_min=0, z_max=101, z_mid=50, y_min=0, y_max=101, x_min=0, x_max=101)
+    rival = Box(z_min=30, z_max=71, z_mid=50, y_min=30, y_max=71, x_min=30, x_max=71)
+    line = prior_logits(box, [rival], (50, 50, 0), (1, 1, 101)).ravel()
+    away = np.abs(np.arange(101) - 50)
+    own = (away < EDGE * 50.5) & (away > RIVAL_EDGE * 20.5)
+    np.testing.assert_array_equal(line > 0, own)
 
 
 @given(box=boxes(), one=boxes(), other=boxes())

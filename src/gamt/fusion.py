@@ -61,7 +61,11 @@ class Votes:
         return self._looked > 0
 
     def fuse(
-        self, box: Box | None = None, shape_weight: float = 0.0, rivals: Sequence[Box] = ()
+        self,
+        box: Box | None = None,
+        shape_weight: float = 0.0,
+        rivals: Sequence[Box] = (),
+        exact_range: bool = True,
     ) -> npt.NDArray[np.float32]:
         """Averages, voxel by voxel, the votes of the views that looked there.
 
@@ -71,6 +75,8 @@ class Votes:
                 or unfinished walks is filled by the shape that the prompts draw.
             shape_weight: weight of that vote.
             rivals: boxes of smaller classes, in raw voxels, whose ellipsoids are left to them.
+            exact_range: whether the box is a user's, whose range of slices is exact (contract,
+                section 2): nothing outside of it is inside the target.
 
         Returns:
             (z, y, x) float32 over the region: the probability of being inside, 0..1; 0 where
@@ -80,10 +86,12 @@ class Votes:
         if box is not None and shape_weight > 0:
             missed = ~self.looked(Plane.AXIAL).any(axis=(1, 2), keepdims=True)
             asked = np.float32(shape_weight) * ((weight > 0) | missed)
-            inside = inside + asked * expit(prior_logits(box, rivals, self._low, inside.shape))
+            inside = inside + asked * expit(
+                prior_logits(box, rivals, self._low, inside.shape, exact_range)
+            )
             weight = weight + asked
         probability = np.divide(inside, weight, out=np.zeros_like(inside), where=weight > 0)
-        if box is not None:  # its range of slices is exact (contract, section 2)
+        if box is not None and exact_range:
             first, last = (max(0, z - self._low[0]) for z in (box.z_min, box.z_max))
             probability[:first] = probability[last:] = 0
         return probability

@@ -38,7 +38,9 @@ def order_spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:
     """
     first, middle, last = spacing_mm
     if np.isclose(first, middle, rtol=1e-3) and not np.isclose(middle, last, rtol=1e-3):
-        logger.info("spacing %s read as (x, y, z): its first two numbers agree", (*spacing_mm,))
+        logger.info(
+            "spacing %.4g, %.4g, %.4g read as x, y, z: its first two numbers agree", *spacing_mm
+        )
         return last, middle, first
     return first, middle, last
 

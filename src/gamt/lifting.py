@@ -65,7 +65,7 @@ def lift(case: Case, segmenter: Segmenter, settings: Settings, budget: Budget) -
             for target in targets:
                 enter(target, competition)
         encoded += scan.encoded
-    return Lifted(finish(competition.labels, case.prompts, settings), encoded, complete)
+    return Lifted(finish(competition.labels, case, settings), encoded, complete)
 
 
 def prepare(
@@ -197,18 +197,17 @@ def enter(target: Target, competition: Competition) -> None:
     competition.enter(target.prompts.label, target.region[0], target.mask, score)
 
 
-def finish(
-    labels: npt.NDArray[np.uint8], prompts: Sequence[ClassPrompts], settings: Settings
-) -> npt.NDArray[np.uint8]:
-    """Drops what the competition cut off, and sees that every click is obeyed."""
-    for one in prompts:
+def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt.NDArray[np.uint8]:
+    """Sees that every click is obeyed, and drops what the competition cut off from new classes."""
+    for one in case.prompts:
         positive = [click.voxel for click in one.clicks if click.positive]
         for voxel in positive:
             labels[voxel] = one.label
         for click in one.clicks:
             if not click.positive and labels[click.voxel] == one.label:
                 labels[click.voxel] = 0
-        if settings.largest_component:
+        is_new = case.previous is None or not (case.previous == one.label).any()
+        if settings.largest_component and is_new:
             mask = labels == one.label
             labels[mask & ~largest_component(mask, positive)] = 0
     return labels

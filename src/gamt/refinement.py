@@ -61,7 +61,8 @@ def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Wal
         correction_walk(target, mask, click, ball, plane, votes) for plane in target.settings.planes
     )
     seed = target.inside_region(click.voxel)
-    wrong = (votes.fuse(ball, target.settings.shape_weight) > 0.5) & (mask != click.positive)
+    wrong = votes.fuse(ball, target.settings.shape_weight, exact_range=False) > 0.5
+    wrong &= votes.any() & (mask != click.positive)  # where nothing looked, a ball is no reason
     wrong[seed] = True
     mask[component_at(wrong, seed)] = click.positive
 
@@ -88,7 +89,7 @@ def error_radius(
         other = np.argwhere(near != mask[voxel]) + low - voxel
         if len(other):
             nearest = float(np.sqrt(np.square(other * scale).sum(axis=1).min()))
-            if nearest <= half:
+            if nearest <= half or half > farthest:
                 return nearest
         if half > farthest:
             return farthest
@@ -126,7 +127,7 @@ def correction_walk(
         return target.cross_section(previous, plane, layer).logits
 
     def prompt(index: int, point: tuple[float, float]) -> SlicePrompt:
-        drawn = target.prior_slice(ball, (), plane, index)
+        drawn = target.prior_slice(ball, (), plane, index, exact_range=False)
         scores = sign * np.maximum(sign * before(index), drawn)
         box = tight_box(scores > 0)
         mine = SlicePrompt(box, np.array([point], float), np.array([label]), scores)

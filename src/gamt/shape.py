@@ -48,22 +48,28 @@ def ellipsoid_logits(
 
 
 def prior_logits(
-    box: Box, rivals: Sequence[Box], low: Sequence[int], shape: Sequence[int]
+    box: Box,
+    rivals: Sequence[Box],
+    low: Sequence[int],
+    shape: Sequence[int],
+    exact_range: bool = True,
 ) -> npt.NDArray[np.float32]:
     """Returns the log-odds of being inside, judged by the boxes of all classes.
 
     A voxel in a smaller class's ellipsoid is that class's rather than this one's, and no voxel
-    outside of the box's range of slices is inside: the range is exact (contract, section 2).
+    outside of a user's box's range of slices is inside: it is exact (contract, section 2).
 
     Args:
         box: of this class, in voxels.
         rivals: boxes of the smaller classes.
         low: first voxel (z, y, x) of the result.
         shape: of the result (z, y, x).
+        exact_range: whether the box is a user's.
     """
     logits = ellipsoid_logits(box, low, shape)
     for rival in rivals:
         logits = np.minimum(logits, -ellipsoid_logits(rival, low, shape, RIVAL_EDGE))
-    z = np.arange(low[0], low[0] + shape[0])
-    logits[(z < box.z_min) | (z >= box.z_max)] = -OUTSIDE
+    if exact_range:
+        z = np.arange(low[0], low[0] + shape[0])
+        logits[(z < box.z_min) | (z >= box.z_max)] = -OUTSIDE
     return logits

@@ -58,7 +58,7 @@ class Target:
         """Returns the views' and the box's opinion, (z, y, x) over the region, 0..1."""
         # Without any view, the shape that the prompts draw is the last resort.
         weight = self.settings.shape_weight if self.votes.any().any() else 1.0
-        return self.votes.fuse(self.box, weight, self.rivals)
+        return self.votes.fuse(self.box, weight, self.rivals, self.prompts.box is not None)
 
     @cached_property
     def mask(self) -> npt.NDArray[np.bool_]:
@@ -155,18 +155,19 @@ class Target:
             return prompt
         if prompt.mask is None or prompt.mask.shape != shape:
             return prompt
-        prior = weight * self.prior_slice(self.box, self.rivals, plane, index)
+        exact = self.prompts.box is not None
+        prior = weight * self.prior_slice(self.box, self.rivals, plane, index, exact)
         return SlicePrompt(prompt.box, prompt.points, prompt.labels, prompt.mask + prior)
 
     def prior_slice(
-        self, box: Box, rivals: Sequence[Box], plane: Plane, index: int
+        self, box: Box, rivals: Sequence[Box], plane: Plane, index: int, exact_range: bool
     ) -> npt.NDArray[np.float32]:
         """Returns `prior_logits` of raw boxes on grid slice `index` of a plane."""
         grid = self.scan.grid
         low, shape = [0, 0, 0], list(grid.shape)
         low[plane.normal], shape[plane.normal] = index, 1
         others = [box_on_grid(rival, grid) for rival in rivals]
-        logits = prior_logits(box_on_grid(box, grid), others, low, shape)
+        logits = prior_logits(box_on_grid(box, grid), others, low, shape, exact_range)
         return logits.reshape(slice_shape(grid.shape, plane))
 
     def cross_section(
