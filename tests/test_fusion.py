@@ -14,7 +14,7 @@ from gamt.fusion import SIZE_RANK, SURE, Competition, Votes
 from gamt.geometry import Grid, make_grid
 from gamt.prompts import Box
 from gamt.segmenters.base import SliceMask
-from gamt.shape import EDGE, MOST, STEEPNESS
+from gamt.shape import EDGE, LEAST, MOST, STEEPNESS
 
 SHAPE = (5, 7, 9)
 GRID = Grid((0, 0, 0), SHAPE, SHAPE)  # every raw voxel is a grid voxel
@@ -207,6 +207,17 @@ def test_nothing_is_inside_beyond_the_boxs_slices(shape_weight: float) -> None:
     fused = votes.fuse(BOX, shape_weight)
     assert not fused[[0, 4]].any()
     assert (fused[1:4] > 0).all()
+
+
+def test_beyond_a_range_that_is_not_exact_the_views_decide() -> None:
+    votes = Votes(EVERYTHING, GRID)
+    for z in range(5):
+        vote(votes, Plane.AXIAL, z, 0.9)
+    fused = votes.fuse(BOX, exact_range=False)
+    np.testing.assert_allclose(fused, 0.9, rtol=1e-5)
+    # The shape has a say as everywhere: slice 0 is two of 1.5 voxels away, where it is against.
+    fused = votes.fuse(BOX, shape_weight=1, exact_range=False)
+    assert fused[0, 3, 4] == pytest.approx((0.9 + expit(LEAST)) / 2, rel=1e-5)
 
 
 @pytest.mark.parametrize(("first", "inside"), [(0, [1, 2, 3]), (2, [0, 1]), (3, [0]), (4, [])])

@@ -16,7 +16,10 @@ from gamt.budget import Stopwatch
 from gamt.geometry import Grid
 from gamt.prompts import SlicePrompt
 from gamt.propagation import (
+    LOOK_SLACK,
+    LOOK_SPREADS,
     MAX_SIDE,
+    Look,
     Walk,
     has_ended,
     interior_point,
@@ -135,6 +138,8 @@ def in_row(start: int, stop: int, quality: float = 1.0) -> SliceMask:
         (in_row(11, 15), True),
         (in_row(2, 18), False),  # twice the area
         (in_row(2, 19), True),
+        (in_row(8, 20), False),  # four of the smaller one's eight pixels lie in both
+        (in_row(9, 20), True),
         (in_row(5, 6), False),  # shrinking is no jump
         (in_row(4, 12, quality=0.5), False),
         (in_row(4, 12, quality=0.49), True),
@@ -144,6 +149,20 @@ def test_a_walk_ends_when_the_target_vanishes_jumps_or_gets_doubtful(
     mask: SliceMask, ended: bool
 ) -> None:
     assert has_ended(answer(ROW), mask, SETTINGS) == ended
+
+
+def test_a_look_is_the_median_and_the_median_distance_from_it() -> None:
+    # The median of 10, 12, 14 and 200 is 13; they are 3, 1, 1 and 187 away from it.
+    assert Look.of(np.array([10, 200, 14, 12], np.uint8)) == Look(usual=13, spread=2)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_pixels_fit_as_long_as_their_median_is_usual(sign: int) -> None:
+    look = Look(usual=100, spread=4)
+    farthest = int(LOOK_SPREADS * 4 + LOOK_SLACK)
+    for away, fits in ((0, True), (farthest, True), (farthest + 1, False)):
+        pixels = np.array([0, 255, 100 + sign * away], np.uint8)
+        assert look.fits(pixels) is fits
 
 
 # --- a walk -------------------------------------------------------------------------------------
@@ -157,7 +176,10 @@ def tagged(tag: int) -> SliceMask:
 
 
 class Walker:
-    """A walk's owner: notes what it is asked and told, and ends the walk at some slices."""
+    """A walk's owner: notes what it is asked and told, and ends the walk at some slices.
+
+    The masks that it goes on with are tagged with ten times their slice.
+    """
 
     def __init__(self, ends: Iterable[int] = ()) -> None:
         self.ends = set(ends)
@@ -173,7 +195,7 @@ class Walker:
     ) -> SliceMask | None:
         assert prompt.box == (index, 0, index + 1, 1)
         self.told.append((index, None if before is None else before.quality, mask.quality))
-        return None if index in self.ends else mask
+        return None if index in self.ends else tagged(10 * index)
 
     def start(self, anchor: int, indices: Iterable[int]) -> Walk:
         prompt = SlicePrompt(box=(anchor, 0, anchor + 1, 1))
@@ -209,8 +231,8 @@ def test_an_anchor_outside_of_the_slices_is_visited_too() -> None:
 def test_each_slice_is_asked_and_told_about_with_the_one_before_it() -> None:
     walker = Walker()
     steps(walker.start(4, range(2, 7)))
-    assert walker.asked == [(3, 4, 4.0), (5, 4, 4.0), (2, 3, 3.0), (6, 5, 5.0)]
-    assert walker.told == [(4, None, 4), (3, 4, 3), (5, 4, 5), (2, 3, 2), (6, 5, 6)]
+    assert walker.asked == [(3, 4, 40), (5, 4, 40), (2, 3, 30), (6, 5, 50)]
+    assert walker.told == [(4, None, 4), (3, 40, 3), (5, 40, 5), (2, 30, 2), (6, 50, 6)]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ SHAPE = (16, 18, 20)
 BODY = block(SHAPE, slice(3, 13), slice(4, 14), slice(3, 17))
 PART = block(SHAPE, slice(6, 11), slice(6, 11), slice(5, 10))  # in the body; its middle:
 MIDDLE = (8, 8, 7)
-SPACINGS = [(1.0, 1.0, 1.0), (0.5, 1.0, 1.0), (1.0, 1.0, 2.0)]
+SPACINGS = [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0), (1.0, 1.0, 2.0)]
 
 
 def corrected(

@@ -12,8 +12,19 @@ from hypothesis import strategies as st
 from gamt.axes import Plane, slice_shape, slice_view
 from gamt.budget import Budget
 from gamt.lifting import lift
-from gamt.prompts import ClassPrompts, Click
-from gamt.seeding import BOX_SIDES, LEAST_PIECE, PIECES, agree, candidates, pieces, run_lengths
+from gamt.prompts import Box, ClassPrompts, Click
+from gamt.seeding import (
+    BODY_REACH,
+    BODY_ROOM,
+    BOX_SIDES,
+    LEAST_PIECE,
+    PIECES,
+    agree,
+    candidates,
+    draw_box,
+    pieces,
+    run_lengths,
+)
 from gamt.segmenters.base import SliceMask
 from gamt.settings import Settings
 from tests.doubles import (
@@ -46,13 +57,13 @@ LARGE = ((2, 18), (3, 19), (4, 21))
 
 
 def test_the_scales_agree_where_the_planes_cross() -> None:
-    # Every plane offers two scales; only the axial one prefers its large one by its quality.
-    # The small ones have runs of five voxels everywhere. Where a large and a small one cross, the
-    # runs share 5 of 16 or 17 voxels, so that no mixture is better.
-    small = {plane: section(plane, *SMALL) for plane in Plane}
-    large = {plane: section(plane, *LARGE, quality=0.9) for plane in Plane}
-    offers = {plane: [large[plane], small[plane]] for plane in Plane}
-    assert agree(offers, VOXEL) == small
+    # The coronal and the sagittal slice are surer of the larger one of two scales. Both of them
+    # together share 5/17 and 5/16 of their runs with the axial one, which has the small scale only.
+    small = {plane: section(plane, *SMALL, quality=0.7) for plane in Plane}
+    large = {plane: section(plane, *LARGE) for plane in (Plane.CORONAL, Plane.SAGITTAL)}
+    offers = {plane: [mask, small[plane]] for plane, mask in large.items()}
+    assert agree({**offers, Plane.AXIAL: [small[Plane.AXIAL]]}, VOXEL) == small
+    assert agree(offers, VOXEL) == large  # without it, nothing speaks against the larger scale
 
 
 def test_one_mask_of_another_scale_is_outvoted() -> None:
@@ -195,6 +206,51 @@ def test_masks_of_all_scales_are_asked_for_around_the_click(
         assert (y0, y1) == (max(0, point[1] - side / 2), min(rows, point[1] + side / 2 + 1))
 
 
+# --- the box around a seed ----------------------------------------------------------------------
+
+BODY = ((5, 15), (6, 16), (7, 17))
+
+
+def boxed(sections: dict[Plane, SliceMask], **options: Any) -> Box | None:
+    clicks = (Click(*VOXEL, positive=True),)
+    case = make_case(np.zeros(SHAPE, np.uint8), ClassPrompts(1, None, clicks), **options)
+    return draw_box(make_target(case, Constant(inside=False)), sections, VOXEL)
+
+
+def test_a_body_is_boxed_with_some_room() -> None:
+    room = round(10 * BODY_ROOM)
+    low, high = np.array([5, 6, 7]) - room, np.array([15, 16, 17]) + room
+    box = boxed({plane: section(plane, *BODY) for plane in Plane})
+    assert box is not None
+    assert (box.low, box.z_mid, box.high) == (tuple(low), 10, tuple(high))
+
+
+def test_a_body_that_fills_the_volume_is_boxed_by_it() -> None:
+    everything = ((0, 20), (0, 22), (0, 24))
+    box = boxed({plane: section(plane, *everything) for plane in Plane})
+    assert box == Box(0, 20, 10, 0, 22, 0, 24)
+
+
+@pytest.mark.parametrize("plane", [Plane.AXIAL, Plane.CORONAL])
+def test_what_is_much_longer_in_one_slice_than_in_another_is_no_body(plane: Plane) -> None:
+    # Both of these slices run along x, in which the body is four voxels wide.
+    body = ((8, 13), (9, 14), (10, 14))
+    longest = int(BODY_REACH * 4 + 2)
+    for extent, is_body in ((longest, True), (longest + 1, False)):
+        sections = {one: section(one, *body) for one in Plane}
+        sections[plane] = section(plane, *body[:2], (10, 10 + extent))
+        assert (boxed(sections) is not None) == is_body
+
+
+def test_a_part_off_the_line_through_the_click_counts_too() -> None:
+    # The axial section has another part on x, apart from the one that was clicked.
+    sections = {one: section(one, *SMALL) for one in Plane}
+    mask = sections[Plane.AXIAL].mask.copy()
+    mask[9:14, [0, 1, 22, 23]] = True
+    sections[Plane.AXIAL] = answer(mask)
+    assert boxed(sections) is None
+
+
 # --- whole targets ------------------------------------------------------------------------------
 
 
@@ -238,6 +294,15 @@ def test_a_vessel_is_followed_around_its_bends_from_one_click(
     prompts = ClassPrompts(1, None, (Click(*click, positive=True),))
     found = segment(vessel, prompts, spacing_mm=spacing_mm)
     np.testing.assert_array_equal(found == 1, vessel)
+
+
+def test_a_body_that_goes_on_past_its_box_is_followed() -> None:
+    # No slice through the click shows the second cube, which leans against the first one.
+    shape = (32, 34, 36)
+    body = block(shape, slice(5, 15), slice(5, 15), slice(8, 18))
+    more = block(shape, slice(15, 25), slice(11, 21), slice(8, 18))
+    found = segment(body | more, ClassPrompts(1, None, (Click(10, 10, 13, positive=True),)))
+    np.testing.assert_array_equal(found == 1, body | more)
 
 
 BLOBS = [

@@ -87,6 +87,11 @@ def test_slices_outside_of_the_range_are_surely_outside() -> None:
     assert np.abs(logits[2:7]).max() < OUTSIDE
 
 
+def test_a_range_that_is_not_exact_leaves_the_shape_as_it_is() -> None:
+    logits = prior_logits(BOX, [], (0, 0, 0), SHAPE, exact_range=False)
+    np.testing.assert_array_equal(logits, ellipsoid_logits(BOX, (0, 0, 0), SHAPE))
+
+
 def test_a_rivals_ellipsoid_is_left_to_the_rival() -> None:
     # The rival's centre is (4, 6, 8) too; its half-axes are 1.5 voxels.
     rival = Box(z_min=3, z_max=6, z_mid=4, y_min=5, y_max=8, x_min=7, x_max=10)

@@ -10,6 +10,7 @@ from scipy.special import logit
 
 from gamt.axes import Plane, slice_shape
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
+from gamt.propagation import Look
 from gamt.settings import Settings
 from gamt.shape import prior_logits
 from gamt.target import LEAST_PROBABILITY, Target
@@ -257,6 +258,22 @@ def test_a_walk_shows_the_clicks_on_every_slice_that_has_some() -> None:
     assert [prompt.labels.tolist() for _, prompt in segmenter.asked] == [[1], [1, 0], [1]]
     assert segmenter.asked[0][1].points.tolist() == [[5, 5]]
     assert segmenter.asked[1][1].points[1].tolist() == [2, 1]
+
+
+def test_a_walk_ends_where_the_mask_looks_different() -> None:
+    truth = block((10, 12, 12), slice(1, 9), slice(4, 8), slice(3, 9))
+    image = picture(truth)
+    image[6:9] = np.where(truth[6:9], 190, 0)
+    target = make_target(make_case(image, ClassPrompts(1)), Thresholder())
+    prompt = SlicePrompt(box=(3, 4, 9, 8))
+    look = Look(usual=255, spread=0)
+    drive(target.walk(Plane.AXIAL, 3, prompt, target.to_grid(0), look), target)
+    expected = truth.copy()
+    expected[6:] = False
+    np.testing.assert_array_equal(target.votes.fuse() > 0.5, expected)
+    # What looks different was looked at, and is something else; what comes after it is unknown.
+    looked = target.votes.looked(Plane.AXIAL).any(axis=(1, 2))
+    assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5, 6]
 
 
 # --- the mask -----------------------------------------------------------------------------------
