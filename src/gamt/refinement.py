@@ -19,7 +19,7 @@ from gamt.segmenters.base import SliceMask
 from gamt.target import Target
 
 REACH = 3.0
-"""A correction ends this many error radii away from its click (measured)."""
+"""A walk ends this many error radii away from its click, along its plane's normal (measured)."""
 
 SINGLE = 1e-3
 """Taken for the scale of an axis on which the grid has one slice for several raw ones."""
@@ -39,7 +39,6 @@ def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Walk:
         voxel = target.inside_region(click.voxel)
         if mask[voxel] != click.positive:
             yield from correct_at(target, mask, click)
-            mask[voxel] = click.positive
 
 
 def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Walk:
