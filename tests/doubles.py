@@ -1,5 +1,6 @@
 """Stand-ins for a 2-D model, simple enough that their answers can be told in advance."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def answer(mask: Mask, quality: float = 1.0) -> SliceMask:
     return SliceMask(logits, quality, logits)
 
 
-class Double:
+class Double(ABC):
     """Keeps account of what it is asked; what it answers is left to `segment`."""
 
     name = "double"
@@ -66,9 +67,9 @@ class Double:
         masks = [self.segment(image, one) for image, one in zip(embeddings, prompts, strict=True)]
         return [answer(mask, self.quality) for mask in masks]
 
+    @abstractmethod
     def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
         """Returns the mask of one slice."""
-        raise NotImplementedError
 
 
 class Thresholder(Double):

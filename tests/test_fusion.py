@@ -49,7 +49,7 @@ def test_a_voxel_seen_by_one_view_keeps_that_views_probability(quality: float) -
     expected = np.zeros(SHAPE)
     expected[3, 1:5, 2:6] = 0.7
     np.testing.assert_allclose(votes.fuse(), expected, rtol=1e-5)
-    np.testing.assert_array_equal(votes.any(), expected > 0)
+    np.testing.assert_array_equal(votes.looked(), expected > 0)
 
 
 def test_the_window_is_in_x_and_y_of_the_plane() -> None:
@@ -80,13 +80,13 @@ def test_views_weigh_their_quality() -> None:
     np.testing.assert_allclose(fused[1, 4, :], 0.7, rtol=1e-5)
     np.testing.assert_allclose(fused[1, :4, :], 0.9, rtol=1e-5)
     np.testing.assert_allclose(fused[2:, 4, :], 0.3, rtol=1e-5)
-    assert votes.any().sum() == 7 * 9 + 5 * 9 - 9
+    assert votes.looked().sum() == 7 * 9 + 5 * 9 - 9
 
 
 def test_votes_of_no_quality_decide_nothing() -> None:
     votes = Votes(EVERYTHING, GRID)
     vote(votes, Plane.AXIAL, 1, 0.9, quality=0.0)
-    assert votes.any()[1].all()
+    assert votes.looked()[1].all()
     assert not votes.fuse().any()
 
 
@@ -94,7 +94,7 @@ def test_without_votes_nothing_is_inside() -> None:
     votes = Votes(EVERYTHING, GRID)
     assert votes.fuse().shape == SHAPE
     assert not votes.fuse().any()
-    assert not votes.any().any()
+    assert not votes.looked().any()
 
 
 def test_fusing_does_not_use_votes_up() -> None:
@@ -141,17 +141,17 @@ def test_a_window_covers_the_raw_pixels_whose_place_is_inside() -> None:
     votes.add(Plane.CORONAL, 2, (1, 1, 4, 6), answer(grid, Plane.CORONAL, 0.7))
     expected = np.zeros((3, 4, 5), np.bool_)
     expected[1, 2, 1:4] = True
-    np.testing.assert_array_equal(votes.any(), expected)
+    np.testing.assert_array_equal(votes.looked(), expected)
 
 
 def test_votes_outside_of_the_region_are_dropped() -> None:
     votes = Votes(((1, 2, 3), (3, 6, 8)), GRID)
     vote(votes, Plane.AXIAL, 0, 0.9)
-    assert not votes.any().any()
+    assert not votes.looked().any()
     vote(votes, Plane.AXIAL, 1, 0.9)
     expected = np.zeros((2, 4, 5), np.bool_)
     expected[0] = True
-    np.testing.assert_array_equal(votes.any(), expected)
+    np.testing.assert_array_equal(votes.looked(), expected)
 
 
 # --- the box's own vote -------------------------------------------------------------------------

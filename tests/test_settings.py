@@ -60,7 +60,10 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     [
         ("voxel_mm", "fine", "a number"),
         ("voxel_mm", "", "a number"),
+        ("voxel_mm", "nan", "a number, 0 or more"),
+        ("box_margin", "inf", "a number, 0 or more"),
         ("crop_voxels", "256.5", "a whole number"),
+        ("crop_voxels", "-1", "a whole number, 0 or more"),
         ("budget", "yes", "true or false"),
         ("smoothing", "median", "none, opening or closing"),
         ("planes", "axial,oblique", "planes such as axial,coronal,sagittal"),

@@ -242,7 +242,7 @@ def test_the_masks_of_a_walk_become_votes() -> None:
 def test_an_empty_anchor_is_a_vote_against_its_window() -> None:
     target = make_target(make_case(DARK, ClassPrompts(1)), Constant(inside=False))
     drive(target.walk(Plane.AXIAL, 2, SlicePrompt(box=(3, 2, 5, 4)), target.to_grid(0)), target)
-    looked = np.argwhere(target.votes.any())
+    looked = np.argwhere(target.votes.looked())
     assert looked.min(axis=0).tolist() == [2, 0, 1]
     assert looked.max(axis=0).tolist() == [2, 5, 6]
     assert target.votes.fuse().max() < 0.5

@@ -52,13 +52,9 @@ class Votes:
             slice_view(self._weight, plane, layer)[rows, columns] += np.float32(mask.quality)
             slice_view(self._looked, plane, layer)[rows, columns] |= 1 << plane.value
 
-    def looked(self, plane: Plane) -> npt.NDArray[np.bool_]:
-        """Returns (z, y, x) bool over the region: the voxels that a plane's views looked at."""
-        return (self._looked & (1 << plane.value)) > 0
-
-    def any(self) -> npt.NDArray[np.bool_]:
-        """Returns (z, y, x) bool over the region: the voxels that any view looked at."""
-        return self._looked > 0
+    def looked(self, plane: Plane | None = None) -> npt.NDArray[np.bool_]:
+        """Returns (z, y, x) bool over the region: what a plane's views, or any views, looked at."""
+        return (self._looked if plane is None else self._looked & (1 << plane.value)) > 0
 
     def fuse(
         self,

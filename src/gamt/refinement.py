@@ -61,7 +61,7 @@ def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Wal
     )
     seed = target.inside_region(click.voxel)
     wrong = votes.fuse(ball, target.settings.shape_weight, exact_range=False) > 0.5
-    wrong &= votes.any() & (mask != click.positive)  # where nothing looked, a ball is no reason
+    wrong &= votes.looked() & (mask != click.positive)  # where nothing looked, a ball is no reason
     wrong[seed] = True
     mask[component_at(wrong, seed)] = click.positive
 

@@ -1,5 +1,6 @@
 """Every number of the method, with its source, and the presets."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
@@ -117,7 +118,10 @@ def _parse(name: str, text: str, kind: Any) -> Any:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
         if kind in (int, float):
-            return kind(text)
+            number = kind(text)
+            if not 0 <= number < math.inf:  # no setting has a use for others, or for NaN
+                raise ValueError
+            return number
         if kind is str:
             return {"none": "none", "opening": "opening", "closing": "closing"}[text]
         planes = tuple(Plane[part.strip().upper()] for part in text.split(","))
@@ -127,8 +131,8 @@ def _parse(name: str, text: str, kind: Any) -> Any:
     except (KeyError, ValueError):
         expected = {
             bool: "true or false",
-            int: "a whole number",
-            float: "a number",
+            int: "a whole number, 0 or more",
+            float: "a number, 0 or more",
             str: "none, opening or closing",
         }.get(kind, "planes such as axial,coronal,sagittal, axial first")
         raise SettingsError(f"setting {name}: found {text!r}, expected {expected}") from None

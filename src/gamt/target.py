@@ -1,7 +1,7 @@
 """One class on its way through the method: its prompts, its scan, its votes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -57,7 +57,7 @@ class Target:
     def fuse(self) -> npt.NDArray[np.float32]:
         """Returns the views' and the box's opinion, (z, y, x) over the region, 0..1."""
         # Without any view, the shape that the prompts draw is the last resort.
-        weight = self.settings.shape_weight if self.votes.any().any() else 1.0
+        weight = self.settings.shape_weight if self.votes.looked().any() else 1.0
         return self.votes.fuse(self.box, weight, self.rivals, self.prompts.box is not None)
 
     @cached_property
@@ -140,11 +140,10 @@ class Target:
                 labels.append(label)
         if not points:
             return prompt
-        return SlicePrompt(
-            prompt.box,
-            np.concatenate([prompt.points, np.array(points, float)]),
-            np.concatenate([prompt.labels, np.array(labels)]),
-            prompt.mask,
+        return replace(
+            prompt,
+            points=np.concatenate([prompt.points, np.array(points, float)]),
+            labels=np.concatenate([prompt.labels, np.array(labels)]),
         )
 
     def guide(self, plane: Plane, index: int, prompt: SlicePrompt) -> SlicePrompt:
@@ -157,7 +156,7 @@ class Target:
             return prompt
         exact = self.prompts.box is not None
         prior = weight * self.prior_slice(self.box, self.rivals, plane, index, exact)
-        return SlicePrompt(prompt.box, prompt.points, prompt.labels, prompt.mask + prior)
+        return replace(prompt, mask=prompt.mask + prior)
 
     def prior_slice(
         self, box: Box, rivals: Sequence[Box], plane: Plane, index: int, exact_range: bool
