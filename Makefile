@@ -34,7 +34,7 @@ clean: ## Remove all that make and the tools made
 	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out
 
 $(READY): pyproject.toml uv.lock | $(UV)
-	$(UV) sync --locked --python $(PYTHON)
+	$(UV) sync --locked --all-extras --compile-bytecode --python $(PYTHON)
 	@touch $@
 
 .tools/bin/uv:
