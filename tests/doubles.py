@@ -9,13 +9,15 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from gamt import lifting
-from gamt.budget import Stopwatch
+from gamt.budget import Budget, Stopwatch
+from gamt.cache import EmbeddingCache
 from gamt.case import Case
 from gamt.geometry import Range, make_grid
+from gamt.preparation import PreparedVolume
 from gamt.prompts import ClassPrompts, SlicePrompt
 from gamt.propagation import Walk, run
 from gamt.scan import Scan
-from gamt.segmenters.base import Embedding, SliceMask
+from gamt.segmenters.base import Embedding, Segmenter, SliceMask
 from gamt.settings import Settings
 from gamt.target import Target
 
@@ -32,6 +34,8 @@ SURE = np.float32(20)
 
 
 DEFAULTS = Settings()
+
+UNLIMITED = Budget(0, float("inf"))
 
 
 def answer(mask: Mask, quality: float = 1.0) -> SliceMask:
@@ -159,8 +163,17 @@ def make_target(
     z, y, x = case.image.shape
     crop = crop or ((0, 0, 0), (z, y, x))
     grid = make_grid(crop, case.spacing_mm, voxel_mm)
-    scan = Scan(grid.resample(grid.crop(case.image)), grid, segmenter, 2**28)
+    scan = Scan(grid.resample(grid.crop(case.image)), grid, EmbeddingCache(segmenter, 2**28))
     return lifting.make_target(case, case.prompts[0], region or crop, scan, settings)
+
+
+def lift(
+    case: Case, segmenter: Segmenter, settings: Settings = DEFAULTS, limit: Budget = UNLIMITED
+) -> lifting.Lifted:
+    """Lifts a case by a segmenter that has seen nothing yet."""
+    embeddings = EmbeddingCache(segmenter, 2**28)
+    volume = PreparedVolume(case.image, case.spacing_mm, embeddings, settings)
+    return lifting.lift(case, volume, limit)
 
 
 def drive(walk: Walk, target: Target) -> None:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from gamt import budget
-from gamt.budget import Budget, Stopwatch, process_start
+from gamt.budget import Budget, OutOfTime, Stopwatch, process_start
 from gamt.settings import Settings
 
 SETTINGS = Settings(seconds_per_class=90, runs=6, runs_without_box=5, safety=0.2)
@@ -87,21 +87,23 @@ def test_a_process_starts_between_its_call_and_its_first_line() -> None:
 def test_a_step_fits_while_the_longest_one_does(clock: Clock) -> None:
     watch = Stopwatch(deadline=1010)
     clock.now = 1003  # the step took 3: another would end at 1006
-    assert watch.lap()
+    watch.lap()
     clock.now = 1004  # it took 1, but 3 are to be expected: 1007
-    assert watch.lap()
+    watch.lap()
     clock.now = 1007  # it took 3: 1010 is in time
-    assert watch.lap()
+    watch.lap()
     clock.now = 1007.5  # it took 0.5, but 3 are to be expected: 1010.5 is late
-    assert not watch.lap()
+    with pytest.raises(OutOfTime):
+        watch.lap()
 
 
 def test_no_step_fits_after_the_deadline(clock: Clock) -> None:
     watch = Stopwatch(deadline=999)
-    assert not watch.lap()
+    with pytest.raises(OutOfTime):
+        watch.lap()
 
 
 def test_steps_always_fit_without_a_deadline(clock: Clock) -> None:
     watch = Stopwatch(deadline=math.inf)
     clock.now = 1e9
-    assert watch.lap()
+    watch.lap()

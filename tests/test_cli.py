@@ -73,8 +73,8 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """Collects the settings that the method is run with, and lets it find nothing."""
     seen: list[Settings] = []
 
-    def lift(case: Any, segmenter: object, settings: Settings, budget: object) -> Lifted:
-        seen.append(settings)
+    def lift(case: Any, volume: Any, budget: object) -> Lifted:
+        seen.append(volume.settings)
         return Lifted(np.zeros(case.image.shape, np.uint8), 0, complete=True)
 
     monkeypatch.setattr(predict, "lift", lift)

@@ -396,6 +396,27 @@ def test_the_crop_ends_at_the_borders() -> None:
     assert region(ClassPrompts(1, box)) == ((0, 0, 884), (33, 143, 1024))
 
 
+def test_clicks_well_inside_leave_the_crop_as_it_is() -> None:
+    # The box's crop reaches from 73 to 137, 382 to 638 and 482 to 738; 5 % of that are 3.2 slices
+    # and 12.8 pixels.
+    box = Box(z_min=100, z_max=110, z_mid=104, y_min=500, y_max=520, x_min=600, x_max=620)
+    clicks = (Click(77, 400, 500, True), Click(132, 624, 724, False))
+    assert region(ClassPrompts(1, box, clicks)) == region(ClassPrompts(1, box))
+
+
+def test_the_crop_follows_its_first_click() -> None:
+    first, later = Click(100, 500, 600, True), Click(110, 520, 580, True)
+    assert region(ClassPrompts(1, None, (first, later))) == region(ClassPrompts(1, None, (first,)))
+
+
+def test_the_crop_grows_with_a_click_near_its_border() -> None:
+    # In y, from 382: 390 is nearer than 12.8 pixels. All prompts together reach from 390 to 520: a
+    # quarter of these 130 pixels more makes 357.5.
+    box = Box(z_min=100, z_max=110, z_mid=104, y_min=500, y_max=520, x_min=600, x_max=620)
+    found = region(ClassPrompts(1, box, (Click(104, 390, 610, False),)))
+    assert found == ((73, 357, 482), (137, 638, 738))
+
+
 def test_the_crop_follows_the_previous_prediction() -> None:
     previous = np.zeros((20, 400, 500), np.bool_)
     previous[8:12, 300:310, 200:220] = True

@@ -15,12 +15,13 @@ from gamt import budget
 from gamt.axes import Plane, slice_shape
 from gamt.budget import Budget
 from gamt.fusion import Votes
-from gamt.lifting import Lifted, lift, waves
+from gamt.lifting import Lifted, waves
 from gamt.prompts import Box, ClassPrompts, Click, box_of_mask
 from gamt.settings import PRESETS, Settings
 from gamt.shape import EDGE
 from tests.doubles import (
     DEFAULTS,
+    UNLIMITED,
     BoxFiller,
     Constant,
     Double,
@@ -28,12 +29,12 @@ from tests.doubles import (
     Thresholder,
     TruthTeller,
     block,
+    lift,
     make_case,
     picture,
 )
 
 SHAPE = (22, 26, 30)
-UNLIMITED = Budget(0, float("inf"))
 SPENT = Budget(0, 0)
 VIEWS_ONLY = Settings(shape_weight=0, guide_weight=0)
 

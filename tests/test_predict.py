@@ -168,7 +168,9 @@ def test_the_first_clock_is_the_callers_and_the_others_begin_when_one_case_is_do
         save(tmp_path / "in" / name)
     starts, ends = [], []
 
-    def recorded(case: Case, segmenter: object, settings: object, start: float) -> Prediction:
+    def recorded(
+        case: Case, segmenter: object, settings: object, start: float, cache: object
+    ) -> Prediction:
         starts.append(start)
         ends.append(time.time())
         return Prediction(np.zeros(case.image.shape, np.uint8), 0, 0.0, complete=True)

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from gamt import budget
 from gamt.axes import Plane
 from gamt.budget import Stopwatch
+from gamt.cache import EmbeddingCache
 from gamt.geometry import Grid
 from gamt.prompts import SlicePrompt
 from gamt.propagation import (
@@ -318,7 +319,7 @@ class Clock:
         self.now = 100.0
         monkeypatch.setattr(budget, "time", SimpleNamespace(time=lambda: self.now))
         self.segmenter = Constant(inside=True)
-        self.scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, self.segmenter, 2**20)
+        self.scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(self.segmenter, 2**20))
         self.segmenter.segment = self.segment  # type: ignore[method-assign]
 
     def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
@@ -354,7 +355,7 @@ def test_a_run_takes_the_steps_that_fit_before_the_deadline(
 
 def test_a_run_answers_a_walk_with_its_own_slices() -> None:
     segmenter = Constant(inside=True)
-    scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, segmenter, 2**20)
+    scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(segmenter, 2**20))
 
     def one(plane: Plane, shape: tuple[int, int]) -> Walk:
         masks = yield [SliceRequest(plane, n, SlicePrompt()) for n in (2, 0)]
@@ -365,5 +366,5 @@ def test_a_run_answers_a_walk_with_its_own_slices() -> None:
 
 
 def test_a_walk_that_is_done_is_complete_whatever_it_asked() -> None:
-    scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, Constant(inside=True), 2**20)
+    scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(Constant(inside=True), 2**20))
     assert run(slices(), scan, Stopwatch(float("inf")))

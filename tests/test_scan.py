@@ -1,13 +1,15 @@
-"""Slices are encoded once, and answers come in the order of the requests."""
+"""Slices are encoded once, in batches, and answers come in the order of the requests."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gamt.axes import Plane, slice_shape, slice_view
+from gamt.axes import Plane, slice_view
+from gamt.cache import EmbeddingCache
 from gamt.geometry import Grid
 from gamt.prompts import SlicePrompt
 from gamt.scan import Scan, SliceRequest
@@ -17,6 +19,7 @@ SHAPE = (3, 4, 5)
 IMAGE = np.arange(60, dtype=np.uint8).reshape(SHAPE)
 GRID = Grid((0, 0, 0), SHAPE, SHAPE)
 AMPLE = 2**20
+POINT = np.array([[0.0, 0.0]])
 
 
 class CountingSegmenter:
@@ -24,7 +27,8 @@ class CountingSegmenter:
 
     name = "counting"
 
-    def __init__(self) -> None:
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
         self.encoded: list[npt.NDArray[np.uint8]] = []
         self.calls: list[tuple[int, bool | None]] = []
 
@@ -50,30 +54,14 @@ class CountingSegmenter:
         return sum(len(batch) for batch in self.encoded)
 
 
-class Opaque:
-    """An embedding that has no bytes to tell of."""
-
-    def __init__(self, image: npt.NDArray[np.uint8]) -> None:
-        self._image = image
-
-    def __add__(self, other: np.float32) -> npt.NDArray[np.float32]:
-        return np.asarray(self._image + other, np.float32)
-
-
 def request(plane: Plane, index: int, tag: int = 0, multimask: bool | None = None) -> SliceRequest:
     prompt = SlicePrompt(points=np.array([[tag, 0.0]]), labels=np.array([1]))
     return SliceRequest(plane, index, prompt, multimask)
 
 
-def prepare(cache_bytes: int = AMPLE) -> tuple[Scan, CountingSegmenter]:
-    segmenter = CountingSegmenter()
-    return Scan(IMAGE, GRID, segmenter, cache_bytes), segmenter
-
-
-def size(plane: Plane) -> int:
-    """Bytes of one slice, a byte a pixel."""
-    rows, columns = slice_shape(SHAPE, plane)
-    return rows * columns
+def prepare(batch: int = 1) -> tuple[Scan, CountingSegmenter]:
+    segmenter = CountingSegmenter(batch)
+    return Scan(IMAGE, GRID, EmbeddingCache(segmenter, AMPLE)), segmenter
 
 
 @st.composite
@@ -87,11 +75,11 @@ def requests(draw: st.DrawFn) -> SliceRequest:
 rounds = st.lists(st.lists(requests(), max_size=6), max_size=4)
 
 
-@given(rounds=rounds, cache_bytes=st.sampled_from([0, 50, AMPLE]))
+@given(rounds=rounds, batch=st.integers(1, 4))
 def test_every_request_is_answered_in_its_place(
-    rounds: list[list[SliceRequest]], cache_bytes: int
+    rounds: list[list[SliceRequest]], batch: int
 ) -> None:
-    scan, _ = prepare(cache_bytes)
+    scan, _ = prepare(batch)
     for asked in rounds:
         answers = scan.decode(asked)
         assert len(answers) == len(asked)
@@ -106,19 +94,19 @@ def test_no_slice_is_encoded_twice(rounds: list[list[SliceRequest]]) -> None:
     for asked in rounds:
         scan.decode(asked)
     wanted = {(one.plane, one.index) for asked in rounds for one in asked}
-    assert segmenter.slices == scan.encoded == len(wanted)
+    assert segmenter.slices == len(wanted)
 
 
 def test_nothing_is_encoded_before_it_is_asked_for() -> None:
     scan, segmenter = prepare()
-    assert segmenter.slices == scan.encoded == 0
+    assert segmenter.slices == 0
     assert scan.decode([]) == []
     assert segmenter.encoded == []
     assert segmenter.calls == []
 
 
 def test_slices_of_one_plane_are_encoded_in_one_batch() -> None:
-    scan, segmenter = prepare()
+    scan, segmenter = prepare(batch=2)
     asked = [(Plane.SAGITTAL, 4), (Plane.AXIAL, 1), (Plane.SAGITTAL, 0), (Plane.SAGITTAL, 4)]
     scan.decode([request(plane, index) for plane, index in asked])
     assert sorted(batch.shape for batch in segmenter.encoded) == [(1, 4, 5), (2, 3, 4)]
@@ -140,45 +128,34 @@ def test_requests_of_one_kind_are_decoded_in_one_batch() -> None:
     assert segmenter.slices == 4
 
 
-def test_the_least_recently_used_slice_is_forgotten() -> None:
-    scan, segmenter = prepare(cache_bytes=2 * size(Plane.AXIAL))
-    for index in (0, 1, 0, 2):  # 2 is one too many, and 1 was used longest ago
-        scan.decode([request(Plane.AXIAL, index)])
-    assert scan.encoded == 3
-    scan.decode([request(Plane.AXIAL, 0), request(Plane.AXIAL, 2)])
-    assert scan.encoded == 3
-    scan.decode([request(Plane.AXIAL, 1)])
-    assert scan.encoded == segmenter.slices == 4
+def test_a_batch_that_is_not_full_takes_in_what_is_announced() -> None:
+    # Of each request the next slice first: 2 and 0 are asked for, then 3 and 1 are the likeliest.
+    scan, segmenter = prepare(batch=4)
+    up = SliceRequest(Plane.SAGITTAL, 2, SlicePrompt(points=POINT), ahead=(3, 4))
+    down = SliceRequest(Plane.SAGITTAL, 1, SlicePrompt(points=POINT), ahead=(0,))
+    scan.decode([up, down])
+    (batch,) = segmenter.encoded
+    np.testing.assert_array_equal(batch, np.moveaxis(IMAGE, 2, 0)[[2, 1, 3, 0]])
 
 
-def test_the_limit_counts_the_bytes_of_all_planes() -> None:
-    # An axial slice has 20 bytes, a coronal one 15: both together are one too many.
-    scan, _ = prepare(cache_bytes=34)
-    for plane in (Plane.AXIAL, Plane.CORONAL, Plane.AXIAL):
-        scan.decode([request(plane, 0)])
-    assert scan.encoded == 3
-    scan, _ = prepare(cache_bytes=35)
-    for plane in (Plane.AXIAL, Plane.CORONAL, Plane.AXIAL):
-        scan.decode([request(plane, 0)])
-    assert scan.encoded == 2
-
-
-def test_a_batch_larger_than_the_cache_is_encoded_once() -> None:
-    scan, segmenter = prepare(cache_bytes=0)
-    scan.decode([request(Plane.AXIAL, n) for n in (2, 0, 1, 2)])
+def test_nothing_is_encoded_for_what_is_announced_alone() -> None:
+    scan, segmenter = prepare(batch=4)
+    scan.decode([request(Plane.AXIAL, n) for n in range(3)])
+    scan.decode([SliceRequest(Plane.AXIAL, 1, SlicePrompt(points=POINT), ahead=(0, 2))])
     assert segmenter.slices == 3
-    scan.decode([request(Plane.AXIAL, 2)])
-    assert segmenter.slices == 4
 
 
-def test_embeddings_of_unknown_size_are_kept() -> None:
-    class OpaqueSegmenter(CountingSegmenter):
-        def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
-            return [Opaque(one) for one in super().encode(slices)]
+def test_a_call_can_be_ended_before_each_batch() -> None:
+    class Enough(Exception):  # noqa: N818
+        pass
 
-    segmenter = OpaqueSegmenter()
-    scan = Scan(IMAGE, GRID, segmenter, cache_bytes=0)
-    for _ in range(2):
-        (mask,) = scan.decode([request(Plane.CORONAL, 3)])
-        np.testing.assert_array_equal(mask.logits, IMAGE[:, 3])
-    assert segmenter.slices == 1
+    def allow_two() -> None:
+        if segmenter.slices == 2:
+            raise Enough
+
+    scan, segmenter = prepare()
+    with pytest.raises(Enough):
+        scan.decode([request(Plane.AXIAL, n) for n in range(3)], allow_two)
+    assert segmenter.slices == 2
+    scan.decode([request(Plane.AXIAL, n) for n in range(3)])  # what was encoded is kept
+    assert segmenter.slices == 3

@@ -10,8 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gamt.axes import Plane, slice_shape, slice_view
-from gamt.budget import Budget
-from gamt.lifting import lift
 from gamt.prompts import Box, ClassPrompts, Click
 from gamt.seeding import (
     BODY_REACH,
@@ -26,13 +24,13 @@ from gamt.seeding import (
     run_lengths,
 )
 from gamt.segmenters.base import SliceMask
-from gamt.settings import Settings
 from tests.doubles import (
     Constant,
     Mask,
     Thresholder,
     answer,
     block,
+    lift,
     make_case,
     make_target,
     picture,
@@ -257,7 +255,7 @@ def test_a_part_off_the_line_through_the_click_counts_too() -> None:
 def segment(truth: npt.NDArray[Any], *prompts: ClassPrompts, **options: Any) -> npt.NDArray[Any]:
     """Lifts a case whose image shows the truth."""
     case = make_case(picture(truth), *prompts, **options)
-    return lift(case, Thresholder(), Settings(), Budget(0, float("inf"))).labels
+    return lift(case, Thresholder()).labels
 
 
 def tube(*corners: tuple[int, int, int], shape: tuple[int, int, int] = (32, 34, 36)) -> Mask:

@@ -46,8 +46,12 @@ class Budget:
         return self.start + self.seconds_per_class * classes
 
 
+class OutOfTime(Exception):  # noqa: N818 - it is no error
+    """No further step fits before the deadline."""
+
+
 class Stopwatch:
-    """Says whether another step fits before a deadline, judging by the longest step so far."""
+    """Watches whether another step fits before a deadline, judging by the longest so far."""
 
     def __init__(self, deadline: float) -> None:
         """Starts the first step now; `deadline` is on the clock of `time.time`."""
@@ -55,9 +59,14 @@ class Stopwatch:
         self._last = time.time()
         self._longest = 0.0
 
-    def lap(self) -> bool:
-        """Ends a step; returns whether another one like the longest still fits."""
+    def lap(self) -> None:
+        """Ends a step.
+
+        Raises:
+            OutOfTime: another step like the longest doesn't fit any more.
+        """
         now = time.time()
         self._longest = max(self._longest, now - self._last)
         self._last = now
-        return now + self._longest <= self._deadline
+        if now + self._longest > self._deadline:
+            raise OutOfTime

@@ -20,6 +20,9 @@ from gamt.prompts import Box, ClassPrompts
 
 logger = logging.getLogger("gamt")
 
+NEAR_BORDER = 0.05
+"""A prompt this close to a crop's border, as a share of the crop's side, makes the crop grow."""
+
 Range = tuple[tuple[int, int, int], tuple[int, int, int]]
 """Half-open voxel bounds (low, high), each (z, y, x)."""
 
@@ -224,8 +227,10 @@ def crop_range(
 ) -> Range | None:
     """Finds the raw region around one class's prompts (paper, 2.1; design decision 4).
 
-    The region is a cube of `side_mm` centred on the prompts. It grows where a prompt or the
-    previous mask, with a margin, would fall out, and ends at the borders of the volume.
+    The region is a cube of `side_mm` centred on the class's first prompt: its box, or else its
+    first click, or else its previous mask. It grows where that with a margin would fall out, and
+    where another prompt or the previous mask comes near its border: it stays as it is, and with it
+    what was encoded, as long as later clicks lie well inside. It ends at the volume's borders.
 
     Args:
         prompts: of the class; box and clicks in raw voxels.
@@ -233,29 +238,34 @@ def crop_range(
         shape: of the raw volume (z, y, x).
         spacing_mm: raw spacing (z, y, x) in millimetres.
         side_mm: side of the cube.
-        margin: free room on each side of the prompts, as a share of their extent on that axis.
+        margin: free room on each side of the first prompt, as a share of its extent on that
+            axis; and beyond what comes near the border, as a share of the extent of all prompts.
 
     Returns:
         The region's bounds; None for a class of which nothing is known.
     """
-    corners = [np.array(click.voxel) for click in prompts.clicks]
-    corners += [corner + 1 for corner in corners]
+    known: list[tuple[Sequence[int], Sequence[int]]] = []
     if prompts.box is not None:
-        corners += [np.array(prompts.box.low), np.array(prompts.box.high)]
+        known.append((prompts.box.low, prompts.box.high))
+    known += [(click.voxel, [v + 1 for v in click.voxel]) for click in prompts.clicks]
     if previous is not None and (inside := bounding_range(previous)) is not None:
-        corners += [np.array(inside[0]), np.array(inside[1])]
-    if not corners:
+        known.append(inside)
+    if not known:
         return None
-    first, last = np.min(corners, axis=0), np.max(corners, axis=0)
+    lows, highs = (np.array(bounds) for bounds in zip(*known, strict=True))
     low, high = [], []
     for axis in range(3):
-        middle = (first[axis] + last[axis]) / 2
-        room = max(
-            side_mm / spacing_mm[axis] / 2,
-            (0.5 + margin) * (last[axis] - first[axis]),
-        )
-        low.append(max(0, int(np.floor(middle - room))))
-        high.append(min(int(shape[axis]), int(np.ceil(middle + room))))
+        first, last = lows[0][axis], highs[0][axis]
+        room = max(side_mm / spacing_mm[axis] / 2, (0.5 + margin) * (last - first))
+        begin, end = (first + last) / 2 - room, (first + last) / 2 + room
+        least, most = lows[:, axis].min(), highs[:, axis].max()
+        near = NEAR_BORDER * 2 * room
+        if least < begin + near:
+            begin = min(begin, least - max(near, margin * (most - least)))
+        if most > end - near:
+            end = max(end, most + max(near, margin * (most - least)))
+        low.append(max(0, int(np.floor(begin))))
+        high.append(min(int(shape[axis]), int(np.ceil(end))))
     return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
 

@@ -13,12 +13,12 @@ from gamt.case import Case
 from gamt.fusion import Competition, Votes
 from gamt.geometry import Range, box_on_grid
 from gamt.postprocess import largest_component
+from gamt.preparation import PreparedVolume
 from gamt.prompts import Box, ClassPrompts, SlicePrompt
 from gamt.propagation import Walk, next_prompt, run, together
 from gamt.refinement import correct
 from gamt.scan import Scan
 from gamt.seeding import seed_walk
-from gamt.segmenters.base import Segmenter
 from gamt.settings import Settings
 from gamt.target import Target
 from gamt.views import fullest, projected_range, runs
@@ -33,7 +33,7 @@ class Lifted:
 
     Attributes:
         labels: (z, y, x) uint8 on the raw grid, 0 or a class's label.
-        encoded: number of slices that were encoded.
+        encoded: number of slices that were encoded for it.
         complete: False where the time ran out and classes were finished from what had been seen.
     """
 
@@ -42,19 +42,18 @@ class Lifted:
     complete: bool
 
 
-def lift(case: Case, segmenter: Segmenter, settings: Settings, budget: Budget) -> Lifted:
+def lift(case: Case, volume: PreparedVolume, budget: Budget) -> Lifted:
     """Segments all classes of a case.
 
     Args:
         case: the scan and its prompts, in raw voxels.
-        segmenter: the 2-D model.
-        settings: the numbers of the method.
+        volume: the scan, ready for a segmenter.
         budget: when to be done; a class that runs out of time is finished from what was seen.
     """
-    shape = case.image.shape
+    shape, settings = case.image.shape, volume.settings
     competition = Competition((shape[0], shape[1], shape[2]))
-    encoded, complete, done = 0, True, 0
-    for scan, members in prepare(case, segmenter, settings):
+    complete, done, before = True, 0, volume.embeddings.encoded
+    for scan, members in crops(case, volume):
         for wave in waves(members, settings.votes_mb * 2**20):
             done += len(wave)
             stopwatch = Stopwatch(budget.deadline(done))
@@ -64,23 +63,19 @@ def lift(case: Case, segmenter: Segmenter, settings: Settings, budget: Budget) -
                 complete &= run(together(walks), scan, stopwatch)
             for target in targets:
                 enter(target, competition)
-        encoded += scan.encoded
+    encoded = volume.embeddings.encoded - before
     return Lifted(finish(competition.labels, case, settings), encoded, complete)
 
 
-def prepare(
-    case: Case, segmenter: Segmenter, settings: Settings
+def crops(
+    case: Case, volume: PreparedVolume
 ) -> Iterator[tuple[Scan, list[tuple[ClassPrompts, Range]]]]:
-    """Normalises, crops and resamples (paper, 2.1); classes whose crops overlap share one.
+    """Crops around the prompts (paper, 2.1); classes whose crops overlap share one.
 
     Yields:
         A scan, and the classes in it with the raw region of each.
     """
-    spacing_mm = geometry.order_spacing(case.spacing_mm)
-    window = geometry.intensity_window(
-        case.image, settings.low_percentile, settings.high_percentile
-    )
-    voxel_mm = settings.voxel_mm or min(spacing_mm)
+    settings = volume.settings
     classes, regions = [], []
     for prompts in case.prompts:
         previous = None if case.previous is None else case.previous == prompts.label
@@ -88,18 +83,15 @@ def prepare(
             prompts,
             previous,
             case.image.shape,
-            spacing_mm,
-            settings.crop_voxels * voxel_mm,
+            volume.spacing_mm,
+            settings.crop_voxels * volume.voxel_mm,
             settings.crop_margin,
         )
         if region is not None:
             classes.append(prompts)
             regions.append(region)
     for crop, members in geometry.merge_overlapping(regions):
-        grid = geometry.make_grid(crop, spacing_mm, voxel_mm, settings.max_grid_voxels)
-        image = grid.resample(geometry.normalise(grid.crop(case.image), window))
-        scan = Scan(image, grid, segmenter, settings.cache_mb * 2**20)
-        yield scan, [(classes[n], regions[n]) for n in members]
+        yield volume.scan(crop), [(classes[n], regions[n]) for n in members]
 
 
 def waves(

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.budget import Budget
+from gamt.cache import EmbeddingCache
 from gamt.case import Case, CaseError, read_case, write_segmentation
 from gamt.lifting import lift
+from gamt.preparation import PreparedVolume
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
 
@@ -62,6 +64,7 @@ def predict_case(
     segmenter: Segmenter,
     settings: Settings = PRESETS["default"],
     start: float | None = None,
+    cache: Path | None = None,
 ) -> Prediction:
     """Segments one case.
 
@@ -70,10 +73,13 @@ def predict_case(
         segmenter: the 2-D model to lift.
         settings: the numbers of the method.
         start: when the run's clock began, on the clock of `time.time`; None for now.
+        cache: a folder where encoded slices are kept for later runs; None keeps none.
     """
     start = time.time() if start is None else start
     has_box = any(prompts.box is not None for prompts in case.prompts)
-    lifted = lift(case, segmenter, settings, Budget.for_run(settings, has_box, start))
+    embeddings = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)
+    volume = PreparedVolume(case.image, case.spacing_mm, embeddings, settings)
+    lifted = lift(case, volume, Budget.for_run(settings, has_box, start))
     return Prediction(lifted.labels, lifted.encoded, time.time() - start, lifted.complete)
 
 
@@ -84,6 +90,7 @@ def predict_folder(
     settings: Settings = PRESETS["default"],
     start: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    cache: Path | None = None,
 ) -> list[CaseResult]:
     """Segments every ``*.npz`` of a folder, in the order of their names.
 
@@ -98,6 +105,7 @@ def predict_folder(
         start: when the first case's clock began, on the clock of `time.time`; None for now. The
             clock of every other case begins when the one before it is done.
         progress: called with the number of cases done and of all cases, first with none done.
+        cache: a folder where encoded slices are kept for later runs; None keeps none.
 
     Returns:
         One result a case, in order; empty where the folder holds no case.
@@ -114,7 +122,7 @@ def predict_folder(
     results = []
     progress(0, len(paths))
     for path in paths:
-        results.append(_predict_file(path, outputs / path.name, segmenter, settings, start))
+        results.append(_predict_file(path, outputs / path.name, segmenter, settings, start, cache))
         start = time.time()
         progress(len(results), len(paths))
     return results
@@ -127,11 +135,16 @@ def describe_error(error: Exception) -> str:
 
 
 def _predict_file(
-    path: Path, output: Path, segmenter: Segmenter, settings: Settings, start: float
+    path: Path,
+    output: Path,
+    segmenter: Segmenter,
+    settings: Settings,
+    start: float,
+    cache: Path | None,
 ) -> CaseResult:
     try:
         case = read_case(path)
-        prediction = predict_case(case, segmenter, settings, start)
+        prediction = predict_case(case, segmenter, settings, start, cache)
         write_segmentation(output, prediction.labels, segmenter.name)
     except Exception as error:  # whatever a segmenter or the memory failed at, the others go on
         reason = describe_error(error)

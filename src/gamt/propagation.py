@@ -7,13 +7,14 @@ their questions in batches.
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from gamt.axes import Plane, bounding_range
-from gamt.budget import Stopwatch
+from gamt.budget import OutOfTime, Stopwatch
 from gamt.prompts import SlicePrompt
 from gamt.scan import Scan, SliceRequest
 from gamt.segmenters.base import SliceMask
@@ -23,6 +24,9 @@ Walk = Generator[list[SliceRequest], Sequence[SliceMask], None]
 
 CORE_SHARE = 0.5
 """Pixels at least this share of the largest distance from the border form a mask's core."""
+
+AHEAD = 16
+"""Slices that a request announces beside its own; no segmenter takes larger batches."""
 
 MAX_SIDE = 128
 """A larger mask is thinned out to about this many pixels a side to find its interior point."""
@@ -144,28 +148,30 @@ def walk(
         accept: is told every mask, and decides how the walk goes on.
     """
     ordered = sorted(set(indices))
-    (mask,) = yield [SliceRequest(plane, anchor, prompt)]
+    down = [index for index in reversed(ordered) if index < anchor]
+    up = [index for index in ordered if index > anchor]
+    nearest = [index for pair in zip_longest(down, up) for index in pair if index is not None]
+    (mask,) = yield [SliceRequest(plane, anchor, prompt, ahead=nearest[:AHEAD])]
     start = accept(anchor, prompt, None, mask)
     if start is None:
         return
-    ways = (
-        iter([i for i in reversed(ordered) if i < anchor]),
-        iter([i for i in ordered if i > anchor]),
-    )
-    fronts = [(way, anchor, start) for way in ways]
+    fronts = [(way, anchor, start) for way in (down, up)]
     while fronts:
         steps = []
         for way, before, mask in fronts:
-            if (index := next(way, None)) is not None:
-                steps.append((way, index, mask, ask(index, before, mask)))
+            if way:
+                steps.append((way, mask, ask(way[0], before, mask)))
         if not steps:
             return
-        masks = yield [SliceRequest(plane, index, prompt) for _, index, _, prompt in steps]
+        masks = yield [
+            SliceRequest(plane, way[0], prompt, ahead=way[1 : 1 + AHEAD])
+            for way, _, prompt in steps
+        ]
         fronts = []
-        for (way, index, last, prompt), mask in zip(steps, masks, strict=True):
-            accepted = accept(index, prompt, last, mask)
+        for (way, last, prompt), mask in zip(steps, masks, strict=True):
+            accepted = accept(way[0], prompt, last, mask)
             if accepted is not None:
-                fronts.append((way, index, accepted))
+                fronts.append((way[1:], way[0], accepted))
 
 
 def together(walks: Iterable[Walk]) -> Walk:
@@ -190,10 +196,12 @@ def run(walk: Walk, scan: Scan, stopwatch: Stopwatch) -> bool:
         Whether it came to its end.
     """
     masks: Sequence[SliceMask] | None = None
-    while stopwatch.lap():
-        try:
+    try:
+        while True:
             requests = next(walk) if masks is None else walk.send(masks)
-        except StopIteration:
-            return True
-        masks = scan.decode(requests)
-    return False
+            stopwatch.lap()
+            masks = scan.decode(requests, stopwatch.lap)
+    except StopIteration:
+        return True
+    except OutOfTime:
+        return False

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,8 @@ class SliceMask:
 class Segmenter(Protocol):
     """A promptable 2-D model, split into its costly half and its prompt-dependent half.
 
-    A segmenter may also have an attribute ``device: str``; it is shown in the log.
+    A segmenter may also have the attributes ``device: str``, which is shown in the log, and
+    ``batch: int``, the number of slices that it encodes best at once, 1 without.
     """
 
     name: str
@@ -68,5 +69,34 @@ class Segmenter(Protocol):
 
         Returns:
             One mask per prompt, in order.
+        """
+        ...
+
+
+@runtime_checkable
+class StorableSegmenter(Segmenter, Protocol):
+    """A segmenter whose embeddings can outlive the process.
+
+    Attributes:
+        fingerprint: differs wherever embeddings of the same slice would: by checkpoint, precision
+            and preparation. Fit for a folder's name.
+    """
+
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+
+    def pack(self, embedding: Embedding) -> npt.NDArray[Any]:
+        """Returns all that an embedding holds, bit for bit, but for the slice's shape."""
+        ...
+
+    def unpack(self, array: npt.NDArray[Any], shape: tuple[int, int]) -> Embedding:
+        """Returns the embedding that `pack` was given.
+
+        Args:
+            array: from `pack`, perhaps of another process.
+            shape: of the slice (rows, columns).
+
+        Raises:
+            ValueError: the array is not one of this segmenter's.
         """
         ...
