@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from gamt import budget
-from gamt.budget import Budget, OutOfTime, Stopwatch, process_start
+from gamt.budget import Budget, OutOfTime, Pace, Stopwatch, process_start
 from gamt.settings import Settings
 
 SETTINGS = Settings(seconds_per_class=90, runs=6, runs_without_box=5, safety=0.2)
@@ -107,3 +107,35 @@ def test_steps_always_fit_without_a_deadline(clock: Clock) -> None:
     watch = Stopwatch(deadline=math.inf)
     clock.now = 1e9
     watch.lap()
+
+
+def test_the_step_makes_walks_fit_into_their_share_of_the_time(clock: Clock) -> None:
+    pace = Pace(Stopwatch(deadline=clock.now + 110), share=0.5)
+    pace.plan(60)
+    pace.plan(40)
+    clock.now += 10  # both first slices: 5 a slice; half of the 100 left are enough for 10 of 100
+    assert pace.step() == 10
+    clock.now += 50  # it stays as it is
+    assert pace.step() == 10
+
+
+def test_every_slice_is_visited_while_there_is_time(clock: Clock) -> None:
+    pace = Pace(Stopwatch(deadline=clock.now + 1010), share=1)
+    pace.plan(100)
+    clock.now += 10  # 100 slices of 10 just fit
+    assert pace.step() == 1
+
+
+@pytest.mark.parametrize("spent", [0, 10])
+def test_without_a_deadline_every_slice_is_visited(clock: Clock, spent: float) -> None:
+    pace = Pace(Stopwatch(math.inf), share=0.5)
+    pace.plan(1000)
+    clock.now += spent
+    assert pace.step() == 1
+
+
+def test_a_walk_of_which_no_further_slice_fits_steps_over_all(clock: Clock) -> None:
+    pace = Pace(Stopwatch(deadline=clock.now + 10), share=1)
+    pace.plan(30)
+    clock.now += 9
+    assert pace.step() == 30

@@ -519,27 +519,50 @@ def test_without_any_time_a_click_alone_marks_its_voxel() -> None:
 
 
 class Slow(Thresholder):
-    """Takes its time: the clock moves on by a second with every slice that is decoded."""
+    """Takes its time: the clock moves on by a second with every slice that is decoded.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    After the first slice it may get `slower`, which nobody could foresee.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, slower: float = 1.0) -> None:
         super().__init__()
         self.now = 0.0
+        self.slower = slower
         monkeypatch.setattr(budget, "time", SimpleNamespace(time=lambda: self.now))
 
     def segment(self, image: npt.NDArray[np.uint8], prompt: Any) -> Mask:
-        self.now += 1
+        self.now += 1 if self.now == 0 else self.slower
         return super().segment(image, prompt)
+
+
+@pytest.mark.parametrize(("solid", "least"), [("cuboid", 1.0), ("slanted", 0.8)])
+def test_with_little_time_slices_are_stepped_over_rather_than_left_out(
+    solid: str, least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = SOLIDS[solid]
+    # Time for less than half of the axial slices, and for some of the others.
+    limit = Budget(0, 12)
+    segmenter = Slow(monkeypatch)
+    settings = replace(VIEWS_ONLY, planes=(Plane.AXIAL,))
+    found = segment(
+        picture(truth), *boxed(truth), segmenter=segmenter, limit=limit, settings=settings
+    )
+    assert not found.complete
+    assert segmenter.now <= 12
+    assert found.encoded < truth.any(axis=(1, 2)).sum()
+    both = (found.labels == 1) & truth
+    assert 2 * both.sum() / (truth.sum() + found.labels.sum()) >= least
 
 
 def test_a_class_that_runs_out_of_time_is_finished_from_what_was_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Ten seconds are enough for some of the eleven axial slices, none of the others.
+    # By the first slice, forty seconds are enough for all of them; by the others they are not.
     truth = SOLIDS["cuboid"]
-    segmenter = Slow(monkeypatch)
-    found = segment(picture(truth), *boxed(truth), segmenter=segmenter, limit=Budget(0, 10))
+    segmenter = Slow(monkeypatch, slower=5)
+    found = segment(picture(truth), *boxed(truth), segmenter=segmenter, limit=Budget(0, 40))
     assert not found.complete
-    assert segmenter.now <= 10
+    assert segmenter.now <= 40
     seen = [z for z in range(SHAPE[0]) if (found.labels[z] == truth[z]).all() and truth[z].any()]
     assert 5 <= len(seen) < 11  # around the middle, two a step
     unseen = np.setdiff1d(np.flatnonzero(truth.any(axis=(1, 2))), seen)

@@ -224,6 +224,13 @@ def test_a_walk_visits_each_slice_once_in_order_of_distance() -> None:
     assert steps(Walker().start(4, [9, 1, 4, 5, 1, 9])) == [[4], [1, 5], [9]]
 
 
+def test_a_walk_may_step_over_slices_but_not_over_the_last() -> None:
+    walker = Walker()
+    prompt = SlicePrompt(box=(4, 0, 5, 1))
+    going = walk(Plane.CORONAL, 4, prompt, range(12), walker.ask, walker.accept, lambda: 3)
+    assert steps(going) == [[4], [1, 7], [0, 10], [11]]
+
+
 def test_an_anchor_outside_of_the_slices_is_visited_too() -> None:
     assert steps(Walker().start(4, [6, 5])) == [[4], [5], [6]]
     assert steps(Walker().start(4, [])) == [[4]]

@@ -9,6 +9,7 @@ import pytest
 from scipy.special import logit
 
 from gamt.axes import Plane, slice_shape
+from gamt.budget import Pace, Stopwatch
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.propagation import Look
 from gamt.settings import Settings
@@ -237,6 +238,24 @@ def test_the_masks_of_a_walk_become_votes() -> None:
     # Beyond the ends the target had vanished: that ends the walk, and is no vote.
     looked = target.votes.looked(Plane.AXIAL).any(axis=(1, 2))
     assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5]
+
+
+def test_slices_that_a_walk_steps_over_get_the_mixed_votes_of_their_neighbours() -> None:
+    # The target moves on by a pixel from slice to slice; 1, 4 and 7 are visited. The answers are
+    # equally sure, so that on the slices between them the nearer one decides.
+    truth = np.zeros((9, 12, 20), np.bool_)
+    for z in range(9):
+        truth[z, 4:8, z : z + 9] = True
+    target = make_target(make_case(picture(truth), ClassPrompts(1)), Thresholder())
+    watch = Stopwatch(float("inf"))
+    pace = Pace(watch, share=1.0)
+    pace.step = lambda: 3  # type: ignore[method-assign]
+    prompt = SlicePrompt(box=(4, 4, 13, 8))
+    indices = target.to_grid(0)[1:8]
+    drive(target.walk(Plane.AXIAL, 4, prompt, indices, pace=pace), target)
+    np.testing.assert_array_equal(target.votes.fuse()[1:8] > 0.5, truth[[1, 1, 4, 4, 4, 7, 7]])
+    looked = target.votes.looked(Plane.AXIAL).any(axis=(1, 2))
+    assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_an_empty_anchor_is_a_vote_against_its_window() -> None:

@@ -1,5 +1,6 @@
 """Deadlines: when a class has to be finished so that all runs of a case stay within the limit."""
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -59,6 +60,11 @@ class Stopwatch:
         self._last = time.time()
         self._longest = 0.0
 
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline; infinite without one, negative after it."""
+        return self._deadline - time.time()
+
     def lap(self) -> None:
         """Ends a step.
 
@@ -70,3 +76,36 @@ class Stopwatch:
         self._last = now
         if now + self._longest > self._deadline:
             raise OutOfTime
+
+
+class Pace:
+    """Chooses how many slices walks step at a time, so that all of them reach their ends in time.
+
+    The walks tell what they plan; their first slices tell what one costs (design decision 10).
+    """
+
+    def __init__(self, stopwatch: Stopwatch, share: float) -> None:
+        """Starts now; the walks may use a `share`, 0..1, of the time that is left."""
+        self._stopwatch = stopwatch
+        self._share = share
+        self._left = stopwatch.left
+        self._walks = 0
+        self._slices = 0
+        self._step = 0
+
+    def plan(self, slices: int) -> None:
+        """Announces one more walk, of a number of slices."""
+        self._walks += 1
+        self._slices += slices
+
+    def step(self) -> int:
+        """Returns the step, 1 for every slice; to be asked for when all walks have their first."""
+        if self._walks == 0:
+            return 1
+        if self._step == 0:
+            left = self._stopwatch.left
+            seconds = (self._left - left) / self._walks  # of one slice; NaN without a deadline
+            affordable = self._share * left / seconds if seconds > 0 else math.inf
+            self._step = math.ceil(self._slices / affordable) if affordable > 1 else self._slices
+            self._step = max(1, self._step)
+        return self._step

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from gamt import geometry
 from gamt.axes import Plane, box_to_slice, slice_shape, slice_view
-from gamt.budget import Budget, Stopwatch
+from gamt.budget import Budget, Pace, Stopwatch
 from gamt.case import Case
 from gamt.fusion import Competition, Votes
 from gamt.geometry import Range, box_on_grid
@@ -22,6 +22,9 @@ from gamt.seeding import seed_walk
 from gamt.settings import Settings
 from gamt.target import Target
 from gamt.views import fullest, projected_range, runs
+
+PLANNED = 0.9
+"""Share of the time left that walks plan with; each plane has an equal one (measured)."""
 
 PREVIOUS_SCORE = np.float32(0.8)
 """What a previous prediction is worth against another class's correction: less than a click."""
@@ -58,9 +61,11 @@ def lift(case: Case, volume: PreparedVolume, budget: Budget) -> Lifted:
             done += len(wave)
             stopwatch = Stopwatch(budget.deadline(done))
             targets = [make_target(case, one, region, scan, settings) for one, region in wave]
-            for stage in (first_views, orthogonal_views, corrections):
-                walks = [one for target in targets for one in stage(target)]
-                complete &= run(together(walks), scan, stopwatch)
+            shares = (PLANNED / len(settings.planes), PLANNED, 1.0)
+            for stage, share in zip(STAGES, shares, strict=True):
+                pace = Pace(stopwatch, share)
+                walks = [one for target in targets for one in stage(target, pace)]
+                complete &= run(together(walks), scan, stopwatch) and pace.step() == 1
             for target in targets:
                 enter(target, competition)
     encoded = volume.embeddings.encoded - before
@@ -138,17 +143,17 @@ def make_target(
     return Target(prompts, others, rivals, previous, scan, region, settings, prompts.box)
 
 
-def first_views(target: Target) -> list[Walk]:
+def first_views(target: Target, pace: Pace) -> list[Walk]:
     """Begins a class that has no previous prediction: from its box, or from its first click."""
     if target.previous is not None:
         return []
     if target.prompts.box is not None:
-        return [axial_walk(target, target.prompts.box)]
+        return [axial_walk(target, target.prompts.box, pace)]
     positive = [click for click in target.prompts.clicks if click.positive]
     return [seed_walk(target, click) for click in positive[:1]]
 
 
-def axial_walk(target: Target, box: Box) -> Walk:
+def axial_walk(target: Target, box: Box, pace: Pace) -> Walk:
     """Walks from the slice that the box was drawn on to both ends of its range (paper, 2.2, 1)."""
     on_grid = box_on_grid(box, target.scan.grid)
     rows, columns = slice_shape(target.scan.grid.shape, Plane.AXIAL)
@@ -156,10 +161,10 @@ def axial_walk(target: Target, box: Box) -> Walk:
     prompt = SlicePrompt(box=(max(0, x0), max(0, y0), min(columns, x1), min(rows, y1)))
     first = target.inside_region(box.low)[0]
     indices = target.to_grid(0)[first : first + box.z_max - box.z_min]
-    return target.walk(Plane.AXIAL, on_grid.z_mid, prompt, indices)
+    return target.walk(Plane.AXIAL, on_grid.z_mid, prompt, indices, pace=pace)
 
 
-def orthogonal_views(target: Target) -> list[Walk]:
+def orthogonal_views(target: Target, pace: Pace) -> list[Walk]:
     """Walks the coronal and sagittal slices that the axial masks reach (paper, 2.2, 1 and 2)."""
     if target.previous is not None or target.prompts.box is None:
         return []
@@ -173,13 +178,18 @@ def orthogonal_views(target: Target) -> list[Walk]:
             seen = target.cross_section(probability, plane, anchor)
             index = int(to_grid[anchor])
             prompt = next_prompt(seen, slice_view(target.scan.image, plane, index))
-            walks.append(target.walk(plane, index, prompt, to_grid[layers.start : layers.stop]))
+            indices = to_grid[layers.start : layers.stop]
+            walks.append(target.walk(plane, index, prompt, indices, pace=pace))
     return walks
 
 
-def corrections(target: Target) -> list[Walk]:
+def corrections(target: Target, _: Pace) -> list[Walk]:
     """Corrects what clicks contradict: in the previous prediction, or in what was just found."""
     return [correct(target, target.mask)]
+
+
+STAGES = (first_views, orthogonal_views, corrections)
+"""The method's walks, in their order."""
 
 
 def enter(target: Target, competition: Competition) -> None:

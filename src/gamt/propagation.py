@@ -136,6 +136,7 @@ def walk(
     indices: Iterable[int],
     ask: Ask,
     accept: Accept,
+    step: Callable[[], int] = lambda: 1,
 ) -> Walk:
     """Segments a plane's slices outwards from an anchor, in both directions at once.
 
@@ -146,6 +147,8 @@ def walk(
         indices: the slices that may be visited, grid indices.
         ask: makes the prompts of the slices after the anchor.
         accept: is told every mask, and decides how the walk goes on.
+        step: asked once, after the anchor: how many slices to step at a time. The last slice of
+            each direction is visited whatever the step.
     """
     ordered = sorted(set(indices))
     down = [index for index in reversed(ordered) if index < anchor]
@@ -155,7 +158,8 @@ def walk(
     start = accept(anchor, prompt, None, mask)
     if start is None:
         return
-    fronts = [(way, anchor, start) for way in (down, up)]
+    stride = step()
+    fronts = [(thin_out(way, stride), anchor, start) for way in (down, up)]
     while fronts:
         steps = []
         for way, before, mask in fronts:
@@ -172,6 +176,11 @@ def walk(
             accepted = accept(way[0], prompt, last, mask)
             if accepted is not None:
                 fronts.append((way[1:], way[0], accepted))
+
+
+def thin_out(way: Sequence[int], stride: int) -> Sequence[int]:
+    """Keeps every `stride`-th slice of a way, and its last one."""
+    return [*way[stride - 1 : -1 : stride], *way[-1:]]
 
 
 def together(walks: Iterable[Walk]) -> Walk:

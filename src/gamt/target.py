@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.special import logit
 
 from gamt.axes import Plane, slice_shape, slice_view, to_slice
+from gamt.budget import Pace
 from gamt.fusion import Votes
 from gamt.geometry import Range, box_on_grid
 from gamt.postprocess import largest_component, smooth
@@ -19,6 +20,9 @@ from gamt.segmenters.base import SliceMask
 from gamt.settings import Settings
 from gamt.shape import prior_logits
 from gamt.views import widen
+
+Bounds = tuple[int, int, int, int]
+"""Half-open pixels (x0, y0, x1, y1) of a slice."""
 
 LEAST_PROBABILITY = np.float32(0.01)
 """What is handed from view to view is never surer than this of either answer."""
@@ -88,8 +92,11 @@ class Target:
         prompt: SlicePrompt,
         indices: npt.NDArray[np.intp],
         look: Look | None = None,
+        pace: Pace | None = None,
     ) -> Walk:
         """Prepares a walk whose masks become votes.
+
+        Where it steps over slices, the masks on both sides vote on them, mixed by distance.
 
         Args:
             plane: of the slices.
@@ -97,7 +104,11 @@ class Target:
             prompt: for the anchor.
             indices: the slices that may be visited, grid indices.
             look: the walk ends where the mask no longer looks like this.
+            pace: says how many slices to step at a time; None visits them all.
         """
+        cast: dict[int, tuple[Bounds, SliceMask]] = {}
+        if pace is not None:
+            pace.plan(len(set(indices.tolist())))
 
         def adapt(index: int, prompt: SlicePrompt) -> SlicePrompt:
             return self.guide(plane, index, self.add_clicks(plane, index, prompt))
@@ -115,12 +126,39 @@ class Target:
                 # It was looked at, and it is something else.
                 nothing = np.full_like(mask.logits, logit(LEAST_PROBABILITY))
                 mask = SliceMask(nothing, mask.quality, nothing)
-            self.votes.add(plane, index, self.window(prompt, mask), mask)
+            cast[index] = self.window(prompt, mask), mask
+            self.votes.add(plane, index, *cast[index])
+            if before is not None:
+                self.fill(plane, cast, index, -1 if index > anchor else 1)
             return mask if mask.mask.any() else None
 
-        return walk(plane, anchor, adapt(anchor, prompt), indices.tolist(), ask, accept)
+        step = (lambda: 1) if pace is None else pace.step
+        return walk(plane, anchor, adapt(anchor, prompt), indices.tolist(), ask, accept, step)
 
-    def window(self, prompt: SlicePrompt, mask: SliceMask) -> tuple[int, int, int, int]:
+    def fill(
+        self, plane: Plane, cast: dict[int, tuple[Bounds, SliceMask]], index: int, back: int
+    ) -> None:
+        """Votes on the slices between one and the last that was voted on before it.
+
+        Args:
+            plane: of the slices.
+            cast: the window and the mask of every slice that was voted on.
+            index: the slice that was voted on last.
+            back: 1 if those before it have higher indices, else -1.
+        """
+        last = index + back
+        while last not in cast:
+            last += back
+        (x0, y0, x1, y1), near = cast[index]
+        (u0, v0, u1, v1), far = cast[last]
+        window = min(x0, u0), min(y0, v0), max(x1, u1), max(y1, v1)
+        for between in range(index + back, last, back):
+            share = np.float32(abs(between - index) / abs(last - index))
+            logits = (1 - share) * near.logits + share * far.logits
+            mixed = SliceMask(logits, min(near.quality, far.quality), near.low_res)
+            self.votes.add(plane, between, window, mixed)
+
+    def window(self, prompt: SlicePrompt, mask: SliceMask) -> Bounds:
         """Returns what counts as looked at: box and mask, with a margin; half-open grid pixels."""
         boxes = [box for box in (prompt.box, tight_box(mask.mask)) if box is not None]
         if not boxes:
