@@ -5,7 +5,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup run test lint bench format clean
+.PHONY: help setup run test lint bench weights format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ lint: $(READY) ## Check style and types
 
 bench: $(READY) ## Measure quality, speed and memory (CASES=DIR adds labelled scans)
 	$(BIN)/python -m tests.bench $(if $(CASES),--cases "$(CASES)")
+
+weights: $(READY) ## Fetch the checkpoints of the presets all-data and coreset
+	$(BIN)/gamt weights fetch sam_vit_l sam_med2d
 
 format: $(READY) ## Apply the style
 	$(BIN)/ruff check --fix

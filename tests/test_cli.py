@@ -1,5 +1,6 @@
 """The command line, as users and the challenge's evaluator call it."""
 
+import hashlib
 import logging
 import os
 import pty
@@ -19,13 +20,24 @@ import numpy.typing as npt
 import pytest
 
 import gamt
-from gamt import predict
+from gamt import checkpoints, predict, segmenters
+from gamt.cache import EmbeddingCache
 from gamt.case import read_case, write_case
 from gamt.cli import main
 from gamt.lifting import Lifted
 from gamt.prompts import Box, ClassPrompts, Click
-from gamt.settings import PRESETS, Settings
-from tests.test_predict import BLOCK, BOX, SHAPE, bright_block, save, save_unlucky, segmentation
+from gamt.settings import PRESET_SEGMENTERS, PRESETS, Settings
+from tests.publisher import Offer, Publisher, archive, write_manifest
+from tests.test_predict import (
+    BLOCK,
+    BOX,
+    SHAPE,
+    ThresholdSegmenter,
+    bright_block,
+    save,
+    save_unlucky,
+    segmentation,
+)
 
 # mypy: allow-untyped-calls
 
@@ -105,6 +117,7 @@ def python(code: str, *options: str) -> str:
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
     heavy = ["torch", "numpy", "scipy", "nibabel", "cc3d", "rich", "gamt.lifting"]
+    heavy += ["filelock", "platformdirs", "http.client"]
     check = f"{code}\nimport sys\nprint([name for name in {heavy} if name in sys.modules])"
     assert python(check).splitlines()[-1] == "[]"
 
@@ -129,7 +142,14 @@ def test_the_package_has_no_other_attributes_on_demand() -> None:
         gamt.nonsense  # noqa: B018
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["segment"], ["convert"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *([], ["predict"], ["segment"], ["convert"]),
+        *(["weights", "list"], ["weights", "fetch"], ["weights", "verify"]),
+    ],
+    ids=" ".join,
+)
 def test_help_shows_examples(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([*command, "--help"])
@@ -295,6 +315,7 @@ def test_without_options_the_default_preset_is_used(
 def test_the_command_line_goes_before_the_environment_and_that_before_the_preset(
     tmp_path: Path, run: Run, used: list[Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("GAMT_SEGMENTER", "statistical")
     monkeypatch.setenv("GAMT_PRESET", "coreset")
     coreset = PRESETS["coreset"]
     assert chosen(run, used, tmp_path) == coreset
@@ -341,10 +362,258 @@ def test_a_variable_of_no_setting_is_an_error_that_names_the_settings(
 def test_empty_variables_and_those_for_other_things_are_left_alone(
     tmp_path: Path, run: Run, used: list[Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GAMT_WEIGHTS_DIR", "/somewhere")
+    for name in ("WEIGHTS_DIR", "WEIGHTS_MIRROR", "CACHE"):
+        monkeypatch.setenv(f"GAMT_{name}", f"{tmp_path}/somewhere")
+    monkeypatch.setenv("GAMT_DTYPE", "auto")
     monkeypatch.setenv("GAMT_WEIGHTS", "")
     monkeypatch.setenv("GAMT_RANGE_PERCENTILE", "")
     assert chosen(run, used, tmp_path) == PRESETS["default"]
+
+
+# The model
+
+
+class NetworkDouble(ThresholdSegmenter):
+    """Needs a checkpoint, as the networks do, and shows how it was set up."""
+
+    def __init__(
+        self, weights: str | None = None, device: str = "auto", dtype: str = "auto"
+    ) -> None:
+        self.name = checkpoints.find("sam_med2d", weights).name
+        self.device = f"{device} in {dtype}"
+
+
+@pytest.fixture
+def _network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts the double into the place of SAM-Med2D, and its checkpoint out of sight."""
+    monkeypatch.setitem(segmenters.BUILT_IN, "sam_med2d", "tests.test_cli:NetworkDouble")
+    monkeypatch.setattr(checkpoints, "_cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("_network")
+def test_a_preset_brings_its_segmenter(
+    tmp_path: Path, run: Run, used: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "in" / "a.npz")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "sam-med2d_b.pth").touch()
+    status, log = run("predict", path, tmp_path / "out", "--preset", "coreset")
+    assert (status, used) == (0, [PRESETS["coreset"]])
+    assert log.startswith("INFO a: sam-med2d_b.pth on auto in auto")
+    scan = save_scan(tmp_path)
+    arguments = ("segment", scan, "-o", tmp_path / "out.nii", "--box", CORNERS)
+    assert ": sam-med2d_b.pth on " in run(*arguments, "--preset", "coreset")[1]
+    assert ": statistical on " in run(*arguments)[1]
+    assert ": threshold on " in run(*arguments, "--preset", "coreset", *THRESHOLD)[1]
+    monkeypatch.setenv("GAMT_SEGMENTER", "statistical")
+    assert ": statistical on " in run(*arguments, "--preset", "coreset")[1]
+
+
+@pytest.mark.usefixtures("_network")
+@pytest.mark.parametrize("command", ["predict", "segment"])
+def test_a_preset_without_its_checkpoint_is_an_error_that_says_how_to_get_it(
+    command: str, tmp_path: Path, run: Run
+) -> None:
+    save(tmp_path / "in" / "a.npz")
+    options = ("-o", tmp_path / "out.nii", "--box", CORNERS)
+    places = {
+        "predict": (tmp_path / "in", tmp_path / "out"),
+        "segment": (save_scan(tmp_path), *options),
+    }
+    status, log = run(command, *places[command], "--preset", "coreset")
+    assert (status, one_line(log)) == (2, True)
+    assert log.endswith(": gamt weights fetch sam_med2d\n")
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.usefixtures("_network")
+def test_weights_device_and_precision_are_handed_to_the_model(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "in" / "a.npz")
+    (tmp_path / "my.pth").touch()
+    options = ("--segmenter", "sam_med2d", "--weights", "my.pth")
+    arguments = ("predict", path, tmp_path / "out", *options)
+    assert ": my.pth on auto in auto," in run(*arguments)[1]
+    assert ": my.pth on cpu in float32," in run(*arguments, "--device=cpu", "--dtype=float32")[1]
+    monkeypatch.setenv("GAMT_DTYPE", "bfloat16")
+    assert ": my.pth on auto in bfloat16," in run(*arguments)[1]
+    status, log = run("predict", path, tmp_path / "out")  # the embedded one has no precisions
+    assert (status, one_line(log)) == (2, True)
+    assert "dtype" in log
+
+
+@pytest.mark.parametrize("variable", [False, True])
+def test_the_folder_of_encoded_slices_is_handed_on(
+    variable: bool, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path | None] = []
+
+    def keep(segmenter: Any, limit_bytes: int, folder: Path | None) -> EmbeddingCache:
+        seen.append(folder)
+        return EmbeddingCache(segmenter, limit_bytes)
+
+    monkeypatch.setattr(predict, "EmbeddingCache", keep)
+    encoded = tmp_path / "encoded"
+    if variable:
+        monkeypatch.setenv("GAMT_CACHE", str(encoded))
+    option = () if variable else ("--cache", encoded)
+    path, scan = save(tmp_path / "in" / "a.npz"), save_scan(tmp_path)
+    assert run("predict", path, tmp_path / "out", *THRESHOLD, *option)[0] == 0
+    out = tmp_path / "out.nii"
+    assert run("segment", scan, "-o", out, "--box", CORNERS, *THRESHOLD, *option)[0] == 0
+    assert seen == [encoded, encoded]
+
+
+# gamt weights
+
+
+@pytest.fixture
+def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
+    """A publisher of the checkpoints `one`, of a published SHA-256, and `sam_med2d`, without."""
+    content = archive()
+    with Publisher() as server:
+        server.offers["/one.pth"] = server.offers["/two.pth"] = Offer(content)
+        digest = hashlib.sha256(content).hexdigest()
+        manifest = write_manifest(
+            tmp_path,
+            server.checkpoint(
+                "/one.pth", name="one", file="one.pth", size=len(content), sha256=digest
+            ),
+            server.checkpoint("/two.pth", name="sam_med2d", file="two.pth"),
+        )
+        monkeypatch.setattr(checkpoints, "manifest", lambda: manifest)
+        monkeypatch.setattr(checkpoints, "_cache_folder", lambda: tmp_path / "cache")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.chdir(tmp_path)
+        yield server
+
+
+@pytest.fixture
+def show(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line here; returns the exit status and what is on standard output."""
+
+    def call(*arguments: str | Path) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        return int(end.value.code or 0), capsys.readouterr().out
+
+    return call
+
+
+@pytest.mark.usefixtures("publisher")
+def test_checkpoints_are_fetched_listed_and_verified(tmp_path: Path, run: Run, show: Run) -> None:
+    one, two = tmp_path / "cache" / "one.pth", tmp_path / "cache" / "two.pth"
+    assert [line.split() for line in show("weights", "list")[1].splitlines()] == [
+        ["NAME", "SIZE", "LICENCE", "PRESET", "FILE"],
+        ["one", "5.1", "kB", "Apache-2.0", "-", "missing"],
+        ["sam_med2d", "unknown", "Apache-2.0", "coreset", "missing"],
+    ]
+    assert run("weights", "verify") == (
+        1,
+        "ERROR no checkpoint is here; 'gamt weights fetch NAME' gets one\n",
+    )
+    status, out = show("weights", "fetch", "one", "sam_med2d")
+    assert (status, out.splitlines()) == (
+        0,
+        [
+            f"one: {one}: verified: SHA-256 as published",
+            f"sam_med2d: {two}: verified: checksums inside the file",
+        ],
+    )
+    lines = show("weights", "list")[1].splitlines()
+    assert [line.split()[-1] for line in lines] == ["FILE", str(one), str(two)]
+    status, out = show("weights", "verify")
+    assert (status, out.splitlines()) == (
+        0,
+        [
+            f"one: {one}: verified: SHA-256 as published",
+            f"sam_med2d: {two}: verified: SHA-256 as recorded",
+        ],
+    )
+
+
+@pytest.mark.usefixtures("publisher")
+def test_verify_finds_a_flipped_byte_and_checks_the_others(tmp_path: Path, show: Run) -> None:
+    show("weights", "fetch", "one", "sam_med2d")
+    path = tmp_path / "cache" / "one.pth"
+    content = bytearray(path.read_bytes())
+    content[2000] ^= 1
+    path.write_bytes(content)
+    status, out = show("weights", "verify")
+    assert status == 1
+    assert [line.split(":")[0] for line in out.splitlines()] == ["sam_med2d"]
+    assert show("weights", "verify", "sam_med2d")[0] == 0
+
+
+@pytest.mark.usefixtures("publisher")
+def test_verify_says_how_to_replace_a_damaged_file(tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "cache" / "one.pth"
+    path.parent.mkdir()
+    path.write_bytes(b"damaged")
+    status, log = run("weights", "verify", "one")
+    assert status == 1
+    assert log.startswith(f"ERROR {path}: found 7 bytes, expected ")
+    command = f"weights fetch one --dir {path.parent}"
+    assert log.endswith(f"; this replaces it: gamt {command}\n")
+    assert run(*command.split())[0] == 0
+    assert run("weights", "verify", "one") == (0, "")
+
+
+def test_checkpoints_go_where_the_user_says(
+    publisher: Publisher, tmp_path: Path, show: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAMT_WEIGHTS_DIR", str(tmp_path / "named"))
+    assert str(tmp_path / "named" / "one.pth") in show("weights", "fetch", "one")[1]
+    assert str(tmp_path / "told" / "one.pth") in show("weights", "fetch", "one", "--dir=told")[1]
+    publisher.asked.clear()
+    copy = ("--from", tmp_path / "told" / "one.pth", "--dir", tmp_path / "copy")
+    assert show("weights", "fetch", "one", *copy)[0] == 0
+    assert (tmp_path / "copy" / "one.pth").is_file()
+    assert publisher.asked == []
+
+
+@pytest.mark.usefixtures("publisher")
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["fetch", "nonsense"], 2, "'nonsense'; expected one of one, sam_med2d"),
+        (["fetch", "one", "sam_med2d", "--from", "a.pth"], 2, "--from is for one NAME"),
+        (["fetch", "one", "--from", "none.pth"], 1, "none.pth: No such file or directory"),
+        (["fetch", "one", "--from", "manifest.toml"], 1, "manifest.toml: this isn't one.pth"),
+        (["fetch", "one", "--dir", "manifest.toml"], 1, "manifest.toml: File exists"),
+        (["verify", "one", "nonsense"], 2, "expected one of"),
+        (["verify", "one"], 2, "gamt weights fetch one"),
+    ],
+)
+def test_checkpoints_that_cannot_be_had_are_one_line(
+    arguments: Sequence[str], status: int, message: str, run: Run
+) -> None:
+    found, log = run("weights", *arguments)
+    assert (found, one_line(log)) == (status, True)
+    assert message in log
+
+
+def test_a_failed_download_is_one_line_with_the_way_out(publisher: Publisher, run: Run) -> None:
+    publisher.offers.clear()
+    status, log = run("weights", "fetch", "one")
+    assert (status, one_line(log)) == (1, True)
+    assert f"Get it by hand from {publisher.url('/one.pth')}" in log
+    assert log.endswith("gamt weights fetch one --from FILE\n")
+
+
+@pytest.mark.usefixtures("publisher")
+def test_a_terminal_shows_how_far_a_download_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert "5.1/5.1 kB" in run("weights", "fetch", "one")[1]
+    assert run("weights", "fetch", "sam_med2d", "--quiet")[1] == ""
+
+
+def test_the_makefile_fetches_what_the_presets_use() -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\nweights:")[2].partition("\n\n")[0]
+    assert recipe.split("weights fetch ")[1].split() == list(PRESET_SEGMENTERS.values())
 
 
 # gamt segment

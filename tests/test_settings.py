@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from gamt.axes import Plane
-from gamt.settings import PRESETS, Settings, SettingsError, override
+from gamt.settings import PRESET_SEGMENTERS, PRESETS, Settings, SettingsError, override
 
 A, C, S = Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL
 
@@ -93,6 +93,11 @@ def test_the_papers_presets_are_the_papers() -> None:
         assert PRESETS[name].guide_weight == 0
         assert PRESETS[name].crop_voxels == 256
         assert PRESETS[name].largest_component
+
+
+def test_the_papers_presets_have_the_papers_segmenters() -> None:
+    # Section 3.2: SAM ViT-L for all data, SAM-Med2D for the coreset.
+    assert PRESET_SEGMENTERS == {"all-data": "sam_vit_l", "coreset": "sam_med2d"}
 
 
 def test_the_default_preset_is_the_default() -> None:

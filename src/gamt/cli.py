@@ -7,12 +7,15 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import gamt
-from gamt.console import UsageError, progress_bar, start_log
+from gamt.console import UsageError, download_bar, progress_bar, start_log
+
+if TYPE_CHECKING:
+    from gamt.segmenters import Segmenter
 
 logger = logging.getLogger("gamt")
 
@@ -32,10 +35,25 @@ Examples:
   gamt segment scan.nii.gz -o liver.nii.gz --box 40,60,10,210,190,55
   gamt segment scan.nii.gz -o vessel.nii.gz --click 120,88,30
   gamt convert scan.nii.gz CT_scan.npz --labels truth.nii.gz --box 40,60,10,210,190,55
+  gamt weights fetch sam_vit_l
 
 'gamt COMMAND --help' says more about each command.
 """,
 )
+
+weights_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Gets the checkpoints of SAM, MedSAM and SAM-Med2D, and checks them.",
+    epilog="""
+\b
+Examples:
+  gamt weights list
+  gamt weights fetch sam_vit_l sam_med2d
+  gamt weights verify
+""",
+)
+app.add_typer(weights_app, name="weights")
 
 SegmenterName = Annotated[
     str | None,
@@ -44,12 +62,17 @@ SegmenterName = Annotated[
         envvar="GAMT_SEGMENTER",
         metavar="NAME",
         help="The 2-D model: a built-in name, a name that an installed package registers, or "
-        "package.module:Class.  [default: the embedded one, which needs no weights]",
+        "package.module:Class.  [default: the preset's, or else the embedded one, which needs no "
+        "weights]",
     ),
 ]
 Weights = Annotated[
     str | None,
-    typer.Option(envvar="GAMT_WEIGHTS", metavar="FILE", help="The model's checkpoint."),
+    typer.Option(
+        envvar="GAMT_WEIGHTS",
+        metavar="FILE",
+        help="The model's checkpoint.  [default: the one that 'gamt weights fetch' gets]",
+    ),
 ]
 Device = Annotated[
     str,
@@ -59,10 +82,31 @@ Device = Annotated[
         help="auto, or what the model knows, such as cpu or cuda.",
     ),
 ]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        envvar="GAMT_DTYPE",
+        metavar="NAME",
+        help="The model's precision: auto, or what the model knows, such as float32 or bfloat16.",
+    ),
+]
 Preset = Annotated[
     str,
     typer.Option(
-        envvar="GAMT_PRESET", metavar="NAME", help="default, or the paper's all-data or coreset."
+        envvar="GAMT_PRESET",
+        metavar="NAME",
+        help="default, or the paper's: all-data, whose model is sam_vit_l, or coreset, whose model "
+        "is sam_med2d.",
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        envvar="GAMT_CACHE",
+        metavar="DIR",
+        help="Keep encoded slices in this folder, so that a later run on the same scan encodes "
+        "nothing.",
     ),
 ]
 Changes = Annotated[
@@ -127,7 +171,8 @@ def _gamt(
 Examples:
   gamt predict inputs/ outputs/
   gamt predict CT_case.npz outputs/ --no-budget
-  gamt predict inputs/ outputs/ --preset coreset --set smoothing=opening
+  gamt predict inputs/ outputs/ --preset coreset --cache encoded/
+  gamt predict inputs/ outputs/ --segmenter sam_vit_b --set smoothing=opening
   GAMT_BUDGET=false gamt predict inputs/ outputs/
 
 The command line goes before the environment, and the environment before the preset.
@@ -147,8 +192,10 @@ def predict(
     segmenter: SegmenterName = None,
     weights: Weights = None,
     device: Device = "auto",
+    dtype: Dtype = "auto",
     preset: Preset = "default",
     changes: Changes = None,
+    cache: Cache = None,
     no_budget: Annotated[
         bool, typer.Option("--no-budget", help="Take as long as it takes: --set budget=false.")
     ] = False,
@@ -159,15 +206,14 @@ def predict(
     They are files of the CVPR 2025 challenge on interactive segmentation of 3-D scans.
     """
     start_log(verbose)
-    from gamt import segmenters
     from gamt.budget import process_start
     from gamt.environment import choose_settings
     from gamt.predict import predict_folder
 
     settings = choose_settings(preset, [*(changes or []), *["budget=false"] * no_budget])
-    model = segmenters.load(segmenter or segmenters.DEFAULT, weights, device)
+    model = _load_segmenter(segmenter, preset, weights, device, dtype)
     with progress_bar(shown=verbose is not False and sys.stderr.isatty()) as progress:
-        results = predict_folder(inputs, outputs, model, settings, process_start(), progress)
+        results = predict_folder(inputs, outputs, model, settings, process_start(), progress, cache)
     failed = sum(result.error is not None for result in results)
     if not results:
         logger.error("%s: no npz file in this folder", inputs)
@@ -222,8 +268,10 @@ def segment(
     segmenter: SegmenterName = None,
     weights: Weights = None,
     device: Device = "auto",
+    dtype: Dtype = "auto",
     preset: Preset = "default",
     changes: Changes = None,
+    cache: Cache = None,
     verbose: Verbose = None,
 ) -> None:
     """Segments targets in a NIfTI image.
@@ -234,7 +282,7 @@ def segment(
     _check_output(output, NIFTI_SUFFIXES)
     import numpy as np
 
-    from gamt import nifti, segmenters
+    from gamt import nifti
     from gamt.case import Case
     from gamt.environment import choose_settings
     from gamt.labels import number_labels, number_prompts, restore_labels
@@ -251,7 +299,7 @@ def segment(
     earlier = None if previous is None else nifti.read_labels(previous, scan)
     if earlier is not None and earlier.max() > MAX_LABEL:
         raise UsageError(f"found label {earlier.max()} in {previous}, expected at most {MAX_LABEL}")
-    model = segmenters.load(segmenter or segmenters.DEFAULT, weights, device)
+    model = _load_segmenter(segmenter, preset, weights, device, dtype)
     case = Case(
         scan.name,
         scan.array,
@@ -259,7 +307,7 @@ def segment(
         number_prompts(prompts.values()),
         None if earlier is None else number_labels(earlier, list(prompts)),
     )
-    prediction = predict_case(case, model, settings)
+    prediction = predict_case(case, model, settings, cache=cache)
     labels = restore_labels(prediction.labels, list(prompts))
     if earlier is not None:
         stays = (labels == 0) & ~np.isin(earlier, list(prompts))
@@ -348,6 +396,130 @@ def convert(
         nifti_to_npz(scan, target, prompts, labels, draw_boxes=not no_boxes)
 
 
+@weights_app.command(
+    "list",
+    epilog="""
+\b
+Examples:
+  gamt weights list
+""",
+)
+def list_weights() -> None:
+    """Shows all checkpoints, and where they lie."""
+    from rich.filesize import decimal
+
+    from gamt.checkpoints import locate, read_manifest
+    from gamt.settings import PRESET_SEGMENTERS
+
+    rows = [("NAME", "SIZE", "LICENCE", "PRESET", "FILE")]
+    for name, checkpoint in read_manifest().items():
+        path = locate(checkpoint)
+        size = checkpoint.size or (path.stat().st_size if path else None)
+        presets = [preset for preset, used in PRESET_SEGMENTERS.items() if used == name]
+        rows.append(
+            (
+                name,
+                decimal(size) if size else "unknown",
+                checkpoint.licence,
+                ", ".join(presets) or "-",
+                str(path or "missing"),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        typer.echo("  ".join(cells).rstrip())
+
+
+@weights_app.command(
+    epilog="""
+\b
+Examples:
+  gamt weights fetch sam_vit_l
+  gamt weights fetch sam_vit_l sam_med2d --dir /data/weights
+  gamt weights fetch sam_med2d --from ~/Downloads/sam-med2d_b.pth
+
+An interrupted download goes on where it was when the command is given again. What is there and
+intact is left as it is. GAMT_WEIGHTS_MIRROR=URL takes URL/FILE before the publisher's.
+"""
+)
+def fetch(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME", help="As 'gamt weights list' shows them.")
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir",
+            metavar="DIR",
+            help="Where to.  [default: GAMT_WEIGHTS_DIR, or else weights in a checkout of gamt, "
+            "or else the user's cache folder]",
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Copy this file instead; for one NAME."),
+    ] = None,
+    verbose: Verbose = None,
+) -> None:
+    """Fetches checkpoints from their publishers, and verifies them."""
+    start_log(verbose)
+    from gamt import checkpoints, download
+
+    chosen = checkpoints.select(names)
+    if source is not None and len(chosen) > 1:
+        raise UsageError("--from is for one NAME")
+    folder = folder or checkpoints.fetch_folder()
+    for checkpoint in chosen:
+        shown = verbose is not False and sys.stderr.isatty()
+        with download_bar(checkpoint.file, shown) as progress:
+            path, verified = download.fetch(checkpoint, folder, source, progress)
+        typer.echo(f"{checkpoint.name}: {path.absolute()}: verified: {verified}")
+
+
+@weights_app.command(
+    epilog="""
+\b
+Examples:
+  gamt weights verify
+  gamt weights verify sam_med2d
+
+A SHA-256 that isn't published is recorded when the file is first verified.
+
+Exit status: 0 if all are intact, 1 if not.
+"""
+)
+def verify(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Which.  [default: all that are here]"),
+    ] = None,
+    verbose: Verbose = None,
+) -> None:
+    """Checks that checkpoints are intact."""
+    start_log(verbose)
+    from gamt import checkpoints
+
+    known = checkpoints.read_manifest().values()
+    chosen = checkpoints.select(names) if names else list(filter(checkpoints.locate, known))
+    if not chosen:
+        logger.error("no checkpoint is here; 'gamt weights fetch NAME' gets one")
+        raise typer.Exit(1)
+    paths = [checkpoints.find(checkpoint.name) for checkpoint in chosen]
+    failed = 0
+    for checkpoint, path in zip(chosen, paths, strict=True):
+        try:
+            verified = checkpoints.verify(checkpoint, path)
+        except checkpoints.CheckpointError as error:
+            failed += 1
+            command = f"gamt weights fetch {checkpoint.name} --dir {path.parent}"
+            logger.error("%s: %s; this replaces it: %s", path, error, command)
+        else:
+            typer.echo(f"{checkpoint.name}: {path}: verified: {verified}")
+    if failed:
+        raise typer.Exit(1)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits; errors end in one line, not in a traceback.
 
@@ -366,20 +538,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _explain(error: Exception) -> tuple[str, int]:
     """Returns what to tell about an error, in one line, and the exit status."""
     from gamt.case import CaseError
+    from gamt.checkpoints import CheckpointError
     from gamt.segmenters import SegmenterError
     from gamt.settings import SettingsError
 
     text = " ".join(str(error).split())
-    if isinstance(error, UsageError | SettingsError | SegmenterError):
+    if isinstance(error, UsageError | SettingsError | SegmenterError | CheckpointError):
         return text, 2
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}", 1
+    from gamt.download import DownloadError
     from gamt.nifti import NiftiError
     from gamt.predict import FolderError
 
-    if isinstance(error, CaseError | NiftiError | FolderError):
+    if isinstance(error, CaseError | NiftiError | FolderError | DownloadError):
         return text, 1
     return f"{type(error).__name__}: {text} (--verbose shows where)", 1
+
+
+def _load_segmenter(
+    name: str | None, preset: str, weights: str | None, device: str, dtype: str
+) -> "Segmenter":
+    from gamt import segmenters
+    from gamt.settings import PRESET_SEGMENTERS
+
+    name = name or PRESET_SEGMENTERS.get(preset, segmenters.DEFAULT)
+    # As for the device, a model that knows no precisions isn't bothered unless one is asked for.
+    options = {} if dtype == "auto" else {"dtype": dtype}
+    return segmenters.load(name, weights, device, **options)
 
 
 def _check_output(path: Path, suffixes: tuple[str, ...]) -> None:

@@ -9,7 +9,11 @@ from gamt.settings import PRESETS, Settings, SettingsError, override
 
 VARIABLE_PREFIX = "GAMT_"
 NOT_SETTINGS = frozenset(
-    VARIABLE_PREFIX + name for name in ("SEGMENTER", "WEIGHTS", "WEIGHTS_DIR", "DEVICE", "PRESET")
+    VARIABLE_PREFIX + name
+    for name in (
+        *("PRESET", "SEGMENTER", "DEVICE", "DTYPE", "CACHE"),
+        *("WEIGHTS", "WEIGHTS_DIR", "WEIGHTS_MIRROR"),
+    )
 )
 """Variables of the environment that are meant for something else than a setting."""
 

@@ -91,6 +91,11 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
 )
 """Named settings; `default` is what measures best, the other two are the paper's."""
 
+PRESET_SEGMENTERS: Mapping[str, str] = MappingProxyType(
+    {"all-data": "sam_vit_l", "coreset": "sam_med2d"}
+)
+"""The segmenter that a preset was made with (paper, 3.2); a preset without one takes any."""
+
 
 def override(settings: Settings, changes: Mapping[str, str]) -> Settings:
     """Returns `settings` with some of them replaced by values given as text.
