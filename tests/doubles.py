@@ -12,7 +12,7 @@ from gamt import lifting
 from gamt.budget import Budget, Stopwatch
 from gamt.cache import EmbeddingCache
 from gamt.case import Case
-from gamt.geometry import Range, make_grid
+from gamt.geometry import Range, make_grid, order_spacing
 from gamt.preparation import PreparedVolume
 from gamt.prompts import ClassPrompts, SlicePrompt
 from gamt.propagation import Walk, run
@@ -172,7 +172,7 @@ def lift(
 ) -> lifting.Lifted:
     """Lifts a case by a segmenter that has seen nothing yet."""
     embeddings = EmbeddingCache(segmenter, 2**28)
-    volume = PreparedVolume(case.image, case.spacing_mm, embeddings, settings)
+    volume = PreparedVolume(case.image, order_spacing(case.spacing_mm), embeddings, settings)
     return lifting.lift(case, volume, limit)
 
 

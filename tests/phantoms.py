@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from gamt.axes import bounding_range
-from gamt.prompts import Box, ClassPrompts, Click
+from gamt.axes import Plane, bounding_range, slice_view, to_volume
+from gamt.prompts import Box, ClassPrompts, Click, SliceBox
 
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
@@ -141,6 +141,18 @@ def draw_box(truth: Labels, label: int, rng: np.random.Generator) -> Box:
         x_min=max(x_min - margin(width), 0),
         x_max=min(x_max + margin(width), width),
     )
+
+
+def draw_slice_box(mask: Mask, plane: Plane) -> SliceBox:
+    """Draws the tight box of a mask (z, y, x) on the middle one of its slices of a plane."""
+    others = tuple(axis for axis in range(3) if axis != plane.normal)
+    indices = np.flatnonzero(mask.any(axis=others))
+    index = int(indices[len(indices) // 2])
+    bounds = bounding_range(slice_view(mask, plane, index))
+    assert bounds is not None, "an empty mask has no box"
+    (y_min, x_min), (y_max, x_max) = bounds
+    low = to_volume(plane, index, (x_min, y_min))
+    return SliceBox(plane, low, to_volume(plane, index + 1, (x_max, y_max)))
 
 
 def first_click(truth: Labels, label: int) -> Click:

@@ -119,6 +119,15 @@ def test_the_step_makes_walks_fit_into_their_share_of_the_time(clock: Clock) -> 
     assert pace.step() == 10
 
 
+def test_slices_that_are_encoded_ahead_cost_time_too(clock: Clock) -> None:
+    encoded = [7]
+    pace = Pace(Stopwatch(deadline=clock.now + 60), 1, lambda: encoded[0])
+    pace.plan(100)
+    clock.now += 10
+    encoded[0] += 5  # 2 a slice, so that the 50 left are enough for 25
+    assert pace.step() == 4
+
+
 def test_every_slice_is_visited_while_there_is_time(clock: Clock) -> None:
     pace = Pace(Stopwatch(deadline=clock.now + 1010), share=1)
     pace.plan(100)

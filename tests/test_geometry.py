@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gamt.axes import bounding_range
+from gamt.axes import Plane, bounding_range
 from gamt.geometry import (
     Grid,
     Range,
@@ -22,7 +22,7 @@ from gamt.geometry import (
     normalise,
     order_spacing,
 )
-from gamt.prompts import Box, ClassPrompts, Click
+from gamt.prompts import Box, ClassPrompts, Click, SliceBox
 
 Triple = tuple[int, int, int]
 
@@ -373,6 +373,42 @@ def test_the_crop_is_a_cube_in_millimetres_around_the_box() -> None:
     # The box's middle is (105, 510, 610); 128 mm are 32 slices, or 128 pixels.
     box = Box(z_min=100, z_max=110, z_mid=104, y_min=500, y_max=520, x_min=600, x_max=620)
     assert region(ClassPrompts(1, box)) == ((73, 382, 482), (137, 638, 738))
+
+
+def test_the_crop_is_a_cube_around_a_box_on_a_slice() -> None:
+    # The box's middle is (100.5, 510, 610); 128 mm are 32 slices, or 128 pixels.
+    box = SliceBox(Plane.AXIAL, (100, 500, 600), (101, 520, 620))
+    assert region(ClassPrompts(1, slice_box=box)) == ((68, 382, 482), (133, 638, 738))
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        # 300 pixels of 1 mm: 37 slices of 4 mm, half of that, to both sides of slice 100. These 75
+        # slices and a quarter of them on each side are more than 256 mm: 63 - 18.75 .. 138 + 18.75.
+        (
+            SliceBox(Plane.AXIAL, (100, 500, 600), (101, 800, 620)),
+            ((44, 425, 482), (157, 875, 738)),
+        ),
+        # 90 slices of 4 mm: 180 pixels to both sides of y = 500, 361 pixels in all, and a quarter
+        # of them on each side: 320 - 90.25 .. 681 + 90.25. In z, 50 - 22.5 .. 140 + 22.5.
+        (
+            SliceBox(Plane.CORONAL, (50, 500, 600), (140, 501, 620)),
+            ((27, 229, 482), (163, 772, 738)),
+        ),
+    ],
+)
+def test_a_target_is_expected_to_be_as_long_across_its_slice(
+    box: SliceBox, expected: Range
+) -> None:
+    assert region(ClassPrompts(1, slice_box=box)) == expected
+
+
+def test_clicks_after_a_box_on_a_slice_leave_the_crop_as_it_is() -> None:
+    box = SliceBox(Plane.AXIAL, (100, 500, 600), (101, 520, 620))
+    clicks = (Click(77, 400, 500, True), Click(124, 624, 724, False))
+    found = region(ClassPrompts(1, None, clicks, box))
+    assert found == region(ClassPrompts(1, slice_box=box))
 
 
 def test_the_crop_is_a_cube_around_a_lone_click() -> None:

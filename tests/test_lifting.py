@@ -12,11 +12,11 @@ import pytest
 from scipy import ndimage
 
 from gamt import budget
-from gamt.axes import Plane, slice_shape
+from gamt.axes import Plane, box_to_slice, slice_shape
 from gamt.budget import Budget
 from gamt.fusion import Votes
 from gamt.lifting import Lifted, waves
-from gamt.prompts import Box, ClassPrompts, Click, box_of_mask
+from gamt.prompts import Box, ClassPrompts, Click, SliceBox, box_of_mask
 from gamt.settings import PRESETS, Settings
 from gamt.shape import EDGE
 from tests.doubles import (
@@ -33,6 +33,7 @@ from tests.doubles import (
     make_case,
     picture,
 )
+from tests.phantoms import draw_slice_box
 
 SHAPE = (22, 26, 30)
 SPENT = Budget(0, 0)
@@ -176,6 +177,114 @@ def test_the_papers_percentile_asks_for_the_core_alone() -> None:
         visits.append(Counter(shape for shape, _ in segmenter.asked)[slice_shape(SHAPE, Plane(1))])
     assert visits[0] == 19
     assert visits[0] > visits[1] > visits[2] > 0
+
+
+# --- from a box on one slice --------------------------------------------------------------------
+
+
+def slice_boxed(mask: Mask, plane: Plane, *clicks: Click) -> ClassPrompts:
+    return ClassPrompts(1, None, clicks, draw_slice_box(mask, plane))
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0), (1.0, 0.6, 0.8)])
+@pytest.mark.parametrize("plane", Plane)
+@pytest.mark.parametrize("solid", [name for name in SOLIDS if name != "slanted"])
+def test_a_box_on_one_slice_becomes_the_whole_solid(
+    solid: str, plane: Plane, spacing_mm: tuple[float, float, float]
+) -> None:
+    truth = SOLIDS[solid]
+    found = segment(picture(truth), slice_boxed(truth, plane), spacing_mm=spacing_mm)
+    np.testing.assert_array_equal(found.labels == 1, truth)
+    assert found.complete
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_a_target_that_leaves_its_box_on_other_slices_is_followed(plane: Plane) -> None:
+    truth = SOLIDS["slanted"]
+    found = segment(picture(truth), slice_boxed(truth, plane))
+    np.testing.assert_array_equal(found.labels == 1, truth)
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_the_slice_of_the_box_need_not_be_in_the_middle(plane: Plane) -> None:
+    truth = SOLIDS["cuboid"]
+    box = draw_slice_box(truth, plane)
+    low, high = list(box.low), list(box.high)
+    first = np.argwhere(truth).min(axis=0)[plane.normal] + 1
+    low[plane.normal], high[plane.normal] = first, first + 1
+    box = SliceBox(plane, (low[0], low[1], low[2]), (high[0], high[1], high[2]))
+    found = segment(picture(truth), ClassPrompts(1, slice_box=box))
+    np.testing.assert_array_equal(found.labels == 1, truth)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("plane", Plane)
+def test_the_plane_of_the_box_is_segmented_whatever_the_settings(plane: Plane, preset: str) -> None:
+    truth = SOLIDS["ellipsoid"]
+    segmenter = Thresholder()
+    found = segment(
+        picture(truth), slice_boxed(truth, plane), segmenter=segmenter, settings=PRESETS[preset]
+    )
+    np.testing.assert_array_equal(found.labels == 1, truth)
+    # Once to find the target there, and once more as a view: of it, the box's slice is a part.
+    box = draw_slice_box(truth, plane)
+    drawn = slice_shape(SHAPE, plane), box_to_slice(plane, box.low, box.high)
+    asked = [(shape, prompt.box) for shape, prompt in segmenter.asked if len(prompt.points) == 0]
+    assert asked == [drawn, drawn]
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_what_comes_back_beside_the_box_is_another_target(plane: Plane) -> None:
+    # Two beams and, away from the slice of the box, a bridge with a corner between them: no slice
+    # through one beam shows the other. What is followed over the bridge is not in the box.
+    beam = block((40, 40, 40), slice(4, 34), slice(10, 18), slice(6, 14))
+    other = block((40, 40, 40), slice(4, 34), slice(26, 34), slice(26, 34))
+    bridge = block((40, 40, 40), slice(4, 10), slice(10, 34), slice(6, 14))
+    bridge |= block((40, 40, 40), slice(4, 10), slice(26, 34), slice(6, 34))
+    axes = {Plane.AXIAL: (0, 1, 2), Plane.CORONAL: (1, 0, 2), Plane.SAGITTAL: (2, 1, 0)}[plane]
+    truth = np.transpose(beam | other | bridge, axes)
+    start, past = np.transpose(beam, axes), np.transpose(other & ~bridge, axes)
+    found = segment(picture(truth), slice_boxed(start, plane)).labels == 1
+    assert found[start].all()
+    assert not found[past].any()
+    # From a click, there is no box that says so.
+    z, y, x = np.argwhere(start).mean(axis=0).astype(int).tolist()
+    found = segment(picture(truth), ClassPrompts(1, None, (Click(z, y, x, True),))).labels == 1
+    np.testing.assert_array_equal(found, truth)
+
+
+def test_clicks_correct_what_a_box_on_a_slice_began() -> None:
+    # The two pieces look alike, and only one of them was boxed.
+    one = block(SHAPE, slice(4, 12), slice(4, 12), slice(4, 12))
+    other = block(SHAPE, slice(14, 20), slice(14, 20), slice(14, 20))
+    prompts = slice_boxed(one, Plane.CORONAL, Click(17, 17, 17, True))
+    found = segment(picture(one | other), prompts)
+    np.testing.assert_array_equal(found.labels == 1, one | other)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("plane", Plane)
+def test_a_box_on_a_slice_survives_answers_of_all_or_nothing(plane: Plane, inside: bool) -> None:
+    prompts = slice_boxed(SOLIDS["cuboid"], plane)
+    found = segment(np.zeros(SHAPE, np.uint8), prompts, segmenter=Constant(inside=inside))
+    assert (found.labels == 1).any() == inside
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("plane", Plane)
+def test_a_single_slice_is_segmented_in_2d(plane: Plane, preset: str) -> None:
+    shape = [20, 22, 24]
+    shape[plane.normal] = 1
+    truth = block(tuple(shape), *(slice(n // 4, n // 4 + max(1, n // 2)) for n in shape))
+    segmenter = Thresholder()
+    found = segment(
+        picture(truth), slice_boxed(truth, plane), segmenter=segmenter, settings=PRESETS[preset]
+    )
+    np.testing.assert_array_equal(found.labels == 1, truth)
+    assert [asked for asked, _ in segmenter.asked] == [slice_shape(shape, plane)]
+
+
+# --- flat volumes -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(1, 20, 24), (20, 1, 24), (20, 24, 1), (1, 1, 9), (1, 9, 1)])

@@ -41,6 +41,22 @@ def test_a_click_outside_of_all_components_keeps_none() -> None:
     np.testing.assert_array_equal(largest_component(large | middle | small, [(3, 3, 9)]), large)
 
 
+def test_sizes_can_be_compared_in_a_part_of_the_mask() -> None:
+    # In the corner of one voxel only `small` is; in slices 2 to 4 there are 9 voxels of `large` and
+    # 4 of `middle`, and from slice 3 on none of `large`.
+    large, middle, small = three_parts()
+    everything = large | middle | small
+    for where, expected in (
+        (np.s_[0:1, 7:8, 9:10], small),
+        (np.s_[2:5, :, :], large),
+        (np.s_[3:6, :, :], middle),
+        (np.s_[3:6, 0:2, :], large),  # nothing is there
+    ):
+        np.testing.assert_array_equal(largest_component(everything, where=where), expected)
+    found = largest_component(everything, [(1, 1, 1)], np.s_[3:6, :, :])
+    np.testing.assert_array_equal(found, large | middle)
+
+
 def test_voxels_that_meet_at_a_corner_are_one_component() -> None:
     mask = np.zeros(SHAPE, np.bool_)
     mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 2, 2] = True

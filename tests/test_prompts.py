@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
+from gamt.axes import Plane, slice_view
+from gamt.prompts import Box, ClassPrompts, Click, SliceBox, SlicePrompt
 
 SHAPE = (5, 6, 7)
 BOX = Box(z_min=1, z_max=3, z_mid=2, y_min=10, y_max=14, x_min=100, x_max=105)
@@ -42,6 +43,30 @@ def test_boxes_that_touch_do_not_overlap() -> None:
     assert BOX.overlaps(Box(2, 5, 4, 13, 20, 104, 110))
 
 
+@pytest.mark.parametrize(
+    ("plane", "high", "index"),
+    [
+        (Plane.AXIAL, (2, 4, 5), 1),
+        (Plane.CORONAL, (3, 3, 5), 2),
+        (Plane.SAGITTAL, (3, 4, 4), 3),
+    ],
+)
+def test_a_box_on_a_slice_marks_voxels_of_this_slice_alone(
+    plane: Plane, high: tuple[int, int, int], index: int
+) -> None:
+    box = SliceBox(plane, (1, 2, 3), high)
+    assert box.index == index
+    marked = np.zeros(SHAPE, np.bool_)
+    marked[box.within()] = True
+    assert np.argwhere(marked).min(axis=0).tolist() == [1, 2, 3]
+    assert (np.argwhere(marked).max(axis=0) + 1).tolist() == list(high)
+    assert marked.sum() == slice_view(marked, plane, index).sum() == 4
+    # The same voxels, in a volume that begins at (1, 1, 2).
+    part = np.zeros((2, 4, 5), np.bool_)
+    part[box.within((1, 1, 2))] = True
+    np.testing.assert_array_equal(part, marked[1:3, 1:5, 2:7])
+
+
 def test_a_clicks_voxel() -> None:
     assert Click(z=1, y=2, x=3, positive=False).voxel == (1, 2, 3)
 
@@ -49,6 +74,7 @@ def test_a_clicks_voxel() -> None:
 def test_a_class_may_come_without_prompts() -> None:
     prompts = ClassPrompts(4)
     assert prompts.box is None
+    assert prompts.slice_box is None
     assert prompts.clicks == ()
 
 

@@ -1,4 +1,4 @@
-"""From one click to a whole target: its scale by agreement, its course by walking on."""
+"""From a click or a box on one slice to a target: its scale by agreement, its course by walking."""
 
 from itertools import pairwise
 from typing import Any
@@ -10,20 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gamt.axes import Plane, slice_shape, slice_view
-from gamt.prompts import Box, ClassPrompts, Click
+from gamt.prompts import Box, ClassPrompts, Click, SliceBox
 from gamt.seeding import (
     BODY_REACH,
     BODY_ROOM,
     BOX_SIDES,
+    IN_BOX,
     LEAST_PIECE,
     PIECES,
     agree,
     candidates,
+    cross_sections,
     draw_box,
+    extend_box,
+    leaves_box,
     pieces,
     run_lengths,
+    seed_in_box,
 )
 from gamt.segmenters.base import SliceMask
+from gamt.target import Target
 from tests.doubles import (
     Constant,
     Mask,
@@ -247,6 +253,108 @@ def test_a_part_off_the_line_through_the_click_counts_too() -> None:
     mask[9:14, [0, 1, 22, 23]] = True
     sections[Plane.AXIAL] = answer(mask)
     assert boxed(sections) is None
+
+
+# --- a box on one slice -------------------------------------------------------------------------
+
+
+def dark_target(prompts: ClassPrompts, **options: Any) -> Target:
+    return make_target(
+        make_case(np.zeros(SHAPE, np.uint8), prompts, **options), Constant(inside=False)
+    )
+
+
+@pytest.mark.parametrize(
+    ("plane", "expected"),
+    [
+        # The middles of the slices of a cube of 7 x 7 x 7 voxels that begins at (7, 8, 9).
+        (Plane.AXIAL, (11, 11, 12)),
+        (Plane.CORONAL, (10, 12, 12)),
+        (Plane.SAGITTAL, (10, 11, 13)),
+    ],
+)
+def test_the_seed_is_deep_in_the_mask(plane: Plane, expected: tuple[int, int, int]) -> None:
+    low, high = [7, 8, 9], [14, 15, 16]
+    truth = block(SHAPE, *(slice(a, b) for a, b in zip(low, high, strict=True)))
+    index = expected[plane.normal]
+    low[plane.normal], high[plane.normal] = index, index + 1
+    box = SliceBox(plane, (low[0], low[1], low[2]), (high[0], high[1], high[2]))
+    target = dark_target(ClassPrompts(1, slice_box=box))
+    assert seed_in_box(target, box, answer(slice_view(truth, plane, index))) == expected
+
+
+def test_the_seed_is_a_voxel_of_box_and_mask() -> None:
+    # Slices 3 mm apart, of which the grid shows two more between each pair. The mask's one column
+    # ends a pixel above the slice z = 10, grid row 30, and goes on far beyond the box: the seed
+    # is on the last slice in it, at row 27.
+    box = SliceBox(Plane.CORONAL, (8, 11, 5), (12, 12, 20))
+    target = dark_target(ClassPrompts(1, slice_box=box), spacing_mm=(3, 1, 1))
+    mask = np.zeros((58, 24), np.bool_)
+    mask[0:30, 12] = True
+    seed = seed_in_box(target, box, answer(mask))
+    assert seed is not None
+    assert seed in {(8, 11, 12), (9, 11, 12)}
+    mask[24:28, 12] = False  # what is left in the box, rows 28 and 29, shows no raw voxel
+    assert seed_in_box(target, box, answer(mask)) is None
+
+
+@pytest.mark.parametrize(
+    ("plane", "index", "point", "known"),
+    [
+        # The axial box reaches from 7 to 14 in y, and from 6 to 15 in x.
+        (Plane.CORONAL, 11, (12, 10), (6, 15)),
+        (Plane.SAGITTAL, 12, (11, 10), (7, 14)),
+    ],
+)
+def test_the_other_planes_are_asked_for_masks_as_wide_as_the_box(
+    plane: Plane, index: int, point: tuple[int, int], known: tuple[int, int]
+) -> None:
+    box = SliceBox(Plane.AXIAL, (10, 7, 6), (11, 14, 15))
+    target = dark_target(ClassPrompts(1, None, (Click(5, 11, 12, False),), box))
+    requests = cross_sections(target, plane, VOXEL, box)
+    assert {(request.plane, request.index) for request in requests} == {(plane, index)}
+    for request, side in zip(requests, BOX_SIDES, strict=True):
+        # The click is on both slices, at z = 5.
+        assert request.prompt.points.tolist() == [list(point), [point[0], 5]]
+        assert request.prompt.labels.tolist() == [1, 0]
+        rows = max(0, 10 - side / 2), min(20, 10 + side / 2 + 1)
+        assert request.prompt.box == (known[0], rows[0], known[1], rows[1])
+
+
+def test_a_box_is_extended_by_what_the_other_planes_show() -> None:
+    # Across the slice, the coronal mask reaches from 6 to 13 and the sagittal one from 8 to 16:
+    # from 6 to 16 in all, and one voxel of room. The axial mask has no say.
+    box = SliceBox(Plane.AXIAL, (10, 7, 6), (11, 14, 15))
+    chosen = {
+        Plane.AXIAL: section(Plane.AXIAL, (0, 20), (0, 22), (0, 24)),
+        Plane.CORONAL: section(Plane.CORONAL, (6, 13), (9, 14), (10, 15)),
+        Plane.SAGITTAL: section(Plane.SAGITTAL, (8, 16), (9, 14), (10, 15)),
+    }
+    target = dark_target(ClassPrompts(1, slice_box=box))
+    assert extend_box(target, box, chosen, VOXEL) == Box(5, 17, 10, 7, 14, 6, 15)
+    only = {Plane.AXIAL: chosen[Plane.AXIAL]}
+    assert extend_box(target, box, only, VOXEL) == Box(10, 11, 10, 7, 14, 6, 15)
+
+
+@pytest.mark.parametrize(("beside", "leaves"), [(0, False), (6, False), (7, True), (20, True)])
+def test_a_target_may_only_leave_a_tenth_of_its_section_outside_of_the_box(
+    beside: int, leaves: bool
+) -> None:
+    # 9 x 7 voxels in the box: 7 more are a tenth of all 70.
+    assert round(IN_BOX * 70) == 63
+    box = SliceBox(Plane.AXIAL, (10, 7, 6), (11, 14, 15))
+    target = dark_target(ClassPrompts(1, slice_box=box))
+    mask = np.zeros(SHAPE[1:], np.bool_)
+    mask[7:14, 6:15] = True
+    mask[14, 6 : 6 + min(beside, 9)] = True
+    mask[15, 6 : 6 + max(0, beside - 9)] = True
+    target.votes.add(Plane.AXIAL, 10, (0, 0, 24, 22), answer(mask))
+    assert leaves_box(target, box, VOXEL) == leaves
+
+
+def test_a_target_that_is_not_in_its_box_has_left_it() -> None:
+    box = SliceBox(Plane.AXIAL, (10, 7, 6), (11, 14, 15))
+    assert leaves_box(dark_target(ClassPrompts(1, slice_box=box)), box, VOXEL)
 
 
 # --- whole targets ------------------------------------------------------------------------------

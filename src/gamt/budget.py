@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,10 +85,20 @@ class Pace:
     The walks tell what they plan; their first slices tell what one costs (design decision 10).
     """
 
-    def __init__(self, stopwatch: Stopwatch, share: float) -> None:
-        """Starts now; the walks may use a `share`, 0..1, of the time that is left."""
+    def __init__(
+        self, stopwatch: Stopwatch, share: float, encoded: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Starts now.
+
+        Args:
+            stopwatch: knows the time that is left.
+            share: of it that the walks may use, 0..1.
+            encoded: returns the number of slices encoded so far, also ahead of the walks.
+        """
         self._stopwatch = stopwatch
         self._share = share
+        self._encoded = encoded
+        self._before = encoded()
         self._left = stopwatch.left
         self._walks = 0
         self._slices = 0
@@ -104,7 +115,8 @@ class Pace:
             return 1
         if self._step == 0:
             left = self._stopwatch.left
-            seconds = (self._left - left) / self._walks  # of one slice; NaN without a deadline
+            done = max(self._walks, self._encoded() - self._before)
+            seconds = (self._left - left) / done  # of one slice; NaN without a deadline
             affordable = self._share * left / seconds if seconds > 0 else math.inf
             self._step = math.ceil(self._slices / affordable) if affordable > 1 else self._slices
             self._step = max(1, self._step)

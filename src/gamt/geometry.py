@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.axes import bounding_range
-from gamt.prompts import Box, ClassPrompts
+from gamt.prompts import Box, ClassPrompts, SliceBox
 
 logger = logging.getLogger("gamt")
 
@@ -228,9 +228,11 @@ def crop_range(
     """Finds the raw region around one class's prompts (paper, 2.1; design decision 4).
 
     The region is a cube of `side_mm` centred on the class's first prompt: its box, or else its
-    first click, or else its previous mask. It grows where that with a margin would fall out, and
-    where another prompt or the previous mask comes near its border: it stays as it is, and with it
-    what was encoded, as long as later clicks lie well inside. It ends at the volume's borders.
+    first click, or else its previous mask. A box on one slice stands for a target that is as long
+    across the slice as the box's longer side. The cube grows where the first prompt with a margin
+    would fall out, and where another prompt or the previous mask comes near its border: it stays
+    as it is, and with it what was encoded, as long as later clicks lie well inside. It ends at the
+    volume's borders.
 
     Args:
         prompts: of the class; box and clicks in raw voxels.
@@ -247,6 +249,8 @@ def crop_range(
     known: list[tuple[Sequence[int], Sequence[int]]] = []
     if prompts.box is not None:
         known.append((prompts.box.low, prompts.box.high))
+    if prompts.slice_box is not None:
+        known.append(_assumed_range(prompts.slice_box, spacing_mm))
     known += [(click.voxel, [v + 1 for v in click.voxel]) for click in prompts.clicks]
     if previous is not None and (inside := bounding_range(previous)) is not None:
         known.append(inside)
@@ -267,6 +271,17 @@ def crop_range(
         low.append(max(0, int(np.floor(begin))))
         high.append(min(int(shape[axis]), int(np.ceil(end))))
     return (low[0], low[1], low[2]), (high[0], high[1], high[2])
+
+
+def _assumed_range(box: SliceBox, spacing_mm: Sequence[float]) -> Range:
+    """Returns where a target may be: in the box, and as far to both sides as half its length."""
+    sides_mm = [(b - a) * mm for a, b, mm in zip(box.low, box.high, spacing_mm, strict=True)]
+    normal = box.plane.normal
+    sides_mm[normal] = 0
+    away = [0, 0, 0]
+    away[normal] = int(max(sides_mm) / spacing_mm[normal] / 2)
+    (z0, y0, x0), (z1, y1, x1) = np.subtract(box.low, away), np.add(box.high, away)
+    return (int(z0), int(y0), int(x0)), (int(z1), int(y1), int(x1))
 
 
 def merge_overlapping(ranges: Sequence[Range]) -> list[tuple[Range, list[int]]]:

@@ -18,7 +18,7 @@ from gamt.prompts import Box, ClassPrompts, SlicePrompt
 from gamt.propagation import Walk, next_prompt, run, together
 from gamt.refinement import correct
 from gamt.scan import Scan
-from gamt.seeding import seed_walk
+from gamt.seeding import click_walk, slice_box_walk
 from gamt.settings import Settings
 from gamt.target import Target
 from gamt.views import fullest, projected_range, runs
@@ -63,7 +63,7 @@ def lift(case: Case, volume: PreparedVolume, budget: Budget) -> Lifted:
             targets = [make_target(case, one, region, scan, settings) for one, region in wave]
             shares = (PLANNED / len(settings.planes), PLANNED, 1.0)
             for stage, share in zip(STAGES, shares, strict=True):
-                pace = Pace(stopwatch, share)
+                pace = Pace(stopwatch, share, lambda: volume.embeddings.encoded)
                 walks = [one for target in targets for one in stage(target, pace)]
                 complete &= run(together(walks), scan, stopwatch) and pace.step() == 1
             for target in targets:
@@ -144,13 +144,15 @@ def make_target(
 
 
 def first_views(target: Target, pace: Pace) -> list[Walk]:
-    """Begins a class that has no previous prediction: from its box, or from its first click."""
+    """Begins a class that has no previous prediction: from its box, or else its first click."""
     if target.previous is not None:
         return []
     if target.prompts.box is not None:
         return [axial_walk(target, target.prompts.box, pace)]
+    if target.prompts.slice_box is not None:
+        return [slice_box_walk(target, target.prompts.slice_box)]
     positive = [click for click in target.prompts.clicks if click.positive]
-    return [seed_walk(target, click) for click in positive[:1]]
+    return [click_walk(target, click) for click in positive[:1]]
 
 
 def axial_walk(target: Target, box: Box, pace: Pace) -> Walk:
@@ -211,5 +213,6 @@ def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt
         is_new = case.previous is None or not (case.previous == one.label).any()
         if settings.largest_component and is_new:
             mask = labels == one.label
-            labels[mask & ~largest_component(mask, positive)] = 0
+            where = () if one.slice_box is None else one.slice_box.within()
+            labels[mask & ~largest_component(mask, positive, where)] = 0
     return labels

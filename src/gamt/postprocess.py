@@ -9,16 +9,21 @@ from scipy import ndimage
 
 
 def largest_component(
-    mask: npt.NDArray[np.bool_], keep: Sequence[tuple[int, int, int]] = ()
+    mask: npt.NDArray[np.bool_],
+    keep: Sequence[tuple[int, int, int]] = (),
+    where: tuple[slice, ...] = (),
 ) -> npt.NDArray[np.bool_]:
     """Keeps the largest 26-connected component, and those that hold a voxel of `keep`.
 
     Args:
         mask: (z, y, x) bool.
         keep: voxels (z, y, x) that the user marked as inside.
+        where: the part of the mask in which sizes are compared; if it is empty there, or without
+            a part, all of it counts.
     """
     components = cc3d.connected_components(mask, connectivity=26)
-    sizes = np.bincount(components.ravel())
+    compared = components[where] if mask[where].any() else components
+    sizes = np.bincount(compared.ravel(), minlength=int(components.max()) + 1)
     if len(sizes) <= 2:
         return mask
     wanted = {int(np.argmax(sizes[1:])) + 1}

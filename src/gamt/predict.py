@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gamt.budget import Budget
 from gamt.cache import EmbeddingCache
 from gamt.case import Case, CaseError, read_case, write_segmentation
+from gamt.geometry import order_spacing
 from gamt.lifting import lift
 from gamt.preparation import PreparedVolume
 from gamt.segmenters.base import Segmenter
@@ -78,7 +79,8 @@ def predict_case(
     start = time.time() if start is None else start
     has_box = any(prompts.box is not None for prompts in case.prompts)
     embeddings = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)
-    volume = PreparedVolume(case.image, case.spacing_mm, embeddings, settings)
+    spacing_mm = order_spacing(case.spacing_mm)
+    volume = PreparedVolume(case.image, spacing_mm, embeddings, settings)
     lifted = lift(case, volume, Budget.for_run(settings, has_box, start))
     return Prediction(lifted.labels, lifted.encoded, time.time() - start, lifted.complete)
 

@@ -34,12 +34,12 @@ class PreparedVolume:
 
         Args:
             image: (z, y, x), any numeric type.
-            spacing_mm: as the file has it; see `geometry.order_spacing`.
+            spacing_mm: (z, y, x) in millimetres.
             embeddings: of the segmenter that it is prepared for.
             settings: the numbers of the method.
         """
         self.image = image
-        self.spacing_mm = geometry.order_spacing(spacing_mm)
+        self.spacing_mm = spacing_mm
         self.embeddings = embeddings
         self.settings = settings
         self._scans: OrderedDict[Range, Scan] = OrderedDict()

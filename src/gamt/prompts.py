@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from gamt.axes import Plane
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -66,6 +68,32 @@ def box_of_mask(mask: npt.NDArray[np.bool_]) -> Box:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceBox:
+    """A 2-D box drawn on one slice of any plane; how far the target goes beyond it is unknown.
+
+    Attributes:
+        plane: of the slice.
+        low: the first voxel (z, y, x) inside.
+        high: the voxel (z, y, x) just past the last one inside, on every axis; along the plane's
+            normal that is the next one.
+    """
+
+    plane: Plane
+    low: tuple[int, int, int]
+    high: tuple[int, int, int]
+
+    @property
+    def index(self) -> int:
+        """The slice, as a voxel index along the plane's normal."""
+        return self.low[self.plane.normal]
+
+    def within(self, first: tuple[int, int, int] = (0, 0, 0)) -> tuple[slice, ...]:
+        """Returns the part of a volume that is inside; the volume's first voxel is `first`."""
+        bounds = zip(self.low, self.high, first, strict=True)
+        return tuple(slice(a - offset, b - offset) for a, b, offset in bounds)
+
+
+@dataclass(frozen=True, slots=True)
 class Click:
     """One voxel that the user marked as inside (`positive`) or outside the target."""
 
@@ -88,11 +116,13 @@ class ClassPrompts:
         label: the class's value in the segmentation, 1..K.
         box: None for targets such as vessels, which are prompted with clicks alone.
         clicks: in the order in which they were made.
+        slice_box: for a target whose range of slices is unknown; not beside a `box`.
     """
 
     label: int
     box: Box | None = None
     clicks: tuple[Click, ...] = ()
+    slice_box: SliceBox | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

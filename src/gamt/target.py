@@ -76,7 +76,9 @@ class Target:
         mask = self.fuse() > 0.5
         if self.settings.largest_component:
             marked = [click for click in self.prompts.clicks if click.positive]
-            mask = largest_component(mask, [self.inside_region(click.voxel) for click in marked])
+            keep = [self.inside_region(click.voxel) for click in marked]
+            box = self.prompts.slice_box
+            mask = largest_component(mask, keep, () if box is None else box.within(self.region[0]))
         return smooth(mask, self.settings.smoothing)
 
     def to_grid(self, axis: int) -> npt.NDArray[np.intp]:

@@ -1,0 +1,606 @@
+"""A session: what was written for nnInteractive's runs, and says so where it can't."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+import gamt
+from gamt import Session, segmenters
+from gamt.axes import Plane, bounding_range, slice_shape
+from gamt.prompts import Box, ClassPrompts, Click, box_of_mask
+from gamt.segmenters.base import Embedding
+from gamt.session import UnsupportedPromptError
+from tests.bars import FLAT_LEAST, FLAT_MEAN
+from tests.doubles import Mask, Thresholder, block, lift, make_case, picture
+from tests.phantoms import Phantom, dice, draw_slice_box, ellipsoids
+
+SHAPE = (20, 26, 30)
+BODY = block(SHAPE, slice(4, 15), slice(6, 19), slice(5, 22))
+BOUNDS = [[4, 15], [6, 19], [5, 22]]
+INSIDE, OUTSIDE = [9, 12, 13], [17, 23, 27]
+
+FRAME = block(SHAPE, slice(3, 17), slice(8, 17), slice(4, 26)) & ~block(
+    SHAPE, slice(7, 13), slice(8, 17), slice(9, 21)
+)
+KERNEL = block(SHAPE, slice(8, 12), slice(10, 15), slice(11, 19))
+"""A frame, and a body that touches no border of the hole in it."""
+
+
+def begin(
+    truth: npt.NDArray[Any] = BODY, segmenter: Thresholder | None = None, **properties: Any
+) -> tuple[Session, npt.NDArray[np.uint8]]:
+    """Returns a session with an image of the truth, and its target buffer."""
+    session = Session(segmenter or Thresholder())
+    session.set_image(picture(truth)[None], properties)
+    buffer = np.zeros(truth.shape, np.uint8)
+    session.set_target_buffer(buffer)
+    return session, buffer
+
+
+def bounds_of(mask: npt.NDArray[Any]) -> list[list[int]]:
+    bounds = bounding_range(mask > 0)
+    assert bounds is not None
+    return [[a, b] for a, b in zip(*bounds, strict=True)]
+
+
+def slice_bounds(mask: Mask, plane: Plane) -> list[list[int]]:
+    """The tight 2-D box on the middle slice, as nnInteractive writes it."""
+    box = draw_slice_box(mask, plane)
+    return [[a, b] for a, b in zip(box.low, box.high, strict=True)]
+
+
+# --- what was written for nnInteractive ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_code_for_nninteractive_runs_after_another_import_and_constructor(kind: str) -> None:
+    first = block(SHAPE, slice(4, 15), slice(6, 19), slice(3, 12))
+    second = block(SHAPE, slice(5, 12), slice(4, 20), slice(17, 28))
+    img = picture(first | second)[None]
+
+    session = Session(Thresholder())
+    session.set_image(img, {"spacing": [1.0, 1.0, 1.0]})
+    target: Any = np.zeros(img.shape[1:], dtype=np.uint8)
+    if kind == "torch":
+        target = torch.zeros(img.shape[1:], dtype=torch.uint8)
+    session.set_target_buffer(target)
+    mirror = np.zeros(img.shape[1:], dtype=np.uint8)
+
+    changed = session.add_bbox_interaction([[4, 15], [6, 19], [7, 8]], include_interaction=True)
+    assert changed is not None
+    (x1, x2), (y1, y2), (z1, z2) = changed
+    mirror[x1:x2, y1:y2, z1:z2] = target[x1:x2, y1:y2, z1:z2]
+    np.testing.assert_array_equal(mirror, np.asarray(target))
+    np.testing.assert_array_equal(mirror, first)
+
+    session.add_point_interaction((8, 10, 20), include_interaction=True)
+    np.testing.assert_array_equal(np.asarray(target), first | second)
+    assert session.undo()
+    np.testing.assert_array_equal(np.asarray(target), first)
+    session.add_point_interaction(
+        coordinates=(0, 0, 0), include_interaction=False, run_prediction=False
+    )
+
+    session.reset_interactions()
+    assert not np.asarray(target).any()
+    assert session.target_buffer is target
+    session.add_initial_seg_interaction(initial_seg=(second * 1).astype(np.uint8))
+    np.testing.assert_array_equal(np.asarray(target), second)
+    session.add_point_interaction((8, 10, 20), include_interaction=False)
+    assert target[8, 10, 20] == 0
+
+
+@pytest.mark.parametrize(
+    "dtype", ["torch.uint8", "torch.bool", "torch.int64", "torch.bfloat16", "bool", "float32"]
+)
+def test_target_buffers_of_any_type_hold_ones_and_zeros(dtype: str) -> None:
+    session, _ = begin()
+    name = dtype.removeprefix("torch.")
+    is_torch = name != dtype
+    buffer = torch.ones(SHAPE, dtype=getattr(torch, name)) if is_torch else np.ones(SHAPE, name)
+    session.set_target_buffer(buffer)
+    # All but the body changes.
+    assert session.add_bbox_interaction(BOUNDS, True) == [[0, 20], [0, 26], [0, 30]]
+    assert buffer.dtype == (getattr(torch, name) if is_torch else np.dtype(name))
+    values = buffer.float().numpy() if isinstance(buffer, torch.Tensor) else buffer
+    np.testing.assert_array_equal(values, BODY)
+
+
+def test_a_view_into_a_larger_array_is_updated_in_place() -> None:
+    session, _ = begin()
+    everything = np.zeros((*SHAPE, 2), np.int32)
+    session.set_target_buffer(everything[..., 1])
+    session.add_bbox_interaction(BOUNDS, True)
+    np.testing.assert_array_equal(everything[..., 1], BODY)
+    assert not everything[..., 0].any()
+
+
+# --- boxes --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    return ellipsoids(0)
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_a_box_on_the_middle_slice_finds_a_convex_body(phantom: Phantom, plane: Plane) -> None:
+    session = Session()
+    session.set_image(phantom.image[None], {"spacing": phantom.spacing_mm})
+    buffer = np.zeros(phantom.truth.shape, np.uint8)
+    session.set_target_buffer(buffer)
+    found = []
+    for label in range(1, 5):
+        session.add_bbox_interaction(slice_bounds(phantom.truth == label, plane), True)
+        found.append(dice(buffer > 0, phantom.truth == label))
+        session.reset_interactions()
+    assert np.mean(found) >= FLAT_MEAN
+    assert min(found) >= FLAT_LEAST
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_a_2d_box_is_drawn_on_its_plane(plane: Plane) -> None:
+    session, buffer = begin(segmenter=(segmenter := Thresholder()))
+    assert session.add_bbox_interaction(slice_bounds(BODY, plane), True) == BOUNDS
+    np.testing.assert_array_equal(buffer, BODY)
+    assert segmenter.asked[0][0] == slice_shape(SHAPE, plane)
+
+
+def test_a_3d_box_is_the_engines_box() -> None:
+    # The range of slices is exact, whatever the image shows, and it begins on the middle one.
+    truth = BODY.copy()
+    truth[9, 0, 0] = True
+    bounds = [[6, 13], [6, 19], [5, 22]]
+    session, buffer = begin(truth, segmenter := Thresholder())
+    session.add_bbox_interaction(bounds, True)
+    np.testing.assert_array_equal(segmenter.slices[0], picture(truth)[9])
+    box = Box(z_min=6, z_max=13, z_mid=9, y_min=6, y_max=19, x_min=5, x_max=22)
+    expected = lift(make_case(picture(truth), ClassPrompts(1, box)), Thresholder()).labels
+    np.testing.assert_array_equal(buffer, expected)
+    assert bounds_of(buffer)[0] == [6, 13]
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        # Both of the planes of a line's slices, the larger one of which is asked first.
+        ((20, 26, 30), (26, 30)),
+        ((30, 4, 5), (30, 5)),
+        ((1, 26, 30), (26, 30)),
+        ((26, 1, 30), (26, 30)),
+    ],
+)
+def test_a_line_is_a_box_on_the_larger_slice(
+    shape: tuple[int, int, int], expected: tuple[int, int]
+) -> None:
+    truth = np.zeros(shape, np.bool_)
+    truth[0, 0, 1:4] = True
+    session, buffer = begin(truth, segmenter := Thresholder())
+    session.add_bbox_interaction([[0, 1], [0, 1], [1, 4]], True)
+    assert segmenter.asked[0][0] == expected
+    np.testing.assert_array_equal(buffer, truth)
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_a_single_slice_is_segmented_as_a_2d_image(plane: Plane, phantom: Phantom) -> None:
+    label = phantom.truth == 3
+    box = draw_slice_box(label, plane)
+    image = phantom.image.take([box.index], axis=plane.normal)
+    truth = label.take([box.index], axis=plane.normal)
+    session = Session()
+    session.set_image(image[None])
+    buffer = np.zeros(image.shape, np.uint8)
+    session.set_target_buffer(buffer)
+    session.add_bbox_interaction(bounds_of(truth), True)
+    assert dice(buffer > 0, truth) >= FLAT_LEAST
+
+
+def test_a_box_partly_outside_is_clipped() -> None:
+    truth = block(SHAPE, slice(0, 6), slice(20, 26), slice(4, 20))
+    session, buffer = begin(truth)
+    session.add_bbox_interaction([[-3.2, 6], [20, 40], [4, 20.4]], True)
+    np.testing.assert_array_equal(buffer, truth)
+
+
+def test_a_box_after_points_begins_anew_from_all_prompts() -> None:
+    other = block(SHAPE, slice(16, 20), slice(20, 26), slice(24, 30))
+    session, buffer = begin(BODY | other)
+    session.add_point_interaction(OUTSIDE, False)
+    session.add_point_interaction([18, 22, 26], True)
+    assert session.add_bbox_interaction(BOUNDS, True) is not None
+    clicks = (Click(17, 23, 27, False), Click(18, 22, 26, True))
+    prompts = ClassPrompts(1, box_of_mask(BODY), clicks)
+    expected = lift(make_case(picture(BODY | other), prompts), Thresholder()).labels
+    np.testing.assert_array_equal(buffer, expected)
+    assert buffer[BODY].all()
+    assert (buffer[17, 23, 27], buffer[18, 22, 26]) == (0, 1)
+
+
+# --- points -------------------------------------------------------------------------------------
+
+
+def test_a_point_begins_a_target_and_later_ones_correct_it() -> None:
+    other = block(SHAPE, slice(16, 20), slice(20, 26), slice(24, 30))
+    session, buffer = begin(BODY | other)
+    assert session.add_point_interaction(INSIDE, True) == BOUNDS
+    np.testing.assert_array_equal(buffer, BODY)
+    assert session.add_point_interaction([18, 22, 26], True) == bounds_of(other)
+    np.testing.assert_array_equal(buffer, BODY | other)
+    assert session.add_point_interaction([9.4, 12.3, 12.6], True) is None  # nothing was wrong there
+
+
+def test_the_last_of_several_points_in_a_voxel_counts() -> None:
+    session, buffer = begin()
+    session.add_bbox_interaction(BOUNDS, True)
+    session.add_point_interaction(INSIDE, False)
+    assert buffer[tuple(INSIDE)] == 0
+    session.add_point_interaction(INSIDE, True)
+    assert buffer[tuple(INSIDE)] == 1
+    session.add_point_interaction(INSIDE, False)
+    assert buffer[tuple(INSIDE)] == 0
+
+
+def test_prompts_without_a_prediction_are_gathered_for_the_next_one() -> None:
+    other = block(SHAPE, slice(16, 20), slice(20, 26), slice(24, 30))
+    session, buffer = begin(BODY | other)
+    assert session.add_bbox_interaction(BOUNDS, True, run_prediction=False) is None
+    assert session.add_point_interaction([18, 22, 26], True, run_prediction=False) is None
+    assert not buffer.any()
+    assert session.run_prediction() == bounds_of(BODY | other)
+    np.testing.assert_array_equal(buffer, BODY | other)
+    assert session.run_prediction() is None
+
+
+# --- an initial segmentation --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run_prediction", [False, True])
+def test_an_initial_segmentation_is_corrected_by_points(run_prediction: bool) -> None:
+    part = BODY & block(SHAPE, slice(0, 20), slice(0, 26), slice(0, 14))
+    speck = block(SHAPE, slice(0, 1), slice(0, 1), slice(28, 30))
+    session, buffer = begin()
+    session.add_point_interaction(OUTSIDE, True)  # is forgotten
+    changed = session.add_initial_seg_interaction((part | speck) * 3.0, run_prediction)
+    np.testing.assert_array_equal(buffer, part | speck)
+    # All of it, and the forgotten point's voxel.
+    assert changed == ([[0, 18], [0, 24], [5, 30]] if run_prediction else None)
+    changed = session.add_point_interaction([9, 12, 17], True)
+    np.testing.assert_array_equal(buffer, BODY | speck)
+    assert changed == [[4, 15], [6, 19], [14, 22]]
+
+
+def test_an_initial_segmentation_needs_no_target_buffer() -> None:
+    session = Session(Thresholder())
+    session.set_image(picture(BODY)[None])
+    session.add_initial_seg_interaction(BODY)
+    buffer = np.zeros(SHAPE, np.uint8)
+    session.set_target_buffer(buffer)
+    session.add_point_interaction(OUTSIDE, False)
+    np.testing.assert_array_equal(buffer, BODY)
+
+
+def test_an_initial_segmentation_is_the_users_to_change() -> None:
+    session, buffer = begin()
+    seg = BODY.copy()
+    session.add_initial_seg_interaction(seg)
+    seg[:] = False
+    session.add_point_interaction(OUTSIDE, False)
+    np.testing.assert_array_equal(buffer, BODY)
+
+
+# --- undo ---------------------------------------------------------------------------------------
+
+
+def test_the_last_prompt_alone_can_be_taken_back() -> None:
+    session, buffer = begin()
+    assert not session.undo()
+    session.add_bbox_interaction(BOUNDS, True)
+    session.add_point_interaction(INSIDE, False)
+    assert session.undo()
+    np.testing.assert_array_equal(buffer, BODY)
+    assert not session.undo()
+    np.testing.assert_array_equal(buffer, BODY)
+    session.add_point_interaction(OUTSIDE, False)
+    assert buffer[tuple(INSIDE)] == 1  # the point that was taken back has no effect
+    assert session.undo()
+
+
+def test_the_first_prompt_can_be_taken_back() -> None:
+    session, buffer = begin()
+    session.add_bbox_interaction(BOUNDS, True)
+    assert session.undo()
+    assert not buffer.any()
+    assert session.add_bbox_interaction(BOUNDS, True) == BOUNDS  # it is the first one again
+
+
+def test_a_prompt_without_a_prediction_can_be_taken_back() -> None:
+    session, buffer = begin()
+    session.add_bbox_interaction(BOUNDS, True)
+    session.add_point_interaction(INSIDE, False, run_prediction=False)
+    assert session.undo()
+    session.run_prediction()
+    np.testing.assert_array_equal(buffer, BODY)
+
+
+def test_an_initial_segmentation_can_be_taken_back_with_what_it_made_forget() -> None:
+    session, buffer = begin()
+    session.add_bbox_interaction(BOUNDS, True)
+    session.add_initial_seg_interaction(~BODY)
+    assert session.undo()
+    np.testing.assert_array_equal(buffer, BODY)
+    with pytest.raises(UnsupportedPromptError, match="second box"):
+        session.add_bbox_interaction(BOUNDS, True)
+
+
+@pytest.mark.parametrize("forget", ["reset_interactions", "set_image"])
+def test_nothing_is_left_to_take_back_of_another_target(forget: str) -> None:
+    session, buffer = begin()
+    session.add_bbox_interaction(BOUNDS, True)
+    if forget == "set_image":
+        session.set_image(picture(BODY)[None])
+        assert session.target_buffer is None
+        session.set_target_buffer(buffer)
+    else:
+        session.reset_interactions()
+        assert not buffer.any()
+    assert not session.undo()
+    session.add_bbox_interaction(BOUNDS, True)
+    np.testing.assert_array_equal(buffer, BODY)
+
+
+# --- encodings ----------------------------------------------------------------------------------
+
+
+def test_another_target_and_further_prompts_encode_nothing_new() -> None:
+    segmenter = Thresholder()
+    session, buffer = begin(FRAME | KERNEL, segmenter)
+    session.add_bbox_interaction(bounds_of(FRAME), True)
+    np.testing.assert_array_equal(buffer, FRAME)
+    encoded = len(segmenter.slices)
+    assert encoded > 0
+
+    session.add_point_interaction([10, 12, 15], True)
+    np.testing.assert_array_equal(buffer, FRAME | KERNEL)
+    session.undo()
+    session.add_point_interaction([10, 12, 15], True)
+    session.reset_interactions()
+    session.add_bbox_interaction(bounds_of(KERNEL), True)
+    np.testing.assert_array_equal(buffer, KERNEL)
+    session.reset_interactions()
+    session.add_bbox_interaction(slice_bounds(KERNEL, Plane.CORONAL), True)
+    np.testing.assert_array_equal(buffer, KERNEL)
+    assert len(segmenter.slices) == encoded
+
+
+def test_an_image_with_the_same_content_is_not_encoded_again() -> None:
+    segmenter = Thresholder()
+    session, _ = begin(BODY, segmenter)
+    session.add_bbox_interaction(BOUNDS, True)
+    encoded = len(segmenter.slices)
+    session.set_image(picture(BODY)[None])
+    session.set_target_buffer(buffer := np.zeros(SHAPE, np.uint8))
+    session.add_bbox_interaction(BOUNDS, True)
+    np.testing.assert_array_equal(buffer, BODY)
+    assert len(segmenter.slices) == encoded
+
+
+class Stored(Thresholder):
+    """Its embeddings can be kept in a folder."""
+
+    fingerprint = "1"
+
+    def pack(self, embedding: Embedding) -> npt.NDArray[Any]:
+        return np.asarray(embedding)
+
+    def unpack(self, array: npt.NDArray[Any], shape: tuple[int, int]) -> Embedding:
+        return array.reshape(shape)
+
+
+def test_a_folder_keeps_encodings_for_later_sessions(tmp_path: Path) -> None:
+    counts = []
+    for _ in range(2):
+        segmenter = Stored()
+        session = Session(segmenter, cache=tmp_path)
+        session.set_image(picture(BODY)[None])
+        session.set_target_buffer(buffer := np.zeros(SHAPE, np.uint8))
+        session.add_bbox_interaction(BOUNDS, True)
+        np.testing.assert_array_equal(buffer, BODY)
+        counts.append(len(segmenter.slices))
+    assert counts[0] > 0
+    assert counts[1] == 0
+
+
+# --- images -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spacing", "expected"),
+    [
+        # 2 mm between 20, 26 or 30 voxels of 1 mm: 39, 51 or 59 pixels of the grid.
+        ((1, 1, 2), (26, 59)),
+        ((1, 2, 1), (51, 30)),
+        ((2, 1, 1), (26, 30)),
+        (None, (26, 30)),
+    ],
+)
+def test_spacing_is_in_the_order_of_the_arrays_axes(
+    spacing: tuple[int, int, int] | None, expected: tuple[int, int]
+) -> None:
+    properties = {} if spacing is None else {"spacing": spacing}
+    session, buffer = begin(BODY, segmenter := Thresholder(), **properties)
+    session.add_bbox_interaction(BOUNDS, True)
+    np.testing.assert_array_equal(buffer, BODY)
+    assert segmenter.asked[0][0] == expected
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", ">i2", "uint16", "float32", ">f8"])
+def test_images_of_any_numbers(dtype: str) -> None:
+    session = Session(Thresholder())
+    session.set_image(BODY[None].astype(dtype), {"other": "properties"})
+    session.set_target_buffer(buffer := np.zeros(SHAPE, np.uint8))
+    session.add_bbox_interaction(BOUNDS, True)
+    np.testing.assert_array_equal(buffer, BODY)
+
+
+# --- what can't be done -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda session: session.set_target_buffer(np.zeros(SHAPE)),
+        lambda session: session.add_bbox_interaction(BOUNDS, True),
+        lambda session: session.add_point_interaction(INSIDE, True),
+        lambda session: session.add_initial_seg_interaction(BODY),
+        lambda session: session.run_prediction(),
+    ],
+    ids=["buffer", "box", "point", "initial", "run"],
+)
+def test_there_must_be_an_image_first(call: Any) -> None:
+    session = Session(Thresholder())
+    with pytest.raises(RuntimeError, match="call set_image first"):
+        call(session)
+    session.reset_interactions()
+    assert not session.undo()
+
+
+def test_a_prediction_needs_a_target_buffer() -> None:
+    session = Session(Thresholder())
+    session.set_image(picture(BODY)[None])
+    with pytest.raises(RuntimeError, match="call set_target_buffer first"):
+        session.add_bbox_interaction(BOUNDS, True)
+    assert not session.undo()
+    session.add_bbox_interaction(BOUNDS, True, run_prediction=False)
+    session.set_target_buffer(buffer := np.zeros(SHAPE, np.uint8))
+    session.run_prediction()
+    np.testing.assert_array_equal(buffer, BODY)
+
+
+READ_ONLY = np.zeros(SHAPE, np.uint8)
+READ_ONLY.flags.writeable = False
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s: s.set_image(picture(BODY)), r"\(20, 26, 30\), expected \(1, z, y, x\)"),
+        (lambda s: s.set_image(np.zeros((2, *SHAPE))), r"\(2, 20, 26, 30\)"),
+        (lambda s: s.set_image(np.zeros((1, 0, 3, 3))), r"\(1, 0, 3, 3\)"),
+        (lambda s: s.set_image(np.zeros((1, *SHAPE), complex)), "complex128, expected numbers"),
+        (lambda s: s.set_image(BODY[None], {"spacing": (1, 2)}), "spacing.*expected 3 numbers"),
+        (lambda s: s.set_image(BODY[None], {"spacing": (1, 2, 0)}), "expected positive numbers"),
+        (lambda s: s.set_target_buffer(np.zeros((20, 26, 29))), r"\(20, 26, 29\), expected"),
+        (lambda s: s.set_target_buffer(torch.zeros(1, *SHAPE)), r"\(1, 20, 26, 30\), expected"),
+        (lambda s: s.set_target_buffer([[[0]]]), "list, expected a numpy array or a torch tensor"),
+        (lambda s: s.set_target_buffer(READ_ONLY), "read-only target buffer"),
+        (lambda s: s.set_target_buffer(np.zeros(SHAPE, "U1")), "target buffer of <U1"),
+        (lambda s: s.add_point_interaction([9, 12], True), "expected 3 numbers"),
+        (lambda s: s.add_point_interaction("here", True), "expected 3 numbers"),
+        (lambda s: s.add_point_interaction([9, 12, np.nan], True), "expected 3 numbers"),
+        (lambda s: s.add_point_interaction([9, 12, 30], True), r"30\], expected some inside of"),
+        (lambda s: s.add_point_interaction([-1, 12, 3], True), r"\[-1, .*expected some inside of"),
+        (lambda s: s.add_bbox_interaction([0, 1, 2, 3, 4, 5], True), "expected 3 x 2 numbers"),
+        (lambda s: s.add_bbox_interaction([[0, 1], [2, 3]], True), "expected 3 x 2 numbers"),
+        (lambda s: s.add_bbox_interaction([[0, 9], [3, 3], [4, 9]], True), "past the last"),
+        (lambda s: s.add_bbox_interaction([[9, 4], [3, 4], [4, 9]], True), "past the last"),
+        (lambda s: s.add_bbox_interaction([[0, 9], [3, 8], [30, 39]], True), "one inside of"),
+        (lambda s: s.add_bbox_interaction([[-9, 0], [3, 8], [4, 9]], True), "one inside of"),
+        (lambda s: s.add_initial_seg_interaction(BODY[1:]), r"\(19, 26, 30\), expected numbers"),
+        (lambda s: s.add_initial_seg_interaction(BODY.astype(str)), "expected numbers"),
+    ],
+)
+def test_a_call_that_fails_says_why_and_changes_nothing(call: Any, message: str) -> None:
+    session, buffer = begin()
+    session.add_point_interaction(OUTSIDE, False, run_prediction=False)
+    with pytest.raises(ValueError, match=message):
+        call(session)
+    assert session.target_buffer is buffer
+    session.add_bbox_interaction(BOUNDS, True)
+    np.testing.assert_array_equal(buffer, BODY)
+    assert session.undo()
+    assert session.undo() is False
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda s: s.add_point_interaction(INSIDE, False),
+        lambda s: s.add_initial_seg_interaction(~BODY, run_prediction=True),
+        lambda s: s.run_prediction(),
+    ],
+    ids=["point", "initial", "run"],
+)
+def test_a_segmenter_that_fails_changes_nothing(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, buffer = begin()
+    session.add_bbox_interaction(BOUNDS, True)
+    with monkeypatch.context() as patch:
+        patch.setattr("gamt.session.lift", fail)
+        with pytest.raises(MemoryError):
+            call(session)
+    np.testing.assert_array_equal(buffer, BODY)
+    assert session.undo()  # the box
+    assert not buffer.any()
+    session.add_bbox_interaction(BOUNDS, True)
+    np.testing.assert_array_equal(buffer, BODY)
+
+
+def fail(*_: Any) -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s: s.add_scribble_interaction(BODY, include_interaction=True), "a scribble"),
+        (lambda s: s.add_lasso_interaction(BODY, True, interaction_bbox=BOUNDS), "a lasso"),
+        (lambda s: s.add_bbox_interaction(BOUNDS, include_interaction=False), "a negative box"),
+        (lambda s: s.add_bbox_interaction(slice_bounds(BODY, Plane.AXIAL), True), "a second box"),
+    ],
+)
+@pytest.mark.parametrize("plane", [None, Plane.CORONAL])
+def test_other_prompts_say_what_is_supported(call: Any, message: str, plane: Plane | None) -> None:
+    session, buffer = begin()
+    session.add_bbox_interaction(BOUNDS if plane is None else slice_bounds(BODY, plane), True)
+    with pytest.raises(NotImplementedError, match=f"{message}.*supported are: one positive box"):
+        call(session)
+    np.testing.assert_array_equal(buffer, BODY)
+    session.reset_interactions()
+    session.add_bbox_interaction(BOUNDS, True)
+    np.testing.assert_array_equal(buffer, BODY)
+
+
+def test_a_box_does_not_replace_an_initial_segmentation() -> None:
+    session, buffer = begin()
+    session.add_initial_seg_interaction(~BODY)
+    with pytest.raises(UnsupportedPromptError, match="after an initial segmentation"):
+        session.add_bbox_interaction(BOUNDS, True)
+    np.testing.assert_array_equal(buffer, ~BODY)
+
+
+# --- the segmenter ------------------------------------------------------------------------------
+
+
+def test_segmenters_go_by_name_too() -> None:
+    for segmenter in (None, "statistical", "tests.doubles:Thresholder"):
+        session = Session(segmenter)
+        session.set_image(picture(BODY)[None])
+        session.set_target_buffer(buffer := np.zeros(SHAPE, np.uint8))
+        session.add_bbox_interaction(BOUNDS, True)
+        assert dice(buffer > 0, BODY) >= FLAT_LEAST
+    with pytest.raises(segmenters.SegmenterError, match="no segmenter is named 'other'"):
+        Session("other")
+
+
+def test_the_session_is_imported_when_it_is_asked_for() -> None:
+    code = "import sys, gamt; print('numpy' in sys.modules); from gamt import Session"
+    code += "; print(Session.__module__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "gamt.session"]
+    with pytest.raises(AttributeError, match="no attribute 'Sessions'"):
+        _ = gamt.Sessions
