@@ -23,8 +23,11 @@ lint: $(READY) ## Check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(READY) ## Measure quality, speed and memory (CASES=DIR adds labelled scans)
-	$(BIN)/python -m tests.bench $(if $(CASES),--cases "$(CASES)")
+bench: $(READY) ## Measure quality, memory and speed (CASES=DIR adds labelled scans)
+	@status=0; \
+	$(BIN)/python -m tests.bench $(if $(CASES),--cases "$(CASES)") || status=1; \
+	$(BIN)/python -m tests.speed || status=1; \
+	exit $$status
 
 weights: $(READY) ## Fetch the checkpoints of the presets all-data and coreset
 	$(BIN)/gamt weights fetch sam_vit_l sam_med2d

@@ -62,8 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         *large_bars(console),
     ]
     print_speed(console)
-    grid = new_table(f"Bars: {segmenters.DEFAULT}, preset default", "Bar", "Measured", "Held to")
-    grid.add_column("")
+    return print_bars(f"Bars: {segmenters.DEFAULT}, preset default", found, console)
+
+
+def print_bars(title: str, found: Sequence[Bar], console: Console) -> int:
+    """Prints bars and where the method stands; returns the exit code, 1 where one is missed."""
+    grid = new_table(title, "Bar", "Measured", "Held to", "")
     for one in found:
         verdict = {True: "[green]met[/]", False: "[bold red]MISSED[/]", None: "not measured"}
         grid.add_row(one.name, one.measured, one.bar, verdict[one.met])

@@ -14,13 +14,23 @@ from gamt.segmenters.base import Embedding, Segmenter, SliceMask
 
 __all__ = ["BUILT_IN", "DEFAULT", "Embedding", "Segmenter", "SegmenterError", "SliceMask", "load"]
 
-BUILT_IN = {"statistical": "gamt.segmenters.statistical:StatisticalSegmenter"}
-"""Names of this package's own segmenters, and where their classes are."""
+BUILT_IN = {
+    "statistical": "gamt.segmenters.statistical:StatisticalSegmenter",
+    "sam_vit_b": "gamt.segmenters.sam:sam_vit_b",
+    "sam_vit_l": "gamt.segmenters.sam:sam_vit_l",
+    "sam_vit_h": "gamt.segmenters.sam:sam_vit_h",
+    "medsam": "gamt.segmenters.sam:medsam",
+    "sam_med2d": "gamt.segmenters.sam_med2d:sam_med2d",
+}
+"""Names of this package's own segmenters, and where what makes them is."""
 
 DEFAULT = "statistical"
 """The embedded segmenter: no checkpoint, no GPU."""
 
 ENTRY_POINT_GROUP = "gamt.segmenters"
+
+INSTALL = "pip install 'gamt[sam]'"
+"""The command that gets the packages which some built-in segmenters need."""
 
 
 class SegmenterError(ValueError):
@@ -66,4 +76,8 @@ def _find(name: str) -> Callable[..., Any]:
     try:
         return cast(Callable[..., Any], getattr(importlib.import_module(module), attribute))
     except (ImportError, AttributeError, TypeError, ValueError) as error:  # or no path at all
+        if isinstance(error, ModuleNotFoundError) and name in BUILT_IN:
+            raise SegmenterError(
+                f"segmenter {name!r} needs the package {error.name}: {INSTALL}"
+            ) from error
         raise SegmenterError(f"segmenter {name!r} can't be imported: {error}") from error

@@ -1,0 +1,214 @@
+"""segment-anything's networks, built without its start-up costs, and their checkpoints."""
+
+import importlib.util
+import pickle
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import torch
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from gamt.segmenters import INSTALL, SegmenterError
+
+Network: TypeAlias = Any
+"""segment-anything's `Sam` or one of its parts. The package has no types."""
+
+MODELING = "gamt.segmenters._segment_anything_modeling"
+"""The name under which the package's networks are loaded."""
+
+PROMPT_CHANNELS = 256
+"""Channels of an embedded slice and of a prompt token."""
+
+PATCH = 16
+"""Side of the square of pixels that becomes one token."""
+
+LISTED = 4
+"""How many keys of each kind an error lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The size of SAM's image encoder (Kirillov et al. 2023, appendix A).
+
+    Attributes:
+        width: channels of a token.
+        depth: number of blocks.
+        heads: of the attention.
+        global_blocks: the blocks whose attention spans the whole slice; that of all others spans
+            windows of 14 x 14 tokens.
+        side: of the square input, in pixels.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    global_blocks: tuple[int, ...]
+    side: int = 1024
+
+
+VIT_B = Architecture(768, 12, 12, (2, 5, 8, 11))
+VIT_L = Architecture(1024, 24, 16, (5, 11, 17, 23))
+VIT_H = Architecture(1280, 32, 16, (7, 15, 23, 31))
+
+
+def build_network(architecture: Architecture) -> Network:
+    """Builds a network without weights, for `load_checkpoint` to fill.
+
+    Returns:
+        A `Sam` module, its image encoder on the meta device.
+
+    Raises:
+        SegmenterError: segment-anything is not installed.
+    """
+    modeling = _modeling()
+    # On the meta device nothing is allocated or initialised. The rest is so small that it needs
+    # none of this, and some of its initialisation would import half of torch there.
+    with torch.device("meta"):
+        image_encoder = modeling.ImageEncoderViT(
+            img_size=architecture.side,
+            patch_size=PATCH,
+            embed_dim=architecture.width,
+            depth=architecture.depth,
+            num_heads=architecture.heads,
+            out_chans=PROMPT_CHANNELS,
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            window_size=14,
+            global_attn_indexes=architecture.global_blocks,
+        )
+    grid = (architecture.side // PATCH, architecture.side // PATCH)
+    prompt_encoder = modeling.PromptEncoder(
+        embed_dim=PROMPT_CHANNELS,
+        image_embedding_size=grid,
+        input_image_size=(architecture.side, architecture.side),
+        mask_in_chans=16,
+    )
+    mask_decoder = modeling.MaskDecoder(
+        transformer_dim=PROMPT_CHANNELS,
+        transformer=modeling.TwoWayTransformer(
+            depth=2, embedding_dim=PROMPT_CHANNELS, num_heads=8, mlp_dim=2048
+        ),
+    )
+    return modeling.Sam(image_encoder, prompt_encoder, mask_decoder).eval().requires_grad_(False)
+
+
+def load_checkpoint(network: Network, path: Path, key: str | None = None) -> None:
+    """Fills a network with the weights of a checkpoint file.
+
+    The file is mapped into memory, so weights are read when they are first used. Nothing in it is
+    run.
+
+    Args:
+        network: from `build_network`, perhaps with modules added; its parameters become the
+            file's, on the CPU.
+        path: a file written by `torch.save`.
+        key: the entry of the file that holds the state dict; None if the file itself is one.
+
+    Raises:
+        SegmenterError: the file can't be read, or a key is missing, unknown or of another shape.
+    """
+    state = _read(path)
+    if key is not None:
+        state = _entry(state, path, key)
+    problems = _compare(state, network.state_dict())
+    if problems:
+        raise SegmenterError(f"{path}: these weights are not of this network: {problems}")
+    network.load_state_dict(state, assign=True)
+    network.requires_grad_(False)
+
+
+def _modeling() -> ModuleType:
+    """Loads the package's networks from their files.
+
+    Its `__init__` would import torchvision, which takes as long as torch does and which the
+    networks make no use of.
+    """
+    if MODELING in sys.modules:
+        return sys.modules[MODELING]
+    package = importlib.util.find_spec("segment_anything")
+    if package is None or package.origin is None:
+        raise SegmenterError(f"SAM's networks need the package segment-anything: {INSTALL}")
+    folder = Path(package.origin).parent / "modeling"
+    spec = importlib.util.spec_from_file_location(
+        MODELING, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    if spec is None or spec.loader is None:
+        raise SegmenterError(f"{folder}: found no networks of segment-anything")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODELING] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class _Skipped:
+    """Takes the place of every class and function that a file names and weights don't need.
+
+    SAM-Med2D's training writes its optimiser beside the weights (train.py of its repository),
+    which loading weights alone would refuse the whole file for.
+    """
+
+    def __new__(cls, *arguments: Any) -> Any:
+        # What is called rather than built may be a mapping, whose items come next.
+        return {} if arguments else super().__new__(cls)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        # Files of torch before 1.6 are no zip files and can't be mapped.
+        zipped = zipfile.is_zipfile(path)
+        others = get_unsafe_globals_in_checkpoint(str(path)) if zipped else []
+        with safe_globals([(_Skipped, name) for name in others]):
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:  # torch advises to trust the file
+        raise SegmenterError(
+            f"{path}: can't be read as a checkpoint: it holds something else than weights"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
+        raise SegmenterError(
+            f"{path}: can't be read as a checkpoint: {reason or 'it ends too early'}"
+        ) from error
+    if not isinstance(state, Mapping):
+        raise SegmenterError(f"{path}: found a {type(state).__name__}, expected a state dict")
+    return state
+
+
+def _entry(state: Mapping[str, Any], path: Path, key: str) -> Mapping[str, Any]:
+    entry = state.get(key)
+    if not isinstance(entry, Mapping):
+        raise SegmenterError(
+            f"{path}: expected a state dict under the key {key!r}, found {_list(list(state))}"
+        )
+    return entry
+
+
+def _compare(state: Mapping[str, Any], expected: Mapping[str, torch.Tensor]) -> str:
+    """Says what keeps a state dict from being loaded, or nothing."""
+    missing = [key for key in expected if key not in state]
+    unknown = [key for key in state if key not in expected]
+    misshapen = [
+        f"{key} (found {_shape(state[key])}, expected {_shape(weight)})"
+        for key, weight in expected.items()
+        if key in state and _shape(state[key]) != _shape(weight)
+    ]
+    kinds = (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
+    return "; ".join(f"{len(keys)} {kind}: {_list(keys)}" for kind, keys in kinds if keys)
+
+
+def _shape(weight: Any) -> str:
+    if not isinstance(weight, torch.Tensor):
+        return type(weight).__name__
+    return " x ".join(map(str, weight.shape)) or "a scalar"
+
+
+def _list(keys: Sequence[Any]) -> str:
+    if not keys:
+        return "nothing"
+    more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
+    return ", ".join(map(str, keys[:LISTED])) + more

@@ -1,0 +1,27 @@
+"""Fixtures that tests of several folders share."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """Returns the path of a stand-in checkpoint by its name; written once, shared by all tests."""
+    folder = tmp_path_factory.mktemp("standins")
+    written: dict[str, Path] = {}
+
+    def find(name: str) -> Path:
+        if name not in written:
+            # Not all tests need torch, which takes long to import.
+            from tests.standins import write_standin
+
+            path = folder / f"{name}.pth"
+            write_standin(name, path)
+            written[name] = path
+        return written[name]
+
+    yield find
+    for path in written.values():  # pytest keeps its folders, and these files are large
+        path.unlink()

@@ -1,0 +1,190 @@
+"""segment-anything's networks: built without its start-up, filled from files of all kinds."""
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gamt.segmenters import SegmenterError
+from gamt.segmenters.networks import (
+    VIT_B,
+    VIT_H,
+    VIT_L,
+    Architecture,
+    Network,
+    build_network,
+    load_checkpoint,
+)
+from tests.small_sam import small_network
+
+State = dict[str, Any]
+
+SMALL = Architecture(48, 3, 3, (1,), 320)
+
+
+@pytest.fixture
+def state() -> State:
+    """All weights of a small network."""
+    return dict(small_network().state_dict())
+
+
+def write(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def load(path: Path, key: str | None = None) -> Network:
+    network = build_network(SMALL)
+    load_checkpoint(network, path, key)
+    return network
+
+
+def refusal(path: Path, key: str | None = None) -> str:
+    """Returns what is said of a file that can't be loaded, less its path."""
+    with pytest.raises(SegmenterError) as caught:
+        load(path, key)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"), [(VIT_B, "vit_b"), (VIT_L, "vit_l"), (VIT_H, "vit_h")]
+)
+def test_networks_are_those_of_the_package(architecture: Architecture, name: str) -> None:
+    from segment_anything import sam_model_registry
+
+    with torch.device("meta"):
+        official = sam_model_registry[name]()
+    ours = build_network(architecture)
+    expected = {key: weight.shape for key, weight in official.state_dict().items()}
+    assert {key: weight.shape for key, weight in ours.state_dict().items()} == expected
+    assert str(ours).replace(" ", "") == str(official).replace(" ", "")
+    assert [block.window_size for block in ours.image_encoder.blocks] == [
+        block.window_size for block in official.image_encoder.blocks
+    ]
+    assert not ours.training
+
+
+def test_building_a_network_imports_little() -> None:
+    # torchvision takes as long as torch itself, and torch's arithmetic on the meta device half of
+    # that, for sympy.
+    code = (
+        "import sys; from gamt.segmenters.networks import VIT_H, build_network; "
+        "build_network(VIT_H); print({'torchvision', 'sympy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_without_segment_anything_the_command_that_gets_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, "gamt.segmenters._segment_anything_modeling", raising=False)
+    with pytest.raises(SegmenterError, match=r"segment-anything: pip install 'gamt\[sam\]'"):
+        build_network(SMALL)
+
+
+def test_weights_become_those_of_the_file(tmp_path: Path, state: State) -> None:
+    network = load(write(tmp_path / "some.pth", state))
+    assert list(network.state_dict()) == list(state)
+    for key, weight in network.state_dict().items():
+        torch.testing.assert_close(weight, state[key], rtol=0, atol=0)
+    assert not any(weight.requires_grad for weight in network.parameters())
+
+
+def test_weights_may_lie_under_a_key(tmp_path: Path, state: State) -> None:
+    path = write(tmp_path / "some.pth", {"epoch": 7, "model": state})
+    assert list(load(path, "model").state_dict()) == list(state)
+    assert refusal(path, "weights") == (
+        "expected a state dict under the key 'weights', found epoch, model"
+    )
+    assert "missing: " in refusal(path)
+
+
+def test_files_of_old_versions_of_torch_are_read(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "old.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    assert list(load(path).state_dict()) == list(state)
+
+
+def test_missing_keys_are_listed(tmp_path: Path, state: State) -> None:
+    gone = [key for key in state if key.startswith("image_encoder.blocks.0.attn")]
+    assert len(gone) == 6
+    for key in gone:
+        del state[key]
+    reason = refusal(write(tmp_path / "some.pth", state))
+    assert reason == (
+        "these weights are not of this network: 6 missing: " + ", ".join(gone[:4]) + " and 2 more"
+    )
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path, state: State) -> None:
+    del state["image_encoder.neck.0.weight"]
+    state["extra"] = torch.zeros(3)
+    state["image_encoder.pos_embed"] = torch.zeros(1, 7, 7, 48)
+    state["mask_decoder.iou_token.weight"] = "a word"
+    reason = refusal(write(tmp_path / "some.pth", state))
+    assert reason == (
+        "these weights are not of this network: 1 missing: image_encoder.neck.0.weight; "
+        "1 unknown: extra; 2 of another shape: image_encoder.pos_embed (found 1 x 7 x 7 x 48, "
+        "expected 1 x 20 x 20 x 48), mask_decoder.iou_token.weight (found str, expected 1 x 256)"
+    )
+
+
+class Danger:
+    """Says when it is unpickled that code has been run."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, ("import os; os.environ['GAMT_DANGER'] = '1'",)
+
+
+def cut(state: State) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()[:100_000]
+
+
+def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path, state: State) -> None:
+    contents = {
+        "empty": b"",
+        "text": b"<html>Quota exceeded</html>\n" * 9,
+        "truncated": cut(state),
+        "zip": b"PK\x05\x06" + bytes(18),
+        "code": pickle.dumps(Danger(), protocol=2),
+    }
+    for name, content in contents.items():
+        path = tmp_path / f"{name}.pth"
+        path.write_bytes(content)
+        assert refusal(path).startswith("can't be read as a checkpoint: "), name
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_checkpoint_is_not_run(
+    zipped: bool, tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAMT_DANGER", "0")
+    path = tmp_path / "some.pth"
+    content = {"model": Danger(), "weights": state}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    if zipped:
+        assert list(load(path, "weights").state_dict()) == list(state)
+    assert refusal(path, "model")
+    assert os.environ["GAMT_DANGER"] == "0"
+
+
+def test_what_is_no_state_dict_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.pth", [torch.zeros(2)])
+    assert refusal(path) == "found a list, expected a state dict"
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    assert "No such file" in refusal(tmp_path / "none.pth")

@@ -1,0 +1,88 @@
+"""The paper's two configurations from the command line to the files, with stand-in checkpoints."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gamt import budget, checkpoints
+from gamt.case import read_volume, write_case
+from gamt.cli import main
+from gamt.prompts import Box, ClassPrompts
+from tests.cases.run import FOLDER
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, standin: Callable[[str], Path]) -> Run:
+    """Runs `gamt predict` with a checkpoint's stand-in in its place; returns the log."""
+
+    def call(checkpoint: str, *arguments: str | Path) -> str:
+        weights = tmp_path / "weights"
+        weights.mkdir(exist_ok=True)
+        (known,) = checkpoints.select([checkpoint])
+        if not (weights / known.file).exists():
+            (weights / known.file).symlink_to(standin(checkpoint))
+        monkeypatch.setenv("GAMT_WEIGHTS_DIR", str(weights))
+        # The clock begins now, not with the process that runs all tests.
+        monkeypatch.setattr(budget, "process_start", time.time)
+        records: list[str] = []
+        handler = logging.Handler()
+        handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
+        monkeypatch.setattr("gamt.cli.start_log", lambda verbose: None)
+        logger = logging.getLogger("gamt")
+        monkeypatch.setattr(logger, "handlers", [handler])
+        monkeypatch.setattr(logger, "level", logging.INFO)
+        with pytest.raises(SystemExit) as end:
+            main(["predict", *map(str, arguments)])
+        assert not end.value.code, records
+        return "\n".join(records)
+
+    return call
+
+
+def assert_segmented(inputs: Path, outputs: Path, segmenter: str) -> None:
+    for path in inputs.glob("*.npz"):
+        labels = read_volume(outputs / path.name, "segs")
+        truth = read_volume(path, "gts")
+        assert labels.shape == truth.shape
+        assert set(np.unique(labels)) == set(np.unique(truth)), path.name
+        with np.load(outputs / path.name) as file:
+            assert file["segmenter"] == segmenter
+
+
+def test_coreset_segments_the_sample_cases_in_little_time(run: Run, tmp_path: Path) -> None:
+    # A run has 3 / 6 seconds a class, so that every case is cut short; none is lost.
+    arguments = ("--preset", "coreset", "--set", "seconds_per_class=3")
+    log = run("sam_med2d", FOLDER, tmp_path, *arguments)
+    assert_segmented(FOLDER, tmp_path, "sam_med2d")
+    assert log.count("sam_med2d on cpu") == len(list(FOLDER.glob("*.npz")))
+    assert "cut short" in log
+
+
+def test_all_data_segments_a_case_in_little_time(run: Run, tmp_path: Path) -> None:
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    (inputs / "PET_phantom.npz").symlink_to(FOLDER / "PET_phantom.npz")
+    arguments = ("--preset", "all-data", "--set", "seconds_per_class=3")
+    log = run("sam_vit_l", inputs, tmp_path / "out", *arguments)
+    assert_segmented(inputs, tmp_path / "out", "sam_vit_l")
+    assert "sam_vit_l on cpu, 3 classes" in log
+
+
+def test_with_a_cache_a_second_run_encodes_nothing(run: Run, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 9, 12), np.uint8)
+    prompts = ClassPrompts(1, Box(1, 4, 2, 2, 7, 3, 10))
+    write_case(tmp_path / "in.npz", image, (1, 1, 1), [prompts])
+    arguments = ("--preset", "coreset", "--no-budget", "--cache", tmp_path / "cache")
+    first = run("sam_med2d", tmp_path / "in.npz", tmp_path / "first", *arguments)
+    again = run("sam_med2d", tmp_path / "in.npz", tmp_path / "again", *arguments)
+    assert " 0 slices encoded" not in first
+    assert " 0 slices encoded" in again
+    for key in ("segs", "segmenter"):
+        one, other = (np.load(tmp_path / run / "in.npz")[key] for run in ("first", "again"))
+        np.testing.assert_array_equal(one, other)
