@@ -4,7 +4,8 @@
 #     sh predict.sh [INPUTS [OUTPUTS]]
 #
 # without arguments the folders that the challenge mounts. The environment's GAMT_SEGMENTER,
-# GAMT_WEIGHTS, GAMT_DEVICE, GAMT_PRESET and GAMT_<SETTING> choose how; see gamt predict --help.
+# GAMT_WEIGHTS, GAMT_DEVICE, GAMT_DTYPE, GAMT_PRESET, GAMT_CACHE and GAMT_<SETTING> choose how; see
+# gamt predict --help.
 
 set -eu
 
