@@ -1,0 +1,1 @@
+"""The challenge's evaluation: the simulated user and the scores."""
