@@ -5,10 +5,10 @@ between the two tokens (Li et al. 2022, MViTv2). As published, the scores of all
 are written out three times over, 805 MB a time in float32 at 1024 px. What is faster differs:
 
 - On a CPU, `attend_in_pieces`: a few megabytes of scores at a time, which stay in its cache.
-  Measured for ViT-B on two cores with AVX-512, milliseconds a block, global blocks (float32,
-  bfloat16): as published 4,290 and 750; `scaled_dot_product_attention` with the bias as its mask
-  1,140 and 500; with the bias folded into queries and keys 2,480 and 1,890; in pieces 630 and 260.
-  Blocks of 25 windows, float32: 180, 45, 150 and 26.
+  Measured for ViT-B on one core with AVX-512, milliseconds a global block (float32, bfloat16): as
+  published 4,820 and 1,550; `scaled_dot_product_attention` with the bias as its mask 1,100 and 950;
+  with the bias folded into queries and keys 1,960 and 1,890; in pieces 890 and 510. A block of 25
+  windows: 240 and 140, 79 and 76, 136 and 96, 51 and 52.
 - On a GPU, `attend_folded`: the bias becomes a part of the dot product, so that the fused kernels,
   which take no bias, can be used, and no score is ever written out.
 """
@@ -45,7 +45,9 @@ class ImageEncoder:
         with torch.inference_mode():
             for block in module.blocks:
                 for part in (block.attn, block.mlp, *_adapter(block)):
-                    part.to(dtype)
+                    # Convolutions get tokens, whose channels come last, and would rearrange their
+                    # weights for each slice.
+                    part.to(dtype=dtype, memory_format=torch.channels_last)
             self._tables = [
                 (_by_distance(block.attn.rel_pos_h), _by_distance(block.attn.rel_pos_w))
                 for block in module.blocks
@@ -169,7 +171,7 @@ def _attention(
     for down, rows in _real_parts(height, side):
         for across, columns in _real_parts(width, side):
             windows = parts[:, :, down, across]
-            query, key, value = windows.flatten(1, 3)
+            query, key, value = windows.flatten(1, 3).contiguous()
             query = query[..., :rows, :columns, :]
             answer = attend(
                 query * layer.scale,

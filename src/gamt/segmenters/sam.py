@@ -34,11 +34,11 @@ from gamt.segmenters.networks import (
 PREPARATION = 1
 """Counts the changes of this package that change embeddings."""
 
-ENCODING_BYTES = 32
-"""Tensors of the size of all tokens that a slice takes while it is encoded, about."""
+ENCODING_TENSORS = 32
+"""Tensors of the size of all its tokens that a slice takes while it is encoded, about."""
 
-DECODING_BYTES = 64
-"""Numbers that a prompt takes for each pixel of its low-res mask while it is decoded, about."""
+DECODING_TENSORS = 64
+"""Tensors of the size of its low-res mask that a prompt takes while it is decoded, about."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,9 +74,9 @@ class _Question:
 class SamSegmenter:
     """A network of SAM's kind as a segmenter.
 
-    The image encoder runs in a precision of choice. All that depends on the prompt runs in
-    float32, which bfloat16 would make faster by a third and the masks coarser by ten times as much
-    as it does in the encoder.
+    The image encoder runs in a precision of choice, and all that depends on the prompt in float32.
+    In bfloat16 a prompt at 1024 px took 24 ms rather than 39 (one core with AVX-512), but the IoU
+    with masks of float32 fell to 0.994; rounding the embeddings alone left it at 0.9995.
     """
 
     def __init__(
@@ -120,9 +120,11 @@ class SamSegmenter:
         self._decoder = PromptDecoder(network)
         tokens = network.image_encoder.pos_embed
         self._grid = (int(tokens.shape[1]), int(tokens.shape[2]))
-        self.batch = choose_batch(self._device, frame.side, ENCODING_BYTES * tokens.nbytes)
-        low_res = frame.low_res[0] * frame.low_res[1]
-        self._prompts_at_once = choose_batch(self._device, frame.side, DECODING_BYTES * 4 * low_res)
+        self.batch = choose_batch(self._device, frame.side, ENCODING_TENSORS * tokens.nbytes)
+        mask_bytes = 4 * frame.low_res[0] * frame.low_res[1]
+        self._prompts_at_once = choose_batch(
+            self._device, frame.side, DECODING_TENSORS * mask_bytes
+        )
 
     @cached_property
     def fingerprint(self) -> str:
