@@ -1,6 +1,5 @@
 """The paper's two configurations from the command line to the files, with stand-in checkpoints."""
 
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,12 @@ Run = Callable[..., str]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, standin: Callable[[str], Path]) -> Run:
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    standin: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
     """Runs `gamt predict` with a checkpoint's stand-in in its place; returns the log."""
 
     def call(checkpoint: str, *arguments: str | Path) -> str:
@@ -30,17 +34,11 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, standin: Callable[[str]
         monkeypatch.setenv("GAMT_WEIGHTS_DIR", str(weights))
         # The clock begins now, not with the process that runs all tests.
         monkeypatch.setattr(budget, "process_start", time.time)
-        records: list[str] = []
-        handler = logging.Handler()
-        handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
-        monkeypatch.setattr("gamt.cli.start_log", lambda verbose: None)
-        logger = logging.getLogger("gamt")
-        monkeypatch.setattr(logger, "handlers", [handler])
-        monkeypatch.setattr(logger, "level", logging.INFO)
         with pytest.raises(SystemExit) as end:
             main(["predict", *map(str, arguments)])
-        assert not end.value.code, records
-        return "\n".join(records)
+        log = capsys.readouterr().err
+        assert not end.value.code, log
+        return log
 
     return call
 
