@@ -1,5 +1,6 @@
 """One class on its way through the method: its prompts, its scan, its votes."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +24,9 @@ from gamt.views import widen
 
 Bounds = tuple[int, int, int, int]
 """Half-open pixels (x0, y0, x1, y1) of a slice."""
+
+Cast = tuple[int, Bounds, SliceMask]
+"""A vote: its slice, the window that was looked at, and the mask."""
 
 LEAST_PROBABILITY = np.float32(0.01)
 """What is handed from view to view is never surer than this of either answer."""
@@ -108,9 +112,10 @@ class Target:
             look: the walk ends where the mask no longer looks like this.
             pace: says how many slices to step at a time; None visits them all.
         """
-        cast: dict[int, tuple[Bounds, SliceMask]] = {}
+        planned = sorted(set(indices.tolist()))
         if pace is not None:
-            pace.plan(len(set(indices.tolist())))
+            pace.plan(len(planned))
+        fronts: dict[bool, Cast] = {}  # the last vote of each direction
 
         def adapt(index: int, prompt: SlicePrompt) -> SlicePrompt:
             return self.guide(plane, index, self.add_clicks(plane, index, prompt))
@@ -128,37 +133,30 @@ class Target:
                 # It was looked at, and it is something else.
                 nothing = np.full_like(mask.logits, logit(LEAST_PROBABILITY))
                 mask = SliceMask(nothing, mask.quality, nothing)
-            cast[index] = self.window(prompt, mask), mask
-            self.votes.add(plane, index, *cast[index])
-            if before is not None:
-                self.fill(plane, cast, index, -1 if index > anchor else 1)
+            new = index, self.window(prompt, mask), mask
+            self.votes.add(plane, *new)
+            if before is None:
+                fronts[False] = fronts[True] = new
+            else:
+                last = fronts[index > anchor]
+                low, high = sorted((last[0], index))
+                between = planned[bisect_right(planned, low) : bisect_left(planned, high)]
+                self.fill(plane, between, last, new)
+                fronts[index > anchor] = new
             return mask if mask.mask.any() else None
 
         step = (lambda: 1) if pace is None else pace.step
-        return walk(plane, anchor, adapt(anchor, prompt), indices.tolist(), ask, accept, step)
+        return walk(plane, anchor, adapt(anchor, prompt), planned, ask, accept, step)
 
-    def fill(
-        self, plane: Plane, cast: dict[int, tuple[Bounds, SliceMask]], index: int, back: int
-    ) -> None:
-        """Votes on the slices between one and the last that was voted on before it.
-
-        Args:
-            plane: of the slices.
-            cast: the window and the mask of every slice that was voted on.
-            index: the slice that was voted on last.
-            back: 1 if those before it have higher indices, else -1.
-        """
-        last = index + back
-        while last not in cast:
-            last += back
-        (x0, y0, x1, y1), near = cast[index]
-        (u0, v0, u1, v1), far = cast[last]
+    def fill(self, plane: Plane, between: Sequence[int], last: Cast, new: Cast) -> None:
+        """Votes on the slices between two that were voted on, by the masks of both."""
+        (start, (x0, y0, x1, y1), far), (index, (u0, v0, u1, v1), near) = last, new
         window = min(x0, u0), min(y0, v0), max(x1, u1), max(y1, v1)
-        for between in range(index + back, last, back):
-            share = np.float32(abs(between - index) / abs(last - index))
+        for one in between:
+            share = np.float32((one - index) / (start - index))
             logits = (1 - share) * near.logits + share * far.logits
             mixed = SliceMask(logits, min(near.quality, far.quality), near.low_res)
-            self.votes.add(plane, between, window, mixed)
+            self.votes.add(plane, one, window, mixed)
 
     def window(self, prompt: SlicePrompt, mask: SliceMask) -> Bounds:
         """Returns what counts as looked at: box and mask, with a margin; half-open grid pixels."""
