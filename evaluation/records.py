@@ -1,0 +1,351 @@
+"""What an evaluation leaves behind: one record a case, and the challenge's CSV made from them.
+
+The folder of a team holds::
+
+    run.json            what was evaluated, and how
+    records/CASE.json   everything measured on a case; a case is done once it is there
+    CASE.npz            `segs`, the last prediction, and `all_segs`, (runs, z, y, x), all of them
+    logs/CASE.txt       what the method printed
+    TEAM_metrics.csv    a row a case, as the official script writes it
+    classes.csv         a row a case, class and interaction
+
+Only the records are read back; the CSVs are made anew from them.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from scipy import integrate
+
+from gamt.files import atomic_write
+
+CLICKS = 5
+"""The simulated user's, after the prediction from the box."""
+
+SECONDS_PER_CLASS = 90
+"""The challenge's limit on the time of all runs of a case."""
+
+MODALITIES = ("CT", "MR", "Microscopy", "PET", "US")
+"""The challenge's, as case names begin with them."""
+
+METRICS = ("DSC_AUC", "NSD_AUC", "DSC_Final", "NSD_Final")
+"""The leaderboard's columns of the CSV; AUCs are in 0..4, the others in 0..1."""
+
+_NUMBERS = range(1, CLICKS + 2)
+
+COLUMNS = (
+    "CaseName",
+    "TotalRunningTime",
+    *(f"RunningTime_{number}" for number in _NUMBERS),
+    *METRICS,
+    *(f"DSC_{number}" for number in _NUMBERS),
+    *(f"NSD_{number}" for number in _NUMBERS),
+    "num_class",
+    "runtime_upperbound",
+)
+"""The official CSV's, in its order."""
+
+Output = Literal["written", "stale", "none"]
+
+
+class RecordError(ValueError):
+    """A folder that holds no evaluation, or a record that can't be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassClick:
+    """A simulated click on one class.
+
+    Attributes:
+        kind: "fg" inside of the class, "bg" outside.
+        voxel: (z, y, x).
+    """
+
+    kind: Literal["fg", "bg"]
+    voxel: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One run of the method and what its prediction is worth.
+
+    Attributes:
+        number: 1 for the box, 2 to 6 for the clicks: the suffix of the CSV's columns.
+        clicks: by class, what was clicked before the run; None where the class was perfect. Empty
+            for the box.
+        seconds: that the method took.
+        output: whether the run wrote a file, or an earlier run's counts again, or there is none
+            and zeros count.
+        dsc: mean Dice, NaN without a class.
+        nsd: mean surface Dice; 0 where `dsc` is at most 0.2.
+        class_dsc: by class.
+        class_nsd: by class; None where it was not computed.
+    """
+
+    number: int
+    clicks: tuple[ClassClick | None, ...]
+    seconds: float
+    output: Output
+    dsc: float
+    nsd: float
+    class_dsc: tuple[float, ...]
+    class_nsd: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRecord:
+    """Everything that was measured on one case.
+
+    Attributes:
+        case: the file's name, with its suffix.
+        image_file: the case.
+        gts_file: the file that holds its ground truth, perhaps the same.
+        checksums: of the arrays in these files, which tell whether the case is still the same.
+        spacing: as in the file, mm along (z, y, x).
+        labels: of the classes, ascending.
+        interactions: six, or five where there is no box.
+        own_seconds: the evaluator's own work.
+    """
+
+    case: str
+    image_file: str
+    gts_file: str
+    checksums: Mapping[str, int]
+    spacing: tuple[float, ...]
+    labels: tuple[int | float, ...]
+    interactions: tuple[Interaction, ...]
+    own_seconds: float
+
+    @property
+    def name(self) -> str:
+        """The case's name without its suffix."""
+        return self.case.removesuffix(".npz")
+
+    @property
+    def modality(self) -> str:
+        """The part of the name before the first underscore (contract, section 4)."""
+        return self.name.split("_")[0]
+
+    @property
+    def predicted(self) -> bool:
+        """Whether the method ever wrote a file."""
+        return any(one.output != "none" for one in self.interactions)
+
+    @property
+    def seconds(self) -> float:
+        """The method's time over all runs."""
+        return sum(one.seconds for one in self.interactions)
+
+    @property
+    def limit_seconds(self) -> int:
+        """The challenge's limit on `seconds`."""
+        return SECONDS_PER_CLASS * len(self.labels)
+
+    @property
+    def late(self) -> bool:
+        """Whether the method took longer than the challenge allows."""
+        return self.seconds > self.limit_seconds
+
+    def row(self, strict_time: bool = False) -> dict[str, Any]:
+        """Returns the case's row of the official CSV, column by column.
+
+        Args:
+            strict_time: whether scores are 0 where the method took longer than allowed, as the
+                challenge has it; the official script only warns.
+        """
+        row: dict[str, Any] = dict.fromkeys(COLUMNS, 0)
+        for one in self.interactions:
+            row[f"RunningTime_{one.number}"] = one.seconds
+            row[f"DSC_{one.number}"], row[f"NSD_{one.number}"] = one.dsc, one.nsd
+        for name in ("DSC", "NSD"):
+            curve = np.array([row[f"{name}_{number}"] for number in _NUMBERS[-CLICKS:]])
+            # The box doesn't count, since it is optional.
+            area = integrate.cumulative_trapezoid(curve, np.arange(CLICKS))[-1]
+            row[f"{name}_AUC"], row[f"{name}_Final"] = float(area), row[f"{name}_{CLICKS + 1}"]
+        if strict_time and self.late:
+            row.update(dict.fromkeys((name for name in COLUMNS if name[:3] in ("DSC", "NSD")), 0.0))
+        row["CaseName"], row["TotalRunningTime"] = self.case, self.seconds
+        row["num_class"], row["runtime_upperbound"] = len(self.labels), self.limit_seconds
+        return row
+
+    def write(self, path: Path) -> None:
+        """Writes the record, at once and whole."""
+        _write_text(path, json.dumps(dataclasses.asdict(self), indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads a record.
+
+        Raises:
+            RecordError: the file is no record.
+        """
+        try:
+            content = json.loads(path.read_text())
+            content["interactions"] = tuple(_interaction(one) for one in content["interactions"])
+            for name in ("spacing", "labels"):
+                content[name] = tuple(content[name])
+            return cls(**content)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            expected = "remove it, and the case is evaluated again"
+            raise RecordError(f"{path}: no record of a case ({error}); {expected}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class TeamFolder:
+    """The results of one team.
+
+    Attributes:
+        path: the folder, whose name is the team's.
+    """
+
+    path: Path
+
+    @property
+    def team(self) -> str:
+        """The team's name."""
+        return self.path.name
+
+    @property
+    def run_file(self) -> Path:
+        """What was evaluated, and how."""
+        return self.path / "run.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The official CSV."""
+        return self.path / f"{self.team}_metrics.csv"
+
+    @property
+    def classes_file(self) -> Path:
+        """The CSV by class and interaction."""
+        return self.path / "classes.csv"
+
+    def record_file(self, case: str) -> Path:
+        """The record of a case, named with its suffix."""
+        return self.path / "records" / f"{case.removesuffix('.npz')}.json"
+
+    def prediction_file(self, case: str) -> Path:
+        """The predictions of a case, named with its suffix."""
+        return self.path / case
+
+    def log_file(self, case: str) -> Path:
+        """What the method printed on a case, named with its suffix."""
+        return self.path / "logs" / f"{case.removesuffix('.npz')}.txt"
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what was evaluated and how: `method`, `strict_time`, `cases` and more.
+
+        Raises:
+            RecordError: the folder holds no evaluation.
+        """
+        try:
+            settings = json.loads(self.run_file.read_text())
+        except (OSError, ValueError) as error:
+            raise RecordError(f"{self.path}: no evaluation is here ({error})") from error
+        if not isinstance(settings, dict):
+            raise RecordError(f"{self.run_file}: found a {type(settings).__name__}")
+        return settings
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        """Writes what `settings` returns."""
+        _write_text(self.run_file, json.dumps(settings, indent=1))
+
+    def records(self) -> list[CaseRecord]:
+        """Returns the records there are, in the order of the cases' names.
+
+        Raises:
+            RecordError: one of them can't be read.
+        """
+        records = [CaseRecord.read(path) for path in self.path.glob("records/*.json")]
+        return sorted(records, key=lambda record: record.case)
+
+    def missing(self) -> list[str]:
+        """Returns the cases that were to be evaluated and have no record."""
+        cases: Sequence[str] = self.settings()["cases"]
+        return [case for case in cases if not self.record_file(case).exists()]
+
+    def write_tables(self, records: Sequence[CaseRecord], strict_time: bool) -> None:
+        """Writes both CSVs, at once and whole.
+
+        The official one has no row for a case of which nothing was ever predicted.
+        """
+        rows = [record.row(strict_time) for record in records if record.predicted]
+        _write_table(self.metrics_file, rows, COLUMNS)
+        _write_table(self.classes_file, list(_class_rows(records)), _CLASS_COLUMNS)
+
+
+def find_teams(paths: Iterable[Path]) -> list[TeamFolder]:
+    """Returns the evaluations in folders: a folder is a team's, or holds those of teams.
+
+    Raises:
+        RecordError: a folder has none, or two teams have one name.
+    """
+    teams: dict[str, TeamFolder] = {}
+    for path in paths:
+        # Resolved, because the name of "." is empty.
+        folders = [TeamFolder(path.resolve())]
+        if not folders[0].run_file.exists():
+            folders = [TeamFolder(one.parent.resolve()) for one in sorted(path.glob("*/run.json"))]
+        if not folders:
+            raise RecordError(f"{path}: no evaluation is here; 'run --out {path}' makes one")
+        for folder in folders:
+            if teams.setdefault(folder.team, folder) != folder:
+                both = f"{teams[folder.team].path} and {folder.path}"
+                raise RecordError(f"two evaluations are named {folder.team}: {both}")
+    return list(teams.values())
+
+
+_CLASS_COLUMNS = (
+    *("CaseName", "Label", "Interaction", "DSC", "NSD"),
+    *("Click", "Click_z", "Click_y", "Click_x", "RunningTime", "Output"),
+)
+
+
+def _class_rows(records: Iterable[CaseRecord]) -> Iterable[dict[str, Any]]:
+    for record in records:
+        for one in record.interactions:
+            for index, label in enumerate(record.labels):
+                click = one.clicks[index] if one.clicks else None
+                voxel = dict(zip("zyx", click.voxel, strict=True)) if click else {}
+                yield {
+                    "CaseName": record.case,
+                    "Label": label,
+                    "Interaction": one.number,
+                    "DSC": one.class_dsc[index],
+                    "NSD": one.class_nsd[index] if one.class_nsd else None,
+                    "Click": click.kind if click else None,
+                    **{f"Click_{axis}": index for axis, index in voxel.items()},
+                    "RunningTime": one.seconds,
+                    "Output": one.output,
+                }
+
+
+def _interaction(content: Mapping[str, Any]) -> Interaction:
+    clicks = tuple(
+        click and ClassClick(click["kind"], tuple(click["voxel"])) for click in content["clicks"]
+    )
+    class_nsd = content["class_nsd"]
+    return Interaction(
+        **{
+            **content,
+            "clicks": clicks,
+            "class_dsc": tuple(content["class_dsc"]),
+            "class_nsd": None if class_nsd is None else tuple(class_nsd),
+        }
+    )
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    table = pd.DataFrame(rows, columns=list(columns))
+    _write_text(path, table.to_csv(index=False))
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as file:
+        file.write(text.encode())
