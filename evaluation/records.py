@@ -82,6 +82,7 @@ class Interaction:
         seconds: that the method took.
         output: whether the run wrote a file, or an earlier run's counts again, or there is none
             and zeros count.
+        failure: what went wrong with the run, in a line; None where nothing is known to.
         dsc: mean Dice, NaN without a class.
         nsd: mean surface Dice; 0 where `dsc` is at most 0.2.
         class_dsc: by class.
@@ -92,6 +93,7 @@ class Interaction:
     clicks: tuple[ClassClick | None, ...]
     seconds: float
     output: Output
+    failure: str | None
     dsc: float
     nsd: float
     class_dsc: tuple[float, ...]
@@ -238,6 +240,10 @@ class TeamFolder:
         """What the method printed on a case, named with its suffix."""
         return self.path / "logs" / f"{case.removesuffix('.npz')}.txt"
 
+    def work_folder(self, case: str) -> Path:
+        """Where the method works on a case; gone once the case is done."""
+        return (self.path / "work" / case.removesuffix(".npz")).resolve()
+
     def settings(self) -> dict[str, Any]:
         """Returns what was evaluated and how: `method`, `strict_time`, `cases` and more.
 
@@ -270,13 +276,13 @@ class TeamFolder:
         cases: Sequence[str] = self.settings()["cases"]
         return [case for case in cases if not self.record_file(case).exists()]
 
-    def write_tables(self, records: Sequence[CaseRecord], strict_time: bool) -> None:
-        """Writes both CSVs, at once and whole.
-
-        The official one has no row for a case of which nothing was ever predicted.
-        """
+    def write_metrics(self, records: Sequence[CaseRecord], strict_time: bool) -> None:
+        """Writes the official CSV, which has no row for a case that was never predicted."""
         rows = [record.row(strict_time) for record in records if record.predicted]
         _write_table(self.metrics_file, rows, COLUMNS)
+
+    def write_classes(self, records: Sequence[CaseRecord]) -> None:
+        """Writes the CSV by class and interaction."""
         _write_table(self.classes_file, list(_class_rows(records)), _CLASS_COLUMNS)
 
 

@@ -16,6 +16,7 @@ from gamt.console import UsageError, download_bar, progress_bar, start_log
 
 if TYPE_CHECKING:
     from gamt.segmenters import Segmenter
+    from gamt.settings import Settings
 
 logger = logging.getLogger("gamt")
 
@@ -207,11 +208,10 @@ def predict(
     """
     start_log(verbose)
     from gamt.budget import process_start
-    from gamt.environment import choose_settings
     from gamt.predict import predict_folder
 
-    settings = choose_settings(preset, [*(changes or []), *["budget=false"] * no_budget])
-    model = _load_segmenter(segmenter, preset, weights, device, dtype)
+    settings = choose_predict_settings(preset, changes, no_budget)
+    model = load_segmenter(segmenter, preset, weights, device, dtype)
     with progress_bar(shown=verbose is not False and sys.stderr.isatty()) as progress:
         results = predict_folder(inputs, outputs, model, settings, process_start(), progress, cache)
     failed = sum(result.error is not None for result in results)
@@ -299,7 +299,7 @@ def segment(
     earlier = None if previous is None else nifti.read_labels(previous, scan)
     if earlier is not None and earlier.max() > MAX_LABEL:
         raise UsageError(f"found label {earlier.max()} in {previous}, expected at most {MAX_LABEL}")
-    model = _load_segmenter(segmenter, preset, weights, device, dtype)
+    model = load_segmenter(segmenter, preset, weights, device, dtype)
     case = Case(
         scan.name,
         scan.array,
@@ -556,9 +556,19 @@ def _explain(error: Exception) -> tuple[str, int]:
     return f"{type(error).__name__}: {text} (--verbose shows where)", 1
 
 
-def _load_segmenter(
+def choose_predict_settings(
+    preset: str, changes: Sequence[str] | None, no_budget: bool
+) -> "Settings":
+    """Returns the settings that the options of ``gamt predict`` choose."""
+    from gamt.environment import choose_settings
+
+    return choose_settings(preset, [*(changes or []), *["budget=false"] * no_budget])
+
+
+def load_segmenter(
     name: str | None, preset: str, weights: str | None, device: str, dtype: str
 ) -> "Segmenter":
+    """Loads the segmenter that the options of those names choose."""
     from gamt import segmenters
     from gamt.settings import PRESET_SEGMENTERS
 

@@ -1,0 +1,388 @@
+"""What can be evaluated: gamt itself, containers, and any command.
+
+Methods are small and can be pickled; what is large is loaded where they run, once a process.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from evaluation.loop import Method
+
+SPECS = """\
+gamt [OPTIONS]       this project, in process; OPTIONS as for 'gamt predict'
+docker:IMAGE         a local image, or a tarball of 'docker save' by the challenge's naming rule
+podman:IMAGE         the same with podman
+apptainer:FILE.sif   the same with apptainer, where there is no docker
+command:CMD          a shell command, run in a folder that holds inputs/ and outputs/"""
+
+MEMORY = "32G"
+"""What a container may use (contract, section 1)."""
+
+
+class MethodError(ValueError):
+    """A method that doesn't exist or can't run here."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedMethod:
+    """A method, and what goes with it.
+
+    Attributes:
+        method: to be run.
+        team: the name that goes with it.
+        identity: what would give other results if it changed.
+        release: to be called when nothing will be run any more.
+    """
+
+    method: Method
+    team: str
+    identity: str
+    release: Callable[[], None] = lambda: None
+
+
+def parse_method(
+    spec: str, run_limit: float, parallel: bool = False, remove_image: bool = False
+) -> ParsedMethod:
+    """Makes what a text describes ready to run.
+
+    Args:
+        spec: see `SPECS`.
+        run_limit: seconds after which one run is stopped.
+        parallel: whether several cases are run at a time; containers then don't all bear the
+            team's name.
+        remove_image: whether `release` removes a container's image, as the official script does.
+
+    Raises:
+        MethodError: nothing is described, or it can't be run here.
+    """
+    kind, _, rest = spec.partition(":")
+    if spec.split()[:1] == ["gamt"]:
+        options = tuple(shlex.split(spec)[1:])
+        return ParsedMethod(InProcess(options, run_limit), "gamt", _identify_gamt(options))
+    if kind == "command" and rest.strip():
+        return ParsedMethod(Command(rest.strip(), run_limit), "command", spec)
+    if kind in ("docker", "podman") and rest:
+        return _find_container(kind, rest, run_limit, parallel, remove_image)
+    if kind == "apptainer" and rest:
+        _require(kind)
+        image = Path(rest)
+        if not image.is_file():
+            raise MethodError(f"{spec}: no such file; 'apptainer build {image} ...' makes one")
+        method = Apptainer(os.fspath(image.resolve()), has_gpu(), run_limit)
+        return ParsedMethod(method, image.name.split(".")[0].lower(), f"{image.stat().st_mtime}")
+    raise MethodError(f"found the method {spec!r}, expected one of:\n{SPECS}")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A shell command, run in the case's folder.
+
+    Attributes:
+        command: for ``sh -c``.
+        run_limit: seconds after which a run is stopped.
+    """
+
+    command: str
+    run_limit: float
+
+    def run(self, folder: Path, log: Path) -> str | None:
+        """See `evaluation.loop.Method`."""
+        return _run(("sh", "-c", self.command), folder, log, self.run_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """An image run by docker or podman with the challenge's command (contract, section 1).
+
+    Attributes:
+        engine: "docker" or "podman".
+        image: its name with the tag.
+        name: the container's; several that run at a time have their process's number added.
+        parallel: whether several run at a time.
+        gpu: whether it is given one.
+        run_limit: seconds after which a run is stopped.
+    """
+
+    engine: str
+    image: str
+    name: str
+    parallel: bool
+    gpu: bool
+    run_limit: float
+
+    def run(self, folder: Path, log: Path) -> str | None:
+        """See `evaluation.loop.Method`."""
+        name = f"{self.name}_{os.getpid()}" if self.parallel else self.name
+        stop = (self.engine, "container", "rm", "--force", name)
+        return _run(self.command(folder, name), folder, log, self.run_limit, stop)
+
+    def command(self, folder: Path, name: str) -> list[str]:
+        """Returns the command line."""
+        gpu = {"docker": ["--gpus", "device=0"], "podman": ["--device", "nvidia.com/gpu=0"]}
+        return [
+            *(self.engine, "container", "run"),
+            *(gpu[self.engine] if self.gpu else []),
+            *("-m", MEMORY, "--name", name, "--rm"),
+            *("-v", f"{folder}/inputs/:/workspace/inputs/"),
+            *("-v", f"{folder}/outputs/:/workspace/outputs/"),
+            *(self.image, "/bin/bash", "-c", "sh predict.sh"),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Apptainer:
+    """An image run by apptainer as docker would run it.
+
+    Attributes:
+        image: the file.
+        gpu: whether it is given one.
+        run_limit: seconds after which a run is stopped.
+    """
+
+    image: str
+    gpu: bool
+    run_limit: float
+
+    def run(self, folder: Path, log: Path) -> str | None:
+        """See `evaluation.loop.Method`."""
+        command = [
+            # Nothing of the user's: no environment, home or temporary files; a container may
+            # write to itself.
+            *("apptainer", "exec", "--containall", "--cleanenv", "--writable-tmpfs"),
+            *(["--nv"] if self.gpu else []),
+            *("--bind", f"{folder}/inputs/:/workspace/inputs/"),
+            *("--bind", f"{folder}/outputs/:/workspace/outputs/"),
+            *("--pwd", "/workspace", self.image, "/bin/bash", "-c", "sh predict.sh"),
+        ]
+        return _run(command, folder, log, self.run_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class InProcess:
+    """gamt in this process, which spares its start at every run.
+
+    Attributes:
+        options: of ``gamt predict``.
+        run_limit: seconds after which a run is stopped.
+    """
+
+    options: tuple[str, ...]
+    run_limit: float
+
+    def run(self, folder: Path, log: Path) -> str | None:
+        """See `evaluation.loop.Method`."""
+        from gamt.predict import predict_folder
+
+        segmenter, settings, embeddings = _load_gamt(self.options)
+        try:
+            with _logged(log), _time_limit(self.run_limit):
+                results = predict_folder(
+                    folder / "inputs", folder / "outputs", segmenter, settings, cache=embeddings
+                )
+        except _OutOfTime:
+            return _stopped(self.run_limit)
+        return results[0].error
+
+
+def has_gpu() -> bool:
+    """Says whether there is a GPU to give to a container."""
+    if shutil.which("nvidia-smi") is None:
+        return False
+    found = subprocess.run(("nvidia-smi", "-L"), capture_output=True, text=True, check=False)
+    return found.returncode == 0 and "GPU 0" in found.stdout
+
+
+def stop_running() -> None:
+    """Stops what this process runs; for a process that is about to end."""
+    for stop in _running:
+        stop()
+
+
+_running: list[Callable[[], None]] = []
+
+
+def _run(
+    command: Sequence[str], folder: Path, log: Path, limit: float, stop: Sequence[str] = ()
+) -> str | None:
+    """Runs a command; returns what went wrong.
+
+    Args:
+        command: with its arguments.
+        folder: where to run it.
+        log: what it prints is added to this file.
+        limit: seconds after which it is stopped.
+        stop: a command that stops it, where it isn't enough to stop all of its processes.
+    """
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def end() -> None:
+        if stop:
+            subprocess.run(stop, capture_output=True, check=False)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+    _running.append(end)
+    try:
+        status = process.wait(limit)
+    except subprocess.TimeoutExpired:
+        end()
+        process.wait()
+        return _stopped(limit)
+    finally:
+        _running.remove(end)
+    return f"exit status {status}" if status else None
+
+
+def _stopped(limit: float) -> str:
+    return f"stopped after {limit:g} s"
+
+
+def _find_container(
+    engine: str, rest: str, run_limit: float, parallel: bool, remove_image: bool
+) -> ParsedMethod:
+    """Finds an image; a tarball is loaded, and named by the challenge's rule."""
+    _require(engine)
+    tarball = Path(rest)
+    if tarball.is_file():
+        # CVPR25_iter_eval.py: the team is the file's name up to the first dot, and the image the
+        # team up to the first underscore.
+        team = tarball.name.split(".")[0].lower()
+        image = f"{team.split('_')[0]}:latest"
+        _ask(engine, "image", "load", "-i", os.fspath(tarball))
+        hint = f"the challenge runs {image} of a file with the name {tarball.name}"
+    else:
+        name, _, tag = rest.rpartition("/")[2].partition(":")
+        team, image = name.lower(), rest if tag else f"{rest}:latest"
+        hint = "expected a local image, or a tarball"
+    try:
+        identity = _ask(engine, "image", "inspect", "--format", "{{.Id}}", image)
+    except MethodError as error:
+        raise MethodError(f"{engine} has no image {image}; {hint}") from error
+    name = re.sub(r"[^\w.-]", "_", team)
+    # One that an evaluation which was killed has left behind.
+    _ask(engine, "container", "rm", "--force", name)
+
+    def release() -> None:
+        if remove_image:
+            _ask(engine, "rmi", image)
+
+    method = Container(engine, image, name, parallel, has_gpu(), run_limit)
+    return ParsedMethod(method, team, identity, release)
+
+
+def _require(program: str) -> None:
+    if shutil.which(program) is None:
+        raise MethodError(f"{program} isn't installed")
+
+
+def _ask(*command: str) -> str:
+    """Returns what a command prints."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split())
+        raise MethodError(f"'{shlex.join(command)}' failed: {said}")
+    return done.stdout.strip()
+
+
+def _parse_gamt_options(options: Sequence[str]) -> dict[str, Any]:
+    import typer
+    from typer.core import TyperGroup
+
+    from gamt.cli import app
+
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    try:
+        # The two arguments are the folders of every run.
+        context = group.commands["predict"].make_context("gamt", [*options, ".", "."])
+    except Exception as error:
+        raise MethodError(f"gamt {shlex.join(options)}: {error}") from error
+    return context.params
+
+
+def _identify_gamt(options: Sequence[str]) -> str:
+    """Returns the version, the code's SHA-256, and what options and environment choose."""
+    import gamt
+    from gamt.cli import choose_predict_settings
+    from gamt.settings import SettingsError
+
+    chosen = _parse_gamt_options(options)
+    try:
+        settings = choose_predict_settings(chosen["preset"], chosen["changes"], chosen["no_budget"])
+    except SettingsError as error:
+        raise MethodError(f"gamt {shlex.join(options)}: {error}") from error
+    model = {name: chosen[name] for name in ("segmenter", "weights", "device", "dtype")}
+    code = hashlib.sha256()
+    for path in sorted(Path(gamt.__file__).parent.rglob("*.py")):
+        code.update(path.read_bytes())
+    return f"gamt {gamt.__version__} ({code.hexdigest()[:12]}) {model} {settings}"
+
+
+@cache
+def _load_gamt(options: tuple[str, ...]) -> tuple[Any, Any, Path | None]:
+    from gamt.cli import choose_predict_settings, load_segmenter
+
+    chosen = _parse_gamt_options(options)
+    settings = choose_predict_settings(chosen["preset"], chosen["changes"], chosen["no_budget"])
+    model = load_segmenter(
+        chosen["segmenter"], chosen["preset"], chosen["weights"], chosen["device"], chosen["dtype"]
+    )
+    return model, settings, chosen["cache"]
+
+
+@contextmanager
+def _logged(log: Path) -> Iterator[None]:
+    """Adds gamt's log to a file."""
+    logger = logging.getLogger("gamt")
+    handler = logging.FileHandler(log)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    before = logger.handlers, logger.level, logger.propagate
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.handlers, level, logger.propagate = before
+        logger.setLevel(level)
+        handler.close()
+
+
+class _OutOfTime(BaseException):
+    """No `Exception`, because the method catches those."""
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raises `_OutOfTime` in the main thread after some seconds."""
+
+    def expire(number: int, frame: FrameType | None) -> None:
+        raise _OutOfTime
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
