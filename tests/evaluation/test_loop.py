@@ -103,8 +103,8 @@ def test_rows_and_clicks_equal_the_official_scripts(
     if record.predicted:
         row = record.row()
         assert list(row) == list(COLUMNS)
-        expected = OFFICIAL.loc[case].drop(TIMES)
-        for column, value in expected.to_dict().items():
+        expected = OFFICIAL.drop(columns=TIMES).to_dict("index")[case]
+        for column, value in {str(key): one for key, one in expected.items()}.items():
             if column.startswith("NSD"):
                 assert row[column] == pytest.approx(value, rel=0, abs=1e-12), column
             else:

@@ -1,0 +1,187 @@
+"""Methods: what a spec stands for, the command lines to the letter, and runs that go wrong."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation import methods
+from evaluation.methods import Container, MethodError, ParsedMethod, parse_method
+from tests.cases.run import FOLDER as SAMPLES
+from tests.evaluation.engine import Engine
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    monkeypatch.setattr(methods, "has_gpu", lambda: False)
+    return Engine(tmp_path / "engine", monkeypatch)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for a run on the ultrasound sample."""
+    for name in ("inputs", "outputs"):
+        (tmp_path / "work" / name).mkdir(parents=True)
+    source = SAMPLES / "US_phantom.npz"
+    (tmp_path / "work" / "inputs" / source.name).write_bytes(source.read_bytes())
+    return tmp_path / "work"
+
+
+def run(parsed: ParsedMethod, folder: Path) -> str | None:
+    return parsed.method.run(folder, folder.parent / "log.txt")
+
+
+def log(folder: Path) -> str:
+    return (folder.parent / "log.txt").read_text()
+
+
+def test_docker_is_called_by_the_challenges_command(engine: Engine, folder: Path) -> None:
+    engine.add("myteam:latest")
+    parsed = parse_method("docker:myteam", run_limit=60)
+    assert run(parsed, folder) is None
+    assert (folder / "outputs" / "US_phantom.npz").exists()
+    # Contract, section 1; the shell has taken the quotes away there.
+    assert engine.calls("docker", "container", "run") == [
+        [
+            *("docker", "container", "run", "-m", "32G", "--name", "myteam", "--rm"),
+            *("-v", f"{folder}/inputs/:/workspace/inputs/"),
+            *("-v", f"{folder}/outputs/:/workspace/outputs/"),
+            *("myteam:latest", "/bin/bash", "-c", "sh predict.sh"),
+        ]
+    ]
+
+
+def test_a_gpu_is_given_where_there_is_one() -> None:
+    container = Container("docker", "myteam:latest", "myteam", False, True, 60)
+    command = container.command(Path("/tmp/w"), "myteam")
+    assert command[:5] == ["docker", "container", "run", "--gpus", "device=0"]
+
+
+def test_a_tarball_is_named_by_the_challenges_rule(engine: Engine, tmp_path: Path) -> None:
+    # Team: up to the first dot, lower-cased; image: the team up to the first underscore.
+    tarball = tmp_path / "MyTeam_Coreset.v2.tar.gz"
+    tarball.touch()
+    engine.add("myteam:latest")
+    parsed = parse_method(f"docker:{tarball}", run_limit=60)
+    assert parsed.team == "myteam_coreset"
+    assert isinstance(parsed.method, Container)
+    assert (parsed.method.image, parsed.method.name) == ("myteam:latest", "myteam_coreset")
+    assert engine.calls("docker", "image", "load") == [
+        ["docker", "image", "load", "-i", str(tarball)]
+    ]
+
+
+def test_a_tarball_of_another_image_is_refused(engine: Engine, tmp_path: Path) -> None:
+    tarball = tmp_path / "other.tar.gz"
+    tarball.touch()
+    engine.add("myteam:latest")
+    with pytest.raises(MethodError, match=r"no image other:latest.*other\.tar\.gz"):
+        parse_method(f"docker:{tarball}", run_limit=60)
+
+
+def test_an_image_keeps_the_tag_that_it_is_given(engine: Engine) -> None:
+    engine.add("host:5000/lab/MyTeam:v2")
+    parsed = parse_method("podman:host:5000/lab/MyTeam:v2", run_limit=60)
+    assert isinstance(parsed.method, Container)
+    assert (parsed.method.engine, parsed.method.image) == ("podman", "host:5000/lab/MyTeam:v2")
+    assert parsed.team == "myteam"
+
+
+def test_the_image_is_removed_on_request_alone(engine: Engine) -> None:
+    engine.add("myteam:latest")
+    parse_method("docker:myteam", run_limit=60).release()
+    assert engine.calls("docker", "rmi") == []
+    parse_method("docker:myteam", run_limit=60, remove_image=True).release()
+    assert engine.calls("docker", "rmi") == [["docker", "rmi", "myteam:latest"]]
+
+
+def test_containers_at_a_time_have_names_of_their_own(engine: Engine, folder: Path) -> None:
+    engine.add("myteam:latest")
+    run(parse_method("docker:myteam", run_limit=60, parallel=True), folder)
+    (call,) = engine.calls("docker", "container", "run")
+    assert call[call.index("--name") + 1].startswith("myteam_")
+
+
+def test_apptainer_sees_what_docker_would(engine: Engine, tmp_path: Path, folder: Path) -> None:
+    image = tmp_path / "Team.sif"
+    image.touch()
+    parsed = parse_method(f"apptainer:{image}", run_limit=60)
+    assert parsed.team == "team"
+    assert run(parsed, folder) is None
+    assert (folder / "outputs" / "US_phantom.npz").exists()
+    (call,) = engine.calls("apptainer")
+    assert call[1:5] == ["exec", "--containall", "--cleanenv", "--writable-tmpfs"]
+    assert call[-6:] == ["--pwd", "/workspace", str(image), "/bin/bash", "-c", "sh predict.sh"]
+
+
+def test_what_a_container_prints_is_kept(engine: Engine, folder: Path) -> None:
+    engine.add("myteam:latest")
+    parsed = parse_method("docker:myteam", run_limit=60)
+    run(parsed, folder)
+    run(parsed, folder)
+    assert log(folder).count("segmenting") == log(folder).count("in vain") == 2
+
+
+def test_a_command_runs_beside_inputs_and_outputs(folder: Path) -> None:
+    parsed = parse_method("command:cp inputs/*.npz outputs/ && echo copied", run_limit=60)
+    assert run(parsed, folder) is None
+    assert (folder / "outputs" / "US_phantom.npz").exists()
+    assert log(folder) == "copied\n"
+
+
+def test_a_commands_exit_status_is_told(folder: Path) -> None:
+    assert run(parse_method("command:exit 3", run_limit=60), folder) == "exit status 3"
+
+
+def test_a_run_that_hangs_is_stopped_with_all_that_it_started(folder: Path) -> None:
+    parsed = parse_method("command:(sleep 30; touch outputs/late) & sleep 30", run_limit=0.3)
+    start = time.monotonic()
+    assert run(parsed, folder) == "stopped after 0.3 s"
+    assert time.monotonic() - start < 10
+
+
+def test_gamt_is_given_its_options(folder: Path) -> None:
+    parsed = parse_method("gamt --set smoothing=opening --no-budget", run_limit=60)
+    assert "smoothing='opening'" in parsed.identity
+    assert "budget=False" in parsed.identity
+    assert run(parsed, folder) is None
+    with np.load(folder / "outputs" / "US_phantom.npz") as file:
+        assert set(np.unique(file["segs"])) == {0, 1, 2, 3}
+    assert "US_phantom: statistical" in log(folder)
+
+
+def test_gamt_that_hangs_is_stopped(folder: Path) -> None:
+    assert run(parse_method("gamt", run_limit=0.01), folder) == "stopped after 0.01 s"
+
+
+def test_why_gamt_failed_is_told(folder: Path) -> None:
+    (folder / "inputs" / "US_phantom.npz").write_bytes(b"no zip")
+    failure = run(parse_method("gamt", run_limit=60), folder)
+    assert failure is not None
+    assert failure.startswith("US_phantom.npz: found BadZipFile")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("nothing", "found the method 'nothing', expected one of"),
+        ("command:", "expected one of"),
+        ("docker:", "expected one of"),
+        ("gamt --preset nothing", "no preset is named 'nothing'"),
+        ("gamt --nothing", "--nothing"),
+        ("docker:missing", "docker has no image missing:latest; expected a local image"),
+        ("apptainer:missing.sif", "no such file"),
+    ],
+)
+def test_what_can_not_be_run_is_refused_before_the_work(
+    engine: Engine, spec: str, message: str
+) -> None:
+    with pytest.raises(MethodError, match=message):
+        parse_method(spec, run_limit=60)
+
+
+def test_an_engine_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MethodError, match="podman isn't installed"):
+        parse_method("podman:team", run_limit=60)
