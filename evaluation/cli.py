@@ -4,7 +4,6 @@ The commands import what they need when they run, so that help is quick.
 """
 
 import logging
-import os
 import re
 import shutil
 import sys
@@ -146,7 +145,7 @@ def run(
     start_log(verbose)
     from evaluation.methods import parse_method
     from evaluation.records import TeamFolder
-    from evaluation.run import evaluate_folder
+    from evaluation.run import evaluate_folder, stop_workers
 
     parsed = parse_method(method, run_limit, parallel=workers > 1, remove_image=remove_image)
     team = name or parsed.team
@@ -170,9 +169,9 @@ def run(
                 show=show,
             )
     except KeyboardInterrupt:
+        stop_workers()
         typer.echo("interrupted; the same command goes on where it was", err=True)
-        # At once: cases at work end with this process, and would be waited for otherwise.
-        os._exit(130)
+        raise typer.Exit(130) from None
     parsed.release()
     _summarise(result, folder.metrics_file)
     if result.failed:

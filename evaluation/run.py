@@ -29,6 +29,10 @@ class RunError(ValueError):
     """An evaluation that can't begin."""
 
 
+STOP_SECONDS = 10
+"""How long a worker may take to stop what it runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where an evaluation stands.
@@ -160,7 +164,7 @@ def _run_jobs(
             else:
                 yield futures[future], error or future.result()
     finally:
-        # After Ctrl-C, not to wait for what is at work: it ends with this process.
+        # After Ctrl-C, not to wait for what is at work: see `stop_workers`.
         executor.shutdown(wait=False, cancel_futures=True)
     # A process that ends takes all jobs down with it. Alone, the one that ended it shows.
     for job in broken:
@@ -235,19 +239,34 @@ def _describe(case: str, error: BaseException) -> str:
     return f"{case}: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _end_with_parent() -> None:
-    """Makes a worker stop what it runs and end when the process that it works for is gone.
+def stop_workers() -> None:
+    """Ends this process's workers and what they run, after Ctrl-C."""
+    workers = mp.active_children()
+    for one in workers:
+        one.terminate()
+    for one in workers:
+        one.join(STOP_SECONDS)
+        one.kill()
 
-    Otherwise it would wait for work for ever, or evaluate a case that the next evaluation also
-    does. Ctrl-C reaches the parent, whose end does the rest.
+
+def _end_with_parent() -> None:
+    """Makes a worker stop what it runs and end when it is told to, or its parent is gone.
+
+    Without its parent it would wait for work for ever, or evaluate a case that the next evaluation
+    also does. Ctrl-C reaches the parent too, which decides.
     """
+
+    def end() -> None:
+        stop_running()
+        os._exit(1)
+
     signal.signal(signal.SIGINT, lambda number, frame: None)
+    signal.signal(signal.SIGTERM, lambda number, frame: end())
     parent = mp.parent_process()
     assert parent is not None
 
     def watch() -> None:
         wait([parent.sentinel])
-        stop_running()
-        os._exit(1)
+        end()
 
     threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,309 @@
+"""Folders of cases: durable results, resuming, refusing to mix, and being stopped at any moment."""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from evaluation.methods import parse_method
+from evaluation.records import COLUMNS, TeamFolder
+from evaluation.run import Progress, RunError, evaluate_folder
+
+TOY = f"command:{sys.executable} {Path(__file__).with_name('toy_method.py')}"
+KILLS = 20
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    """Five small cases, one without boxes."""
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    for number, modality in enumerate(("CT", "MR", "PET", "US", "Microscopy")):
+        write_case(folder / f"{modality}_{number}.npz", number, boxed=modality != "Microscopy")
+    return folder
+
+
+def write_case(path: Path, number: int, boxed: bool = True) -> None:
+    gts = np.zeros((6, 10 + number, 14), np.uint8)
+    gts[1:5, 2:8, 3:9] = 1
+    gts[2:4, 5:10, 10:13] = 2
+    arrays: dict[str, Any] = {"imgs": gts * 100, "gts": gts, "spacing": np.array([2.0, 1.0, 0.8])}
+    if boxed:
+        keys = (
+            "z_min",
+            "z_max",
+            "z_mid",
+            "z_mid_x_min",
+            "z_mid_x_max",
+            "z_mid_y_min",
+            "z_mid_y_max",
+        )
+        bounds = ((1, 4, 3, 3, 8, 2, 7), (2, 3, 3, 10, 12, 5, 9))
+        arrays["boxes"] = np.array([dict(zip(keys, one, strict=True)) for one in bounds])
+    np.savez_compressed(path, **arrays)
+
+
+def evaluate(cases: Path, out: Path, spec: str = TOY, **options: Any) -> Progress:
+    options = {"run_limit": 60.0, **options}
+    method = parse_method(spec, options["run_limit"])
+    return evaluate_folder(
+        cases, options.pop("gts", None), spec, method, TeamFolder(out), **options
+    )
+
+
+def scores(out: Path) -> pd.DataFrame:
+    """The official table without its times."""
+    table = pd.read_csv(out / f"{out.name}_metrics.csv")
+    return table.drop(columns=[one for one in COLUMNS if "RunningTime" in one])
+
+
+def command(cases: Path, out: Path, *options: str, spec: str = TOY) -> list[str]:
+    words = ["run", "--cases", str(cases), "--method", spec, "--out", str(out), "--name", "team"]
+    return [sys.executable, "-m", "evaluation", *words, *options]
+
+
+def test_every_case_gets_a_row_in_the_order_of_names(cases: Path, tmp_path: Path) -> None:
+    result = evaluate(cases, tmp_path / "team", workers=2)
+    assert not result.failed
+    names = sorted(path.name for path in cases.iterdir())
+    assert [record.case for record in result.records] == names
+    table = pd.read_csv(tmp_path / "team" / "team_metrics.csv")
+    assert list(table.columns) == list(COLUMNS)
+    assert list(table["CaseName"]) == names
+    for name in names:
+        with np.load(tmp_path / "team" / name) as file:
+            assert set(file.files) == {"segs", "all_segs"}
+
+
+def test_classes_have_a_row_for_each_interaction(cases: Path, tmp_path: Path) -> None:
+    evaluate(cases, tmp_path / "team")
+    classes = pd.read_csv(tmp_path / "team" / "classes.csv")
+    # Four cases with six interactions and one with five, of two classes each.
+    assert len(classes) == (4 * 6 + 5) * 2
+    table = pd.read_csv(tmp_path / "team" / "team_metrics.csv").set_index("CaseName")
+    means = classes.groupby(["CaseName", "Interaction"], as_index=False)["DSC"].mean()
+    for case, number, dsc in means.itertuples(index=False):
+        assert dsc == pytest.approx(table.loc[case, f"DSC_{number}"])
+
+
+def test_the_same_again_does_only_what_is_missing(cases: Path, tmp_path: Path) -> None:
+    out = tmp_path / "team"
+    evaluate(cases, out)
+    before = {path: path.stat().st_mtime_ns for path in (out / "records").iterdir()}
+    (out / "records" / "PET_2.json").unlink()
+    write_case(cases / "CT_9.npz", 9)
+    result = evaluate(cases, out)
+    assert len(result.records) == 6
+    changed = {
+        path.name
+        for path in (out / "records").iterdir()
+        if path.stat().st_mtime_ns != before.get(path)
+    }
+    assert changed == {"PET_2.json", "CT_9.json"}
+    assert len(scores(out)) == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"spec": "command:true"}, "method"),
+        ({"strict_time": True}, "strict_time"),
+        ({"run_limit": 5.0}, "run_limit"),
+        ({"gts": Path("elsewhere")}, "gts_folder"),
+    ],
+)
+def test_results_of_other_settings_are_not_mixed_in(
+    cases: Path, tmp_path: Path, changes: dict[str, Any], name: str
+) -> None:
+    evaluate(cases, tmp_path / "team")
+    before = (tmp_path / "team" / "run.json").read_text()
+    with pytest.raises(RunError, match=f"holds results with {name}"):
+        evaluate(cases, tmp_path / "team", **changes)
+    assert (tmp_path / "team" / "run.json").read_text() == before
+
+
+def test_a_case_that_changed_is_not_mixed_in(cases: Path, tmp_path: Path) -> None:
+    evaluate(cases, tmp_path / "team")
+    write_case(cases / "CT_0.npz", number=3)
+    result = evaluate(cases, tmp_path / "team")
+    assert list(result.failed) == ["CT_0.npz"]
+    assert "another than the one that was evaluated" in result.failed["CT_0.npz"]
+
+
+def test_a_bad_case_is_reported_and_tried_again_and_the_others_are_done(
+    cases: Path, tmp_path: Path
+) -> None:
+    good = (cases / "CT_0.npz").read_bytes()
+    (cases / "CT_0.npz").write_bytes(b"no zip")
+    result = evaluate(cases, tmp_path / "team")
+    assert list(result.failed) == ["CT_0.npz"]
+    assert "CT_0.npz: found BadZipFile" in result.failed["CT_0.npz"]
+    assert len(result.records) == 4
+    assert TeamFolder(tmp_path / "team").missing() == ["CT_0.npz"]
+    (cases / "CT_0.npz").write_bytes(good)
+    assert len(evaluate(cases, tmp_path / "team").records) == 5
+
+
+def test_truth_is_found_by_name_in_its_own_folder(cases: Path, tmp_path: Path) -> None:
+    evaluate(cases, tmp_path / "together")
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    for path in cases.iterdir():
+        with np.load(path, allow_pickle=True) as file:
+            arrays = {key: file[key] for key in file.files}
+        np.savez_compressed(truth / path.name, gts=arrays.pop("gts"))
+        np.savez_compressed(path, **arrays)
+    (truth / "US_3.npz").unlink()
+    result = evaluate(cases, tmp_path / "apart", gts=truth)
+    assert list(result.failed) == ["US_3.npz"]
+    pd.testing.assert_frame_equal(
+        scores(tmp_path / "apart"),
+        scores(tmp_path / "together").drop(index=4).reset_index(drop=True),
+        check_exact=True,
+    )
+
+
+def test_strict_time_takes_the_scores_of_late_cases(cases: Path, tmp_path: Path) -> None:
+    result = evaluate(cases, tmp_path / "team")
+    record = result.records[0]
+    # Two classes: 180 s are allowed for six runs.
+    runs = [dataclasses.replace(one, seconds=30.1) for one in record.interactions]
+    late = dataclasses.replace(record, interactions=tuple(runs))
+    assert late.late
+    assert late.limit_seconds == 180
+    assert late.row()["DSC_Final"] == record.row()["DSC_Final"] > 0
+    strict = late.row(strict_time=True)
+    assert {strict[name] for name in COLUMNS if name[:3] in ("DSC", "NSD")} == {0}
+    assert strict["TotalRunningTime"] == late.seconds
+    assert record.row(strict_time=True) == record.row()
+
+
+def test_a_method_that_ends_its_process_fails_its_case_alone(cases: Path, tmp_path: Path) -> None:
+    # `parse_method` can't make one: no method of ours does that but by running out of memory.
+    from evaluation.methods import ParsedMethod
+    from tests.evaluation.doubles import Deadly
+
+    method = ParsedMethod(Deadly("MR_1"), "deadly", "deadly")
+    result = evaluate_folder(
+        cases, None, "deadly", method, TeamFolder(tmp_path / "team"), workers=2, run_limit=60
+    )
+    assert list(result.failed) == ["MR_1.npz"]
+    assert "the process ended abruptly" in result.failed["MR_1.npz"]
+    assert len(result.records) == 4
+
+
+def test_two_evaluations_do_not_share_a_folder(cases: Path, tmp_path: Path) -> None:
+    slow = subprocess.Popen(command(cases, tmp_path, spec="command:sleep 60"))
+    try:
+        wait_for(tmp_path / "team" / "run.json")
+        again = command(cases, tmp_path, spec="command:sleep 60")
+        second = subprocess.run(again, check=False, capture_output=True, text=True)
+    finally:
+        slow.kill()
+        slow.wait()
+    assert second.returncode == 2
+    assert "another evaluation is at work here" in second.stderr
+
+
+def test_ctrl_c_leaves_what_is_done_and_stops_the_rest(cases: Path, tmp_path: Path) -> None:
+    # The fourth case and the fifth hang.
+    spec = f"command:case $(ls inputs) in PET*|US*) sleep 61.25;; esac; {TOY.partition(':')[2]}"
+    # A terminal sends the signal to all processes of the group.
+    process = subprocess.Popen(
+        command(cases, tmp_path, "--workers", "2", spec=spec),
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for name in ("CT_0", "MR_1", "Microscopy_4"):
+        wait_for(tmp_path / "team" / "records" / f"{name}.json")
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == "interrupted; the same command goes on where it was\n"
+    assert len(scores(tmp_path / "team")) == 3
+    wait_until_gone("sleep 61.25")
+
+
+def test_killed_at_random_and_taken_up_again_gives_the_same_table(
+    cases: Path, tmp_path: Path
+) -> None:
+    evaluate(cases, tmp_path / "whole" / "team", workers=2)
+    draw = random.Random(4)
+    slow = f"command:sleep 0.1; {TOY.partition(':')[2]}"
+    killed = 0
+    while killed < KILLS:
+        process = subprocess.Popen(command(cases, tmp_path, "-q", "--workers", "2", spec=slow))
+        try:
+            process.wait(draw.uniform(0.2, 3.0))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed += 1
+        else:
+            assert process.returncode == 0
+            # It was done before the time was up: there has to be something left to be killed at.
+            done = sorted((tmp_path / "team" / "records").iterdir())
+            for path in draw.sample(done, 3):
+                path.unlink()
+    subprocess.run(command(cases, tmp_path, "-q", "--workers", "2", spec=slow), check=True)
+    pd.testing.assert_frame_equal(
+        scores(tmp_path / "team"), scores(tmp_path / "whole" / "team"), check_exact=True
+    )
+    for name in (path.name for path in cases.iterdir()):
+        with (
+            np.load(tmp_path / "team" / name) as interrupted,
+            np.load(tmp_path / "whole" / "team" / name) as whole,
+        ):
+            np.testing.assert_array_equal(interrupted["all_segs"], whole["all_segs"])
+    left = {path.name for path in (tmp_path / "team").iterdir()}
+    assert not any(name.endswith(".partial") or name == "work" for name in left)
+    wait_until_gone(os.fspath(tmp_path))
+
+
+def test_settings_are_written_down(cases: Path, tmp_path: Path) -> None:
+    evaluate(cases, tmp_path / "team")
+    settings = json.loads((tmp_path / "team" / "run.json").read_text())
+    assert settings["method"] == TOY
+    assert settings["cases"] == sorted(path.name for path in cases.iterdir())
+
+
+def test_a_folder_without_cases_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no npz file in this folder"):
+        evaluate(tmp_path, tmp_path / "team")
+    with pytest.raises(RunError, match="expected a folder of cases"):
+        evaluate(tmp_path / "missing", tmp_path / "team")
+
+
+def wait_for(path: Path) -> None:
+    wait_until(path.exists, f"{path} to be there")
+
+
+def wait_until_gone(words: str) -> None:
+    """Waits until no process has these words on its command line."""
+
+    def gone() -> bool:
+        return not any(
+            words in " ".join(process.info["cmdline"] or [])
+            for process in psutil.process_iter(["cmdline"])
+        )
+
+    wait_until(gone, f"the processes of {words} to be gone")
+
+
+def wait_until(met: Any, what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not met():
+        assert time.monotonic() < deadline, f"waited for {what}"
+        time.sleep(0.02)
