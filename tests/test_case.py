@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import pickle
+import pickletools
 import resource
 import stat
 import struct
@@ -762,12 +763,12 @@ def test_segmentation_appears_whole_or_not_at_all(
     before = path.read_bytes()
     seen: list[str] = []
 
-    def fail(file: Any, **_arrays: Any) -> None:
+    def fail(file: Any, *_arguments: Any, **_options: Any) -> None:
         file.write(b"half of it")
         seen.extend(names(tmp_path))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(np, "savez_compressed", fail)
+    monkeypatch.setattr(np.lib.format, "write_array", fail)
     with pytest.raises(KeyboardInterrupt):
         write_segmentation(path, np.zeros((1, 2, 3)), "sam")
     assert len(seen) == 2
@@ -1156,3 +1157,17 @@ def test_nothing_is_imported_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(pickle.UnpicklingError, match=r"asks for 'this\.d'"):
         load_plain(b"cthis\nd\n.")
     assert "this" not in sys.modules
+
+
+def test_files_can_be_read_by_older_versions_of_numpy(tmp_path: Path) -> None:
+    path = tmp_path / "scan.npz"
+    prompts = (ClassPrompts(1, box=Box(0, 2, 1, 0, 3, 0, 4)),)
+    write_case(path, np.zeros((2, 3, 4), np.uint8), (1, 1, 1), prompts)
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read("boxes.npy")
+    # The header ends in a line break; what follows is the pickle.
+    pickled = content[content.index(b"\n") + 1 :]
+    named = [str(value) for code, value, _ in pickletools.genops(pickled) if code.name == "GLOBAL"]
+    assert any(name.startswith("numpy.core.") for name in named)
+    # Before numpy 2 there was no such place.
+    assert not any(name.startswith("numpy._core") for name in named)
