@@ -4,20 +4,17 @@ The commands import what they need when they run, so that help is quick.
 """
 
 import logging
+import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from gamt.console import UsageError, start_log
-
-if TYPE_CHECKING:
-    from evaluation.run import Progress
 
 logger = logging.getLogger("gamt.evaluation")
 
@@ -35,6 +32,8 @@ Examples:
   python -m evaluation run --cases val --gts val_gt --method docker:team.tar.gz --out results
   python -m evaluation leaderboard results
   python -m evaluation report results
+  python -m evaluation fetch --to data
+  python -m evaluation prepare images labels cases --modality CT --window -160 240
 
 'python -m evaluation COMMAND --help' says more about each command.
 """,
@@ -143,6 +142,7 @@ def run(
 ) -> None:
     """Evaluates a method on the cases of a folder."""
     start_log(verbose)
+    from evaluation.console import log_summary, progress_bar
     from evaluation.methods import parse_method
     from evaluation.records import TeamFolder
     from evaluation.run import evaluate_folder, stop_workers
@@ -156,7 +156,7 @@ def run(
         shutil.rmtree(folder.path)
     shown = verbose is not False and sys.stderr.isatty()
     try:
-        with _progress_bar(team, shown) as show:
+        with progress_bar(team, shown) as show:
             result = evaluate_folder(
                 cases,
                 gts,
@@ -173,71 +173,177 @@ def run(
         typer.echo("interrupted; the same command goes on where it was", err=True)
         raise typer.Exit(130) from None
     parsed.release()
-    _summarise(result, folder.metrics_file)
+    log_summary(result)
+    typer.echo(f"{len(result.records)} of {result.total} cases: {folder.metrics_file}")
     if result.failed:
         raise typer.Exit(1)
 
 
-def _summarise(result: "Progress", metrics_file: Path) -> None:
-    for record in result.records:
-        for one in record.interactions:
-            if one.failure:
-                logger.warning("%s: run %d: %s", record.case, one.number, one.failure)
-            if one.output == "none":
-                logger.warning("%s: run %d wrote nothing: zeros", record.case, one.number)
-            elif one.output == "stale":
-                logger.warning(
-                    "%s: run %d wrote nothing: the last prediction counts again",
-                    record.case,
-                    one.number,
-                )
-        if record.late:
-            logger.warning(
-                "%s: took %.0f s, allowed are %d s for %d classes",
-                record.case,
-                record.seconds,
-                record.limit_seconds,
-                len(record.labels),
-            )
-    for reason in result.failed.values():
-        logger.error("%s", reason)
-    own = sum(record.own_seconds for record in result.records)
-    took = sum(record.seconds for record in result.records)
-    if took:
-        logger.info(
-            "the evaluator's own time: %.1f s, %.1f %% of the method's", own, own / took * 100
-        )
-    typer.echo(f"{len(result.records)} of {result.total} cases: {metrics_file}")
+@app.command(
+    epilog="""
+\b
+Examples:
+  python -m evaluation leaderboard results
+  python -m evaluation leaderboard results/gamt results/myteam --to tables
+"""
+)
+def leaderboard(
+    results: Results,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Gets leaderboard.md and leaderboard.csv.  [default: the first OUT]",
+        ),
+    ] = None,
+    verbose: Verbose = None,
+) -> None:
+    """Prints and writes the leaderboard: means by modality, with 95 % confidence intervals.
 
-
-@contextmanager
-def _progress_bar(team: str, shown: bool) -> Iterator[Callable[["Progress"], None]]:
-    """Gives a function that shows how far an evaluation is, with running means."""
-    if not shown:
-        yield lambda progress: None
-        return
-    import numpy as np
+    Beside it stand the numbers that the paper published for the challenge's validation set.
+    """
+    start_log(verbose)
     from rich.console import Console
-    from rich.progress import MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
 
-    from evaluation.records import METRICS
+    from evaluation.leaderboard import show_leaderboard, write_leaderboard
+    from evaluation.records import find_teams
 
-    columns = (*Bar.get_default_columns(), MofNCompleteColumn(), TextColumn("{task.fields[means]}"))
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(team, total=None, means="")
+    teams = find_teams(results)
+    show_leaderboard(teams, Console())
+    folder = to or results[0]
+    write_leaderboard(teams, folder)
+    typer.echo(f"{folder / 'leaderboard.md'} {folder / 'leaderboard.csv'}")
 
-        def show(progress: "Progress") -> None:
-            rows = [record.row() for record in progress.records]
-            means = "  ".join(
-                f"{metric.replace('_', ' ')} {np.mean([row[metric] for row in rows]):.3f}"
-                for metric in METRICS
-                if rows
-            )
-            done = len(progress.records) + len(progress.failed)
-            bar.update(task, completed=done, total=progress.total, means=means)
 
-        yield show
+@app.command(
+    epilog="""
+\b
+Examples:
+  python -m evaluation report results
+  python -m evaluation report results --case CT_phantom --case MR_phantom --to report.html
+
+Without --case, the worst, the median and the best case of each team are shown in pictures.
+"""
+)
+def report(
+    results: Results,
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The page.  [default: report.html in the first OUT]"),
+    ] = None,
+    cases: Annotated[
+        list[str] | None,
+        typer.Option("--case", metavar="NAME", help="Show this case in pictures; repeatable."),
+    ] = None,
+    verbose: Verbose = None,
+) -> None:
+    """Writes one HTML file: leaderboard, curves over clicks, all cases, pictures of some.
+
+    It holds all that it needs, opens from disk and can be sent to others.
+    """
+    start_log(verbose)
+    from evaluation.records import find_teams
+    from evaluation.report import write_report
+
+    path = to or results[0] / "report.html"
+    write_report(find_teams(results), path, cases)
+    typer.echo(os.fspath(path))
+
+
+@app.command(
+    epilog="""
+\b
+Examples:
+  python -m evaluation fetch
+  python -m evaluation fetch --to /data/validation --yes
+
+What is there already isn't fetched again. HF_ENDPOINT names another hub.
+"""
+)
+def fetch(
+    repository: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="The data set on the Hugging Face hub.")
+    ] = "junma/CVPR-BiomedSegFM",
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Where to.")] = Path("data"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    verbose: Verbose = None,
+) -> None:
+    """Fetches the challenge's validation set: cases, and ground truth in a folder of its own."""
+    start_log(verbose)
+    from rich.filesize import decimal
+
+    from evaluation import hub
+    from gamt.console import download_bar
+
+    plan = hub.plan(repository)
+    missing = plan.missing_bytes(to)
+    typer.echo(f"{plan.url}, licence {plan.licence or 'unknown'}")
+    typer.echo(f"{len(plan.files) // 2} cases, {decimal(plan.bytes)}; to fetch: {decimal(missing)}")
+    if plan.without_gts:
+        logger.warning("%d more cases have no ground truth there: left out", len(plan.without_gts))
+    if missing and not yes:
+        typer.confirm(f"Fetch them into {to}?", abort=True)
+    with download_bar(repository, verbose is not False and sys.stderr.isatty()) as progress:
+        fetched = hub.fetch(plan, to, progress)
+    typer.echo(f"run --cases {fetched.cases} --gts {fetched.gts}")
+
+
+@app.command(
+    epilog="""
+\b
+Examples:
+  python -m evaluation prepare images labels cases --modality CT --window -160 240
+  python -m evaluation prepare imagesTr labelsTr cases --modality MR --no-box '*vessel*'
+
+Exit status: 0 if all images became cases, 1 if not, 2 for wrong arguments.
+"""
+)
+def prepare(
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of NIfTI images.")],
+    labels: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LABELS",
+            help="A folder of their segmentations, of the same names, or less nnU-Net's _0000.",
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Gets MODALITY_NAME.npz.")],
+    modality: Annotated[str, typer.Option(metavar="NAME", help="CT, MR, Microscopy, PET or US.")],
+    window: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH",
+            help="Intensities that become 0 and 255.  [default: each image's percentiles 0.5 and "
+            "99.5 of what is above its background]",
+        ),
+    ] = None,
+    no_boxes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--no-box",
+            metavar="PATTERN",
+            help="Cases that get no boxes, clicks alone, such as '*vessel*'; repeatable.  "
+            "[default: 'Microscopy_*', as in the challenge]",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the boxes' margins.")] = 0,
+    verbose: Verbose = None,
+) -> None:
+    """Makes cases of NIfTI images and segmentations, with boxes as the challenge draws them."""
+    start_log(verbose)
+    from evaluation.prepare import NO_BOXES, prepare_folder
+    from gamt.console import progress_bar
+
+    with progress_bar(verbose is not False and sys.stderr.isatty()) as progress:
+        prepared = prepare_folder(
+            images, labels, out, modality, window, no_boxes or NO_BOXES, seed, progress
+        )
+    failed = [one.error for one in prepared if one.error]
+    for error in failed:
+        logger.error("%s", error)
+    typer.echo(f"{len(prepared) - len(failed)} of {len(prepared)} cases: {out}")
+    if failed:
+        raise typer.Exit(1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -257,14 +363,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _explain(error: Exception) -> tuple[str, int]:
     """Returns what to tell about an error, and the exit status."""
+    from evaluation.hub import HubError
     from evaluation.methods import MethodError
+    from evaluation.prepare import PrepareError
     from evaluation.records import RecordError
+    from evaluation.report import ReportError
     from evaluation.run import RunError
     from gamt.npz import CaseError
 
-    if isinstance(error, UsageError | MethodError | RunError | RecordError):
+    if isinstance(error, UsageError | MethodError | RunError | RecordError | PrepareError):
         return str(error), 2
-    if isinstance(error, CaseError):
+    if isinstance(error, CaseError | HubError | ReportError):
         return str(error), 1
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}", 1

@@ -1,0 +1,190 @@
+"""The evaluator's command line, as users call it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluation.cli import main
+from tests.evaluation.hub_server import Dataset, Hub
+from tests.evaluation.test_run import TOY, write_case
+
+COMMANDS = ("run", "leaderboard", "report", "fetch", "prepare")
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    """Two cases."""
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    for number, name in enumerate(("CT_a", "MR_b")):
+        write_case(folder / f"{name}.npz", number)
+    return folder
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A hub on this machine with a set of one case."""
+    content = {
+        "3D_val_npz/CT_a.npz": b"case",
+        "3D_val_npz/CT_text_only.npz": b"another",
+        "3D_val_gt/3D_val_gt_interactive/CT_a.npz": b"truth",
+    }
+    with Hub(Dataset(content)) as one:
+        yield one
+
+
+def fetch(hub: Hub, to: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Fetches in a process of its own: the library reads the hub's URL when it is imported."""
+    words = [sys.executable, "-m", "evaluation", "fetch", "--repository", hub.dataset.name]
+    env = os.environ | {"HF_ENDPOINT": hub.url, "HF_TOKEN": "none", "no_proxy": "127.0.0.1"}
+    return subprocess.run(
+        [*words, "--to", to, *options],
+        env=env,
+        input="n\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def call(*arguments: object) -> int:
+    """Returns the exit status of a command."""
+    with pytest.raises(SystemExit) as exit_:
+        main([os.fspath(one) if isinstance(one, Path) else str(one) for one in arguments])
+    return int(exit_.value.code or 0)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--help") == 0
+    assert command in capsys.readouterr().out
+    assert call(command, "--help") == 0
+    shown = capsys.readouterr().out
+    assert "Examples:" in shown
+    assert f"python -m evaluation {command}" in shown
+
+
+def test_from_cases_to_leaderboard_and_report(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert call("run", "--cases", cases, "--method", TOY, "--out", out, "--name", "toy") == 0
+    assert f"2 of 2 cases: {out / 'toy' / 'toy_metrics.csv'}" in capsys.readouterr().out
+    assert call("leaderboard", out) == 0
+    shown = capsys.readouterr().out
+    assert "ublished, challenge validation set" in shown
+    board = pd.read_csv(out / "leaderboard.csv")
+    table = pd.read_csv(out / "toy" / "toy_metrics.csv")
+    for modality, dsc in zip(("CT", "MR"), table["DSC_Final"], strict=True):
+        (row,) = board[board["Modality"] == modality].to_dict("records")
+        assert (row["Team"], row["Cases"]) == ("toy", 1)
+        assert row["DSC_Final"] == pytest.approx(dsc)
+    assert (out / "leaderboard.md").read_text().startswith("# Leaderboard")
+    assert call("report", out) == 0
+    assert (out / "report.html").read_text().count("CT_a") > 1
+
+
+def test_restart_discards_what_is_there(cases: Path, tmp_path: Path) -> None:
+    arguments = ("run", "--cases", cases, "--out", tmp_path / "out", "--name", "toy", "--method")
+    assert call(*arguments, "command:true") == 0
+    assert call(*arguments, TOY) == 2
+    assert call(*arguments, TOY, "--restart") == 0
+    assert len(pd.read_csv(tmp_path / "out" / "toy" / "toy_metrics.csv")) == 2
+
+
+def test_runs_that_wrote_nothing_or_failed_are_told(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--method", "command:exit 7", "--out", tmp_path / "out")
+    assert call("run", "--cases", cases, *arguments) == 0
+    errors = capsys.readouterr().err
+    assert "WARNING CT_a.npz: run 1 wrote nothing: zeros" in errors
+    assert "WARNING CT_a.npz: run 1: exit status 7" in errors
+    # As the official script: no row.
+    assert len(pd.read_csv(tmp_path / "out" / "command" / "command_metrics.csv")) == 0
+
+
+def test_a_bad_case_makes_the_status_1(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cases / "CT_bad.npz").write_bytes(b"no zip")
+    assert call("run", "--cases", cases, "--method", TOY, "--out", tmp_path / "out") == 1
+    shown = capsys.readouterr()
+    assert "ERROR CT_bad.npz: found BadZipFile" in shown.err
+    assert "2 of 3 cases" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "--cases", "missing", "--method", "gamt", "--out", "out"), "folder of cases"),
+        (("run", "--cases", ".", "--method", "gamt", "--out", "out"), "no npz file"),
+        (("run", "--cases", ".", "--method", "x", "--out", "out"), "found the method 'x'"),
+        (
+            ("run", "--cases", ".", "--method", "gamt", "--out", "out", "--name", "../x"),
+            "--name '../x'",
+        ),
+        (("leaderboard", "missing"), "missing: no evaluation is here"),
+        (("report", "missing"), "missing: no evaluation is here"),
+        (("prepare", "missing", ".", "out", "--modality", "CT"), "expected a folder of images"),
+    ],
+)
+def test_wrong_arguments_are_told_in_a_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*arguments) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_fetch_shows_the_size_and_what_to_do_next(hub: Hub, tmp_path: Path) -> None:
+    done = fetch(hub, tmp_path / "data", "--yes")
+    assert done.returncode == 0
+    assert "1 cases, 9 bytes; to fetch: 9 bytes" in done.stdout
+    assert "1 more cases have no ground truth there" in done.stderr
+    cases = tmp_path / "data" / "3D_val_npz"
+    gts = tmp_path / "data" / "3D_val_gt" / "3D_val_gt_interactive"
+    assert f"run --cases {cases} --gts {gts}" in done.stdout
+    assert (cases / "CT_a.npz").read_bytes() == b"case"
+    assert (gts / "CT_a.npz").read_bytes() == b"truth"
+
+
+def test_fetch_asks_first(hub: Hub, tmp_path: Path) -> None:
+    done = fetch(hub, tmp_path / "data")
+    assert done.returncode == 1
+    assert "Fetch them into" in done.stdout
+    assert not (tmp_path / "data").exists()
+
+
+def test_prepared_cases_can_be_evaluated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.zeros((14, 11, 6), np.uint8)
+    labels[3:9, 2:8, 1:5] = 4
+    for name, array in (("images", labels * 50), ("labels", labels)):
+        (tmp_path / name).mkdir()
+        image = nib.Nifti1Image(array, np.eye(4))  # type: ignore[no-untyped-call]
+        nib.save(image, tmp_path / name / "one.nii.gz")
+    (tmp_path / "images" / "two.nii.gz").write_bytes(b"no image")
+    out = tmp_path / "cases"
+    assert call("prepare", tmp_path / "images", tmp_path / "labels", out, "--modality", "MR") == 1
+    shown = capsys.readouterr()
+    assert f"1 of 2 cases: {out}" in shown.out
+    assert "ERROR two.nii.gz" in shown.err
+    assert call("run", "--cases", out, "--method", TOY, "--out", tmp_path / "out") == 0
+    (row,) = pd.read_csv(tmp_path / "out" / "command" / "command_metrics.csv").to_dict("records")
+    assert row["CaseName"] == "MR_one.npz"
+    assert row["DSC_1"] > 0
