@@ -173,7 +173,7 @@ def run(
         typer.echo("interrupted; the same command goes on where it was", err=True)
         raise typer.Exit(130) from None
     parsed.release()
-    log_summary(result)
+    log_summary(result, folder)
     typer.echo(f"{len(result.records)} of {result.total} cases: {folder.metrics_file}")
     if result.failed:
         raise typer.Exit(1)

@@ -1,6 +1,7 @@
 """What the command line shows of an evaluation: how far it is, and what came of it."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,26 +10,28 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from evaluation.records import METRICS
+from evaluation.records import METRICS, TeamFolder
 from evaluation.run import Progress
 
 logger = logging.getLogger("gamt.evaluation")
 
+_TROUBLES = {
+    "none": "wrote nothing, so zeros count",
+    "stale": "wrote nothing, so the last prediction counts again",
+}
 
-def log_summary(result: Progress) -> None:
-    """Logs what a user should know of a finished evaluation."""
+
+def log_summary(result: Progress, folder: TeamFolder) -> None:
+    """Logs what a user should know of a finished evaluation, a line a case and kind."""
     for record in result.records:
+        troubles: defaultdict[str, list[int]] = defaultdict(list)
         for one in record.interactions:
-            if one.failure:
-                logger.warning("%s: run %d: %s", record.case, one.number, one.failure)
-            if one.output == "none":
-                logger.warning("%s: run %d wrote nothing: zeros", record.case, one.number)
-            elif one.output == "stale":
-                logger.warning(
-                    "%s: run %d wrote nothing: the last prediction counts again",
-                    record.case,
-                    one.number,
-                )
+            if trouble := ", ".join(filter(None, (_TROUBLES.get(one.output), one.failure))):
+                troubles[trouble].append(one.number)
+        for trouble, numbers in troubles.items():
+            runs = f"run{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+            log = folder.log_file(record.case)
+            logger.warning("%s: %s: %s; see %s", record.case, runs, trouble, log)
         if record.late:
             logger.warning(
                 "%s: took %.0f s, allowed are %d s for %d classes",

@@ -105,8 +105,9 @@ def test_runs_that_wrote_nothing_or_failed_are_told(
     arguments = ("--method", "command:exit 7", "--out", tmp_path / "out")
     assert call("run", "--cases", cases, *arguments) == 0
     errors = capsys.readouterr().err
-    assert "WARNING CT_a.npz: run 1 wrote nothing: zeros" in errors
-    assert "WARNING CT_a.npz: run 1: exit status 7" in errors
+    log = tmp_path / "out" / "command" / "logs" / "CT_a.txt"
+    trouble = f"wrote nothing, so zeros count, exit status 7; see {log}"
+    assert f"WARNING CT_a.npz: runs 1, 2, 3, 4, 5, 6: {trouble}" in errors
     # As the official script: no row.
     assert len(pd.read_csv(tmp_path / "out" / "command" / "command_metrics.csv")) == 0
 
