@@ -1,0 +1,88 @@
+"""What the scores of a number of cases can tell: how sure a mean is, whether two methods differ."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+_SEED = 2025
+_RESAMPLES = 9999
+
+# Resamples at a time, so that memory stays small however many cases there are.
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two methods on the same cases.
+
+    Attributes:
+        cases: on which both have a score.
+        difference: mean of the first method's scores less the second's; NaN without a case.
+        p: two-sided, of Wilcoxon's signed-rank test; None where there is none.
+        reason: why there is no `p`.
+    """
+
+    cases: int
+    difference: float
+    p: float | None
+    reason: str | None
+
+
+def confidence_interval(scores: Sequence[float]) -> tuple[float, float] | None:
+    """Returns the 95 % percentile bootstrap interval of the mean over cases.
+
+    The resamples are drawn from a fixed seed. They hold no values but those given, so for few
+    cases the interval is too narrow.
+
+    Args:
+        scores: one a case; NaN doesn't count.
+
+    Returns:
+        (low, high); None for fewer than two scores, or if all are equal: resamples then tell
+        nothing.
+    """
+    values = np.asarray(scores, np.float64)
+    values = values[~np.isnan(values)]
+    if len(np.unique(values)) < 2:
+        return None
+    interval = stats.bootstrap(
+        (values,),
+        _mean,
+        n_resamples=_RESAMPLES,
+        batch=_BATCH,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(_SEED),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
+    """Compares two methods case by case, by Wilcoxon's signed-rank test.
+
+    Cases without a difference tell nothing about its sign and are left out of the test, as
+    Wilcoxon has it.
+
+    Args:
+        first: scores of one method, one a case; cases with a NaN don't count.
+        second: scores of the other method, on the same cases in the same order.
+    """
+    differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    differences = differences[~np.isnan(differences)]
+    if len(differences) == 0:
+        return Comparison(0, math.nan, None, "no case in common")
+    mean = float(differences.mean())
+    nonzero = differences[differences != 0]
+    if len(nonzero) == 0:
+        return Comparison(len(differences), mean, None, "all differences are zero")
+    return Comparison(len(differences), mean, float(stats.wilcoxon(nonzero).pvalue), None)
+
+
+def _mean(values: npt.NDArray[np.float64], axis: int = -1) -> npt.NDArray[np.float64]:
+    return np.asarray(values.mean(axis=axis))
