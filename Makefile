@@ -23,9 +23,10 @@ lint: $(READY) ## Check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(READY) ## Measure quality, memory and speed (CASES=DIR adds labelled scans)
+bench: $(READY) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see README)
 	@status=0; \
 	$(BIN)/python -m tests.bench $(if $(CASES),--cases "$(CASES)") || status=1; \
+	$(BIN)/python -m tests.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m tests.speed || status=1; \
 	exit $$status
 

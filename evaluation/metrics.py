@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 from evaluation.compiled import compiled
 from evaluation.labels import Bytes, Coded, Volume, as_words, coded
 
-# Triangles of the surface at a corner, by the code of its neighbours (see `_near_by_search`), as
+# Triangles of the surface at a corner, by the code of its neighbours (see `_near_corners`), as
 # indices into _NORMALS. A code and its complement have the same surface: half of them are listed.
 _TRIANGLES = """
     - 3 3 55 3 44 33 368 3 33 44 368 55 368 368 88 3 11 33 236 33 036 333 3366 33 113 344 1347
@@ -99,10 +99,7 @@ def class_nsd(
         if offsets is None:
             total, near = _near_by_transform(pair, steps, tolerance)
         else:
-            surfaces = _surfaces(pair.gts, pair.segs)
-            total, near = _near_by_search(
-                pair.gts, pair.segs, surfaces, as_words(surfaces), pair.is_class, offsets
-            )
+            total, near = _near_by_search(pair, offsets)
         for code, label in pair.labels.items():
             # Without area (a spacing of zero) there is no score.
             whole = float(total[code] @ areas)
@@ -140,6 +137,21 @@ def _offsets(spacing: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[
     distances = np.sqrt((z * z + y * y) + x * x)
     inside = distances <= tolerance
     return np.asarray(steps[inside][np.argsort(distances[inside], kind="stable")], np.int64)
+
+
+def _near_by_search(
+    pair: Coded, offsets: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Counts the corners of both surfaces, and those within reach of the other surface.
+
+    Returns:
+        (256, 256) all corners and the near ones, by the class's code and the corner's code.
+    """
+    surfaces = _surfaces(pair.gts, pair.segs)
+    words, is_class = as_words(surfaces), pair.is_class
+    total, near = _near_corners(pair.gts, pair.segs, surfaces, words, 1, is_class, offsets)
+    others, near_others = _near_corners(pair.segs, pair.gts, surfaces, words, 2, is_class, offsets)
+    return total + others, near + near_others
 
 
 def _near_by_transform(
@@ -262,16 +274,15 @@ def _touches(volume: Bytes, z: int, y: int, x: int, code: int) -> bool:
     """Returns whether one of the 8 voxels around a corner is of a class."""
     depth, height, width = volume.shape
     if 0 < z < depth and 0 < y < height and 0 < x < width:
-        above, here = volume[z - 1], volume[z]
         return bool(
-            above[y - 1, x - 1] == code
-            or above[y - 1, x] == code
-            or above[y, x - 1] == code
-            or above[y, x] == code
-            or here[y - 1, x - 1] == code
-            or here[y - 1, x] == code
-            or here[y, x - 1] == code
-            or here[y, x] == code
+            volume[z - 1, y - 1, x - 1] == code
+            or volume[z - 1, y - 1, x] == code
+            or volume[z - 1, y, x - 1] == code
+            or volume[z - 1, y, x] == code
+            or volume[z, y - 1, x - 1] == code
+            or volume[z, y - 1, x] == code
+            or volume[z, y, x - 1] == code
+            or volume[z, y, x] == code
         )
     for k in range(max(z - 1, 0), min(z + 1, depth)):
         for j in range(max(y - 1, 0), min(y + 1, height)):
@@ -308,15 +319,25 @@ def _reaches(
 
 
 @compiled
-def _near_by_search(
-    gts: Bytes,
-    segs: Bytes,
+def _near_corners(
+    volume: Bytes,
+    other: Bytes,
     surfaces: Bytes,
     surface_words: npt.NDArray[np.uint64],
+    bit: int,
     is_class: npt.NDArray[np.bool_],
     offsets: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Counts corners of both surfaces, and those that are within reach of the other one.
+    """Counts the corners of a volume's surface, and those within reach of the other's.
+
+    Args:
+        volume: whose corners are counted.
+        other: the other volume.
+        surfaces: as `_surfaces` marks them.
+        surface_words: the same as words.
+        bit: what marks the volume's corners.
+        is_class: (256,) which codes are classes.
+        offsets: (n, 3) the steps within reach.
 
     Returns:
         (256, 256) all corners and the near ones, by the class's code and the corner's code: the
@@ -324,37 +345,55 @@ def _near_by_search(
     """
     total = np.zeros((256, 256), np.int64)
     near = np.zeros((256, 256), np.int64)
-    height, width = surfaces.shape[1:]
+    depth, height, width = surfaces.shape
     marks = surfaces.reshape(-1)
     around = np.zeros(8, np.uint8)
+    up, down, right = 0, 0, 0
+    for offset in offsets:
+        up, down, right = max(up, offset[0]), max(down, offset[1]), max(right, offset[2])
+    # Unsigned, since of a signed index numba asks whether it counts from the end.
+    jumps = ((offsets[:, 0] * height + offsets[:, 1]) * width + offsets[:, 2]).astype(np.uint64)
+    bits = np.uint64(0x0101010101010101) * np.uint64(bit)
     for word in range(len(surface_words) + 1):
         begin, end = 8 * word, 8 * word + 8
         if word == len(surface_words):
             end = len(marks)
-        elif surface_words[word] == 0:
+        elif surface_words[word] & bits == 0:
             continue
         for index in range(begin, end):
-            if marks[index] == 0:
+            if marks[index] & bit == 0:
                 continue
             line = index // width
             z, y, x = line // height, line % height, index % width
-            for which in range(2):
-                if marks[index] & (1 + which) == 0:
+            inner = (
+                up <= z < depth - up and down <= y < height - down and right <= x < width - right
+            )
+            _neighbours(volume, z, y, x, around)
+            seen = 0
+            for first in range(8):
+                code = around[first]
+                # Each class once, at its first neighbour.
+                if seen >> (7 - first) & 1 or not is_class[code]:
                     continue
-                volume, other = (gts, segs) if which == 0 else (segs, gts)
-                _neighbours(volume, z, y, x, around)
-                for first in range(8):
-                    code = around[first]
-                    if not is_class[code]:
-                        continue
-                    corner = 0
-                    for bit in range(8):
-                        if around[bit] == code:
-                            corner |= 128 >> bit
-                    # Each class once, at its first neighbour.
-                    if corner >> (8 - first) != 0:
-                        continue
-                    total[code, corner] += 1
-                    if _reaches(other, surfaces, 2 - which, (z, y, x), code, offsets):
+                corner = 0
+                for place in range(8):
+                    corner |= (around[place] == code) << (7 - place)
+                seen |= corner
+                total[code, corner] += 1
+                if not inner:
+                    near[code, corner] += _reaches(
+                        other, surfaces, 3 - bit, (z, y, x), code, offsets
+                    )
+                    continue
+                # What `_reaches` does, without asking where the volume ends.
+                for step in range(len(jumps)):
+                    if marks[np.uint64(index) + jumps[step]] & (3 - bit) and _touches(
+                        other,
+                        z + offsets[step, 0],
+                        y + offsets[step, 1],
+                        x + offsets[step, 2],
+                        code,
+                    ):
                         near[code, corner] += 1
+                        break
     return total, near
