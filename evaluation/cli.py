@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from gamt.console import UsageError, start_log
+from gamt.console import UsageError, run_app, start_log
 
 logger = logging.getLogger("gamt.evaluation")
 
@@ -352,16 +352,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: those after the program's name; None for the process's own.
     """
-    try:
-        typer.main.get_command(app).main(args=arguments, prog_name="python -m evaluation")
-    except Exception as error:
-        logger.debug("where it failed", exc_info=True)
-        message, status = _explain(error)
-        typer.echo(f"evaluation: {message}", err=True)
-        sys.exit(status)
+    run_app(app, "python -m evaluation", _explain, arguments)
 
 
-def _explain(error: Exception) -> tuple[str, int]:
+def _explain(error: Exception) -> tuple[str, int] | None:
     """Returns what to tell about an error, and the exit status."""
     from evaluation.hub import HubError
     from evaluation.methods import MethodError
@@ -375,7 +369,4 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error), 2
     if isinstance(error, CaseError | HubError | ReportError):
         return str(error), 1
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}", 1
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text} (--verbose shows where)", 1
+    return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gamt
-from gamt.console import UsageError, download_bar, progress_bar, start_log
+from gamt.console import UsageError, download_bar, progress_bar, run_app, start_log
 
 if TYPE_CHECKING:
     from gamt.segmenters import Segmenter
@@ -526,16 +526,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: those after the program's name; None for the process's own.
     """
-    try:
-        typer.main.get_command(app).main(args=arguments, prog_name="gamt")
-    except Exception as error:
-        logger.debug("where it failed", exc_info=True)
-        message, status = _explain(error)
-        typer.echo(f"gamt: {message}", err=True)
-        sys.exit(status)
+    run_app(app, "gamt", _explain, arguments)
 
 
-def _explain(error: Exception) -> tuple[str, int]:
+def _explain(error: Exception) -> tuple[str, int] | None:
     """Returns what to tell about an error, in one line, and the exit status."""
     from gamt.case import CaseError
     from gamt.checkpoints import CheckpointError
@@ -545,15 +539,13 @@ def _explain(error: Exception) -> tuple[str, int]:
     text = " ".join(str(error).split())
     if isinstance(error, UsageError | SettingsError | SegmenterError | CheckpointError):
         return text, 2
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}", 1
     from gamt.download import DownloadError
     from gamt.nifti import NiftiError
     from gamt.predict import FolderError
 
     if isinstance(error, CaseError | NiftiError | FolderError | DownloadError):
         return text, 1
-    return f"{type(error).__name__}: {text} (--verbose shows where)", 1
+    return None
 
 
 def choose_predict_settings(

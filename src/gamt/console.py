@@ -2,12 +2,49 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typer import Typer
 
 
 class UsageError(ValueError):
     """Arguments that don't make sense."""
+
+
+def run_app(
+    app: "Typer",
+    name: str,
+    explain: Callable[[Exception], tuple[str, int] | None],
+    arguments: Sequence[str] | None,
+) -> None:
+    """Runs a command line and exits; errors end in one line, not in a traceback.
+
+    Args:
+        app: the command line.
+        name: what it is called by.
+        explain: returns what to tell about an error and the exit status, None of errors that it
+            doesn't know.
+        arguments: those after the program's name; None for the process's own.
+    """
+    import typer
+
+    try:
+        typer.main.get_command(app).main(args=arguments, prog_name=name)
+    except Exception as error:
+        logging.getLogger("gamt").debug("where it failed", exc_info=True)
+        message, status = explain(error) or _describe(error)
+        typer.echo(f"{name.rsplit(maxsplit=1)[-1]}: {message}", err=True)
+        sys.exit(status)
+
+
+def _describe(error: Exception) -> tuple[str, int]:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}", 1
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text} (--verbose shows where)", 1
 
 
 class _StderrHandler(logging.Handler):
