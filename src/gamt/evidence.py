@@ -25,7 +25,7 @@ Scale = tuple[float, float, float]
 AT_CLICK = 3.6
 """Log-odds at the surface, one depth away from the click, where nothing else speaks (fitted)."""
 
-PER_DISTANCE, NEAREST = 1.35, 0.5
+PER_DISTANCE, NEAREST = 1.6, 0.5
 """Lost with the logarithm of the distance from the click, which counts from this many depths on
 (fitted)."""
 
@@ -39,7 +39,7 @@ PER_CONTRAST, MOST_CONTRAST = 0.87, 20.0
 """Lost with the logarithm of one plus the largest difference of intensity between the click's and
 the way's, in the click's spreads, up to this many of them (fitted)."""
 
-PER_RIVAL, FAR = 0.9, 2.0
+PER_RIVAL, FAR = 1.2, 2.0
 """Lost for each time that the way to the nearest opposite click is shorter than `FAR` times the way
 to the click, in parts of that way (fitted)."""
 
@@ -59,11 +59,14 @@ LEAST_SPREAD = 1.5
 STEPS = 8
 """Places at which the way from a click to a voxel is looked at."""
 
-MOST_BLUR = 3.0
-"""Voxels over which intensities are smoothed at most, where the grid is coarser than the scan."""
+BLUR, MOST_BLUR = 0.7, 3.0
+"""Grid voxels over which intensities are smoothed, and raw voxels at most, where the grid is coarser
+than the scan (measured)."""
 
 
-def window_around(voxel: Voxel, reach: float, scale: Scale, shape: Sequence[int]) -> tuple[slice, ...]:
+def window_around(
+    voxel: Voxel, reach: float, scale: Scale, shape: Sequence[int]
+) -> tuple[slice, ...]:
     """Returns the part of a volume within `reach` grid voxels of a voxel on every axis.
 
     Args:
@@ -73,7 +76,9 @@ def window_around(voxel: Voxel, reach: float, scale: Scale, shape: Sequence[int]
         shape: of the volume.
     """
     sides = zip(voxel, scale, shape, strict=True)
-    return tuple(slice(max(0, int(v - reach / s)), min(n, int(v + reach / s) + 2)) for v, s, n in sides)
+    return tuple(
+        slice(max(0, int(v - reach / s)), min(n, int(v + reach / s) + 2)) for v, s, n in sides
+    )
 
 
 def distances(voxel: Sequence[int], scale: Scale, shape: Sequence[int]) -> Odds:
@@ -149,30 +154,30 @@ def error_odds(
         taken: (z, y, x) what another class has already, and would have to give up; None if nothing.
 
     Returns:
-        (z, y, x) log-odds; -inf where the voxel is of the seed's wrong kind no more, or too far.
+        (z, y, x) log-odds; -inf where a voxel is right already or too far from the click; 0 for all
+        others if none is right, as then nothing is known.
     """
     wrong_kind = bool(mask[seed])
     away = distances(seed, scale, mask.shape)
     candidate = (mask == wrong_kind) & (away <= REACH * depth)
-    # A volume of one kind has no surface; every voxel is then as deep as the seed.
-    surface = mask != wrong_kind
-    own = ndimage.distance_transform_edt(~surface, scale) if surface.any() else np.full(mask.shape, depth)
-    blur = [min(1 / step, MOST_BLUR) for step in scale]
-    smooth = ndimage.gaussian_filter(image.astype(np.float32), blur, mode="nearest")
-    ratio = likelihood_ratio(smooth, surface, (own <= max(2.0, depth * CONTEXT)) & ~surface)
-
     result = np.full(mask.shape, -np.inf, np.float32)
+    right = mask != wrong_kind
+    if not right.any():  # without a surface, there is no depth to measure by
+        result[candidate] = 0
+        return result
+    own = ndimage.distance_transform_edt(~right, scale)
+    blur = [min(BLUR / step, MOST_BLUR) for step in scale]
+    smooth = ndimage.gaussian_filter(image.astype(np.float32), blur, mode="nearest")
+    ratio = likelihood_ratio(smooth, right, ~right)
     odds = AT_CLICK - PER_DISTANCE * np.log(np.maximum(away[candidate] / depth, NEAREST))
     odds -= PER_DEPTH * own[candidate].astype(np.float32) / depth
     odds += PER_RATIO * ratio[candidate]
     if taken is not None:
         odds -= TAKEN * taken[candidate]
-    for voxel in opposite:
-        far = distances(voxel, scale, mask.shape)[candidate] / np.maximum(away[candidate], 0.5)
-        # Several opposite clicks say no more than the nearest one.
-        rival = np.minimum(far, rival) if voxel is not opposite[0] else far
-    if opposite:
-        odds -= PER_RIVAL * (FAR - np.minimum(rival, FAR))
+    rival = np.full(odds.shape, np.inf, np.float32)
+    for voxel in opposite:  # several say no more than the nearest one
+        np.minimum(rival, distances(voxel, scale, mask.shape)[candidate], out=rival)
+    odds -= PER_RIVAL * (FAR - np.minimum(rival / np.maximum(away[candidate], 0.5), FAR))
     # What is on the way only speaks against: those that are out already need no look.
     likely = odds > 0
     voxels = np.argwhere(candidate)[likely]

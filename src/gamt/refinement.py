@@ -73,9 +73,7 @@ def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Wal
     offset = [part.start for part in near]
     z, y, x = (v - first for v, first in zip(seed, offset, strict=True))
     odds = error_odds(
-        target.scan.image[
-            np.ix_(*(target.to_grid(axis)[part] for axis, part in enumerate(near)))
-        ],
+        target.scan.image[np.ix_(*(target.to_grid(axis)[part] for axis, part in enumerate(near)))],
         mask[near],
         (z, y, x),
         radius,
