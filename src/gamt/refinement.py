@@ -5,8 +5,6 @@ with the click as a point and the previous mask as scores; the part that changes
 followed from slice to slice until nothing changes any more. Everything else stays as it was.
 """
 
-import os
-
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -27,7 +25,7 @@ REACH = 3.0
 SINGLE = 1e-3
 """Taken for the scale of an axis on which the grid has one slice for several raw ones."""
 
-VOICE = float(os.environ.get("VOICE", "0.5"))
+VOICE = 0.2
 """Weight of the views' votes on the error beside what is known without them (measured)."""
 
 KEEP = 0.9
