@@ -54,15 +54,15 @@ BINS, BIN_BLUR, FLOOR, CAP = 48, 1.5, 0.014, 3.0
 a bin seen on neither side says nothing, and the most that the ratio says, as log-odds."""
 
 CORE, LEAST_SPREAD = 0.5, 1.5
-"""Depths around a click within which intensities are the click's own; what is added to their spread,
-for noise, in an image of 0..255."""
+"""Depths around a click within which intensities are the click's own; what is added to their
+spread, for noise, in an image of 0..255."""
 
 STEPS = 8
 """Places at which the way from a click to a voxel is looked at."""
 
 BLUR, MOST_BLUR = 0.7, 3.0
-"""Grid voxels over which intensities are smoothed, and raw voxels at most, where the grid is coarser
-than the scan (measured)."""
+"""Grid voxels over which intensities are smoothed, and raw voxels at most, where the grid is
+coarser than the scan (measured)."""
 
 
 def window_around(
@@ -78,7 +78,7 @@ def window_around(
     """
     sides = zip(voxel, scale, shape, strict=True)
     return tuple(
-        slice(max(0, int(v - reach / s)), min(n, int(v + reach / s) + 2)) for v, s, n in sides
+        slice(max(0, int(v - reach / s)), min(n, int(v + reach / s) + 1)) for v, s, n in sides
     )
 
 

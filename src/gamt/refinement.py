@@ -76,7 +76,10 @@ def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Wal
         (z, y, x),
         radius,
         scale,
-        [np.subtract(target.inside_region(one.voxel), offset) for one in target.against(click)],
+        [
+            np.subtract(target.inside_region(one.voxel), offset).tolist()
+            for one in target.against(click)
+        ],
         target.taken[near] if click.positive and target.taken is not None else None,
     )
     seen = votes.fuse()[near].clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
