@@ -7,7 +7,7 @@ the law is the same for errors of all sizes: the log-odds fall with the logarith
 from the click, evenly with the depth in the mask (or outside of it), and with whatever speaks for a
 border on the way or for another target. They rise where the intensity is that of the other side.
 
-"Fitted" means: begun from a logistic regression on the voxels around simulated clicks on 16 labelled
+"Fitted" means: begun from a logistic regression on voxels around simulated clicks on 16 labelled
 scans, each predicted without itself, and rounded or moved where whole runs of clicks did better.
 """
 
@@ -53,9 +53,9 @@ BINS, BIN_BLUR, FLOOR, CAP = 48, 1.5, 0.014, 3.0
 """Of the intensity histograms: their number over 0..255, smoothing in bins, what is added so that
 a bin seen on neither side says nothing, and the most that the ratio says, as log-odds."""
 
-CORE, LEAST_SPREAD = 0.5, 1.5
-"""Depths around a click within which intensities are the click's own; what is added to their
-spread, for noise, in an image of 0..255."""
+CORE, MOST_CORE, LEAST_SPREAD = 0.5, 3.0, 1.5
+"""Depths around a click within which intensities are the click's own, and grid voxels at most, as an
+error far from the mask is smaller than it is deep; what is added to their spread, for noise."""
 
 STEPS = 8
 """Places at which the way from a click to a voxel is looked at."""
@@ -182,7 +182,7 @@ def error_odds(
     # What is on the way only speaks against: those that are out already need no look.
     likely = odds > 0
     voxels = np.argwhere(candidate)[likely]
-    near = smooth[candidate & (away <= max(1.0, CORE * depth))]
+    near = smooth[candidate & (away <= np.clip(CORE * depth, 1.0, MOST_CORE))]
     usual = float(np.median(near))
     spread = float(np.median(np.abs(near - usual))) + LEAST_SPREAD
     contrast = contrast_on_the_way(smooth, usual, seed, voxels) / np.float32(spread)
