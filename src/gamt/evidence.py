@@ -54,8 +54,9 @@ BINS, BIN_BLUR, FLOOR, CAP = 48, 1.5, 0.014, 3.0
 a bin seen on neither side says nothing, and the most that the ratio says, as log-odds."""
 
 CORE, MOST_CORE, LEAST_SPREAD = 0.5, 3.0, 1.5
-"""Depths around a click within which intensities are the click's own, and grid voxels at most, as an
-error far from the mask is smaller than it is deep; what is added to their spread, for noise."""
+"""Depths around a click within which intensities are the click's own, and grid voxels at most: an
+error far from the mask is smaller than the click is deep. What is added to their spread, for noise,
+in an image of 0..255."""
 
 STEPS = 8
 """Places at which the way from a click to a voxel is looked at."""
