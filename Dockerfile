@@ -46,11 +46,12 @@ RUN set -eu; \
     uv pip install --quiet --python .venv --requirements requirements.txt \
         ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"}; \
     cd .venv/lib/python3.11/site-packages; \
-    rm -rf triton torch/include torch/bin nvidia/*/include nvidia/*/lib/libcusolverMg.so* \
+    rm -rf triton torch/include nvidia/*/include nvidia/*/lib/libcusolverMg.so* \
         nvidia/*/lib/libnvperf_*; \
     find . -name '*.a' -delete; \
     find . -type d -name tests -prune -exec rm -rf {} +; \
-    python3 -m compileall -q -j 0 .
+    python3 -m compileall -q -j 0 -x torch/testing/_internal .; \
+    [ "$PRESET" = default ] || /workspace/.venv/bin/python -c "import segment_anything, torch"
 
 FROM dependencies AS project
 COPY pyproject.toml README.md LICENSE ./
