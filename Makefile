@@ -5,11 +5,11 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup run test test-container lint bench eval data weights docker docker-run \
+.PHONY: help setup run test test-container lint bench bench-container eval data weights docker docker-run \
 	docker-save format clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv from uv.lock
 
@@ -33,6 +33,9 @@ bench: $(READY) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; s
 	$(BIN)/python -m tests.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m tests.speed || status=1; \
 	exit $$status
+
+bench-container: $(READY) ## Measure the container's start-up and rebuild
+	$(BIN)/python -m tests.container.bench
 
 # Results are named after the cases' folder, so that those of different cases keep apart.
 eval: CASES := $(or $(CASES),tests/cases)

@@ -53,15 +53,23 @@ class Image:
         return self.call("container", "run", "--rm", f"{self.name}:latest", *command)
 
 
-@pytest.fixture(scope="session")
-def engine() -> str:
+def find_engine() -> str | None:
+    """Returns the container engine that answers."""
     for name in ("docker", "podman"):
         try:
             subprocess.run([name, "info"], capture_output=True, check=True)
         except (OSError, subprocess.CalledProcessError):
             continue
         return name
-    pytest.exit("no container engine answers: start docker, or install podman", returncode=1)
+    return None
+
+
+@pytest.fixture(scope="session")
+def engine() -> str:
+    found = find_engine()
+    if found is None:
+        pytest.exit("no container engine answers: start docker, or install podman", returncode=1)
+    return found
 
 
 @pytest.fixture(scope="session")

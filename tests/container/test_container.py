@@ -11,7 +11,8 @@ from evaluation.methods import parse_method
 from evaluation.records import COLUMNS, TeamFolder
 from evaluation.run import evaluate_folder
 from tests.cases.run import FOLDER as SAMPLES
-from tests.container.conftest import ROOT, Image
+from tests.container.bench import copy_context
+from tests.container.conftest import Image
 
 pytestmark = pytest.mark.container
 
@@ -154,13 +155,7 @@ def test_all_bytecode_is_compiled(image: Image) -> None:
 def test_a_preset_whose_checkpoint_is_missing_fails_with_the_command_that_fetches_it(
     image: Image, tmp_path: Path
 ) -> None:
-    context = tmp_path / "context"
-    context.mkdir()
-    for name in ("Dockerfile", "LICENSE", "README.md", "predict.sh", "pyproject.toml", "uv.lock"):
-        shutil.copy(ROOT / name, context)
-    shutil.copytree(ROOT / "src", context / "src")
-    (context / "weights").mkdir()
-    shutil.copy(ROOT / "weights" / "manifest.toml", context / "weights")
+    context = copy_context(tmp_path / "context")
     log = image.call(
         *("build", "--network", "host", "--build-arg", "PRESET=all-data"),
         *("--target", "checkpoint", str(context)),
