@@ -5,10 +5,11 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup run test lint bench eval data weights format clean
+.PHONY: help setup run test test-container lint bench bench-container eval data weights docker docker-run \
+	docker-save format clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv from uv.lock
 
@@ -17,6 +18,9 @@ run: $(READY) ## Segment the sample cases
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest
+
+test-container: $(READY) ## Build the container and run its tests, with the engine that answers
+	$(BIN)/python -m pytest -m container tests/container
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check
@@ -29,6 +33,9 @@ bench: $(READY) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; s
 	$(BIN)/python -m tests.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m tests.speed || status=1; \
 	exit $$status
+
+bench-container: $(READY) ## Measure the container's start-up and rebuild
+	$(BIN)/python -m tests.container.bench
 
 # Results are named after the cases' folder, so that those of different cases keep apart.
 eval: CASES := $(or $(CASES),tests/cases)
@@ -49,6 +56,39 @@ data: $(READY) ## Fetch the challenge's validation set into data/
 
 weights: $(READY) ## Fetch the checkpoints of the presets all-data and coreset
 	$(BIN)/gamt weights fetch sam_vit_l sam_med2d
+
+# The challenge's naming rule: the team is the file's name up to the first dot, the image the team up
+# to the first underscore.
+TEAM ?= gamt
+IMAGE := $(firstword $(subst _, ,$(TEAM))):latest
+ENGINE ?= $(shell for e in docker podman; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
+PRESET ?= default
+INPUTS ?= inputs
+OUTPUTS ?= outputs
+GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo '--gpus device=0')
+
+docker: engine ## Build the container (PRESET, TEAM, BUILD_ARGS)
+	$(ENGINE) build --network host --build-arg PRESET=$(PRESET) $(BUILD_ARGS) --tag $(IMAGE) .
+
+docker-run: engine ## Run the container on INPUTS and OUTPUTS with the challenge's command
+	@mkdir -p "$(OUTPUTS)"
+	$(ENGINE) container run $(GPU) -m 32G --name $(TEAM) --rm \
+		-v "$(abspath $(INPUTS))":/workspace/inputs/ \
+		-v "$(abspath $(OUTPUTS))":/workspace/outputs/ \
+		$(IMAGE) /bin/bash -c "sh predict.sh"
+
+docker-save: docker $(READY) ## Build, save as out/TEAM.tar.gz, load that back and run it
+	@mkdir -p out
+	$(ENGINE) save $(IMAGE) | gzip > "out/$(TEAM).tar.gz.partial"
+	mv "out/$(TEAM).tar.gz.partial" "out/$(TEAM).tar.gz"
+	$(ENGINE) rmi $(IMAGE)
+	$(BIN)/python -m evaluation run --cases tests/cases --method "$(ENGINE):out/$(TEAM).tar.gz" \
+		--out out/docker-save --restart
+	ls -l "out/$(TEAM).tar.gz"
+
+.PHONY: engine
+engine:
+	@[ -n "$(ENGINE)" ] || { echo "no container engine answers: start docker, or install podman" >&2; exit 1; }
 
 format: $(READY) ## Apply the style
 	$(BIN)/ruff check --fix

@@ -1,0 +1,79 @@
+# The challenge's container: `docker run ... /bin/bash -c "sh predict.sh"` in /workspace.
+#
+#     make docker                                  # the embedded segmenter, no GPU needed
+#     make docker PRESET=coreset                   # with SAM-Med2D, from weights/
+#
+# Stages: tools; the checkpoint, whose lack shows at once; dependencies, which change seldom; the
+# project, which changes often; and the image, which takes only what runs.
+
+ARG BASE_IMAGE=debian:bookworm-slim
+ARG PRESET=default
+
+FROM ${BASE_IMAGE} AS tools
+ENV UV_LINK_MODE=copy UV_NO_CACHE=1
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3 python3-pip \
+    && python3 -m pip install --quiet --no-cache-dir --break-system-packages \
+        hatchling numpy platformdirs uv
+WORKDIR /workspace
+
+FROM tools AS checkpoint
+ARG PRESET
+COPY src src
+COPY weights weights
+# Where it is missing, this fails with the command that fetches it.
+RUN mkdir /checkpoint && PYTHONPATH=src python3 -c "\
+import shutil, sys; \
+from gamt.checkpoints import find; \
+from gamt.settings import PRESETS, PRESET_SEGMENTERS; \
+'$PRESET' in PRESETS or sys.exit('PRESET=$PRESET: expected one of ' + ', '.join(PRESETS)); \
+name = PRESET_SEGMENTERS.get('$PRESET'); \
+sys.excepthook = lambda kind, error, trace: print(error, file=sys.stderr); \
+name and shutil.copy(find(name), '/checkpoint')"
+
+FROM tools AS dependencies
+ARG PRESET
+# With "cpu" torch comes from PyTorch's own index, knows no GPU and takes a tenth of the space.
+ARG TORCH_BACKEND=
+COPY pyproject.toml uv.lock ./
+# A preset of the paper needs torch. Of what comes with it go: the compiler behind torch.compile,
+# what serves several GPUs, headers and static libraries.
+RUN set -eu; \
+    uv export --quiet --locked --no-default-groups --no-emit-project --no-hashes \
+        $([ "$PRESET" = default ] || echo --extra sam) --output-file requirements.txt; \
+    [ "$TORCH_BACKEND" != cpu ] || sed -i -E '/^(cuda|nvidia|triton)/d' requirements.txt; \
+    uv venv --quiet --python /usr/bin/python3 .venv; \
+    uv pip install --quiet --python .venv --requirements requirements.txt \
+        ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"}; \
+    cd .venv/lib/python3.11/site-packages; \
+    rm -rf triton torch/include nvidia/*/include nvidia/*/lib/libcusolverMg.so* \
+        nvidia/*/lib/libnvperf_*; \
+    find . -name '*.a' -delete; \
+    find . -type d -name tests -prune -exec rm -rf {} +; \
+    python3 -m compileall -q -j 0 -x torch/testing/_internal .; \
+    [ "$PRESET" = default ] || /workspace/.venv/bin/python -c "import segment_anything, torch"
+
+FROM dependencies AS project
+COPY pyproject.toml README.md LICENSE ./
+COPY weights/manifest.toml weights/manifest.toml
+COPY src src
+RUN python3 -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheel . \
+    && uv pip install --quiet --python .venv --no-deps --target /project /wheel/*.whl \
+    && python3 -m compileall -q /project
+
+FROM ${BASE_IMAGE}
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/*
+WORKDIR /workspace
+COPY --from=dependencies /workspace/.venv .venv
+ARG PRESET
+# Any user may run it, on a root that can't be written to.
+ENV PATH=/workspace/.venv/bin:$PATH \
+    GAMT_PRESET=${PRESET} \
+    HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1
+COPY --from=checkpoint /checkpoint weights
+COPY --from=project /project .venv/lib/python3.11/site-packages
+COPY predict.sh .
+CMD ["sh", "predict.sh"]

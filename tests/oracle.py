@@ -1,0 +1,86 @@
+"""A segmenter that sees the truth, through noise of a stated size: what lifting makes of masks.
+
+It is asked about images that are the truth itself, so that all it gets wrong is the noise.
+"""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage, optimize
+
+from gamt.case import Case
+from gamt.prompts import ClassPrompts, SlicePrompt
+from gamt.segmenters.base import SliceMask
+from tests.phantoms import Phantom, dice
+
+INSIDE = 255
+"""The grey value of the target, also once the image is normalised."""
+
+SURE = np.float32(5)
+"""Log-odds of what is far from the border."""
+
+
+class NoisyOracle:
+    """Answers with the truth of a slice, its border moved to and fro by a smooth random field.
+
+    The field is moved so far that the answer's Dice with the truth is the stated one, in every
+    slice that holds any of the target. Slices have fields of their own, by their content.
+    """
+
+    name = "noisy oracle"
+
+    def __init__(self, slice_dice: float, seed: int = 0) -> None:
+        """Takes the Dice of its answers, 0..1; 1 for no noise."""
+        self.slice_dice = slice_dice
+        self._seed = seed
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[npt.NDArray[np.float32]]:
+        """Returns the noisy answer to each slice, as log-odds."""
+        return [self._answer(one) for one in slices]
+
+    def decode(
+        self,
+        embeddings: Sequence[npt.NDArray[np.float32]],
+        prompts: Sequence[SlicePrompt],
+        multimask: bool | None = None,
+    ) -> Sequence[SliceMask]:
+        """Answers, whatever the prompt is."""
+        quality = self.slice_dice / (2 - self.slice_dice)
+        return [SliceMask(answer, quality, answer) for answer in embeddings]
+
+    def _answer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        truth = pixels > INSIDE / 2
+        if not truth.any() or truth.all():
+            # There is no border to move.
+            return np.where(truth, SURE, -SURE)
+        distance = ndimage.distance_transform_edt(truth) - ndimage.distance_transform_edt(~truth)
+        rng = np.random.default_rng(
+            [self._seed, zlib.crc32(np.ascontiguousarray(pixels).tobytes())]
+        )
+        # As smooth as the target is large, so that targets of all sizes are deformed alike.
+        sigma = max(1.0, float(distance.max()) / 2)
+        field = ndimage.gaussian_filter(rng.standard_normal(truth.shape), sigma, mode="wrap")
+        field /= field.std()
+
+        def excess(amplitude: float) -> float:
+            return dice(distance + amplitude * field > 0, truth) - self.slice_dice
+
+        amplitude = 0.0
+        most = 4.0 * max(truth.shape)
+        if self.slice_dice < 1 and excess(most) < 0:
+            amplitude = float(optimize.bisect(excess, 0.0, most, xtol=1e-3))
+        # A pixel from the border is one unit of log-odds.
+        return np.clip(distance + amplitude * field, -SURE, SURE).astype(np.float32)
+
+
+def oracle_cases(phantom: Phantom) -> list[tuple[Case, npt.NDArray[np.bool_]]]:
+    """Returns a case for each class of a phantom, whose image is the truth, and the truth."""
+    cases = []
+    for one in phantom.prompts:
+        truth = phantom.truth == one.label
+        image = np.where(truth, np.uint8(INSIDE), np.uint8(0))
+        prompts = (ClassPrompts(1, box=one.box, clicks=one.clicks),)
+        cases.append((Case(phantom.name, image, phantom.spacing_mm, prompts, None), truth))
+    return cases
