@@ -35,7 +35,7 @@ PER_DEPTH = 1.5
 PER_RATIO = 0.73
 """Weight of the intensity's likelihood ratio between both sides (fitted)."""
 
-PER_CONTRAST, MOST_CONTRAST = 0.87, 20.0
+PER_CONTRAST, MOST_CONTRAST = 0.87, 100.0
 """Lost with the logarithm of one plus the largest difference of intensity between the click's and
 the way's, in the click's spreads, up to this many of them (fitted)."""
 
@@ -53,7 +53,7 @@ BINS, BIN_BLUR, FLOOR, CAP = 48, 1.5, 0.014, 3.0
 """Of the intensity histograms: their number over 0..255, smoothing in bins, what is added so that
 a bin seen on neither side says nothing, and the most that the ratio says, as log-odds."""
 
-CORE, MOST_CORE, LEAST_SPREAD = 0.5, 3.0, 1.5
+CORE, MOST_CORE, LEAST_SPREAD = 0.5, 2.0, 1.5
 """Depths around a click within which intensities are the click's own, and grid voxels at most: an
 error far from the mask is smaller than the click is deep. What is added to their spread, for noise,
 in an image of 0..255."""

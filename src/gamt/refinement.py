@@ -25,8 +25,9 @@ REACH = 3.0
 SINGLE = 1e-3
 """Taken for the scale of an axis on which the grid has one slice for several raw ones."""
 
-VOICE = 0.2
-"""Weight of the views' votes on the error beside what is known without them (measured)."""
+VOICE, ECHO = 1.0, 0.2
+"""Weight of the views' votes on the error beside what is known without them; of a segmenter that
+knows nothing but intensities, which are weighed already (measured)."""
 
 KEEP = 0.9
 """Probability with which the previous mask is handed on: firm, yet open to correction."""
@@ -83,7 +84,8 @@ def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Wal
         target.taken[near] if click.positive and target.taken is not None else None,
     )
     seen = votes.fuse()[near].clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    odds += VOICE * np.where(votes.looked()[near], logit(seen), 0)
+    voice = ECHO if getattr(target.scan.segmenter, "intensities_alone", False) else VOICE
+    odds += voice * np.where(votes.looked()[near], logit(seen), 0)
     wrong = odds > 0
     wrong[z, y, x] = True
     mask[near][component_at(wrong, (z, y, x))] = click.positive
