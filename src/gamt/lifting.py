@@ -135,12 +135,13 @@ def make_target(
         and mine.overlaps(other.box)
         and other.box.volume < mine.volume
     )
-    previous = None
+    previous = taken = None
     if case.previous is not None:
         where = tuple(slice(a, b) for a, b in zip(*region, strict=True))
         same = case.previous[where] == prompts.label
         previous = same if same.any() else None
-    return Target(prompts, others, rivals, previous, scan, region, settings, prompts.box)
+        taken = (case.previous[where] > 0) & ~same
+    return Target(prompts, others, rivals, previous, taken, scan, region, settings, prompts.box)
 
 
 def first_views(target: Target, pace: Pace) -> list[Walk]:

@@ -11,18 +11,23 @@ from scipy import ndimage
 from scipy.special import logit
 
 from gamt.axes import Plane, slice_view, to_slice
+from gamt.evidence import CONTEXT, error_odds, window_around
 from gamt.fusion import Votes
 from gamt.postprocess import component_at
 from gamt.prompts import Box, Click, SlicePrompt
 from gamt.propagation import Walk, interior_point, tight_box, together, walk
 from gamt.segmenters.base import SliceMask
-from gamt.target import Target
+from gamt.target import LEAST_PROBABILITY, Target
 
 REACH = 3.0
 """A walk ends this many error radii away from its click, along its plane's normal (measured)."""
 
 SINGLE = 1e-3
 """Taken for the scale of an axis on which the grid has one slice for several raw ones."""
+
+VOICE, ECHO = 1.0, 0.2
+"""Weight of the views' votes on the error beside what is known without them; of a segmenter that
+knows nothing but intensities, which are weighed already (measured)."""
 
 KEEP = 0.9
 """Probability with which the previous mask is handed on: firm, yet open to correction."""
@@ -45,25 +50,51 @@ def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Wal
     """Corrects a mask around one click that it contradicts.
 
     The user clicks the middle of an error, so that the error reaches from the click about as far
-    as the mask's surface is away. A ball of this size is the shape that the click draws: it goes
-    to the segmenter as part of the scores, and into the vote as one more view. What is voted on
-    here is not the target but the error: which voxels change to the side of the click.
+    as the mask's surface is away. A ball of this size is the shape that the click draws for the
+    segmenter, as part of the scores. What is voted on here is not the target but the error: which
+    voxels change to the side of the click. The votes add to what click, mask and intensities say by
+    themselves, in 3-D, so that what changes is one smooth piece rather than three slices.
 
     Args:
         target: the class.
         mask: (z, y, x) bool over the target's region; changed in place.
         click: in raw voxels, on the wrong side of the mask.
     """
-    ball = ball_around(target, mask, click)
+    seed = target.inside_region(click.voxel)
+    scale = scale_of(target)
+    radius = error_radius(mask, seed, scale)
+    ball = ball_around(click, radius, scale)
     votes = Votes(target.region, target.scan.grid)
     yield from together(
         correction_walk(target, mask, click, ball, plane, votes) for plane in target.settings.planes
     )
-    seed = target.inside_region(click.voxel)
-    wrong = votes.fuse(ball, target.settings.shape_weight, exact_range=False) > 0.5
-    wrong &= votes.looked() & (mask != click.positive)  # where nothing looked, a ball is no reason
-    wrong[seed] = True
-    mask[component_at(wrong, seed)] = click.positive
+    near = window_around(seed, CONTEXT * radius, scale, mask.shape)
+    offset = [part.start for part in near]
+    z, y, x = (v - first for v, first in zip(seed, offset, strict=True))
+    odds = error_odds(
+        target.scan.image[np.ix_(*(target.to_grid(axis)[part] for axis, part in enumerate(near)))],
+        mask[near],
+        (z, y, x),
+        radius,
+        scale,
+        [
+            np.subtract(target.inside_region(one.voxel), offset).tolist()
+            for one in target.against(click)
+        ],
+        target.taken[near] if click.positive and target.taken is not None else None,
+    )
+    seen = votes.fuse()[near].clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    voice = ECHO if getattr(target.scan.segmenter, "intensities_alone", False) else VOICE
+    odds += voice * np.where(votes.looked()[near], logit(seen), 0)
+    wrong = odds > 0
+    wrong[z, y, x] = True
+    mask[near][component_at(wrong, (z, y, x))] = click.positive
+
+
+def scale_of(target: Target) -> tuple[float, float, float]:
+    """Returns the grid voxels per raw voxel (z, y, x) of a target's scan, none of them zero."""
+    z, y, x = (step or SINGLE for step in target.scan.grid.scale)
+    return z, y, x
 
 
 def error_radius(
@@ -95,11 +126,8 @@ def error_radius(
         half *= 2
 
 
-def ball_around(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Box:
-    """Returns the raw box whose ellipsoid is the ball that a click draws."""
-    z, y, x = (step or SINGLE for step in target.scan.grid.scale)
-    scale = (z, y, x)
-    radius = error_radius(mask, target.inside_region(click.voxel), scale)
+def ball_around(click: Click, radius: float, scale: tuple[float, float, float]) -> Box:
+    """Returns the raw box whose ellipsoid is the ball that a click draws, of a grid radius."""
     reach = [round(radius / step) for step in scale]
     low = [v - r for v, r in zip(click.voxel, reach, strict=True)]
     high = [v + r + 1 for v, r in zip(click.voxel, reach, strict=True)]

@@ -11,7 +11,7 @@ from gamt.axes import Plane, slice_view
 from gamt.cache import EmbeddingCache, KeyedSlice
 from gamt.geometry import Grid
 from gamt.prompts import SlicePrompt
-from gamt.segmenters.base import Embedding, SliceMask
+from gamt.segmenters.base import Embedding, Segmenter, SliceMask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +52,11 @@ class Scan:
         self.image = image
         self._embeddings = embeddings
         self._slices: dict[tuple[Plane, int], KeyedSlice] = {}
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The 2-D model that it is prepared for."""
+        return self._embeddings.segmenter
 
     def decode(
         self, requests: Sequence[SliceRequest], before_batch: Callable[[], None] = lambda: None

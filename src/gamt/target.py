@@ -42,6 +42,8 @@ class Target:
         rivals: boxes of smaller classes that overlap this one's.
         previous: (z, y, x) bool over the region, the class in the previous prediction; None
             without a previous prediction of this class.
+        taken: (z, y, x) bool over the region, what the previous prediction gives to other classes;
+            None without a previous prediction.
         scan: the crop that the class lies in.
         region: the raw bounds that votes are kept for.
         settings: the numbers of the method.
@@ -52,6 +54,7 @@ class Target:
     others: tuple[Click, ...]
     rivals: tuple[Box, ...]
     previous: npt.NDArray[np.bool_] | None
+    taken: npt.NDArray[np.bool_] | None
     scan: Scan
     region: Range
     settings: Settings
@@ -183,6 +186,14 @@ class Target:
             points=np.concatenate([prompt.points, np.array(points, float)]),
             labels=np.concatenate([prompt.labels, np.array(labels)]),
         )
+
+    def against(self, click: Click) -> list[Click]:
+        """Returns the clicks of the other kind: those that no correction for `click` may reach.
+
+        They include, for a positive click, those on other classes.
+        """
+        mine = [one for one in self.prompts.clicks if one.positive != click.positive]
+        return mine + list(self.others) if click.positive else mine
 
     def guide(self, plane: Plane, index: int, prompt: SlicePrompt) -> SlicePrompt:
         """Adds the box's ellipsoid to the scores that a slice's prompt brings along."""

@@ -36,8 +36,10 @@ class SliceMask:
 class Segmenter(Protocol):
     """A promptable 2-D model, split into its costly half and its prompt-dependent half.
 
-    A segmenter may also have the attributes ``device: str``, which is shown in the log, and
-    ``batch: int``, the number of slices that it encodes best at once, 1 without.
+    A segmenter may also have the attributes ``device: str``, which is shown in the log;
+    ``batch: int``, the number of slices that it encodes best at once, 1 without; and
+    ``intensities_alone: bool``, True where it knows nothing but the slice's intensities, so that
+    its word on a correction counts less: they are weighed there by themselves.
     """
 
     name: str

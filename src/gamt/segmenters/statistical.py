@@ -329,6 +329,7 @@ class StatisticalSegmenter:
     """A promptable 2-D segmenter that needs nothing but the slice itself."""
 
     name = "statistical"
+    intensities_alone = True
     device = "cpu"
 
     def encode(self, slices: Image) -> Sequence[Image]:

@@ -1,0 +1,102 @@
+"""What a click says falls with distance and depth, and stops at borders."""
+
+import numpy as np
+import pytest
+
+from gamt.evidence import (
+    REACH,
+    contrast_on_the_way,
+    distances,
+    error_odds,
+    likelihood_ratio,
+    window_around,
+)
+
+SHAPE = (9, 21, 31)
+
+
+def test_distances_are_counted_in_grid_voxels() -> None:
+    away = distances((1, 2, 3), (3.0, 1.0, 2.0), (4, 5, 6))
+    assert away.shape == (4, 5, 6)
+    assert away[1, 2, 3] == 0
+    assert away[2, 2, 3] == 3
+    assert away[2, 4, 4] == pytest.approx(np.sqrt(9 + 4 + 4))
+
+
+def test_a_window_reaches_as_far_on_every_axis_and_ends_at_the_volume() -> None:
+    window = window_around((4, 10, 1), 6, (3.0, 1.0, 2.0), SHAPE)
+    assert window == (slice(2, 7), slice(4, 17), slice(0, 5))
+    assert window_around((8, 20, 30), 1, (1.0, 1.0, 1.0), SHAPE)[2] == slice(29, 31)
+
+
+def test_the_likelihood_ratio_is_that_of_the_sides_intensities() -> None:
+    image = np.zeros(SHAPE, np.float32)
+    image[:, :, 15:] = 200
+    inside = image > 100
+    ratio = likelihood_ratio(image, inside, ~inside)
+    assert (ratio[inside] > 1).all()
+    assert (ratio[~inside] < -1).all()
+    assert not likelihood_ratio(image, inside, inside).any()
+
+
+def test_the_way_to_a_voxel_is_looked_at() -> None:
+    image = np.full(SHAPE, 100, np.float32)
+    image[:, :, 8] = 160  # a wall
+    voxels = np.array([[4, 10, 6], [4, 10, 12]])
+    seen = contrast_on_the_way(image, 100, (4, 10, 4), voxels)
+    assert seen.tolist() == [0, 60]
+
+
+def odds_of(
+    image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    **more: object,
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Clicks two voxels outside of a mask that fills the volume's left half."""
+    mask = np.zeros(SHAPE, np.bool_)
+    mask[:, :, :15] = True
+    return error_odds(image, mask, (4, 10, 16), 2.0, scale, **more)  # type: ignore[arg-type]
+
+
+def test_a_click_speaks_for_its_own_side_within_reach_alone() -> None:
+    odds = odds_of(np.full(SHAPE, 90, np.uint8))
+    assert np.isneginf(odds[:, :, :15]).all()
+    away = distances((4, 10, 16), (1.0, 1.0, 1.0), SHAPE)
+    assert np.isneginf(odds[away > REACH * 2]).all()
+    assert np.isfinite(odds[:, :, 15:][away[:, :, 15:] <= REACH * 2]).all()
+
+
+def test_a_click_says_less_farther_away_and_deeper() -> None:
+    odds = odds_of(np.full(SHAPE, 90, np.uint8))
+    along, across = odds[4, 10:, 15], odds[4, 10, 15:26]
+    assert (np.diff(along[np.isfinite(along)]) <= 0).all()
+    assert (np.diff(across[1:][np.isfinite(across[1:])]) < 0).all()
+    assert odds[4, 10, 16] > 0 > across[9]
+
+
+def test_what_lies_behind_a_border_is_less_likely() -> None:
+    plain = np.full(SHAPE, 90, np.uint8)
+    walled = plain.copy()
+    walled[:, 13] = 180
+    before, after = odds_of(plain), odds_of(walled)
+    assert before[4, 15, 15] > 0
+    assert after[4, 15, 15] < before[4, 15, 15] - 1
+
+
+def test_an_opposite_click_and_another_class_hold_a_correction_back() -> None:
+    image = np.full(SHAPE, 90, np.uint8)
+    free, taken = odds_of(image), np.zeros(SHAPE, np.bool_)
+    taken[4, 12, 15] = True
+    held = odds_of(image, taken=taken)
+    assert held[4, 12, 15] < free[4, 12, 15] - 1
+    assert held[4, 8, 15] == free[4, 8, 15]
+    rivalled = odds_of(image, opposite=[(4, 14, 16)])
+    assert rivalled[4, 13, 16] < free[4, 13, 16] - 1
+    assert rivalled[4, 10, 16] == free[4, 10, 16]
+
+
+@pytest.mark.parametrize("kind", [True, False])
+def test_without_a_surface_nothing_is_known(kind: bool) -> None:
+    mask = np.full(SHAPE, kind)
+    odds = error_odds(np.zeros(SHAPE, np.uint8), mask, (4, 10, 16), 31.0, (1.0, 1.0, 1.0))
+    assert not odds.any()
