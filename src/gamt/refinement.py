@@ -2,7 +2,8 @@
 
 A click marks the middle of an error. In the three slices through it the segmenter is asked again,
 with the click as a point and the previous mask as scores; the part that changes with the click is
-followed from slice to slice until nothing changes any more. Everything else stays as it was.
+followed from slice to slice until nothing changes any more. These views vote on the error, beside
+what click, mask and intensities say in 3-D (`gamt.evidence`). Everything else stays as it was.
 """
 
 import numpy as np
