@@ -1,1 +1,9 @@
-"""The challenge's evaluation: the simulated user and the scores."""
+"""The challenge's evaluation: the simulated user, the scores, the leaderboard."""
+
+METHOD_SPECS = """\
+  gamt [OPTIONS]       this project, in process; OPTIONS as for 'gamt predict'
+  docker:IMAGE         a local image, or a tarball TEAM.tar.gz of 'docker save'
+  podman:IMAGE         the same with podman
+  apptainer:FILE.sif   the same with apptainer, where there is no docker
+  command:CMD          a shell command, run in a folder that holds inputs/ and outputs/"""
+"""What can be evaluated, for people to read."""

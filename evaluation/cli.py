@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from evaluation import METHOD_SPECS
 from gamt.console import UsageError, run_app, start_log
 
 logger = logging.getLogger("gamt.evaluation")
@@ -60,14 +61,10 @@ def _evaluation() -> None:
 
 
 @app.command(
-    epilog="""
+    epilog=f"""
 \b
 Methods:
-  gamt [OPTIONS]       this project, in process; OPTIONS as for 'gamt predict'
-  docker:IMAGE         a local image, or a tarball TEAM.tar.gz of 'docker save'
-  podman:IMAGE         the same with podman
-  apptainer:FILE.sif   the same with apptainer, where there is no docker
-  command:CMD          a shell command, run in a folder that holds inputs/ and outputs/
+{METHOD_SPECS}
 
 \b
 Examples:

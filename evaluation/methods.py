@@ -19,14 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from evaluation import METHOD_SPECS
 from evaluation.loop import Method
-
-SPECS = """\
-gamt [OPTIONS]       this project, in process; OPTIONS as for 'gamt predict'
-docker:IMAGE         a local image, or a tarball of 'docker save' by the challenge's naming rule
-podman:IMAGE         the same with podman
-apptainer:FILE.sif   the same with apptainer, where there is no docker
-command:CMD          a shell command, run in a folder that holds inputs/ and outputs/"""
 
 MEMORY = "32G"
 """What a container may use (contract, section 1)."""
@@ -59,7 +53,7 @@ def parse_method(
     """Makes what a text describes ready to run.
 
     Args:
-        spec: see `SPECS`.
+        spec: see `METHOD_SPECS`.
         run_limit: seconds after which one run is stopped.
         parallel: whether several cases are run at a time; containers then don't all bear the
             team's name.
@@ -83,7 +77,7 @@ def parse_method(
             raise MethodError(f"{spec}: no such file; 'apptainer build {image} ...' makes one")
         method = Apptainer(os.fspath(image.resolve()), has_gpu(), run_limit)
         return ParsedMethod(method, image.name.split(".")[0].lower(), f"{image.stat().st_mtime}")
-    raise MethodError(f"found the method {spec!r}, expected one of:\n{SPECS}")
+    raise MethodError(f"found the method {spec!r}, expected one of:\n{METHOD_SPECS}")
 
 
 @dataclass(frozen=True, slots=True)
