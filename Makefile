@@ -57,10 +57,10 @@ data: $(READY) ## Fetch the challenge's validation set into data/
 weights: $(READY) ## Fetch the checkpoints of the presets all-data and coreset
 	$(BIN)/gamt weights fetch sam_vit_l sam_med2d
 
-# The challenge's naming rule: the team is the file's name up to the first dot, the image the team up
-# to the first underscore.
+# The challenge's naming rule: the team is the file's name up to the first dot, lower-cased, the image
+# the team up to the first underscore.
 TEAM ?= gamt
-IMAGE := $(firstword $(subst _, ,$(TEAM))):latest
+IMAGE := $(shell echo '$(TEAM)' | tr A-Z a-z | cut -d_ -f1):latest
 ENGINE ?= $(shell for e in docker podman; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
 PRESET ?= default
 INPUTS ?= inputs

@@ -84,7 +84,8 @@ OUT/TEAM gets:
 The same command again does only what is missing: after Ctrl-C, a crash, or with new cases.
 A case that failed is tried again.
 
-Exit status: 0 if all cases were evaluated, 1 if not, 2 for wrong arguments, 130 after Ctrl-C.
+Exit status: 0 if all cases were evaluated, 1 if not or if nothing was ever predicted, 2 for wrong
+arguments, 130 after Ctrl-C.
 """
 )
 def run(
@@ -172,6 +173,9 @@ def run(
     parsed.release()
     log_summary(result, folder)
     typer.echo(f"{len(result.records)} of {result.total} cases: {folder.metrics_file}")
+    if result.records and not any(record.predicted for record in result.records):
+        logger.error("%s never wrote a prediction; %s says why", method, folder.path / "logs")
+        raise typer.Exit(1)
     if result.failed:
         raise typer.Exit(1)
 

@@ -93,7 +93,7 @@ def test_from_cases_to_leaderboard_and_report(
 
 def test_restart_discards_what_is_there(cases: Path, tmp_path: Path) -> None:
     arguments = ("run", "--cases", cases, "--out", tmp_path / "out", "--name", "toy", "--method")
-    assert call(*arguments, "command:true") == 0
+    assert call(*arguments, "command:true") == 1
     assert call(*arguments, TOY) == 2
     assert call(*arguments, TOY, "--restart") == 0
     assert len(pd.read_csv(tmp_path / "out" / "toy" / "toy_metrics.csv")) == 2
@@ -103,11 +103,12 @@ def test_runs_that_wrote_nothing_or_failed_are_told(
     cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("--method", "command:exit 7", "--out", tmp_path / "out")
-    assert call("run", "--cases", cases, *arguments) == 0
+    assert call("run", "--cases", cases, *arguments) == 1
     errors = capsys.readouterr().err
     log = tmp_path / "out" / "command" / "logs" / "CT_a.txt"
     trouble = f"wrote nothing, so zeros count, exit status 7; see {log}"
     assert f"WARNING CT_a.npz: runs 1, 2, 3, 4, 5, 6: {trouble}" in errors
+    assert "ERROR command:exit 7 never wrote a prediction" in errors
     # As the official script: no row.
     assert len(pd.read_csv(tmp_path / "out" / "command" / "command_metrics.csv")) == 0
 
