@@ -12,12 +12,14 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import psutil
 
 from evaluation import METHOD_SPECS
 from evaluation.loop import Method
@@ -203,6 +205,10 @@ def stop_running() -> None:
     """Stops what this process runs; for a process that is about to end."""
     for stop in _running:
         stop()
+    # One that has only just been started isn't noted yet.
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 _running: list[Callable[[], None]] = []

@@ -168,14 +168,12 @@ def _run_jobs(
         executor.shutdown(wait=False, cancel_futures=True)
     # A process that ends takes all jobs down with it. Alone, the one that ended it shows.
     for job in broken:
-        with make_executor(1) as executor:
-            error = executor.submit(_evaluate, job).exception()
-        yield (
-            job,
-            error
-            if isinstance(error, Exception)
-            else CaseRecord.read(job.folder.record_file(job.files.case)),
-        )
+        executor = make_executor(1)
+        try:
+            future = executor.submit(_evaluate, job)
+            yield job, future.exception() or future.result()
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _find_cases(cases: Path, gts: Path | None) -> list[CaseFiles]:

@@ -1,5 +1,8 @@
 """Methods: what a spec stands for, the command lines to the letter, and runs that go wrong."""
 
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -139,6 +142,18 @@ def test_a_run_that_hangs_is_stopped_with_all_that_it_started(folder: Path) -> N
     start = time.monotonic()
     assert run(parsed, folder) == "stopped after 0.3 s"
     assert time.monotonic() - start < 10
+
+
+def test_a_process_that_has_only_just_been_started_is_stopped_too() -> None:
+    # In a process of its own, since all that it started is stopped.
+    script = (
+        "import subprocess; from evaluation.methods import stop_running;"
+        "child = subprocess.Popen(['sleep', '30']); stop_running(); print(child.wait())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == -signal.SIGKILL
 
 
 def test_gamt_is_given_its_options(folder: Path) -> None:
