@@ -13,6 +13,7 @@ from gamt.budget import Budget, Stopwatch
 from gamt.cache import EmbeddingCache
 from gamt.case import Case
 from gamt.geometry import Range, make_grid, order_spacing
+from gamt.observer import Observer
 from gamt.preparation import PreparedVolume
 from gamt.prompts import ClassPrompts, SlicePrompt
 from gamt.propagation import Walk, run
@@ -164,7 +165,8 @@ def make_target(
     crop = crop or ((0, 0, 0), (z, y, x))
     grid = make_grid(crop, case.spacing_mm, voxel_mm)
     scan = Scan(grid.resample(grid.crop(case.image)), grid, EmbeddingCache(segmenter, 2**28))
-    return lifting.make_target(case, case.prompts[0], region or crop, scan, settings)
+    where = region or crop
+    return lifting.make_target(case, case.prompts[0], where, scan, settings, Observer())
 
 
 def lift(

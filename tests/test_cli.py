@@ -85,7 +85,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """Collects the settings that the method is run with, and lets it find nothing."""
     seen: list[Settings] = []
 
-    def lift(case: Any, volume: Any, budget: object) -> Lifted:
+    def lift(case: Any, volume: Any, *_: object) -> Lifted:
         seen.append(volume.settings)
         return Lifted(np.zeros(case.image.shape, np.uint8), 0, complete=True)
 

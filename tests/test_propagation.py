@@ -20,10 +20,11 @@ from gamt.propagation import (
     LOOK_SLACK,
     LOOK_SPREADS,
     MAX_SIDE,
+    End,
     Look,
     Walk,
-    has_ended,
     interior_point,
+    lost,
     next_prompt,
     run,
     tight_box,
@@ -129,27 +130,27 @@ def in_row(start: int, stop: int, quality: float = 1.0) -> SliceMask:
 
 
 @pytest.mark.parametrize(
-    ("mask", "ended"),
+    ("mask", "end"),
     [
-        (in_row(4, 12), False),
-        (in_row(4, 4), True),  # vanished
-        (in_row(8, 16), False),  # half of it lies in both
-        (in_row(9, 17), True),  # three of eight pixels do
-        (in_row(10, 14), False),  # the smaller one has four pixels: half of it
-        (in_row(11, 15), True),
-        (in_row(2, 18), False),  # twice the area
-        (in_row(2, 19), True),
-        (in_row(8, 20), False),  # four of the smaller one's eight pixels lie in both
-        (in_row(9, 20), True),
-        (in_row(5, 6), False),  # shrinking is no jump
-        (in_row(4, 12, quality=0.5), False),
-        (in_row(4, 12, quality=0.49), True),
+        (in_row(4, 12), None),
+        (in_row(4, 4), End.VANISHED),
+        (in_row(8, 16), None),  # half of it lies in both
+        (in_row(9, 17), End.JUMPED),  # three of eight pixels do
+        (in_row(10, 14), None),  # the smaller one has four pixels: half of it
+        (in_row(11, 15), End.JUMPED),
+        (in_row(2, 18), None),  # twice the area
+        (in_row(2, 19), End.GREW),
+        (in_row(8, 20), None),  # four of the smaller one's eight pixels lie in both
+        (in_row(9, 20), End.JUMPED),
+        (in_row(5, 6), None),  # shrinking is no jump
+        (in_row(4, 12, quality=0.5), None),
+        (in_row(4, 12, quality=0.49), End.UNSURE),
     ],
 )
-def test_a_walk_ends_when_the_target_vanishes_jumps_or_gets_doubtful(
-    mask: SliceMask, ended: bool
+def test_a_walk_ends_when_the_target_vanishes_jumps_grows_or_gets_doubtful(
+    mask: SliceMask, end: End | None
 ) -> None:
-    assert has_ended(answer(ROW), mask, SETTINGS) == ended
+    assert lost(answer(ROW), mask, SETTINGS) is end
 
 
 def test_a_look_is_the_median_and_the_median_distance_from_it() -> None:

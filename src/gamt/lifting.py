@@ -12,6 +12,7 @@ from gamt.budget import Budget, Pace, Stopwatch
 from gamt.case import Case
 from gamt.fusion import Competition, Votes
 from gamt.geometry import Range, box_on_grid
+from gamt.observer import Observer
 from gamt.postprocess import largest_component
 from gamt.preparation import PreparedVolume
 from gamt.prompts import Box, ClassPrompts, SlicePrompt
@@ -45,14 +46,19 @@ class Lifted:
     complete: bool
 
 
-def lift(case: Case, volume: PreparedVolume, budget: Budget) -> Lifted:
+def lift(
+    case: Case, volume: PreparedVolume, budget: Budget, observer: Observer | None = None
+) -> Lifted:
     """Segments all classes of a case.
 
     Args:
         case: the scan and its prompts, in raw voxels.
         volume: the scan, ready for a segmenter.
         budget: when to be done; a class that runs out of time is finished from what was seen.
+        observer: is told how it goes; None for nobody.
     """
+    observer = observer or Observer()
+    observer.begin_case(case, volume)
     shape, settings = case.image.shape, volume.settings
     competition = Competition((shape[0], shape[1], shape[2]))
     complete, done, before = True, 0, volume.embeddings.encoded
@@ -60,7 +66,9 @@ def lift(case: Case, volume: PreparedVolume, budget: Budget) -> Lifted:
         for wave in waves(members, settings.votes_mb * 2**20):
             done += len(wave)
             stopwatch = Stopwatch(budget.deadline(done))
-            targets = [make_target(case, one, region, scan, settings) for one, region in wave]
+            targets = [
+                make_target(case, one, region, scan, settings, observer) for one, region in wave
+            ]
             shares = (PLANNED / len(settings.planes), PLANNED, 1.0)
             for stage, share in zip(STAGES, shares, strict=True):
                 pace = Pace(stopwatch, share, lambda: volume.embeddings.encoded)
@@ -117,7 +125,12 @@ def waves(
 
 
 def make_target(
-    case: Case, prompts: ClassPrompts, region: Range, scan: Scan, settings: Settings
+    case: Case,
+    prompts: ClassPrompts,
+    region: Range,
+    scan: Scan,
+    settings: Settings,
+    observer: Observer,
 ) -> Target:
     """Gathers what concerns one class of a case."""
     others = tuple(
@@ -141,7 +154,8 @@ def make_target(
         same = case.previous[where] == prompts.label
         previous = same if same.any() else None
         taken = (case.previous[where] > 0) & ~same
-    return Target(prompts, others, rivals, previous, taken, scan, region, settings, prompts.box)
+    box = prompts.box
+    return Target(prompts, others, rivals, previous, taken, scan, region, settings, box, observer)
 
 
 def first_views(target: Target, pace: Pace) -> list[Walk]:
@@ -200,6 +214,7 @@ def enter(target: Target, competition: Competition) -> None:
     found = target.fuse() if target.previous is None else PREVIOUS_SCORE * target.previous
     score = np.where(target.mask & (found <= 0.5), np.float32(1), found)
     competition.enter(target.prompts.label, target.region[0], target.mask, score)
+    target.observer.end_target(target, found)
 
 
 def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt.NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from gamt.cache import EmbeddingCache
 from gamt.case import Case, CaseError, read_case, write_segmentation
 from gamt.geometry import order_spacing
 from gamt.lifting import lift
+from gamt.observer import Observer
 from gamt.preparation import PreparedVolume
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
@@ -66,6 +67,7 @@ def predict_case(
     settings: Settings = PRESETS["default"],
     start: float | None = None,
     cache: Path | None = None,
+    observer: Observer | None = None,
 ) -> Prediction:
     """Segments one case.
 
@@ -75,13 +77,14 @@ def predict_case(
         settings: the numbers of the method.
         start: when the run's clock began, on the clock of `time.time`; None for now.
         cache: a folder where encoded slices are kept for later runs; None keeps none.
+        observer: is told how it goes; None for nobody.
     """
     start = time.time() if start is None else start
     has_box = any(prompts.box is not None for prompts in case.prompts)
     embeddings = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)
     spacing_mm = order_spacing(case.spacing_mm)
     volume = PreparedVolume(case.image, spacing_mm, embeddings, settings)
-    lifted = lift(case, volume, Budget.for_run(settings, has_box, start))
+    lifted = lift(case, volume, Budget.for_run(settings, has_box, start), observer)
     return Prediction(lifted.labels, lifted.encoded, time.time() - start, lifted.complete)
 
 

@@ -7,6 +7,7 @@ their questions in batches.
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import zip_longest
 
 import numpy as np
@@ -111,15 +112,32 @@ class Look:
         return away <= LOOK_SPREADS * self.spread + LOOK_SLACK
 
 
-def has_ended(previous: SliceMask, mask: SliceMask, settings: Settings) -> bool:
-    """Says whether a walk has lost its target: it vanished, jumped, or the model is unsure."""
+class End(Enum):
+    """Why a walk went no further in a direction."""
+
+    VANISHED = "vanished"  # the mask is empty
+    UNSURE = "unsure"  # the model's own quality is too low
+    JUMPED = "jumped"  # the mask hardly overlaps that of the slice before
+    GREW = "grew"  # the mask is far larger than that of the slice before
+    STRANGE = "strange"  # it looks like something else than the target
+    CORRECTED = "corrected"  # there is nothing more to correct
+    RANGE = "range"  # it was the last slice to visit
+    TIME = "time"  # the time was up
+
+
+def lost(previous: SliceMask, mask: SliceMask, settings: Settings) -> End | None:
+    """Returns how a walk has lost its target from one slice to the next; None if it has not."""
     before, after = previous.mask, mask.mask
     area = int(after.sum())
-    if area == 0 or mask.quality < settings.min_quality:
-        return True
+    if area == 0:
+        return End.VANISHED
+    if mask.quality < settings.min_quality:
+        return End.UNSURE
     smaller = min(area, int(before.sum()))
     both = int((before & after).sum())
-    return both < settings.min_overlap * smaller or area > settings.max_growth * before.sum()
+    if both < settings.min_overlap * smaller:
+        return End.JUMPED
+    return End.GREW if area > settings.max_growth * before.sum() else None
 
 
 Ask = Callable[[int, int, SliceMask], SlicePrompt]

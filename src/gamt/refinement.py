@@ -14,9 +14,10 @@ from scipy.special import logit
 from gamt.axes import Plane, slice_view, to_slice
 from gamt.evidence import CONTEXT, error_odds, window_around
 from gamt.fusion import Votes
+from gamt.observer import Correction
 from gamt.postprocess import component_at
 from gamt.prompts import Box, Click, SlicePrompt
-from gamt.propagation import Walk, interior_point, tight_box, together, walk
+from gamt.propagation import End, Walk, interior_point, tight_box, together, walk
 from gamt.segmenters.base import SliceMask
 from gamt.target import LEAST_PROBABILITY, Target
 
@@ -65,7 +66,7 @@ def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Wal
     scale = scale_of(target)
     radius = error_radius(mask, seed, scale)
     ball = ball_around(click, radius, scale)
-    votes = Votes(target.region, target.scan.grid)
+    votes = target.observer.make_votes(target.region, target.scan.grid)
     yield from together(
         correction_walk(target, mask, click, ball, plane, votes) for plane in target.settings.planes
     )
@@ -89,7 +90,11 @@ def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Wal
     odds += voice * np.where(votes.looked()[near], logit(seen), 0)
     wrong = odds > 0
     wrong[z, y, x] = True
-    mask[near][component_at(wrong, (z, y, x))] = click.positive
+    changed = component_at(wrong, (z, y, x))
+    mask[near][changed] = click.positive
+    target.observer.end_correction(
+        target, Correction(click, ball, votes, near, odds, changed), mask
+    )
 
 
 def scale_of(target: Target) -> tuple[float, float, float]:
@@ -172,7 +177,9 @@ def correction_walk(
         x, y = asked.points[0].astype(int)
         pieces, _count = ndimage.label(wrong)
         if pieces[y, x] == 0:
+            visited(index, answer, End.CORRECTED)
             return None
+        visited(index, answer, None)
         errors[index] = pieces == pieces[y, x]
         logits = np.where(errors[index], sign * answer.logits, logit(1 - KEEP))
         error = SliceMask(logits.astype(np.float32), answer.quality, answer.low_res)
@@ -183,5 +190,6 @@ def correction_walk(
     centre = anchor[plane.normal]
     away = np.arange(len(to_grid)) - target.inside_region(click.voxel)[plane.normal]
     reach = REACH * (ball.high[plane.normal] - ball.low[plane.normal]) / 2
-    near = to_grid[np.abs(away) <= reach].tolist()
+    near = sorted(set(to_grid[np.abs(away) <= reach].tolist()))
+    visited = target.observer.begin_walk(target, plane, centre, near, click)
     return walk(plane, centre, prompt(centre, to_slice(plane, anchor)), near, ask, accept)

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,9 +13,10 @@ from gamt.axes import Plane, slice_shape, slice_view, to_slice
 from gamt.budget import Pace
 from gamt.fusion import Votes
 from gamt.geometry import Range, box_on_grid
+from gamt.observer import Observer
 from gamt.postprocess import largest_component, smooth
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
-from gamt.propagation import Look, Walk, has_ended, next_prompt, tight_box, walk
+from gamt.propagation import End, Look, Walk, lost, next_prompt, tight_box, walk
 from gamt.scan import Scan
 from gamt.segmenters.base import SliceMask
 from gamt.settings import Settings
@@ -48,6 +49,7 @@ class Target:
         region: the raw bounds that votes are kept for.
         settings: the numbers of the method.
         box: in raw voxels; the user's, or the one that a seed draws around itself, or None.
+        observer: is told how it goes.
     """
 
     prompts: ClassPrompts
@@ -59,11 +61,12 @@ class Target:
     region: Range
     settings: Settings
     box: Box | None
+    observer: Observer = field(default_factory=Observer)
 
     @cached_property
     def votes(self) -> Votes:
         """The votes of all views so far."""
-        return Votes(self.region, self.scan.grid)
+        return self.observer.make_votes(self.region, self.scan.grid)
 
     def fuse(self) -> npt.NDArray[np.float32]:
         """Returns the views' and the box's opinion, (z, y, x) over the region, 0..1."""
@@ -119,6 +122,7 @@ class Target:
         if pace is not None:
             pace.plan(len(planned))
         fronts: dict[bool, Cast] = {}  # the last vote of each direction
+        visited = self.observer.begin_walk(self, plane, anchor, planned)
 
         def adapt(index: int, prompt: SlicePrompt) -> SlicePrompt:
             return self.guide(plane, index, self.add_clicks(plane, index, prompt))
@@ -129,10 +133,17 @@ class Target:
         def accept(
             index: int, prompt: SlicePrompt, before: SliceMask | None, mask: SliceMask
         ) -> SliceMask | None:
-            if before is not None and has_ended(before, mask, self.settings):
-                return None
+            if before is None:
+                end = None if mask.mask.any() else End.VANISHED
+            else:
+                end = lost(before, mask, self.settings)
             image = slice_view(self.scan.image, plane, index)
-            if look is not None and mask.mask.any() and not look.fits(image[mask.mask]):
+            if end is None and look is not None and not look.fits(image[mask.mask]):
+                end = End.STRANGE
+            visited(index, mask, end)
+            if before is not None and end not in (None, End.STRANGE):
+                return None
+            if end is End.STRANGE:
                 # It was looked at, and it is something else.
                 nothing = np.full_like(mask.logits, logit(LEAST_PROBABILITY))
                 mask = SliceMask(nothing, mask.quality, nothing)
@@ -146,7 +157,7 @@ class Target:
                 between = planned[bisect_right(planned, low) : bisect_left(planned, high)]
                 self.fill(plane, between, last, new)
                 fronts[index > anchor] = new
-            return mask if mask.mask.any() else None
+            return mask if end is None else None
 
         step = (lambda: 1) if pace is None else pace.step
         return walk(plane, anchor, adapt(anchor, prompt), planned, ask, accept, step)
