@@ -1,11 +1,5 @@
-"""Pictures of a case: three planes with ground truth, prediction and clicks, run by run.
+"""Pictures of a case: three planes with ground truth, prediction and clicks, run by run."""
 
-A picture is two images on top of each other: the slice, shrunk or enlarged to the size at which it
-is shown, and a transparent one of few colours with everything that is drawn onto it.
-"""
-
-import base64
-import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,13 +9,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 from evaluation.clicks import simulate_clicks
 from evaluation.loop import CaseFiles
 from evaluation.records import CaseRecord, ClassClick, Interaction, TeamFolder
 from gamt.axes import Plane, slice_view, to_slice
 from gamt.case import read_volume
+from gamt.drawing import (
+    FIRST,
+    color_overlay,
+    draw_mark,
+    draw_slice,
+    enlarge,
+    outline,
+    picture_size,
+    pixels_per_voxel,
+    place,
+    to_uri,
+    upright,
+)
 from gamt.npz import CaseError, Place, describe, open_npz, read_member
 
 COLORS = (
@@ -36,11 +42,9 @@ LONGEST_SIDE = 320
 # Opacity of the ground truth, 0..255.
 _FILL = 80
 
-# Pixels of the least side: a volume of a single slice is a line in two planes.
-_LEAST_SIDE = 4
-
-# The overlay's palette: nothing, black, white, then a fill and an outline a colour.
-_BLACK, _WHITE, _FIRST_FILL, _FIRST_OUTLINE = 1, 2, 3, 3 + len(COLORS)
+# The overlay's colours: a fill and an outline of each class's.
+_PALETTE = [(color, _FILL) for color in COLORS] + [(color, 255) for color in COLORS]
+_FIRST_FILL, _FIRST_OUTLINE = FIRST, FIRST + len(COLORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +150,7 @@ def _scales(record: CaseRecord, shape: Sequence[int]) -> tuple[float, ...]:
     z, y, x = (step if 0 < step < math.inf else 1.0 for step in record.spacing)
     if np.isclose(z, y, rtol=1e-3) and not np.isclose(y, x, rtol=1e-3):
         z, x = x, z
-    spacing = (z, y, x)
-    longest = max(side * step for side, step in zip(shape, spacing, strict=True))
-    return tuple(step * LONGEST_SIDE / longest for step in spacing)
+    return pixels_per_voxel(shape, (z, y, x), LONGEST_SIDE)
 
 
 def _to_bytes(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -187,80 +189,29 @@ class _Scene:
         """Draws the slice through a voxel, and the clicks on it; new ones in a ring."""
         index = voxel[plane.normal]
         grey, truth, prediction = (
-            _upright(slice_view(volume, plane, index), plane)
+            upright(slice_view(volume, plane, index), plane)
             for volume in (self.image, self.gts, segs)
         )
-        height, width = (
-            max(round(side * self.scales[axis]), _LEAST_SIDE)
-            for side, axis in zip(grey.shape, (plane.row_axis, plane.column_axis), strict=True)
-        )
-        image = Image.fromarray(grey)
-        # Nearest neighbour where voxels are larger than pixels: they are to be seen as they are.
-        shrunk = min(width, image.width), min(height, image.height)
-        image = image.resize(shrunk, Image.Resampling.BOX)
-        image = image.resize((width, height), Image.Resampling.NEAREST)
-        marks = [(click, False) for click in earlier] + [(click, True) for click in new]
-        overlay = Image.fromarray(self._areas(truth, prediction, (height, width)))
+        size = picture_size(grey.shape, plane, self.scales)
+        overlay = Image.fromarray(self._areas(truth, prediction, size))
         pen = ImageDraw.Draw(overlay)
-        for click, is_new in marks:
+        for click, is_new in [(one, False) for one in earlier] + [(one, True) for one in new]:
             if click.voxel[plane.normal] == index:
                 x, y = to_slice(plane, click.voxel)
-                rows, columns = grey.shape
-                if plane is not Plane.AXIAL:
-                    y = rows - 1 - y
-                middle = ((x + 0.5) * width / columns, (y + 0.5) * height / rows)
-                _draw_mark(pen, middle, click.kind, is_new)
-        return Picture(
-            plane.name.lower(), index, width, height, _uri(image), _uri(_with_palette(overlay))
-        )
+                middle = place((x + 0.5, y + 0.5), plane, grey.shape, size)
+                draw_mark(pen, middle, click.kind == "fg", is_new)
+        image, overlay = draw_slice(grey, size), color_overlay(overlay, _PALETTE)
+        height, width = size
+        return Picture(plane.name.lower(), index, width, height, to_uri(image), to_uri(overlay))
 
     def _areas(
         self, truth: npt.NDArray[Any], prediction: npt.NDArray[Any], shape: tuple[int, int]
     ) -> npt.NDArray[np.uint8]:
         """Returns (rows, columns) palette indices: truth filled, prediction outlined."""
-        rows, columns = (
-            (np.arange(size) * side // size) for size, side in zip(shape, truth.shape, strict=True)
-        )
-        truth, prediction = truth[np.ix_(rows, columns)], prediction[np.ix_(rows, columns)]
+        truth, prediction = enlarge(truth, shape), enlarge(prediction, shape)
         areas = np.zeros(shape, np.uint8)
         for position, label in enumerate(self.labels):
             areas[truth == label] = _FIRST_FILL + position % len(COLORS)
         for position, label in enumerate(self.labels):
-            mask = prediction == label
-            inner = ndimage.binary_erosion(mask, np.ones((3, 3), np.bool_), iterations=2)
-            areas[mask & ~inner] = _FIRST_OUTLINE + position % len(COLORS)
+            areas[outline(prediction == label)] = _FIRST_OUTLINE + position % len(COLORS)
         return areas
-
-
-def _upright(pixels: npt.NDArray[Any], plane: Plane) -> npt.NDArray[Any]:
-    return np.ascontiguousarray(pixels if plane is Plane.AXIAL else pixels[::-1])
-
-
-def _draw_mark(
-    pen: ImageDraw.ImageDraw, middle: tuple[float, float], kind: str, is_new: bool
-) -> None:
-    """Draws a white + or - edged in black."""
-    x, y = round(middle[0]), round(middle[1])
-    if is_new:
-        for radius, width, color in ((12, 4, _BLACK), (11, 2, _WHITE)):
-            pen.ellipse((x - radius, y - radius, x + radius, y + radius), None, color, width)
-    for half, edge, color in ((6, 2, _BLACK), (5, 1, _WHITE)):
-        pen.rectangle((x - half, y - edge, x + half, y + edge), color)
-        if kind == "fg":
-            pen.rectangle((x - edge, y - half, x + edge, y + half), color)
-
-
-def _with_palette(overlay: Image.Image) -> Image.Image:
-    colors = [(0, 0, 0), (0, 0, 0), (255, 255, 255)]
-    colors += 2 * [(int(c[1:3], 16), int(c[3:5], 16), int(c[5:7], 16)) for c in COLORS]
-    overlay.putpalette([value for color in colors for value in color])
-    overlay.info["transparency"] = bytes([0, 255, 255] + [_FILL] * len(COLORS))
-    return overlay
-
-
-def _uri(image: Image.Image) -> str:
-    """Returns an image as a data URI; grey ones as WebP, since their noise is large in PNG."""
-    file = io.BytesIO()
-    kind = "webp" if image.mode == "L" else "png"
-    image.save(file, kind, **({"quality": 70} if kind == "webp" else {"optimize": True}))
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -8,6 +8,7 @@ it. Volumes are not kept but for the slices that are to be shown, so that many c
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,245 +17,34 @@ from scipy.special import expit
 
 from gamt.axes import Plane, bounding_range, slice_shape, slice_view
 from gamt.case import Case
+from gamt.explanation import (
+    ClassRecord,
+    ClickRecord,
+    Explanation,
+    Layer,
+    Mask,
+    PlaneRecord,
+    Row,
+    Sheet,
+    Stage,
+    Visit,
+    WalkRecord,
+)
 from gamt.fusion import Votes
 from gamt.geometry import Grid, Range, normalise
 from gamt.observer import Correction, Observer, Visited
-from gamt.predict import Prediction, predict_case
+from gamt.predict import predict_case
 from gamt.preparation import PreparedVolume
-from gamt.prompts import Box, ClassPrompts, Click
+from gamt.prompts import ClassPrompts, Click
 from gamt.propagation import End
 from gamt.segmenters.base import Segmenter, SliceMask
 from gamt.settings import Settings
 from gamt.target import Target
 
-Mask = npt.NDArray[np.bool_]
+NOTHING: Mapping[str, Mask] = MappingProxyType({})
 
 FRAME_MARGIN, LEAST_MARGIN = 0.2, 3
 """Room around what a picture shows, on each side: as a share of its extent, and in voxels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """A slice that a walk came to.
-
-    Attributes:
-        index: of the slice, in raw voxels.
-        area_mm2: of the segmenter's mask.
-        quality: the IoU that the segmenter expects, 0..1.
-        end: why the walk went no further in this direction; None where it went on.
-    """
-
-    index: int
-    area_mm2: float
-    quality: float
-    end: End | None
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Where a walk ended in one direction.
-
-    Attributes:
-        index: the last slice it came to, in raw voxels; None where it came to none.
-        end: why.
-    """
-
-    index: int | None
-    end: End
-
-
-@dataclass(frozen=True, slots=True)
-class WalkRecord:
-    """A walk through slices of one plane.
-
-    Attributes:
-        plane: of the slices.
-        anchor: where it was to begin, in raw voxels, as are all slices here.
-        planned: the slices that it might visit, ascending.
-        click: the one that it was to correct; None where it looked for the target.
-        visits: in the order in which they were made.
-    """
-
-    plane: Plane
-    anchor: int
-    planned: tuple[int, ...]
-    click: Click | None
-    visits: list[Visit] = field(default_factory=list)
-
-    def stops(self) -> tuple[Stop, Stop]:
-        """Returns where it ended downwards (to lower indices), and upwards."""
-        return self._stop(-1), self._stop(1)
-
-    def _stop(self, sign: int) -> Stop:
-        way = [one for one in self.visits if sign * (one.index - self.anchor) >= 0]
-        if not way:
-            return Stop(None, End.TIME)
-        last = max(way, key=lambda one: sign * one.index)
-        if last.end is not None:
-            return Stop(last.index, last.end)
-        is_last = all(sign * (index - last.index) <= 0 for index in self.planned)
-        return Stop(last.index, End.RANGE if is_last else End.TIME)
-
-
-@dataclass(frozen=True, slots=True)
-class PlaneRecord:
-    """What one plane did for a class.
-
-    Attributes:
-        plane: the plane.
-        walks: those that looked for the target, in the order in which they began.
-        votes: number of slices that were voted on.
-    """
-
-    plane: Plane
-    walks: tuple[WalkRecord, ...]
-    votes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A mask on the way to the result.
-
-    Attributes:
-        name: what it is, such as "axial votes" or "fused".
-        voxels: how many it has.
-        dice: against the truth, 0..1; None without a truth, or without any view.
-    """
-
-    name: str
-    voxels: int
-    dice: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ClickRecord:
-    """What came of a click.
-
-    Attributes:
-        click: in raw voxels.
-        changed: how many voxels it added or took away; 0 where nothing contradicted it.
-        reached: False where the time was up before its turn.
-    """
-
-    click: Click
-    changed: int
-    reached: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """What is drawn onto a slice; all arrays are (rows, columns) of the sheet's frame.
-
-    Attributes:
-        probability: float, 0..1, NaN where no view looked; None if there is none to show.
-        areas: filled masks by what they are: "added", "removed".
-        outlines: masks by what they are: "truth", "before", "result".
-    """
-
-    probability: npt.NDArray[np.float32] | None = None
-    areas: Mapping[str, Mask] = field(default_factory=dict)
-    outlines: Mapping[str, Mask] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """One slice of a sheet.
-
-    Attributes:
-        plane: of the slice.
-        index: of the slice, in raw voxels.
-        image: (rows, columns) uint8, as the segmenter sees it but for resampling.
-        layers: one for each of the sheet's columns.
-    """
-
-    plane: Plane
-    index: int
-    image: npt.NDArray[np.uint8]
-    layers: tuple[Layer, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sheet:
-    """Pictures of the slices through one voxel, step by step from left to right.
-
-    Attributes:
-        frame: the raw bounds of what is shown.
-        columns: the names of the steps; the first shows the prompts.
-        rows: axial, coronal, sagittal.
-        box: of the prompts, in raw voxels, or None.
-        clicks: of the prompts.
-        ball: the raw box around the ball that a click draws, or None.
-        correction: the click that the sheet is about; None where it is about the class.
-    """
-
-    frame: Range
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    box: Range | None
-    clicks: tuple[Click, ...]
-    ball: Box | None = None
-    correction: ClickRecord | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ClassRecord:
-    """All about one class.
-
-    Attributes:
-        prompts: in raw voxels.
-        begun: False for a class of which the prompts and the previous prediction say nothing.
-        had_previous: whether it was corrected rather than found.
-        region: the raw bounds that were looked at.
-        drawn_box: the raw box that a seed drew around itself, or None.
-        planes: what the views did; empty for a class that was corrected.
-        corrections: walks that corrected clicks.
-        clicks: what came of them, in order.
-        stages: from the views to the result.
-        sheet: the pictures of the class, or None if it was not begun.
-        correction_sheets: the pictures of its corrections.
-    """
-
-    prompts: ClassPrompts
-    begun: bool = False
-    had_previous: bool = False
-    region: Range | None = None
-    drawn_box: Box | None = None
-    planes: tuple[PlaneRecord, ...] = ()
-    corrections: tuple[WalkRecord, ...] = ()
-    clicks: tuple[ClickRecord, ...] = ()
-    stages: tuple[Stage, ...] = ()
-    sheet: Sheet | None = None
-    correction_sheets: tuple[Sheet, ...] = ()
-
-    @property
-    def dice(self) -> float | None:
-        """Of the result against the truth, 0..1; None without a truth."""
-        return self.stages[-1].dice if self.stages else None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Explanation:
-    """All about one case.
-
-    Attributes:
-        name: the case's.
-        segmenter: the name of the 2-D model.
-        settings: the numbers of the method.
-        shape: of the scan (z, y, x).
-        spacing_mm: (z, y, x).
-        has_truth: whether there was a ground truth to compare with.
-        prediction: the result; the same as without an explanation.
-        classes: one each, in the order of their labels.
-    """
-
-    name: str
-    segmenter: str
-    settings: Settings
-    shape: tuple[int, ...]
-    spacing_mm: tuple[float, float, float]
-    has_truth: bool
-    prediction: Prediction
-    classes: tuple[ClassRecord, ...]
 
 
 def explain_case(
@@ -405,22 +195,21 @@ class Recorder(Observer):
                 _shifted(bounding_range(changed), low),
             ]
         )
-        cut = _Cutter(frame, low)
-        truth = self._truth_of(target.prompts.label)
-        columns = ["prompts"]
-        drawn = [cut.layer(click.voxel, truth, before=before)]
+        cut = _Cutter(frame, low, click.voxel, self._truth_of(target.prompts.label))
+        outlines = {"before": before}
+        columns, drawn = ["prompts"], [cut.layers(outlines=outlines)]
         for plane in target.settings.planes:
             _, seen = _recorded(correction.votes).of_plane(plane)
             columns.append(f"{plane.name.lower()} votes")
-            drawn.append(cut.layer(click.voxel, truth, seen, before=before))
+            drawn.append(cut.layers(seen, outlines=outlines))
         columns += ["evidence", "result"]
-        drawn.append(cut.layer(click.voxel, truth, odds, before=before))
-        drawn.append(cut.layer(click.voxel, truth, result=mask, **{kind: changed}))
+        drawn.append(cut.layers(odds, outlines=outlines))
+        drawn.append(cut.layers(areas={kind: changed}, outlines={"result": mask}))
         notes.sheets.append(
             Sheet(
                 frame,
                 tuple(columns),
-                self._rows(cut, click.voxel, drawn),
+                self._rows(cut, drawn),
                 _box_bounds(target.prompts),
                 target.prompts.clicks,
                 correction.ball,
@@ -437,31 +226,30 @@ class Recorder(Observer):
         frame = self._frame(
             [
                 _box_bounds(prompts),
-                *(((c.voxel), tuple(v + 1 for v in c.voxel)) for c in prompts.clicks),
+                *(_shifted(([0, 0, 0], [1, 1, 1]), one.voxel) for one in prompts.clicks),
                 *(_shifted(bounding_range(one), low) for one in (fused, target.mask)),
                 None if truth is None else _shifted(bounding_range(truth), (0, 0, 0)),
             ]
         )
-        voxel = _middle(target, looking, frame)
-        cut = _Cutter(frame, low)
+        cut = _Cutter(frame, low, _middle(target, looking, frame), truth)
         new = target.previous is None
         columns = ["prompts"]
-        drawn = [cut.layer(voxel, truth, **({} if new else {"before": fused}))]
+        drawn = [cut.layers(outlines=NOTHING if new else {"before": fused})]
         stages, planes = [], []
         if new:
             for plane in target.settings.planes:
                 count, seen = _recorded(target.votes).of_plane(plane)
                 name = f"{plane.name.lower()} votes"
                 columns.append(name)
-                drawn.append(cut.layer(voxel, truth, seen))
+                drawn.append(cut.layers(seen))
                 stages.append(self._stage(name, seen > 0.5, target, any_view=count > 0))
                 walks = tuple(one for one in looking if one.plane is plane)
                 planes.append(PlaneRecord(plane, walks, count))
             columns.append("fused")
-            drawn.append(cut.layer(voxel, truth, found))
+            drawn.append(cut.layers(found))
         stages.append(self._stage("fused" if new else "previous", fused, target))
         stages.append(self._stage("cleaned and corrected", target.mask, target))
-        self._fused[prompts.label] = cut.sections(voxel, fused)
+        self._fused[prompts.label] = tuple(cut.section(fused, plane) for plane in Plane)
         self._records[prompts.label] = ClassRecord(
             prompts=prompts,
             begun=True,
@@ -475,7 +263,7 @@ class Recorder(Observer):
             sheet=Sheet(
                 frame,
                 tuple(columns),
-                self._rows(cut, voxel, drawn),
+                self._rows(cut, drawn),
                 _box_bounds(prompts),
                 prompts.clicks,
             ),
@@ -489,15 +277,18 @@ class Recorder(Observer):
             return ClassRecord(prompts)
         sheet, truth = record.sheet, self._truth_of(prompts.label)
         result = labels == prompts.label
-        cut = _Cutter(sheet.frame, (0, 0, 0))
+        z, y, x = (row.index for row in sheet.rows)
+        cut = _Cutter(sheet.frame, (0, 0, 0), (z, y, x), truth)
         rows = []
-        for row, before in zip(sheet.rows, self._fused[prompts.label], strict=True):
-            after = cut.section(result, row.plane, row.index)
-            areas = {"added": after & ~before, "removed": before & ~after}
-            outlines = {"result": after}
-            if truth is not None:
-                outlines["truth"] = cut.section(truth, row.plane, row.index)
-            layers = (*row.layers, Layer(areas=areas, outlines=outlines))
+        for row, before, layer in zip(
+            sheet.rows,
+            self._fused[prompts.label],
+            cut.layers(outlines={"result": result}),
+            strict=True,
+        ):
+            after = layer.outlines["result"]
+            changes = {"added": after & ~before, "removed": before & ~after}
+            layers = (*row.layers, replace(layer, areas=changes))
             rows.append(replace(row, layers=layers))
         dice = None if truth is None else _dice(result, truth, int(truth.sum()))
         return replace(
@@ -530,36 +321,39 @@ class Recorder(Observer):
         z1, y1, x1 = np.minimum(shape, most + room).tolist()
         return (z0, y0, x0), (z1, y1, x1)
 
-    def _rows(
-        self, cut: "_Cutter", voxel: tuple[int, int, int], columns: Sequence[Sequence[Layer]]
-    ) -> tuple[Row, ...]:
+    def _rows(self, cut: "_Cutter", columns: Sequence[Sequence[Layer]]) -> tuple[Row, ...]:
+        whole = replace(cut, low=(0, 0, 0))
         rows = []
         for plane, *layers in zip(Plane, *columns, strict=True):
-            index = voxel[plane.normal]
-            raw = _Cutter(cut.frame, (0, 0, 0)).section(self.volume.image, plane, index)
+            raw = whole.section(self.volume.image, plane)
             image = normalise(raw[np.newaxis], self.volume.window)[0]
-            rows.append(Row(plane, index, image, tuple(layers)))
+            rows.append(Row(plane, cut.voxel[plane.normal], image, tuple(layers)))
         return tuple(rows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Cutter:
-    """Cuts slices of a frame out of volumes.
+    """Cuts the slices through a voxel out of volumes, as far as a frame shows them.
 
     Attributes:
         frame: raw bounds.
         low: the first raw voxel (z, y, x) of the volumes that are cut.
+        voxel: the raw voxel (z, y, x) that all slices go through.
+        truth: (z, y, x) of the whole scan, or None.
     """
 
     frame: Range
     low: tuple[int, int, int]
+    voxel: tuple[int, int, int]
+    truth: Mask | None
 
-    def section(self, volume: npt.NDArray[Any], plane: Plane, index: int) -> npt.NDArray[Any]:
-        """Returns a raw slice of the frame (rows, columns); zeros where the volume has none."""
+    def section(self, volume: npt.NDArray[Any], plane: Plane) -> npt.NDArray[Any]:
+        """Returns a slice (rows, columns); False or NaN where the volume has none."""
         first, last = self.frame
         size = [b - a for a, b in zip(first, last, strict=True)]
-        result = np.zeros(slice_shape(size, plane), volume.dtype)
-        layer = index - self.low[plane.normal]
+        empty = np.nan if volume.dtype.kind == "f" else 0
+        result = np.full(slice_shape(size, plane), empty, volume.dtype)
+        layer = self.voxel[plane.normal] - self.low[plane.normal]
         if 0 <= layer < volume.shape[plane.normal]:
             source = slice_view(volume, plane, layer)
             taken, put = [], []
@@ -571,37 +365,28 @@ class _Cutter:
             result[tuple(put)] = source[tuple(taken)]
         return result
 
-    def sections(
-        self, voxel: tuple[int, int, int], volume: npt.NDArray[Any]
-    ) -> tuple[npt.NDArray[Any], ...]:
-        """Returns the three slices through a raw voxel (z, y, x)."""
-        return tuple(self.section(volume, plane, voxel[plane.normal]) for plane in Plane)
-
-    def layer(
+    def layers(
         self,
-        voxel: tuple[int, int, int],
-        truth: Mask | None,
         probability: npt.NDArray[np.float32] | None = None,
-        **masks: Mask,
+        areas: Mapping[str, Mask] = NOTHING,
+        outlines: Mapping[str, Mask] = NOTHING,
     ) -> list[Layer]:
-        """Returns a step's layer in the three slices through a raw voxel (z, y, x).
+        """Returns the layers of one step, axial, coronal, sagittal; the truth is in all of them.
 
         Args:
-            voxel: in the frame.
-            truth: (z, y, x) of the whole scan, or None.
             probability: (z, y, x), 0..1 or NaN, or None.
-            masks: (z, y, x), by what they are.
+            areas: (z, y, x), by what they are.
+            outlines: (z, y, x), by what they are.
         """
         layers = []
-        whole = _Cutter(self.frame, (0, 0, 0))
+        whole = replace(self, low=(0, 0, 0))
         for plane in Plane:
-            index = voxel[plane.normal]
-            cuts = {name: self.section(mask, plane, index) for name, mask in masks.items()}
-            areas = {name: cuts.pop(name) for name in ("added", "removed") if name in cuts}
-            if truth is not None:
-                cuts["truth"] = whole.section(truth, plane, index)
-            seen = None if probability is None else self.section(probability, plane, index)
-            layers.append(Layer(seen, areas, cuts))
+            lines = {name: self.section(mask, plane) for name, mask in outlines.items()}
+            if self.truth is not None:
+                lines["truth"] = whole.section(self.truth, plane)
+            seen = None if probability is None else self.section(probability, plane)
+            fills = {name: self.section(mask, plane) for name, mask in areas.items()}
+            layers.append(Layer(seen, fills, lines))
         return layers
 
 
