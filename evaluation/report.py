@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evaluation import leaderboard
 from evaluation.leaderboard import Results
 from evaluation.pictures import Step, color_of, draw_case
 from evaluation.records import CLICKS, METRICS, CaseRecord, TeamFolder
-from gamt.files import atomic_write
+from gamt.html import write_html
 from gamt.npz import CaseError
 
 # The drawing area of a chart, in the SVG's units.
@@ -107,15 +106,10 @@ def write_report(
     ]
     ranked = leaderboard.rank(results)
     modalities = [one for one in dict.fromkeys(ranked["Modality"]) if one != leaderboard.ALL]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        # Names of cases and methods are anybody's text.
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("report.html").render(
+    write_html(
+        path,
+        "report.html",
+        Path(__file__).parent / "templates",
         results=results,
         numbers={one.team: number for number, one in enumerate(results)},
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -135,9 +129,6 @@ def write_report(
         metrics=METRICS,
         pictured=pictured,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        file.write(text.encode())
 
 
 _Chosen = tuple[int, CaseRecord, str]

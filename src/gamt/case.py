@@ -38,6 +38,7 @@ __all__ = [
     "CaseError",
     "read_case",
     "read_spacing",
+    "read_truth",
     "read_volume",
     "write_case",
     "write_segmentation",
@@ -113,6 +114,27 @@ def read_volume(path: str | os.PathLike[str], key: str | None = None) -> npt.NDA
     with open_npz(path) as archive:
         default = "imgs" if has_member(archive, "imgs") else "segs"
         return _read_volume(archive, Place(path, default if key is None else key))
+
+
+def read_truth(path: str | os.PathLike[str], shape: tuple[int, ...]) -> npt.NDArray[Any] | None:
+    """Reads a file's ground truth (`gts`), (D, H, W) labels; None where it has none.
+
+    Args:
+        path: the file.
+        shape: of the image.
+
+    Raises:
+        CaseError: the file is missing or broken, or its ground truth isn't of the image's shape.
+    """
+    path = Path(path)
+    place = Place(path, "gts")
+    with open_npz(path) as archive:
+        if not has_member(archive, place.key):
+            return None
+        truth = _read_volume(archive, place)
+    if truth.shape != shape:
+        raise place.error(describe(truth), f"the shape of 'imgs', {shape}")
+    return truth
 
 
 def read_spacing(path: str | os.PathLike[str]) -> tuple[float, float, float] | None:
