@@ -28,6 +28,7 @@ from gamt.case import (
     CaseError,
     read_case,
     read_spacing,
+    read_truth,
     read_volume,
     write_case,
     write_segmentation,
@@ -391,6 +392,18 @@ def test_spacing_alone_may_be_absent(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert read_spacing(save(tmp_path, spacing=[3, 2, 1], imgs=None)) == (3, 2, 1)
     assert read_spacing(save(tmp_path, spacing=None)) is None
     assert warnings(caplog) == []
+
+
+def test_the_truth_may_be_absent_but_not_of_another_shape(tmp_path: Path) -> None:
+    assert read_truth(save(tmp_path), SHAPE) is None
+    truth = np.zeros(SHAPE, np.int32)
+    truth[1, 2, 3] = 2
+    path = save(tmp_path, gts=truth)
+    found = read_truth(path, SHAPE)
+    assert found is not None
+    np.testing.assert_array_equal(found, truth)
+    with pytest.raises(CaseError, match=r"key 'gts': found int32 .* expected the shape of 'imgs'"):
+        read_truth(path, (1, 2, 3))
 
 
 # --- boxes ----------------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def python(code: str, *options: str) -> str:
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
     heavy = ["torch", "numpy", "scipy", "nibabel", "cc3d", "rich", "gamt.lifting"]
-    heavy += ["filelock", "platformdirs", "http.client"]
+    heavy += ["filelock", "platformdirs", "http.client", "jinja2", "PIL"]
     check = f"{code}\nimport sys\nprint([name for name in {heavy} if name in sys.modules])"
     assert python(check).splitlines()[-1] == "[]"
 
@@ -145,7 +145,7 @@ def test_the_package_has_no_other_attributes_on_demand() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *([], ["predict"], ["segment"], ["convert"]),
+        *([], ["predict"], ["segment"], ["convert"], ["explain"]),
         *(["weights", "list"], ["weights", "fetch"], ["weights", "verify"]),
     ],
     ids=" ".join,

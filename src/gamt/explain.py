@@ -424,7 +424,9 @@ def _middle(target: Target, walks: Sequence[WalkRecord], frame: Range) -> tuple[
     voxel = [(a + b) // 2 for a, b in zip(*bounds, strict=True)]
     for plane in Plane:
         mine = [one for one in walks if one.plane is plane]
-        if mine:
+        if mine and target.prompts.box is None:
+            voxel[plane.normal] = mine[0].anchor  # the others go on from what was found
+        elif mine:
             voxel[plane.normal] = max(mine, key=lambda one: len(one.planned)).anchor
     return voxel[0], voxel[1], voxel[2]
 

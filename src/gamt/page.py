@@ -50,12 +50,12 @@ LEVELS = 20
 """Shades of a probability."""
 
 COLORS = {
-    "truth": "#ffffff",
-    "before": "#b98cff",
+    "truth": "#25e6f0",
+    "before": "#9d7bff",
     "result": "#ff9f2e",
     "added": "#35d07f",
     "removed": "#ff5c5c",
-    "box": "#4da3ff",
+    "box": "#ff6ad5",
     "ball": "#ffe14d",
     "votes": "#ff9f2e",
 }
@@ -89,8 +89,8 @@ ENDS = {
 LOST = (End.UNSURE, End.JUMPED, End.GREW, End.TIME)
 """Ends at which the target may well go on."""
 
-DIFFERENT, WORSE = 0.15, 0.02
-"""Differences in Dice that are worth a look: between planes, and from one step to the next."""
+POOR, DIFFERENT, WORSE = 0.7, 0.15, 0.02
+"""What is worth a look: a Dice, and its differences between planes and from step to step."""
 
 MISSED = 0.1
 """A walk that leaves out more than this share of its slices is worth a look."""
@@ -408,9 +408,14 @@ def _find(record: ClassRecord) -> Iterable[str]:
                 yield from _find_early_stops(name, walk, record.prompts.box is not None)
     scored = [(one.name, one.dice) for one in record.stages if one.dice is not None]
     votes = sorted((one for one in scored if one[0].endswith("votes")), key=lambda one: one[1])
-    if len(votes) > 1 and votes[-1][1] - votes[0][1] > DIFFERENT:
+    if votes and votes[-1][1] < POOR:
+        yield (
+            f"No plane's votes are near the truth: Dice {votes[-1][1]:.2f} at most. It goes wrong "
+            "where the model looks at single slices."
+        )
+    elif votes and votes[-1][1] - votes[0][1] > DIFFERENT:
         (worst, low), (best, high) = votes[0], votes[-1]
-        yield f"The planes differ: Dice is {low:.2f} of the {worst}, {high:.2f} of the {best}."
+        yield f"The planes differ: Dice {low:.2f} for {worst}, {high:.2f} for {best}."
     steps = [one for one in scored if not one[0].endswith("votes")]
     for (before, high), (after, low) in pairwise(steps):
         if high - low > WORSE:
