@@ -247,8 +247,9 @@ class Recorder(Observer):
                 planes.append(PlaneRecord(plane, walks, count))
             columns.append("fused")
             drawn.append(cut.layers(found))
-        stages.append(self._stage("fused" if new else "previous", fused, target))
-        stages.append(self._stage("cleaned and corrected", target.mask, target))
+        names = ("fused", "cleaned and corrected") if new else ("previous", "corrected")
+        for name, mask in zip(names, (fused, target.mask), strict=True):
+            stages.append(self._stage(name, mask, target))
         self._fused[prompts.label] = tuple(cut.section(fused, plane) for plane in Plane)
         self._records[prompts.label] = ClassRecord(
             prompts=prompts,
