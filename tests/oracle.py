@@ -5,15 +5,16 @@ It is asked about images that are the truth itself, so that all it gets wrong is
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, optimize
 
 from gamt.case import Case
-from gamt.prompts import ClassPrompts, SlicePrompt
+from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import SliceMask
-from tests.phantoms import Phantom, dice
+from tests.phantoms import Labels, dice
 
 INSIDE = 255
 """The grey value of the target, also once the image is normalised."""
@@ -75,12 +76,13 @@ class NoisyOracle:
         return np.clip(distance + amplitude * field, -SURE, SURE).astype(np.float32)
 
 
-def oracle_cases(phantom: Phantom) -> list[tuple[Case, npt.NDArray[np.bool_]]]:
-    """Returns a case for each class of a phantom, whose image is the truth, and the truth."""
+def oracle_cases(case: Case, truth: Labels) -> list[tuple[Case, Labels]]:
+    """Returns a case for each class of another, whose image is the truth, and the truth (0, 1)."""
     cases = []
-    for one in phantom.prompts:
-        truth = phantom.truth == one.label
-        image = np.where(truth, np.uint8(INSIDE), np.uint8(0))
-        prompts = (ClassPrompts(1, box=one.box, clicks=one.clicks),)
-        cases.append((Case(phantom.name, image, phantom.spacing_mm, prompts, None), truth))
+    for one in case.prompts:
+        inside = truth == one.label
+        image = np.where(inside, np.uint8(INSIDE), np.uint8(0))
+        cases.append(
+            (replace(case, image=image, prompts=(replace(one, label=1),)), inside.astype(np.uint8))
+        )
     return cases

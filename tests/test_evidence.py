@@ -50,12 +50,13 @@ def test_the_way_to_a_voxel_is_looked_at() -> None:
 def odds_of(
     image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    size: float = 14.0,
     **more: object,
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """Clicks two voxels outside of a mask that fills the volume's left half."""
     mask = np.zeros(SHAPE, np.bool_)
     mask[:, :, :15] = True
-    return error_odds(image, mask, (4, 10, 16), 2.0, scale, **more)  # type: ignore[arg-type]
+    return error_odds(image, mask, (4, 10, 16), 2.0, size, scale, **more)  # type: ignore[arg-type]
 
 
 def test_a_click_speaks_for_its_own_side_within_reach_alone() -> None:
@@ -88,15 +89,40 @@ def test_an_opposite_click_and_another_class_hold_a_correction_back() -> None:
     free, taken = odds_of(image), np.zeros(SHAPE, np.bool_)
     taken[4, 12, 15] = True
     held = odds_of(image, taken=taken)
-    assert held[4, 12, 15] < free[4, 12, 15] - 1
+    assert held[4, 12, 15] < free[4, 12, 15] - 0.5
     assert held[4, 8, 15] == free[4, 8, 15]
     rivalled = odds_of(image, opposite=[(4, 14, 16)])
     assert rivalled[4, 13, 16] < free[4, 13, 16] - 1
     assert rivalled[4, 10, 16] == free[4, 10, 16]
 
 
+def test_a_click_that_is_deep_for_its_target_reaches_fewer_depths() -> None:
+    image = np.full(SHAPE, 90, np.uint8)
+    shell, bulk = odds_of(image, size=20.0), odds_of(image, size=2.0)
+    seen = np.isfinite(shell)
+    assert (bulk[seen] < shell[seen]).all()
+
+
+def test_what_looks_like_the_rest_rather_than_like_the_click_is_less_likely() -> None:
+    # Beyond row 14, more than two depths away, all is darker, but for one voxel.
+    image = np.full(SHAPE, 90, np.uint8)
+    image[:, 15:] = 60
+    patched = image.copy()
+    patched[4, 9, 15] = 60
+    assert odds_of(patched)[4, 9, 15] < odds_of(image)[4, 9, 15] - 1
+
+
+def test_a_border_of_the_image_is_where_masks_are_wrong() -> None:
+    # The whole way is as grey as the click; only past the voxel does the image change.
+    plain = np.full(SHAPE, 90, np.uint8)
+    edged = plain.copy()
+    edged[:, 15:] = 130
+    before, after = odds_of(plain), odds_of(edged)
+    assert after[4, 13, 16] > before[4, 13, 16]
+
+
 @pytest.mark.parametrize("kind", [True, False])
 def test_without_a_surface_nothing_is_known(kind: bool) -> None:
     mask = np.full(SHAPE, kind)
-    odds = error_odds(np.zeros(SHAPE, np.uint8), mask, (4, 10, 16), 31.0, (1.0, 1.0, 1.0))
+    odds = error_odds(np.zeros(SHAPE, np.uint8), mask, (4, 10, 16), 31.0, 1.0, (1.0, 1.0, 1.0))
     assert not odds.any()

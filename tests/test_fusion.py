@@ -199,6 +199,59 @@ def test_without_weight_the_ellipsoid_has_no_say() -> None:
     assert not fused[[1, 3]].any()
 
 
+# --- smoothing ----------------------------------------------------------------------------------
+
+LARGE = (48, 48, 24)
+LARGE_GRID = Grid((0, 0, 0), LARGE, LARGE)
+LARGE_BOX = Box(z_min=0, z_max=48, z_mid=24, y_min=0, y_max=48, x_min=0, x_max=24)
+
+
+def checked(probability: float, grid: Grid = LARGE_GRID) -> Votes:
+    """Votes on a slice of a large volume; its only slice with another answer is 20."""
+    votes = Votes(((0, 0, 0), LARGE), grid)
+    for index in range(grid.shape[0]):
+        shown = probability if index == 20 else 0.1
+        votes.add(Plane.AXIAL, index, whole(grid, Plane.AXIAL), answer(grid, Plane.AXIAL, shown))
+    return votes
+
+
+def test_smoothing_averages_the_votes_of_neighbouring_slices() -> None:
+    fused = checked(0.9).fuse(LARGE_BOX, blur=1)
+    # A discrete Gaussian of one voxel: 0.399 on the voxel itself, 0.242 on each neighbour.
+    assert fused[20, 9, 9] == pytest.approx(0.1 + 0.8 * 0.399, abs=1e-3)
+    assert fused[21, 9, 9] == pytest.approx(0.1 + 0.8 * 0.242, abs=1e-3)
+    np.testing.assert_allclose(fused[:10], 0.1, rtol=1e-3)
+
+
+def test_smoothing_is_counted_in_voxels_of_the_grid() -> None:
+    fine = Grid((0, 0, 0), LARGE, (95, 48, 24))  # two slices a raw one
+    votes = Votes(((0, 0, 0), LARGE), fine)
+    for index in range(95):
+        shown = answer(fine, Plane.AXIAL, 0.9 if index == 40 else 0.1)
+        votes.add(Plane.AXIAL, index, whole(fine, Plane.AXIAL), shown)
+    # Half a raw voxel: 0.786 on the voxel itself.
+    assert votes.fuse(LARGE_BOX, blur=1)[20, 9, 9] == pytest.approx(0.1 + 0.8 * 0.786, abs=3e-3)
+
+
+def test_smoothing_leaves_what_is_small_and_what_has_no_box() -> None:
+    small = Box(z_min=18, z_max=23, z_mid=20, y_min=5, y_max=10, x_min=5, x_max=10)
+    fused = checked(0.9).fuse(small, blur=1)
+    assert fused[20, 9, 9] == pytest.approx(0.9, rel=1e-3)
+    np.testing.assert_array_equal(checked(0.9).fuse(blur=1), checked(0.9).fuse())
+
+
+def test_smoothing_spreads_no_votes_to_where_no_view_looked() -> None:
+    votes = Votes(((0, 0, 0), LARGE), LARGE_GRID)
+    votes.add(Plane.AXIAL, 20, (4, 4, 20, 30), answer(LARGE_GRID, Plane.AXIAL, 0.9))
+    fused = votes.fuse(LARGE_BOX, blur=1)
+    np.testing.assert_array_equal(fused > 0, votes.looked())
+    # Nor does what nobody saw count against what was seen.
+    np.testing.assert_allclose(fused[votes.looked()], 0.9, rtol=1e-4)
+
+
+# --- the box's range ----------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("shape_weight", [0.0, 1.0])
 def test_nothing_is_inside_beyond_the_boxs_slices(shape_weight: float) -> None:
     votes = Votes(EVERYTHING, GRID)

@@ -45,7 +45,9 @@ def test_only_what_is_named_changes() -> None:
 @pytest.mark.parametrize("name", asdict(Settings()))
 def test_every_setting_can_be_written_as_text(name: str) -> None:
     value = getattr(Settings(), name)
-    text = ",".join(plane.name for plane in value) if name == "planes" else str(value)
+    text = "auto" if value is None else str(value)
+    if name == "planes":
+        text = ",".join(plane.name for plane in value)
     assert override(Settings(), {name: text}) == Settings()
 
 
@@ -98,6 +100,17 @@ def test_the_papers_presets_are_the_papers() -> None:
 def test_the_papers_presets_have_the_papers_segmenters() -> None:
     # Section 3.2: SAM ViT-L for all data, SAM-Med2D for the coreset.
     assert PRESET_SEGMENTERS == {"all-data": "sam_vit_l", "coreset": "sam_med2d"}
+
+
+@pytest.mark.parametrize(("alone", "expected"), [(True, (1.0, 0.0)), (False, (0.3, 0.7))])
+def test_votes_are_taken_as_their_segmenter_errs_unless_a_setting_says_how(
+    alone: bool, expected: tuple[float, float]
+) -> None:
+    assert Settings().for_votes(alone) == expected
+    assert Settings(shape_weight=0.5, vote_blur=0.0).for_votes(alone) == (0.5, 0.0)
+    assert override(Settings(shape_weight=2.0), {"shape_weight": "auto"}) == Settings()
+    for name in ("all-data", "coreset"):
+        assert PRESETS[name].for_votes(alone) == (0.0, 0.0)
 
 
 def test_the_default_preset_is_the_default() -> None:

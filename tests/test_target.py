@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from gamt.axes import Plane, slice_shape
 from gamt.budget import Pace, Stopwatch
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.propagation import Look
+from gamt.segmenters.base import SliceMask
 from gamt.settings import Settings
 from gamt.shape import prior_logits
 from gamt.target import LEAST_PROBABILITY, Target
@@ -340,3 +341,28 @@ def test_all_pieces_stay_if_wanted() -> None:
     for z in range(4):
         target.votes.add(Plane.AXIAL, z, (0, 0, 8, 6), answer(inside[z]))
     np.testing.assert_array_equal(target.mask, inside)
+
+
+# --- the opinion of views and box ---------------------------------------------------------------
+
+
+class IntensitiesAlone(Constant):
+    """Says that it knows no shapes."""
+
+    intensities_alone = True
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "weight"), [(Constant(inside=True), 0.3), (IntensitiesAlone(inside=True), 1.0)]
+)
+def test_the_box_counts_more_beside_a_segmenter_that_knows_no_shapes(
+    segmenter: Constant, weight: float
+) -> None:
+    case = make_case(DARK, ClassPrompts(1, BOX))
+    for settings in (Settings(), Settings(shape_weight=weight)):
+        target = make_target(case, segmenter, settings)
+        sure = np.zeros(DARK.shape[1:], np.float32)  # as likely as not
+        target.votes.add(Plane.AXIAL, 2, (0, 0, 8, 6), SliceMask(sure, 1.0, sure))
+        # In its middle, the ellipsoid's log-odds are 1.4.
+        expected = (0.5 + weight * expit(1.4)) / (1 + weight)
+        assert target.fuse()[2, 2, 4] == pytest.approx(expected, rel=1e-4)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
 from gamt.axes import Plane, slice_view
@@ -11,6 +12,10 @@ from gamt.geometry import Grid, Range
 from gamt.prompts import Box
 from gamt.segmenters.base import SliceMask
 from gamt.shape import prior_logits
+
+MOST_BLUR, BLUR_SHARE = 3.0, 1 / 24
+"""Raw voxels over which votes are averaged, at most, where the grid is coarser than the scan; and
+the most as a share of the box's side, as small targets would vanish (measured)."""
 
 
 class Votes:
@@ -25,6 +30,7 @@ class Votes:
             grid.from_raw[axis][self._low[axis] - grid.low[axis] : high[axis] - grid.low[axis]]
             for axis in range(3)
         ]
+        self._scale = grid.scale
         shape = tuple(len(indices) for indices in self._to_grid)
         self._inside = np.zeros(shape, np.float32)
         self._weight = np.zeros(shape, np.float32)
@@ -62,6 +68,7 @@ class Votes:
         shape_weight: float = 0.0,
         rivals: Sequence[Box] = (),
         exact_range: bool = True,
+        blur: float = 0.0,
     ) -> npt.NDArray[np.float32]:
         """Averages, voxel by voxel, the votes of the views that looked there.
 
@@ -73,12 +80,22 @@ class Votes:
             rivals: boxes of smaller classes, in raw voxels, whose ellipsoids are left to them.
             exact_range: whether the box is a user's, whose range of slices is exact (contract,
                 section 2): nothing outside of it is inside the target.
+            blur: the standard deviation, in grid voxels, over which the views' votes are averaged
+                with those around them, in a box that is large enough for it; 0 for none.
 
         Returns:
             (z, y, x) float32 over the region: the probability of being inside, 0..1; 0 where
             nothing looked.
         """
         inside, weight = self._inside, self._weight
+        if box is not None and blur > 0:
+            sides = np.subtract(box.high, box.low)
+            sigma = [
+                min(blur / step, MOST_BLUR, side * BLUR_SHARE) if step else 0.0
+                for step, side in zip(self._scale, sides.tolist(), strict=True)
+            ]
+            inside = np.where(weight > 0, gaussian_filter(inside, sigma), 0)
+            weight = np.where(weight > 0, gaussian_filter(weight, sigma), 0)
         if box is not None and shape_weight > 0:
             missed = ~self.looked(Plane.AXIAL).any(axis=(1, 2), keepdims=True)
             asked = np.float32(shape_weight) * ((weight > 0) | missed)

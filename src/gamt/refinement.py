@@ -3,7 +3,9 @@
 A click marks the middle of an error. In the three slices through it the segmenter is asked again,
 with the click as a point and the previous mask as scores; the part that changes with the click is
 followed from slice to slice until nothing changes any more. These views vote on the error, beside
-what click, mask and intensities say in 3-D (`gamt.evidence`). Everything else stays as it was.
+what click, mask and intensities say in 3-D (`gamt.evidence`). A segmenter that knows nothing but
+intensities is not asked: they are weighed already, and it would only repeat them (measured).
+Everything else stays as it was.
 """
 
 import numpy as np
@@ -18,7 +20,7 @@ from gamt.observer import Correction
 from gamt.postprocess import component_at
 from gamt.prompts import Box, Click, SlicePrompt
 from gamt.propagation import End, Walk, interior_point, tight_box, together, walk
-from gamt.segmenters.base import SliceMask
+from gamt.segmenters.base import SliceMask, knows_intensities_alone
 from gamt.target import LEAST_PROBABILITY, Target
 
 REACH = 3.0
@@ -27,12 +29,14 @@ REACH = 3.0
 SINGLE = 1e-3
 """Taken for the scale of an axis on which the grid has one slice for several raw ones."""
 
-VOICE, ECHO = 1.0, 0.2
-"""Weight of the views' votes on the error beside what is known without them; of a segmenter that
-knows nothing but intensities, which are weighed already (measured)."""
-
 KEEP = 0.9
 """Probability with which the previous mask is handed on: firm, yet open to correction."""
+
+UNSEEN = logit(1 - KEEP)
+"""Log-odds of an error where a view sees none, or where none came to."""
+
+VOICE = 1.5
+"""Weight of the views' votes on the error beside what is known without them (measured)."""
 
 
 def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Walk:
@@ -67,9 +71,12 @@ def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Wal
     radius = error_radius(mask, seed, scale)
     ball = ball_around(click, radius, scale)
     votes = target.observer.make_votes(target.region, target.scan.grid)
-    yield from together(
-        correction_walk(target, mask, click, ball, plane, votes) for plane in target.settings.planes
-    )
+    asked = not knows_intensities_alone(target.scan.segmenter)
+    if asked:
+        yield from together(
+            correction_walk(target, mask, click, ball, plane, votes)
+            for plane in target.settings.planes
+        )
     near = window_around(seed, CONTEXT * radius, scale, mask.shape)
     offset = [part.start for part in near]
     z, y, x = (v - first for v, first in zip(seed, offset, strict=True))
@@ -78,6 +85,7 @@ def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Wal
         mask[near],
         (z, y, x),
         radius,
+        float(np.cbrt(mask.sum() * np.prod(scale))),
         scale,
         [
             np.subtract(target.inside_region(one.voxel), offset).tolist()
@@ -85,9 +93,9 @@ def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Wal
         ],
         target.taken[near] if click.positive and target.taken is not None else None,
     )
-    seen = votes.fuse()[near].clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    voice = ECHO if getattr(target.scan.segmenter, "intensities_alone", False) else VOICE
-    odds += voice * np.where(votes.looked()[near], logit(seen), 0)
+    if asked:
+        seen = votes.fuse()[near].clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        odds += VOICE * np.where(votes.looked()[near], logit(seen), UNSEEN)
     wrong = odds > 0
     wrong[z, y, x] = True
     changed = component_at(wrong, (z, y, x))
@@ -181,7 +189,7 @@ def correction_walk(
             return None
         visited(index, answer, None)
         errors[index] = pieces == pieces[y, x]
-        logits = np.where(errors[index], sign * answer.logits, logit(1 - KEEP))
+        logits = np.where(errors[index], sign * answer.logits, UNSEEN)
         error = SliceMask(logits.astype(np.float32), answer.quality, answer.low_res)
         votes.add(plane, index, target.window(asked, error), error)
         return error

@@ -35,7 +35,11 @@ class Settings:
         max_growth: a walk ends when the area grows by more than this factor from one slice to
             the next (measured).
         shape_weight: weight of the prompts' own ellipsoid as one more vote where views looked;
-            a view's vote weighs its quality, 0..1 (measured).
+            a view's vote weighs its quality, 0..1. None takes 0.3, or 1 beside a segmenter that
+            knows intensities alone and no shapes (measured).
+        vote_blur: grid voxels over which the views' votes are smoothed, as neighbouring slices err
+            in different ways. None takes 0.7, or 0 for a segmenter that knows intensities alone,
+            whose neighbouring slices err alike (measured).
         guide_weight: how much of the ellipsoid's log-odds is added to the scores that prompt a
             slice (measured).
         largest_component: keep only the largest 3-D component of a class (paper, 2.3).
@@ -61,7 +65,8 @@ class Settings:
     min_quality: float = 0.2
     min_overlap: float = 0.2
     max_growth: float = 4.0
-    shape_weight: float = 1.0
+    shape_weight: float | None = None
+    vote_blur: float | None = None
     guide_weight: float = 1.0
     largest_component: bool = True
     smoothing: str = "none"
@@ -73,18 +78,35 @@ class Settings:
     runs_without_box: int = 5
     safety: float = 0.2
 
+    def for_votes(self, intensities_alone: bool) -> tuple[float, float]:
+        """Returns `shape_weight` and `vote_blur` for votes of one kind of segmenter or the other.
+
+        Args:
+            intensities_alone: whether it knows nothing but the slice's intensities.
+        """
+        weight, blur = (1.0, 0.0) if intensities_alone else (0.3, 0.7)
+        return (
+            weight if self.shape_weight is None else self.shape_weight,
+            blur if self.vote_blur is None else self.vote_blur,
+        )
+
 
 PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
         "default": Settings(),
         # The paper's two tracks (3.2), with the percentile of 2.2 and no vote but the views'.
         "all-data": Settings(
-            planes=(Plane.AXIAL,), range_percentile=90.0, shape_weight=0.0, guide_weight=0.0
+            planes=(Plane.AXIAL,),
+            range_percentile=90.0,
+            shape_weight=0.0,
+            vote_blur=0.0,
+            guide_weight=0.0,
         ),
         "coreset": Settings(
             planes=(Plane.AXIAL, Plane.CORONAL),
             range_percentile=90.0,
             shape_weight=0.0,
+            vote_blur=0.0,
             guide_weight=0.0,
         ),
     }
@@ -103,7 +125,7 @@ def override(settings: Settings, changes: Mapping[str, str]) -> Settings:
     Args:
         settings: where to start from.
         changes: names of attributes, with values as a user writes them: numbers, `true` or
-            `false`, planes as `axial,coronal,sagittal`.
+            `false`, planes as `axial,coronal,sagittal`, `auto` for None.
 
     Raises:
         SettingsError: for an unknown name or a value of the wrong kind.
@@ -122,8 +144,10 @@ def _parse(name: str, text: str, kind: Any) -> Any:
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
-        if kind in (int, float):
-            number = kind(text)
+        if kind == float | None and text.lower() == "auto":
+            return None
+        if kind in (int, float, float | None):
+            number = int(text) if kind is int else float(text)
             if not 0 <= number < math.inf:  # no setting has a use for others, or for NaN
                 raise ValueError
             return number
@@ -138,6 +162,7 @@ def _parse(name: str, text: str, kind: Any) -> Any:
             bool: "true or false",
             int: "a whole number, 0 or more",
             float: "a number, 0 or more",
+            float | None: "a number, 0 or more, or auto",
             str: "none, opening or closing",
         }.get(kind, "planes such as axial,coronal,sagittal, axial first")
         raise SettingsError(f"setting {name}: found {text!r}, expected {expected}") from None

@@ -18,7 +18,7 @@ from gamt.postprocess import largest_component, smooth
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.propagation import End, Look, Walk, lost, next_prompt, tight_box, walk
 from gamt.scan import Scan
-from gamt.segmenters.base import SliceMask
+from gamt.segmenters.base import SliceMask, knows_intensities_alone
 from gamt.settings import Settings
 from gamt.shape import prior_logits
 from gamt.views import widen
@@ -70,9 +70,12 @@ class Target:
 
     def fuse(self) -> npt.NDArray[np.float32]:
         """Returns the views' and the box's opinion, (z, y, x) over the region, 0..1."""
-        # Without any view, the shape that the prompts draw is the last resort.
-        weight = self.settings.shape_weight if self.votes.looked().any() else 1.0
-        return self.votes.fuse(self.box, weight, self.rivals, self.prompts.box is not None)
+        weight, blur = self.settings.for_votes(knows_intensities_alone(self.scan.segmenter))
+        if not self.votes.looked().any():  # the shape that the prompts draw is the last resort
+            weight = 1.0
+        if self.prompts.box is None:  # what no box fits may be as thin as a vessel
+            blur = 0.0
+        return self.votes.fuse(self.box, weight, self.rivals, self.prompts.box is not None, blur)
 
     @cached_property
     def mask(self) -> npt.NDArray[np.bool_]:

@@ -38,8 +38,7 @@ class Segmenter(Protocol):
 
     A segmenter may also have the attributes ``device: str``, which is shown in the log;
     ``batch: int``, the number of slices that it encodes best at once, 1 without; and
-    ``intensities_alone: bool``, True where it knows nothing but the slice's intensities, so that
-    its word on a correction counts less: they are weighed there by themselves.
+    ``intensities_alone: bool``, for `knows_intensities_alone`.
     """
 
     name: str
@@ -102,3 +101,12 @@ class StorableSegmenter(Segmenter, Protocol):
             ValueError: the array is not one of this segmenter's.
         """
         ...
+
+
+def knows_intensities_alone(segmenter: Segmenter) -> bool:
+    """Says whether a segmenter knows nothing but a slice's intensities, and no shapes.
+
+    Its slices err alike, and corrections, for which intensities are weighed in 3-D, only hear them
+    again from it.
+    """
+    return bool(getattr(segmenter, "intensities_alone", False))
