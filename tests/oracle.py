@@ -52,10 +52,16 @@ class NoisyOracle:
         return [SliceMask(answer, quality, answer) for answer in embeddings]
 
     def _answer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        truth = pixels > INSIDE / 2
-        if not truth.any() or truth.all():
-            # There is no border to move.
-            return np.where(truth, SURE, -SURE)
+        whole = pixels > INSIDE / 2
+        answer = np.where(whole, SURE, -SURE)
+        if not whole.any() or whole.all():
+            return answer  # there is no border to move
+        # No border moves farther than the target is large.
+        box = ndimage.find_objects(whole.astype(np.uint8))[0]
+        rows, columns = (
+            slice(max(0, 2 * part.start - part.stop), 2 * part.stop - part.start) for part in box
+        )
+        truth = whole[rows, columns]
         distance = ndimage.distance_transform_edt(truth) - ndimage.distance_transform_edt(~truth)
         rng = np.random.default_rng(
             [self._seed, zlib.crc32(np.ascontiguousarray(pixels).tobytes())]
@@ -73,7 +79,8 @@ class NoisyOracle:
         if self.slice_dice < 1 and excess(most) < 0:
             amplitude = float(optimize.bisect(excess, 0.0, most, xtol=1e-3))
         # A pixel from the border is one unit of log-odds.
-        return np.clip(distance + amplitude * field, -SURE, SURE).astype(np.float32)
+        answer[rows, columns] = np.clip(distance + amplitude * field, -SURE, SURE)
+        return answer
 
 
 def oracle_cases(case: Case, truth: Labels) -> list[tuple[Case, Labels]]:
