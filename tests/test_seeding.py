@@ -20,6 +20,7 @@ from gamt.seeding import (
     PIECES,
     agree,
     candidates,
+    centrality,
     cross_sections,
     draw_box,
     extend_box,
@@ -79,6 +80,18 @@ def test_one_mask_of_another_scale_is_outvoted() -> None:
         Plane.SAGITTAL: [section(Plane.SAGITTAL, *SMALL)],
     }
     assert agree(offers, VOXEL)[Plane.AXIAL] is offers[Plane.AXIAL][1]
+
+
+def test_a_mask_that_is_thicker_elsewhere_is_not_the_clicks() -> None:
+    # As sure and as long on every line through the click, but the tail of something larger.
+    thin = block(SHAPE, slice(8, 13), slice(9, 14), slice(10, 15))
+    leaking = thin | block(SHAPE, slice(8, 13), slice(14, 22), slice(0, 24))
+    tail, own = (answer(slice_view(one, Plane.AXIAL, VOXEL[0])) for one in (leaking, thin))
+    # Rows 9..13 and columns 10..14, the click in their middle, three pixels from outside; the larger
+    # one's pixel (12, 17) is five from outside: from row 22 as from (9, 13), three and four away.
+    assert centrality(own, Plane.AXIAL, VOXEL) == 1
+    assert centrality(tail, Plane.AXIAL, VOXEL) == pytest.approx(3 / 5)
+    assert agree({Plane.AXIAL: [tail, own]}, VOXEL) == {Plane.AXIAL: own}
 
 
 def test_agreement_is_weighed_against_quality() -> None:

@@ -2,8 +2,8 @@
 
 A click says where, not how large. Every plane offers masks of several scales around the click: the
 model's own from the point alone, and those from boxes of growing size. Two planes cross in a line
-through the click; the scales are right where the masks agree along these lines. From there the
-three planes walk, and go on walking from whatever one plane found and another has not looked at,
+through the click; the scales are right where the masks agree along these lines and the click, which
+users place in the middle, lies where the masks are thickest. From there the three planes walk, and go on walking from whatever one plane found and another has not looked at,
 so that a vessel is followed around its bends.
 
 A box on one slice says how large the target is there, and nothing about how far it goes beyond.
@@ -19,6 +19,7 @@ from itertools import product
 import cc3d
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from gamt.axes import (
     Plane,
@@ -300,7 +301,7 @@ def candidates(target: Target, plane: Plane, voxel: tuple[int, int, int]) -> lis
 def agree(
     offers: dict[Plane, list[SliceMask]], voxel: tuple[int, int, int]
 ) -> dict[Plane, SliceMask]:
-    """Chooses one mask a plane, so that all are good and agree where their planes cross.
+    """Chooses one mask a plane, so that all are good and central and agree where planes cross.
 
     Args:
         offers: the masks of every plane, each of which holds `voxel`.
@@ -310,13 +311,17 @@ def agree(
         The chosen mask of every plane that had an offer.
     """
     planes = list(offers)
+    worth = {
+        plane: [mask.quality * centrality(mask, plane, voxel) for mask in offers[plane]]
+        for plane in planes
+    }
     runs = {plane: [run_lengths(mask, plane, voxel) for mask in offers[plane]] for plane in planes}
     best, choice = -1.0, tuple(0 for _ in planes)
     for combination in product(*(range(len(offers[plane])) for plane in planes)):
         score = 1.0
         lines: dict[int, list[tuple[int, int]]] = {}
         for plane, n in zip(planes, combination, strict=True):
-            score *= offers[plane][n].quality
+            score *= worth[plane][n]
             for axis, run in runs[plane][n].items():
                 lines.setdefault(axis, []).append(run)
         for (low, high), *other in lines.values():
@@ -326,6 +331,21 @@ def agree(
         if score > best:
             best, choice = score, combination
     return {plane: offers[plane][n] for plane, n in zip(planes, choice, strict=True)}
+
+
+def centrality(mask: SliceMask, plane: Plane, voxel: tuple[int, int, int]) -> float:
+    """Returns how far a grid voxel (z, y, x) lies from a mask's border, of the farthest there is.
+
+    Returns:
+        0..1; 1 in the thickest place of the mask.
+    """
+    bounds = bounding_range(mask.mask)
+    if bounds is None:
+        return 0.0
+    (y0, x0), (y1, x1) = bounds
+    depth = ndimage.distance_transform_edt(np.pad(mask.mask[y0:y1, x0:x1], 1))
+    x, y = to_slice(plane, voxel)
+    return float(depth[int(y) - y0 + 1, int(x) - x0 + 1] / depth.max())
 
 
 def run_lengths(
