@@ -87,8 +87,8 @@ def test_a_mask_that_is_thicker_elsewhere_is_not_the_clicks() -> None:
     thin = block(SHAPE, slice(8, 13), slice(9, 14), slice(10, 15))
     leaking = thin | block(SHAPE, slice(8, 13), slice(14, 22), slice(0, 24))
     tail, own = (answer(slice_view(one, Plane.AXIAL, VOXEL[0])) for one in (leaking, thin))
-    # Rows 9..13 and columns 10..14, the click in their middle, three pixels from outside; the larger
-    # one's pixel (12, 17) is five from outside: from row 22 as from (9, 13), three and four away.
+    # Rows 9..13 and columns 10..14, the click in their middle, three pixels from outside; the
+    # larger one's (12, 17) is five from outside: from row 22 as from (9, 13), 3 and 4 away.
     assert centrality(own, Plane.AXIAL, VOXEL) == 1
     assert centrality(tail, Plane.AXIAL, VOXEL) == pytest.approx(3 / 5)
     assert agree({Plane.AXIAL: [tail, own]}, VOXEL) == {Plane.AXIAL: own}

@@ -3,8 +3,9 @@
 A click says where, not how large. Every plane offers masks of several scales around the click: the
 model's own from the point alone, and those from boxes of growing size. Two planes cross in a line
 through the click; the scales are right where the masks agree along these lines and the click, which
-users place in the middle, lies where the masks are thickest. From there the three planes walk, and go on walking from whatever one plane found and another has not looked at,
-so that a vessel is followed around its bends.
+users place in the middle, lies where the masks are thickest. From there the three planes walk, and
+go on walking from whatever one plane found and another has not looked at, so that a vessel is
+followed around its bends.
 
 A box on one slice says how large the target is there, and nothing about how far it goes beyond.
 The planes that cross the slice offer masks of several lengths; the rest is as from a click, but
