@@ -1,13 +1,23 @@
 """What a click says falls with distance and depth, and stops at borders."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from gamt.evidence import (
+    FAR,
+    LAW,
+    LEAST_SPREAD,
     REACH,
+    SHALLOW,
+    Surroundings,
+    contrast_feature,
     contrast_on_the_way,
     distances,
     error_odds,
+    features,
     likelihood_ratio,
     window_around,
 )
@@ -47,16 +57,22 @@ def test_the_way_to_a_voxel_is_looked_at() -> None:
     assert seen.tolist() == [0, 60]
 
 
-def odds_of(
+def click_beside(
     image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
     size: float = 14.0,
     **more: object,
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+) -> Surroundings:
     """Clicks two voxels outside of a mask that fills the volume's left half."""
     mask = np.zeros(SHAPE, np.bool_)
     mask[:, :, :15] = True
-    return error_odds(image, mask, (4, 10, 16), 2.0, size, scale, **more)  # type: ignore[arg-type]
+    return Surroundings(image, mask, (4, 10, 16), 2.0, size, scale, **more)  # type: ignore[arg-type]
+
+
+def odds_of(
+    image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], **more: Any
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return error_odds(click_beside(image, **more))
 
 
 def test_a_click_speaks_for_its_own_side_within_reach_alone() -> None:
@@ -124,5 +140,56 @@ def test_a_border_of_the_image_is_where_masks_are_wrong() -> None:
 @pytest.mark.parametrize("kind", [True, False])
 def test_without_a_surface_nothing_is_known(kind: bool) -> None:
     mask = np.full(SHAPE, kind)
-    odds = error_odds(np.zeros(SHAPE, np.uint8), mask, (4, 10, 16), 31.0, 1.0, (1.0, 1.0, 1.0))
+    image = np.zeros(SHAPE, np.uint8)
+    odds = error_odds(Surroundings(image, mask, (4, 10, 16), 31.0, 1.0, (1.0, 1.0, 1.0)))
     assert not odds.any()
+
+
+def test_features_are_counted_in_depths_and_larger_where_an_error_is_likelier() -> None:
+    taken = np.zeros(SHAPE, np.bool_)
+    taken[4, 10, 20] = True
+    rival = (4, 10, 22)
+    around = click_beside(np.full(SHAPE, 90, np.uint8), opposite=[rival], taken=taken)
+    seen = dict(features(around))
+    here = np.flatnonzero((np.argwhere(around.candidate) == (4, 10, 20)).all(axis=1)).item()
+    values = {name: float(values[here]) for name, values in seen.items()}
+    # Four voxels from a click of depth two, six from the mask, two from the rival; all is of one
+    # grey.
+    assert values == pytest.approx(
+        {
+            "TO_ADD": 1,
+            "ADD_PER_SIZE": np.log(14 / 2),
+            "PER_DISTANCE": -np.log(4 / 2),
+            "PER_DEPTH": -np.log(6 / 2 + SHALLOW),
+            "PER_RATIO": 0,
+            "PER_SLOPE": 0,
+            "TAKEN": -1,
+            "PER_RIVAL": 2 / 4 - FAR,
+        },
+        abs=1e-6,
+    )
+
+
+def test_the_contrast_on_the_way_is_counted_in_the_clicks_spreads() -> None:
+    image = np.full(SHAPE, 90, np.uint8)
+    image[:, :, 18:] = 120
+    name, (near, far) = contrast_feature(click_beside(image), np.array([[4, 10, 15], [4, 10, 22]]))
+    assert name == "ADD_PER_CONTRAST"
+    assert near > -0.2  # three voxels from the border, which is smoothed
+    assert far == pytest.approx(-np.log1p(30 / LEAST_SPREAD), abs=0.1)
+
+
+@pytest.mark.parametrize("adding", [True, False])
+def test_the_odds_are_the_weighted_sum_of_the_features(adding: bool) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(80, 100, SHAPE).astype(np.uint8)
+    around = click_beside(image, opposite=[(4, 14, 18)], taken=np.zeros(SHAPE, np.bool_))
+    if not adding:
+        around = replace(around, mask=~around.mask, taken=None)
+    voxels = np.argwhere(around.candidate)
+    every = dict([*features(around), contrast_feature(around, voxels)])
+    summed = np.sum([LAW[name] * feature for name, feature in every.items()], axis=0)
+    odds = error_odds(around)[around.candidate]
+    # The contrast is not looked at where it could change nothing.
+    assert (odds > 0).tolist() == (summed > 0).tolist()
+    assert odds[odds > 0] == pytest.approx(summed[summed > 0], abs=1e-5)

@@ -14,7 +14,7 @@ from scipy import ndimage
 from scipy.special import logit
 
 from gamt.axes import Plane, slice_view, to_slice
-from gamt.evidence import CONTEXT, error_odds, window_around
+from gamt.evidence import CONTEXT, Surroundings, error_odds, window_around
 from gamt.fusion import Votes
 from gamt.observer import Correction
 from gamt.postprocess import component_at
@@ -77,32 +77,54 @@ def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Wal
             correction_walk(target, mask, click, ball, plane, votes)
             for plane in target.settings.planes
         )
-    near = window_around(seed, CONTEXT * radius, scale, mask.shape)
-    offset = [part.start for part in near]
-    z, y, x = (v - first for v, first in zip(seed, offset, strict=True))
-    odds = error_odds(
-        target.scan.image[np.ix_(*(target.to_grid(axis)[part] for axis, part in enumerate(near)))],
-        mask[near],
-        (z, y, x),
-        radius,
-        float(np.cbrt(mask.sum() * np.prod(scale))),
-        scale,
-        [
-            np.subtract(target.inside_region(one.voxel), offset).tolist()
-            for one in target.against(click)
-        ],
-        target.taken[near] if click.positive and target.taken is not None else None,
-    )
+    near, around = surroundings(target, mask, click, radius)
+    odds = error_odds(around)
     if asked:
         seen = votes.fuse()[near].clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         odds += VOICE * np.where(votes.looked()[near], logit(seen), UNSEEN)
     wrong = odds > 0
-    wrong[z, y, x] = True
-    changed = component_at(wrong, (z, y, x))
+    wrong[around.seed] = True
+    changed = component_at(wrong, around.seed)
     mask[near][changed] = click.positive
     target.observer.end_correction(
         target, Correction(click, ball, votes, near, odds, changed), mask
     )
+
+
+def surroundings(
+    target: Target, mask: npt.NDArray[np.bool_], click: Click, radius: float
+) -> tuple[tuple[slice, ...], Surroundings]:
+    """Returns what is to be weighed at a click that a mask contradicts.
+
+    Args:
+        target: the class.
+        mask: (z, y, x) bool over the target's region.
+        click: in raw voxels, on the wrong side of the mask.
+        radius: of the error, in grid voxels.
+
+    Returns:
+        The part of the region that is looked at, and what lies there.
+    """
+    seed = target.inside_region(click.voxel)
+    scale = scale_of(target)
+    near = window_around(seed, CONTEXT * radius, scale, mask.shape)
+    to_grid = [target.to_grid(axis)[part] for axis, part in enumerate(near)]
+    offset = [part.start for part in near]
+    z, y, x = (v - first for v, first in zip(seed, offset, strict=True))
+    around = Surroundings(
+        image=target.scan.image[np.ix_(*to_grid)],
+        mask=mask[near],
+        seed=(z, y, x),
+        depth=radius,
+        size=float(np.cbrt(mask.sum() * np.prod(scale))),
+        scale=scale,
+        opposite=[
+            np.subtract(target.inside_region(one.voxel), offset).tolist()
+            for one in target.against(click)
+        ],
+        taken=target.taken[near] if click.positive and target.taken is not None else None,
+    )
+    return near, around
 
 
 def scale_of(target: Target) -> tuple[float, float, float]:
