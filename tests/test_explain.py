@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from gamt import segmenters
 from gamt.axes import Plane
 from gamt.case import Case, write_case
 from gamt.cli import main
@@ -485,6 +486,21 @@ def test_the_page_tells_of_a_round_of_corrections(tmp_path: Path) -> None:
     assert "Click 2, inside, at z 4, y 8, x 8: agrees with what was found." in text
     assert "Correction at z 4, y 8, x 15" in text
     assert "nothing more to correct" in text
+    assert "Planes vote on what is wrong" in text
+
+
+def test_a_segmenter_that_knows_intensities_alone_has_no_votes_on_corrections(
+    tmp_path: Path,
+) -> None:
+    previous = (BODY & block(SHAPE, slice(None), slice(None), slice(12))).astype(np.uint8)
+    prompts = ClassPrompts(1, BOX, (Click(4, 8, 15, True),))
+    case = make_case(picture(BODY), prompts, spacing_mm=SPACING, previous=previous)
+    explanation = explain(case, segmenters.load())
+    (sheet,) = only(explanation).correction_sheets
+    assert sheet.columns == ("prompts", "evidence", "result")
+    text = page_of(explanation, tmp_path)
+    assert "was not asked" in text
+    assert "walks</summary>" not in text
 
 
 def test_the_page_says_that_the_time_was_short(tmp_path: Path) -> None:

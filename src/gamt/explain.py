@@ -198,7 +198,8 @@ class Recorder(Observer):
         cut = _Cutter(frame, low, click.voxel, self._truth_of(target.prompts.label))
         outlines = {"before": before}
         columns, drawn = ["prompts"], [cut.layers(outlines=outlines)]
-        for plane in target.settings.planes:
+        asked = any(walk.click == click for walk in notes.walks)
+        for plane in target.settings.planes if asked else ():
             _, seen = _recorded(correction.votes).of_plane(plane)
             columns.append(f"{plane.name.lower()} votes")
             drawn.append(cut.layers(seen, outlines=outlines))
