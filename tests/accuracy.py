@@ -214,6 +214,8 @@ def print_comparison(title: str, records: Mapping[str, Sequence[CaseRecord]]) ->
     print(*table_head(modalities), sep="\n")
     for name, each in records.items():
         print(table_row(name, summarise(each), modalities))
+    if len(cases) < 2:
+        return  # without the only case there is nothing to choose by
     finals = {
         metric: {
             name: [one.row()[f"{metric}_Final"] for one in each] for name, each in records.items()
