@@ -4,9 +4,10 @@ PYTHON ?= python3
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
+SYNC = $(UV) sync --locked --all-extras --compile-bytecode --python $(PYTHON)
 
-.PHONY: help setup run test test-container lint bench bench-container eval data weights docker docker-run \
-	docker-save format clean
+.PHONY: help setup run test test-container lint bench bench-accuracy bench-container eval data \
+	weights docker docker-run docker-save format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,11 @@ bench: $(READY) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; s
 	$(BIN)/python -m tests.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m tests.speed || status=1; \
 	exit $$status
+
+# Into the same environment; the next plain set-up takes these packages out again.
+bench-accuracy: $(READY) ## Compare candidates for a method without a checkpoint (CASES=DIR)
+	$(SYNC) --group accuracy
+	$(BIN)/python -m tests.accuracy $(if $(CASES),--cases "$(CASES)")
 
 bench-container: $(READY) ## Measure the container's start-up and rebuild
 	$(BIN)/python -m tests.container.bench
@@ -98,7 +104,7 @@ clean: ## Remove all that make and the tools made
 	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out
 
 $(READY): pyproject.toml uv.lock | $(UV)
-	$(UV) sync --locked --all-extras --compile-bytecode --python $(PYTHON)
+	$(SYNC)
 	@touch $@
 
 .tools/bin/uv:
