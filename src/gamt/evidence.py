@@ -10,8 +10,8 @@ click that is deep for its target's size marks a bulk rather than a shell, which
 
 "Fitted" means: a logistic regression on voxels around simulated clicks on 15 labelled scans with
 boxes, on the masks that this law itself leads to, each scan predicted without its patient's;
-rounded, and moved, mostly where whole runs of clicks did better: `PER_RIVAL` from about 0.1,
-`TAKEN` from about 0.5, the others a little. ``python -m tests.click_law`` does the regression on
+rounded, and shifted a little. "Moved" means: set where whole runs of clicks did better, far from the
+regression's 0.1 (`PER_RIVAL`) and 0.5 (`TAKEN`). ``python -m tests.click_law`` does the regression on
 any scans, from the same features.
 """
 
@@ -56,10 +56,10 @@ the way's, in the click's spreads, up to this many of them (fitted)."""
 
 PER_RIVAL, FAR = 0.9, 2.0
 """Lost for each time that the way to the nearest opposite click is shorter than `FAR` times the way
-to the click, in parts of that way (fitted)."""
+to the click, in parts of that way (moved)."""
 
 TAKEN = 1.0
-"""Lost where the voxel is another class's already (fitted)."""
+"""Lost where the voxel is another class's already (moved)."""
 
 LAW = {
     "TO_ADD": TO_ADD,

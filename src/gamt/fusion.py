@@ -1,5 +1,6 @@
 """Fusing the views of a class, and letting the classes compete (paper, 2.2; design decision 8)."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
-from gamt.axes import Plane, slice_view
+from gamt.axes import Plane, bounding_range, slice_view
 from gamt.geometry import Grid, Range
 from gamt.prompts import Box
 from gamt.segmenters.base import SliceMask
@@ -16,6 +17,9 @@ from gamt.shape import prior_logits
 MOST_BLUR, BLUR_SHARE = 3.0, 1 / 24
 """Raw voxels over which votes are averaged, at most, where the grid is coarser than the scan; and
 the most as a share of the box's side, as small targets would vanish (measured)."""
+
+TRUNCATE = 4.0
+"""Standard deviations at which the average ends."""
 
 
 class Votes:
@@ -89,13 +93,7 @@ class Votes:
         """
         inside, weight = self._inside, self._weight
         if box is not None and blur > 0:
-            sides = np.subtract(box.high, box.low)
-            sigma = [
-                min(blur / step, MOST_BLUR, side * BLUR_SHARE) if step else 0.0
-                for step, side in zip(self._scale, sides.tolist(), strict=True)
-            ]
-            inside = np.where(weight > 0, gaussian_filter(inside, sigma), 0)
-            weight = np.where(weight > 0, gaussian_filter(weight, sigma), 0)
+            inside, weight = self._smooth(box, blur)
         if box is not None and shape_weight > 0:
             missed = ~self.looked(Plane.AXIAL).any(axis=(1, 2), keepdims=True)
             asked = np.float32(shape_weight) * ((weight > 0) | missed)
@@ -108,6 +106,31 @@ class Votes:
             first, last = (max(0, z - self._low[0]) for z in (box.z_min, box.z_max))
             probability[:first] = probability[last:] = 0
         return probability
+
+    def _smooth(
+        self, box: Box, blur: float
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Averages the votes with those around them, where views looked; see `fuse`."""
+        inside, weight = self._inside.copy(), self._weight.copy()
+        bounds = bounding_range(weight > 0)
+        if bounds is None:
+            return inside, weight
+        sides = np.subtract(box.high, box.low).tolist()
+        sigma = [
+            min(blur / step, MOST_BLUR, side * BLUR_SHARE) if step else 0.0
+            for step, side in zip(self._scale, sides, strict=True)
+        ]
+        # Beyond the filter's reach the region, often most of it, is empty.
+        rooms = [math.ceil(TRUNCATE * one) for one in sigma]
+        near = tuple(
+            slice(max(0, first - room), last + room)
+            for first, last, room in zip(*bounds, rooms, strict=True)
+        )
+        seen = weight[near] > 0
+        for votes in (inside, weight):
+            smooth = gaussian_filter(votes[near], sigma, truncate=TRUNCATE)
+            votes[near] = np.where(seen, smooth, 0)
+        return inside, weight
 
 
 SURE = 0.9
