@@ -10,9 +10,9 @@ click that is deep for its target's size marks a bulk rather than a shell, which
 
 "Fitted" means: a logistic regression on voxels around simulated clicks on 15 labelled scans with
 boxes, on the masks that this law itself leads to, each scan predicted without its patient's;
-rounded, and shifted a little. "Moved" means: set where whole runs of clicks did better, far from the
-regression's 0.1 (`PER_RIVAL`) and 0.5 (`TAKEN`). ``python -m tests.click_law`` does the regression on
-any scans, from the same features.
+rounded, and shifted a little. "Moved" means: set where whole runs of clicks did better, far from
+the regression's 0.1 (`PER_RIVAL`) and 0.5 (`TAKEN`). ``python -m tests.click_law`` does the
+regression on any scans, from the same features.
 """
 
 from collections.abc import Iterator, Sequence
