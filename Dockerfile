@@ -24,7 +24,7 @@ COPY weights weights
 # Where it is missing, this fails with the command that fetches it.
 RUN mkdir /checkpoint && PYTHONPATH=src python3 -c "\
 import shutil, sys; \
-from gamt.checkpoints import find; \
+from gamt.segmenters.checkpoints import find; \
 from gamt.settings import PRESETS, PRESET_SEGMENTERS; \
 '$PRESET' in PRESETS or sys.exit('PRESET=$PRESET: expected one of ' + ', '.join(PRESETS)); \
 name = PRESET_SEGMENTERS.get('$PRESET'); \

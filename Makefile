@@ -30,18 +30,18 @@ lint: $(READY) ## Check style and types
 
 bench: $(READY) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see README)
 	@status=0; \
-	$(BIN)/python -m tests.bench $(if $(CASES),--cases "$(CASES)") || status=1; \
-	$(BIN)/python -m tests.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
-	$(BIN)/python -m tests.speed || status=1; \
+	$(BIN)/python -m benchmarks.bench $(if $(CASES),--cases "$(CASES)") || status=1; \
+	$(BIN)/python -m benchmarks.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
+	$(BIN)/python -m benchmarks.speed || status=1; \
 	exit $$status
 
 # Into the same environment; the next plain set-up takes these packages out again.
 bench-accuracy: $(READY) ## Compare candidates for a method without a checkpoint (CASES=DIR)
 	$(SYNC) --group accuracy
-	$(BIN)/python -m tests.accuracy $(if $(CASES),--cases "$(CASES)")
+	$(BIN)/python -m benchmarks.accuracy $(if $(CASES),--cases "$(CASES)")
 
 bench-container: $(READY) ## Measure the container's start-up and rebuild
-	$(BIN)/python -m tests.container.bench
+	$(BIN)/python -m benchmarks.container
 
 # Results are named after the cases' folder, so that those of different cases keep apart.
 eval: CASES := $(or $(CASES),tests/cases)

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from evaluation import METHOD_SPECS
-from gamt.console import UsageError, run_app, start_log
+from gamt.cli.console import UsageError, run_app, start_log
 
 logger = logging.getLogger("gamt.evaluation")
 
@@ -274,7 +274,7 @@ def fetch(
     from rich.filesize import decimal
 
     from evaluation import hub
-    from gamt.console import download_bar
+    from gamt.cli.console import download_bar
 
     plan = hub.plan(repository)
     missing = plan.missing_bytes(to)
@@ -333,7 +333,7 @@ def prepare(
     """Makes cases of NIfTI images and segmentations, with boxes as the challenge draws them."""
     start_log(verbose)
     from evaluation.prepare import NO_BOXES, prepare_folder
-    from gamt.console import progress_bar
+    from gamt.cli.console import progress_bar
 
     with progress_bar(verbose is not False and sys.stderr.isatty()) as progress:
         prepared = prepare_folder(
@@ -364,7 +364,7 @@ def _explain(error: Exception) -> tuple[str, int] | None:
     from evaluation.records import RecordError
     from evaluation.report import ReportError
     from evaluation.run import RunError
-    from gamt.npz import CaseError
+    from gamt.io.npz import CaseError
 
     if isinstance(error, UsageError | MethodError | RunError | RecordError | PrepareError):
         return str(error), 2

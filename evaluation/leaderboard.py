@@ -20,7 +20,7 @@ from rich.text import Text
 
 from evaluation.records import COLUMNS, METRICS, MODALITIES, CaseRecord, TeamFolder
 from evaluation.statistics import compare, confidence_interval
-from gamt.files import atomic_write
+from gamt.io.files import atomic_write
 
 ALL = "all"
 """Stands for all modalities."""

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from evaluation.clicks import simulate_clicks
 from evaluation.metrics import class_dsc, class_nsd
 from evaluation.records import CLICKS, CaseRecord, ClassClick, Interaction, Output
-from gamt.case import read_volume
-from gamt.npz import (
+from gamt.io.case import read_volume
+from gamt.io.npz import (
     CaseError,
     Place,
     as_number,

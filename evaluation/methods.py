@@ -309,7 +309,7 @@ def _parse_gamt_options(options: Sequence[str]) -> dict[str, Any]:
     import typer
     from typer.core import TyperGroup
 
-    from gamt.cli import app
+    from gamt.cli.app import app
 
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
@@ -324,7 +324,7 @@ def _parse_gamt_options(options: Sequence[str]) -> dict[str, Any]:
 def _identify_gamt(options: Sequence[str]) -> str:
     """Returns the version, the code's SHA-256, and what options and environment choose."""
     import gamt
-    from gamt.cli import choose_predict_settings
+    from gamt.cli.options import choose_predict_settings
     from gamt.settings import SettingsError
 
     chosen = _parse_gamt_options(options)
@@ -341,7 +341,7 @@ def _identify_gamt(options: Sequence[str]) -> str:
 
 @cache
 def _load_gamt(options: tuple[str, ...]) -> tuple[Any, Any, Path | None]:
-    from gamt.cli import choose_predict_settings, load_segmenter
+    from gamt.cli.options import choose_predict_settings, load_segmenter
 
     chosen = _parse_gamt_options(options)
     settings = choose_predict_settings(chosen["preset"], chosen["changes"], chosen["no_budget"])

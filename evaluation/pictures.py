@@ -14,8 +14,7 @@ from evaluation.clicks import simulate_clicks
 from evaluation.loop import CaseFiles
 from evaluation.records import CaseRecord, ClassClick, Interaction, TeamFolder
 from gamt.axes import Plane, slice_view, to_slice
-from gamt.case import read_volume
-from gamt.drawing import (
+from gamt.explain.drawing import (
     FIRST,
     color_overlay,
     draw_mark,
@@ -28,7 +27,8 @@ from gamt.drawing import (
     to_uri,
     upright,
 )
-from gamt.npz import CaseError, Place, describe, open_npz, read_member
+from gamt.io.case import read_volume
+from gamt.io.npz import CaseError, Place, describe, open_npz, read_member
 
 COLORS = (
     *("#ff5c5c", "#35d07f", "#4da3ff", "#ffc233", "#c583ff"),

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluation.records import MODALITIES
-from gamt.case import MAX_CLASSES, write_case
-from gamt.geometry import intensity_window, normalise
-from gamt.labels import number_labels
-from gamt.nifti import NiftiError, read_image, read_labels
+from gamt.io.case import MAX_CLASSES, write_case
+from gamt.io.labels import number_labels
+from gamt.io.nifti import NiftiError, read_image, read_labels
 from gamt.prompts import Box, ClassPrompts, box_of_mask
+from gamt.volume.geometry import intensity_window, normalise
 
 NO_BOXES = ("Microscopy_*",)
 """Cases that have no box in the challenge; vessels of other modalities have none either."""
@@ -70,7 +70,7 @@ def prepare_folder(
     """Makes a case ``MODALITY_NAME.npz`` of every image, in the order of their names.
 
     An image that fails is reported in its result, and the others are done. `imgs`, `gts` and
-    `spacing` lie as `gamt.nifti.read_image` turns them: (z, y, x) towards head, back and left.
+    `spacing` lie as `gamt.io.nifti.read_image` turns them: (z, y, x) towards head, back and left.
 
     Args:
         images: folder of ``NAME.nii`` or ``NAME.nii.gz``. A name that begins with the modality

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy import integrate
 
-from gamt.files import atomic_write
+from gamt.io.files import atomic_write
 
 CLICKS = 5
 """The simulated user's, after the prediction from the box."""

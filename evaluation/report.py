@@ -13,8 +13,8 @@ from evaluation import leaderboard
 from evaluation.leaderboard import Results
 from evaluation.pictures import Step, color_of, draw_case
 from evaluation.records import CLICKS, METRICS, CaseRecord, TeamFolder
-from gamt.html import write_html
-from gamt.npz import CaseError
+from gamt.explain.html import write_html
+from gamt.io.npz import CaseError
 
 # The drawing area of a chart, in the SVG's units.
 _CHART_WIDTH, _CHART_HEIGHT = 220, 140

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from evaluation.loop import CaseFiles, Method, evaluate_case
 from evaluation.methods import ParsedMethod, stop_running
 from evaluation.records import CaseRecord, TeamFolder
-from gamt.npz import CaseError
+from gamt.io.npz import CaseError
 
 SETTINGS = ("method", "identity", "cases_folder", "gts_folder", "strict_time", "run_limit")
 """What must be the same for results to go together."""

@@ -15,7 +15,7 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
     def find(name: str) -> Path:
         if name not in written:
             # Not all tests need torch, which takes long to import.
-            from tests.standins import write_standin
+            from benchmarks.standins import write_standin
 
             path = folder / f"{name}.pth"
             write_standin(name, path)

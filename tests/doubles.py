@@ -8,19 +8,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from gamt import lifting
-from gamt.budget import Budget, Stopwatch
-from gamt.cache import EmbeddingCache
-from gamt.case import Case
-from gamt.geometry import Range, make_grid, order_spacing
-from gamt.observer import Observer
-from gamt.preparation import PreparedVolume
+from gamt.io.case import Case
+from gamt.lifting import pipeline
+from gamt.lifting.budget import Budget, Stopwatch
+from gamt.lifting.observer import Observer
+from gamt.lifting.propagation import Walk, run
+from gamt.lifting.target import Target
 from gamt.prompts import ClassPrompts, SlicePrompt
-from gamt.propagation import Walk, run
-from gamt.scan import Scan
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask
 from gamt.settings import Settings
-from gamt.target import Target
+from gamt.volume.cache import EmbeddingCache
+from gamt.volume.geometry import Range, make_grid, order_spacing
+from gamt.volume.preparation import PreparedVolume
+from gamt.volume.scan import Scan
 
 Mask = npt.NDArray[np.bool_]
 
@@ -167,16 +167,16 @@ def make_target(
     grid = make_grid(crop, case.spacing_mm, voxel_mm)
     scan = Scan(grid.resample(grid.crop(case.image)), grid, EmbeddingCache(segmenter, 2**28))
     where = region or crop
-    return lifting.make_target(case, case.prompts[0], where, scan, settings, Observer())
+    return pipeline.make_target(case, case.prompts[0], where, scan, settings, Observer())
 
 
 def lift(
     case: Case, segmenter: Segmenter, settings: Settings = DEFAULTS, limit: Budget = UNLIMITED
-) -> lifting.Lifted:
+) -> pipeline.Lifted:
     """Lifts a case by a segmenter that has seen nothing yet."""
     embeddings = EmbeddingCache(segmenter, 2**28)
     volume = PreparedVolume(case.image, order_spacing(case.spacing_mm), embeddings, settings)
-    return lifting.lift(case, volume, limit)
+    return pipeline.lift(case, volume, limit)
 
 
 def drive(walk: Walk, target: Target) -> None:

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
-from gamt.checkpoints import Checkpoint
+from gamt.segmenters.checkpoints import Checkpoint
 
 
 def archive(filling: int = 0) -> bytes:

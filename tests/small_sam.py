@@ -4,8 +4,8 @@ import re
 
 import torch
 
+from benchmarks.standins import TABLE
 from gamt.segmenters.networks import Architecture, Network, build_network
-from tests.standins import TABLE
 
 
 def small_network(side: int = 320, seed: int = 0) -> Network:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from gamt import predict
-from gamt.case import Case, read_case, write_case
+from gamt.io.case import Case, read_case, write_case
 from gamt.predict import FolderError, Prediction, predict_case, predict_folder
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.segmenters import Embedding, SliceMask, load

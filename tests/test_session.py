@@ -11,14 +11,14 @@ import pytest
 import torch
 
 import gamt
+from benchmarks.bars import FLAT_LEAST, FLAT_MEAN
+from benchmarks.phantoms import Phantom, dice, draw_slice_box, ellipsoids
 from gamt import Session, segmenters
 from gamt.axes import Plane, bounding_range, slice_shape
 from gamt.prompts import Box, ClassPrompts, Click, box_of_mask
 from gamt.segmenters.base import Embedding
 from gamt.session import UnsupportedPromptError
-from tests.bars import FLAT_LEAST, FLAT_MEAN
 from tests.doubles import Mask, Thresholder, block, lift, make_case, picture
-from tests.phantoms import Phantom, dice, draw_slice_box, ellipsoids
 
 SHAPE = (20, 26, 30)
 BODY = block(SHAPE, slice(4, 15), slice(6, 19), slice(5, 22))

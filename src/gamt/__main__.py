@@ -1,5 +1,5 @@
 """The command line as a module: ``python -m gamt``."""
 
-from gamt.cli import main
+from gamt.cli.app import main
 
 main()

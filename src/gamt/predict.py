@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gamt.budget import Budget
-from gamt.cache import EmbeddingCache
-from gamt.case import Case, CaseError, read_case, write_segmentation
-from gamt.geometry import order_spacing
-from gamt.lifting import lift
-from gamt.observer import Observer
-from gamt.preparation import PreparedVolume
+from gamt.io.case import Case, CaseError, read_case, write_segmentation
+from gamt.lifting.budget import Budget
+from gamt.lifting.observer import Observer
+from gamt.lifting.pipeline import lift
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
+from gamt.volume.cache import EmbeddingCache
+from gamt.volume.geometry import order_spacing
+from gamt.volume.preparation import PreparedVolume
 
 logger = logging.getLogger("gamt")
 

@@ -15,14 +15,14 @@ import numpy.typing as npt
 
 from gamt import segmenters
 from gamt.axes import Plane, bounding_range, slice_shape
-from gamt.budget import Budget
-from gamt.cache import EmbeddingCache
-from gamt.case import Case
-from gamt.lifting import lift
-from gamt.preparation import PreparedVolume
+from gamt.io.case import Case
+from gamt.lifting.budget import Budget
+from gamt.lifting.pipeline import lift
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
+from gamt.volume.cache import EmbeddingCache
+from gamt.volume.preparation import PreparedVolume
 
 SUPPORTED = "one positive box (2-D or 3-D), positive and negative points, an initial segmentation"
 """The kinds of prompt that a session takes."""

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from benchmarks.phantoms import Labels, Mask, Phantom, box_prompts
 from gamt.axes import bounding_range
-from gamt.case import write_case
+from gamt.io.case import write_case
 from tests.cases.scenes import DRAWN, to_grey
-from tests.phantoms import Labels, Mask, Phantom, box_prompts
 
 FOLDER = Path(__file__).parent
 TEMPLATE = "MR_mni152"

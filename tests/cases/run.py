@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.phantoms import Labels, dice
 from gamt import segmenters
 from gamt.axes import Plane, slice_view
-from gamt.case import read_case
+from gamt.io.case import read_case
 from gamt.predict import predict_case
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS
-from tests.phantoms import Labels, dice
 
 FOLDER = Path(__file__).parent
 

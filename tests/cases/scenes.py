@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from tests.phantoms import (
+from benchmarks.phantoms import (
     Canvas,
     Labels,
     Mask,

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.container import copy_context
 from evaluation.methods import parse_method
 from evaluation.records import COLUMNS, TeamFolder
 from evaluation.run import evaluate_folder
 from tests.cases.run import FOLDER as SAMPLES
-from tests.container.bench import copy_context
 from tests.container.conftest import Image
 
 pytestmark = pytest.mark.container

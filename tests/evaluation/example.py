@@ -10,7 +10,7 @@ import numpy.typing as npt
 from evaluation.loop import CaseFiles
 from evaluation.metrics import class_dsc, class_nsd
 from evaluation.records import CaseRecord, ClassClick, Interaction, Output, TeamFolder
-from gamt.npz import write_npz
+from gamt.io.npz import write_npz
 
 SHAPE = (6, 10, 14)
 SPACING = (3.0, 1.0, 2.0)

@@ -15,8 +15,8 @@ import pytest
 
 from evaluation.loop import CaseFiles, evaluate_case
 from evaluation.records import COLUMNS, CaseRecord
-from gamt.case import read_case
-from gamt.npz import CaseError
+from gamt.io.case import read_case
+from gamt.io.npz import CaseError
 from tests.cases.run import FOLDER as SAMPLES
 from tests.evaluation import toy_method
 

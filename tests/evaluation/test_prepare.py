@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.prepare import PreparedCase, PrepareError, draw_box, prepare_folder
-from gamt.case import read_case, read_spacing, read_volume
-from gamt.npz import CaseError
+from gamt.io.case import read_case, read_spacing, read_volume
+from gamt.io.npz import CaseError
 from gamt.prompts import Box, box_of_mask
 
 SHAPE = (5, 24, 40)  # z, y, x

@@ -16,7 +16,7 @@ from evaluation.loop import CaseFiles
 from evaluation.pictures import LONGEST_SIDE, Picture, draw_case
 from evaluation.records import CaseRecord, ClassClick, TeamFolder
 from evaluation.report import ReportError, write_report
-from gamt.npz import CaseError, write_npz
+from gamt.io.npz import CaseError, write_npz
 from tests.evaluation.example import SHAPE, make_record, make_truth, write_drawn_team, write_team
 
 Pixels = npt.NDArray[np.uint8]

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segment_anything import SamPredictor, sam_model_registry
 
-from gamt.checkpoints import CheckpointError
 from gamt.prompts import SlicePrompt
 from gamt.segmenters import SegmenterError, load, sam
 from gamt.segmenters.base import SliceMask, StorableSegmenter
+from gamt.segmenters.checkpoints import CheckpointError
 from gamt.segmenters.frames import LongestSide, Squash
 from gamt.segmenters.networks import Network
 from gamt.segmenters.sam import SamEmbedding, SamSegmenter, is_lone_point

@@ -19,11 +19,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from benchmarks.standins import standin_shapes
 from gamt.prompts import SlicePrompt
 from gamt.segmenters import SegmenterError
 from gamt.segmenters.sam import SamEmbedding, SamSegmenter
 from gamt.segmenters.sam_med2d import Adapter, sam_med2d
-from tests.standins import standin_shapes
 
 Standin = Callable[[str], Path]
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gamt import checkpoints
 from gamt.prompts import SlicePrompt
+from gamt.segmenters import checkpoints
 from gamt.segmenters.base import SliceMask
 from gamt.segmenters.decoder import PromptDecoder, prompt_tokens
 from gamt.segmenters.devices import choose_batch, choose_device, choose_dtype, in_batches
@@ -308,7 +308,7 @@ def _set_up(
     Args:
         name: of the segmenter and of its checkpoint.
         architecture: of its image encoder.
-        weights: the checkpoint file; None looks for it (`gamt.checkpoints.find`).
+        weights: the checkpoint file; None looks for it (`gamt.segmenters.checkpoints.find`).
         device: ``auto``, or a name that torch knows, such as ``cpu`` or ``cuda``.
         dtype: precision of the image encoder: ``auto``, ``float32`` or ``bfloat16``.
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from gamt import checkpoints
+from gamt.segmenters import checkpoints
 from gamt.segmenters.frames import Squash
 from gamt.segmenters.networks import VIT_B, build_network, load_checkpoint
 from gamt.segmenters.sam import SamSegmenter
@@ -77,7 +77,8 @@ def sam_med2d(
     """Sets up SAM-Med2D, which takes the best of three masks unless told otherwise.
 
     Args:
-        weights: the checkpoint ``sam-med2d_b.pth``; None looks for it (`gamt.checkpoints.find`).
+        weights: the checkpoint ``sam-med2d_b.pth``; None looks for it
+            (`gamt.segmenters.checkpoints.find`).
         device: ``auto``, or a name that torch knows.
         dtype: precision of the image encoder: ``auto``, ``float32`` or ``bfloat16``.
         adapter: False leaves the adapters out, whose weights the checkpoint has all the same.

@@ -1,0 +1,1 @@
+"""What measures: speed, memory and quality, against named rivals, on drawn volumes and on scans."""

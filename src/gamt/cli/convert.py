@@ -1,0 +1,88 @@
+"""``gamt convert``: images to the challenge's files, and back."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gamt.cli.console import UsageError, start_log
+from gamt.cli.options import NIFTI_SUFFIXES, Boxes, Clicks, Negatives, Ras, Verbose, check_output
+
+EPILOG = """
+\b
+Examples:
+  gamt convert scan.nii.gz CT_scan.npz --box 40,60,10,210,190,55
+  gamt convert scan.nii.gz CT_scan.npz --labels truth.nii.gz
+  gamt convert scan.nii.gz CT_scan.npz --labels truth.nii.gz --click 3:99,50,20
+  gamt convert CT_scan.npz scan.nii.gz
+  gamt convert outputs/CT_scan.npz labels.nii.gz --key segs --like scan.nii.gz
+
+With --labels and without a prompt, every label gets the box that the challenge would draw, less
+its random margin; targets that no box fits, such as vessels, are for --no-boxes.
+
+Intensities stay as they are. The challenge's own files have theirs windowed to 0..255
+beforehand; gamt takes any numbers.
+
+An npz file knows the size of its voxels but not where they lie: with --like they are put where
+that image's are, and otherwise the first one at the origin, z towards the head, y towards the
+back, x towards the patient's left.
+"""
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="NIfTI or npz.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The other of the two.")],
+    boxes: Boxes = None,
+    clicks: Clicks = None,
+    negatives: Negatives = None,
+    ras: Ras = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="To npz: the true segmentation (gts); labels become 1, 2, ... in their order.",
+        ),
+    ] = None,
+    no_boxes: Annotated[
+        bool,
+        typer.Option("--no-boxes", help="To npz: draw no boxes from --labels; clicks will do."),
+    ] = False,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="From npz: the volume to take, such as imgs, gts, segs or prev_pred.  "
+            "[default: imgs, or else segs]",
+        ),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="From npz: the image that the volume was made from, as NIfTI."
+        ),
+    ] = None,
+    verbose: Verbose = None,
+) -> None:
+    """Converts NIfTI to the challenge's npz, and back."""
+    start_log(verbose)
+    if source.suffix == ".npz":
+        if boxes or clicks or negatives or ras or labels or no_boxes:
+            options = "--box, --click, --negative, --ras, --labels and --no-boxes"
+            raise UsageError(f"{options} are for NIfTI to npz")
+        check_output(target, NIFTI_SUFFIXES)
+        from gamt.io.convert import npz_to_nifti
+
+        npz_to_nifti(source, target, key, like)
+    else:
+        if key or like:
+            raise UsageError("--key and --like are for npz to NIfTI")
+        if no_boxes and not labels:
+            raise UsageError("--no-boxes is for --labels")
+        check_output(target, (".npz",))
+        from gamt.cli.prompt_text import parse_prompts
+        from gamt.io.convert import nifti_to_npz
+        from gamt.io.nifti import read_image
+
+        scan = read_image(source)
+        prompts = parse_prompts(scan, boxes, clicks, negatives, ras)
+        nifti_to_npz(scan, target, prompts, labels, draw_boxes=not no_boxes)

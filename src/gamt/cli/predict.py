@@ -1,0 +1,79 @@
+"""``gamt predict``: a folder of the challenge's cases."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gamt.cli.console import progress_bar, start_log
+from gamt.cli.options import (
+    Cache,
+    Changes,
+    Device,
+    Dtype,
+    NoBudget,
+    Preset,
+    SegmenterName,
+    Verbose,
+    Weights,
+    choose_predict_settings,
+    load_segmenter,
+)
+
+logger = logging.getLogger("gamt")
+
+EPILOG = """
+\b
+Examples:
+  gamt predict inputs/ outputs/
+  gamt predict CT_case.npz outputs/ --no-budget
+  gamt predict inputs/ outputs/ --preset coreset --cache encoded/
+  gamt predict inputs/ outputs/ --segmenter sam_vit_b --set smoothing=opening
+  GAMT_BUDGET=false gamt predict inputs/ outputs/
+
+The command line goes before the environment, and the environment before the preset.
+
+Exit status: 0 if all cases were segmented, 1 if not, 2 for wrong arguments.
+"""
+
+
+def predict(
+    inputs: Annotated[
+        Path,
+        typer.Argument(metavar="INPUTS", help="A folder of the challenge's npz files, or a file."),
+    ],
+    outputs: Annotated[
+        Path,
+        typer.Argument(metavar="OUTPUTS", help="Gets a file of the same name for each one."),
+    ],
+    segmenter: SegmenterName = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    preset: Preset = "default",
+    changes: Changes = None,
+    cache: Cache = None,
+    no_budget: NoBudget = False,
+    verbose: Verbose = None,
+) -> None:
+    """Segments the cases (npz) of a folder.
+
+    They are files of the CVPR 2025 challenge on interactive segmentation of 3-D scans.
+    """
+    start_log(verbose)
+    from gamt.lifting.budget import process_start
+    from gamt.predict import predict_folder
+
+    settings = choose_predict_settings(preset, changes, no_budget)
+    model = load_segmenter(segmenter, preset, weights, device, dtype)
+    with progress_bar(shown=verbose is not False and sys.stderr.isatty()) as progress:
+        results = predict_folder(inputs, outputs, model, settings, process_start(), progress, cache)
+    failed = sum(result.error is not None for result in results)
+    if not results:
+        logger.error("%s: no npz file in this folder", inputs)
+    elif failed:
+        logger.error("%d of %d cases failed", failed, len(results))
+    if failed or not results:
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""How a case was segmented, written down and shown as a page."""

@@ -1,0 +1,33 @@
+"""One-file HTML pages; needs Jinja, which the extra ``gamt[explain]`` brings."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from gamt.io.files import atomic_write
+
+TEMPLATES = Path(__file__).parent / "templates"
+"""What all pages begin with: base.html and base.css."""
+
+
+def write_html(path: Path, template: str, folder: Path = TEMPLATES, **values: Any) -> None:
+    """Fills in a template; the page appears at once and whole, or not at all.
+
+    Args:
+        path: the page; its folder is made where there is none.
+        template: the name of a file in `folder`, which may extend base.html.
+        folder: of the template and what it includes.
+        values: what the template names. Text is escaped: names of cases and methods are anybody's.
+    """
+    environment = Environment(
+        loader=FileSystemLoader([folder, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template(template).render(values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(text.encode())

@@ -1,0 +1,444 @@
+"""Why a segmentation came out as it did: the lifting, watched and written down.
+
+A `Recorder` watches a case being segmented and keeps, class by class, where the walks went and why
+they ended, what each plane voted for, and what became of it. All of it is data; `gamt.explain.page`
+shows it. Volumes are not kept but for the slices that are to be shown, so that many classes fit.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from gamt.axes import Plane, bounding_range, slice_shape, slice_view
+from gamt.explain.record import (
+    ClassRecord,
+    ClickRecord,
+    Explanation,
+    Layer,
+    Mask,
+    PlaneRecord,
+    Row,
+    Sheet,
+    Stage,
+    Visit,
+    WalkRecord,
+)
+from gamt.io.case import Case
+from gamt.lifting.fusion import Votes
+from gamt.lifting.observer import Correction, Observer, Visited
+from gamt.lifting.propagation import End
+from gamt.lifting.target import Target
+from gamt.predict import predict_case
+from gamt.prompts import ClassPrompts, Click
+from gamt.segmenters.base import Segmenter, SliceMask
+from gamt.settings import Settings
+from gamt.volume.geometry import Grid, Range, normalise
+from gamt.volume.preparation import PreparedVolume
+
+NOTHING: Mapping[str, Mask] = MappingProxyType({})
+
+FRAME_MARGIN, LEAST_MARGIN = 0.2, 3
+"""Room around what a picture shows, on each side: as a share of its extent, and in voxels."""
+
+
+def explain_case(
+    case: Case,
+    segmenter: Segmenter,
+    settings: Settings,
+    truth: npt.NDArray[Any] | None = None,
+    start: float | None = None,
+    cache: Path | None = None,
+) -> Explanation:
+    """Segments a case and tells how it went.
+
+    Args:
+        case: the scan and its prompts.
+        segmenter: the 2-D model to lift.
+        settings: the numbers of the method.
+        truth: (z, y, x) labels 1..K, of the image's shape; only compared with, never used.
+        start: when the run's clock began, on the clock of `time.time`; None for now.
+        cache: a folder where encoded slices are kept for later runs; None keeps none.
+    """
+    recorder = Recorder(truth)
+    prediction = predict_case(case, segmenter, settings, start, cache, recorder)
+    return Explanation(
+        case.name,
+        segmenter.name,
+        settings,
+        case.image.shape,
+        recorder.volume.spacing_mm,
+        truth is not None,
+        prediction,
+        tuple(recorder.finish(prompts, prediction.labels) for prompts in case.prompts),
+    )
+
+
+class RecordedVotes(Votes):
+    """Votes that can be counted again for one plane alone.
+
+    Each vote is kept with the pixels of its window only: a small part of the volume.
+    """
+
+    def __init__(self, region: Range, grid: Grid) -> None:
+        """Starts without votes."""
+        super().__init__(region, grid)
+        self._region, self._grid = region, grid
+        self._casts: list[tuple[Plane, int, tuple[int, int, int, int], SliceMask]] = []
+
+    def add(
+        self, plane: Plane, index: int, window: tuple[int, int, int, int], mask: SliceMask
+    ) -> None:
+        """Casts a view's vote, as `Votes.add` does, and remembers it."""
+        super().add(plane, index, window, mask)
+        x0, y0, x1, y1 = window
+        seen = mask.logits[y0:y1, x0:x1].copy()
+        self._casts.append((plane, index, window, SliceMask(seen, mask.quality, seen)))
+
+    def of_plane(self, plane: Plane) -> tuple[int, npt.NDArray[np.float32]]:
+        """Counts the votes of one plane.
+
+        Returns:
+            How many slices were voted on, and (z, y, x) float32 over the region, the probability
+            of being inside, 0..1, NaN where no view of the plane looked.
+        """
+        votes = Votes(self._region, self._grid)
+        layers = set()
+        for one, index, window, mask in self._casts:
+            if one is plane:
+                x0, y0, x1, y1 = window
+                logits = np.zeros(slice_shape(self._grid.shape, plane), np.float32)
+                logits[y0:y1, x0:x1] = mask.logits
+                votes.add(plane, index, window, replace(mask, logits=logits))
+                layers.add(index)
+        probability = votes.fuse()
+        probability[~votes.looked()] = np.nan
+        return len(layers), probability
+
+
+@dataclass(eq=False)
+class _Notes:
+    """What is known of a class so far."""
+
+    walks: list[WalkRecord] = field(default_factory=list)
+    changed: dict[Click, int] = field(default_factory=dict)
+    sheets: list[Sheet] = field(default_factory=list)
+
+
+class Recorder(Observer):
+    """Writes down how a case is segmented.
+
+    Attributes:
+        volume: the scan, once the case was begun.
+    """
+
+    volume: PreparedVolume
+
+    def __init__(self, truth: npt.NDArray[Any] | None = None) -> None:
+        """Knows nothing yet but the truth, (z, y, x) labels of the image's shape, or None."""
+        self._truth = truth
+        self._notes: dict[int, _Notes] = {}
+        self._records: dict[int, ClassRecord] = {}
+        self._fused: dict[int, tuple[Mask, ...]] = {}
+
+    def begin_case(self, case: Case, volume: PreparedVolume) -> None:
+        """Remembers the scan."""
+        self.volume = volume
+
+    def make_votes(self, region: Range, grid: Grid) -> Votes:
+        """Returns votes that can be told apart by plane."""
+        return RecordedVotes(region, grid)
+
+    def begin_walk(
+        self,
+        target: Target,
+        plane: Plane,
+        anchor: int,
+        planned: Sequence[int],
+        click: Click | None = None,
+    ) -> Visited:
+        """Begins a walk's record."""
+        grid = target.scan.grid
+        axis = plane.normal
+        to_raw = (grid.to_raw[axis] + grid.low[axis]).tolist()
+        record = WalkRecord(plane, to_raw[anchor], tuple(to_raw[one] for one in planned), click)
+        self._note(target).walks.append(record)
+        pixel_mm2 = float(
+            np.prod([self.volume.spacing_mm[n] / (grid.scale[n] or 1) for n in _in_plane(plane)])
+        )
+
+        def visited(index: int, answer: SliceMask, end: End | None) -> None:
+            area_mm2 = pixel_mm2 * int(answer.mask.sum())
+            record.visits.append(Visit(to_raw[index], area_mm2, float(answer.quality), end))
+
+        return visited
+
+    def end_correction(self, target: Target, correction: Correction, mask: Mask) -> None:
+        """Draws what a click changed."""
+        notes, click = self._note(target), correction.click
+        changed = np.zeros(mask.shape, np.bool_)
+        changed[correction.near] = correction.changed
+        notes.changed[click] = int(changed.sum())
+        before = np.where(changed, not click.positive, mask)
+        odds = np.full(mask.shape, np.nan, np.float32)
+        odds[correction.near] = expit(correction.odds)
+        kind = "added" if click.positive else "removed"
+        low = target.region[0]
+        frame = self._frame(
+            [
+                (correction.ball.low, correction.ball.high),
+                _shifted(bounding_range(changed), low),
+            ]
+        )
+        cut = _Cutter(frame, low, click.voxel, self._truth_of(target.prompts.label))
+        outlines = {"before": before}
+        columns, drawn = ["prompts"], [cut.layers(outlines=outlines)]
+        asked = any(walk.click == click for walk in notes.walks)
+        for plane in target.settings.planes if asked else ():
+            _, seen = _recorded(correction.votes).of_plane(plane)
+            columns.append(f"{plane.name.lower()} votes")
+            drawn.append(cut.layers(seen, outlines=outlines))
+        columns += ["evidence", "result"]
+        drawn.append(cut.layers(odds, outlines=outlines))
+        drawn.append(cut.layers(areas={kind: changed}, outlines={"result": mask}))
+        notes.sheets.append(
+            Sheet(
+                frame,
+                tuple(columns),
+                self._rows(cut, drawn),
+                _box_bounds(target.prompts),
+                target.prompts.clicks,
+                correction.ball,
+                ClickRecord(click, notes.changed[click], reached=True),
+            )
+        )
+
+    def end_target(self, target: Target, found: npt.NDArray[np.float32]) -> None:
+        """Draws how a target was found."""
+        notes, prompts, low = self._note(target), target.prompts, target.region[0]
+        truth = self._truth_of(prompts.label)
+        looking = [one for one in notes.walks if one.click is None]
+        fused = found > 0.5
+        frame = self._frame(
+            [
+                _box_bounds(prompts),
+                *(_shifted(([0, 0, 0], [1, 1, 1]), one.voxel) for one in prompts.clicks),
+                *(_shifted(bounding_range(one), low) for one in (fused, target.mask)),
+                None if truth is None else _shifted(bounding_range(truth), (0, 0, 0)),
+            ]
+        )
+        cut = _Cutter(frame, low, _middle(target, looking, frame), truth)
+        new = target.previous is None
+        columns = ["prompts"]
+        drawn = [cut.layers(outlines=NOTHING if new else {"before": fused})]
+        stages, planes = [], []
+        if new:
+            for plane in target.settings.planes:
+                count, seen = _recorded(target.votes).of_plane(plane)
+                name = f"{plane.name.lower()} votes"
+                columns.append(name)
+                drawn.append(cut.layers(seen))
+                stages.append(self._stage(name, seen > 0.5, target, any_view=count > 0))
+                walks = tuple(one for one in looking if one.plane is plane)
+                planes.append(PlaneRecord(plane, walks, count))
+            columns.append("fused")
+            drawn.append(cut.layers(found))
+        names = ("fused", "cleaned and corrected") if new else ("previous", "corrected")
+        for name, mask in zip(names, (fused, target.mask), strict=True):
+            stages.append(self._stage(name, mask, target))
+        self._fused[prompts.label] = tuple(cut.section(fused, plane) for plane in Plane)
+        self._records[prompts.label] = ClassRecord(
+            prompts=prompts,
+            begun=True,
+            had_previous=not new,
+            region=target.region,
+            drawn_box=None if prompts.box is not None else target.box,
+            planes=tuple(planes),
+            corrections=tuple(one for one in notes.walks if one.click is not None),
+            clicks=tuple(_click_record(one, notes, target) for one in prompts.clicks),
+            stages=tuple(stages),
+            sheet=Sheet(
+                frame,
+                tuple(columns),
+                self._rows(cut, drawn),
+                _box_bounds(prompts),
+                prompts.clicks,
+            ),
+            correction_sheets=tuple(notes.sheets),
+        )
+
+    def finish(self, prompts: ClassPrompts, labels: npt.NDArray[np.uint8]) -> ClassRecord:
+        """Returns the record of a class, with the final segmentation (z, y, x) of the case."""
+        record = self._records.get(prompts.label)
+        if record is None or record.sheet is None:
+            return ClassRecord(prompts)
+        sheet, truth = record.sheet, self._truth_of(prompts.label)
+        result = labels == prompts.label
+        z, y, x = (row.index for row in sheet.rows)
+        cut = _Cutter(sheet.frame, (0, 0, 0), (z, y, x), truth)
+        rows = []
+        for row, before, layer in zip(
+            sheet.rows,
+            self._fused[prompts.label],
+            cut.layers(outlines={"result": result}),
+            strict=True,
+        ):
+            after = layer.outlines["result"]
+            changes = {"added": after & ~before, "removed": before & ~after}
+            layers = (*row.layers, replace(layer, areas=changes))
+            rows.append(replace(row, layers=layers))
+        dice = None if truth is None else _dice(result, truth, int(truth.sum()))
+        return replace(
+            record,
+            stages=(*record.stages, Stage("result", int(result.sum()), dice)),
+            sheet=replace(sheet, columns=(*sheet.columns, "result"), rows=tuple(rows)),
+        )
+
+    def _note(self, target: Target) -> _Notes:
+        return self._notes.setdefault(target.prompts.label, _Notes())
+
+    def _truth_of(self, label: int) -> Mask | None:
+        return None if self._truth is None else self._truth == label
+
+    def _stage(self, name: str, mask: Mask, target: Target, any_view: bool = True) -> Stage:
+        dice = None
+        truth = self._truth_of(target.prompts.label)
+        if truth is not None and any_view:
+            where = tuple(slice(a, b) for a, b in zip(*target.region, strict=True))
+            dice = _dice(mask, truth[where], int(truth.sum()))
+        return Stage(name, int(mask.sum()), dice)
+
+    def _frame(self, bounds: Iterable[Range | None]) -> Range:
+        """Returns raw bounds around others, with room to all sides, inside of the scan."""
+        shape = self.volume.image.shape
+        lows, highs = zip(*(one for one in bounds if one is not None), strict=True)
+        least, most = np.min(lows, axis=0), np.max(highs, axis=0)
+        room = np.maximum(LEAST_MARGIN, np.ceil(FRAME_MARGIN * (most - least))).astype(int)
+        z0, y0, x0 = np.maximum(0, least - room).tolist()
+        z1, y1, x1 = np.minimum(shape, most + room).tolist()
+        return (z0, y0, x0), (z1, y1, x1)
+
+    def _rows(self, cut: "_Cutter", columns: Sequence[Sequence[Layer]]) -> tuple[Row, ...]:
+        whole = replace(cut, low=(0, 0, 0))
+        rows = []
+        for plane, *layers in zip(Plane, *columns, strict=True):
+            raw = whole.section(self.volume.image, plane)
+            image = normalise(raw[np.newaxis], self.volume.window)[0]
+            rows.append(Row(plane, cut.voxel[plane.normal], image, tuple(layers)))
+        return tuple(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cutter:
+    """Cuts the slices through a voxel out of volumes, as far as a frame shows them.
+
+    Attributes:
+        frame: raw bounds.
+        low: the first raw voxel (z, y, x) of the volumes that are cut.
+        voxel: the raw voxel (z, y, x) that all slices go through.
+        truth: (z, y, x) of the whole scan, or None.
+    """
+
+    frame: Range
+    low: tuple[int, int, int]
+    voxel: tuple[int, int, int]
+    truth: Mask | None
+
+    def section(self, volume: npt.NDArray[Any], plane: Plane) -> npt.NDArray[Any]:
+        """Returns a slice (rows, columns); False or NaN where the volume has none."""
+        first, last = self.frame
+        size = [b - a for a, b in zip(first, last, strict=True)]
+        empty = np.nan if volume.dtype.kind == "f" else 0
+        result = np.full(slice_shape(size, plane), empty, volume.dtype)
+        layer = self.voxel[plane.normal] - self.low[plane.normal]
+        if 0 <= layer < volume.shape[plane.normal]:
+            source = slice_view(volume, plane, layer)
+            taken, put = [], []
+            for axis, side in zip(_in_plane(plane), source.shape, strict=True):
+                begin = max(first[axis], self.low[axis])
+                end = max(begin, min(last[axis], self.low[axis] + side))
+                taken.append(slice(begin - self.low[axis], end - self.low[axis]))
+                put.append(slice(begin - first[axis], end - first[axis]))
+            result[tuple(put)] = source[tuple(taken)]
+        return result
+
+    def layers(
+        self,
+        probability: npt.NDArray[np.float32] | None = None,
+        areas: Mapping[str, Mask] = NOTHING,
+        outlines: Mapping[str, Mask] = NOTHING,
+    ) -> list[Layer]:
+        """Returns the layers of one step, axial, coronal, sagittal; the truth is in all of them.
+
+        Args:
+            probability: (z, y, x), 0..1 or NaN, or None.
+            areas: (z, y, x), by what they are.
+            outlines: (z, y, x), by what they are.
+        """
+        layers = []
+        whole = replace(self, low=(0, 0, 0))
+        for plane in Plane:
+            lines = {name: self.section(mask, plane) for name, mask in outlines.items()}
+            if self.truth is not None:
+                lines["truth"] = whole.section(self.truth, plane)
+            seen = None if probability is None else self.section(probability, plane)
+            fills = {name: self.section(mask, plane) for name, mask in areas.items()}
+            layers.append(Layer(seen, fills, lines))
+        return layers
+
+
+def _recorded(votes: Votes) -> RecordedVotes:
+    assert isinstance(votes, RecordedVotes)
+    return votes
+
+
+def _in_plane(plane: Plane) -> tuple[int, int]:
+    return plane.row_axis, plane.column_axis
+
+
+def _shifted(
+    bounds: tuple[Sequence[int], Sequence[int]] | None, by: tuple[int, int, int]
+) -> Range | None:
+    """Returns bounds, counted from a voxel `by`, in raw voxels."""
+    if bounds is None:
+        return None
+    (z0, y0, x0), (z1, y1, x1) = np.add(bounds, by).tolist()
+    return (z0, y0, x0), (z1, y1, x1)
+
+
+def _box_bounds(prompts: ClassPrompts) -> Range | None:
+    box = prompts.box or prompts.slice_box
+    return None if box is None else (box.low, box.high)
+
+
+def _middle(target: Target, walks: Sequence[WalkRecord], frame: Range) -> tuple[int, int, int]:
+    """Chooses the raw voxel whose slices show a target: its anchors, or else its middle."""
+    bounds = _box_bounds(target.prompts)
+    if bounds is None and target.prompts.clicks:
+        bounds = target.prompts.clicks[0].voxel, target.prompts.clicks[0].voxel
+    if target.previous is not None or bounds is None:
+        bounds = _shifted(bounding_range(target.mask), target.region[0]) or frame
+    voxel = [(a + b) // 2 for a, b in zip(*bounds, strict=True)]
+    for plane in Plane:
+        mine = [one for one in walks if one.plane is plane]
+        if mine and target.prompts.box is None:
+            voxel[plane.normal] = mine[0].anchor  # the others go on from what was found
+        elif mine:
+            voxel[plane.normal] = max(mine, key=lambda one: len(one.planned)).anchor
+    return voxel[0], voxel[1], voxel[2]
+
+
+def _click_record(click: Click, notes: _Notes, target: Target) -> ClickRecord:
+    agrees = bool(target.mask[target.inside_region(click.voxel)]) == click.positive
+    return ClickRecord(click, notes.changed.get(click, 0), reached=agrees)
+
+
+def _dice(mask: Mask, truth: Mask, truth_voxels: int) -> float:
+    """Returns the Dice coefficient; the truth may have more voxels than are looked at here."""
+    total = int(mask.sum()) + truth_voxels
+    return 2 * int((mask & truth).sum()) / total if total else 1.0

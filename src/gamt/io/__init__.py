@@ -1,0 +1,1 @@
+"""Reading and writing: the challenge's npz files, images, labels."""

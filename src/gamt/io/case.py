@@ -1,0 +1,392 @@
+"""The challenge's npz files: a case to read, a segmentation to write.
+
+The only place that knows the files' keys (contract, section 2). Files are untrusted: whatever is
+wrong with one ends in a `CaseError` that says what and where.
+"""
+
+import math
+import os
+import reprlib
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamt.io.npz import (
+    CaseError,
+    Place,
+    as_integer,
+    as_number,
+    as_sequence,
+    describe,
+    has_member,
+    object_array,
+    open_npz,
+    read_member,
+    show,
+    write_npz,
+)
+from gamt.prompts import Box, ClassPrompts, Click
+
+__all__ = [
+    "MAX_CLASSES",
+    "Case",
+    "CaseError",
+    "read_case",
+    "read_spacing",
+    "read_truth",
+    "read_volume",
+    "write_case",
+    "write_segmentation",
+]
+
+MAX_CLASSES = 255  # labels are uint8, and 0 is the background
+
+# The file's names of a box's inclusive bounds, axis by axis (z, y, x).
+_BOX_BOUNDS = (
+    ("z_min", "z_max"),
+    ("z_mid_y_min", "z_mid_y_max"),
+    ("z_mid_x_min", "z_mid_x_max"),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """One scan and what the user said about it so far.
+
+    Attributes:
+        name: the file's name without its suffix.
+        image: (D, H, W), indexed [z, y, x]; bool, integer or float, values as in the file (floats
+            may be NaN or infinite), in the machine's byte order.
+        spacing_mm: the voxel's size along the array axes (z, y, x), as it stands in the file;
+            positive and finite.
+        prompts: one entry a class, labels 1..K in order.
+        previous: (D, H, W) uint8, the labels 0..K of the previous round; None without.
+    """
+
+    name: str
+    image: npt.NDArray[Any]
+    spacing_mm: tuple[float, float, float]
+    prompts: tuple[ClassPrompts, ...]
+    previous: npt.NDArray[np.uint8] | None
+
+
+def read_case(path: str | os.PathLike[str]) -> Case:
+    """Reads a challenge file. Ground truth (`gts`), where there is one, is never read.
+
+    A box that is partly outside of the volume is clipped, and a spacing that is missing, zero,
+    negative or not finite becomes 1 mm, both with a warning in the log ("gamt").
+
+    Raises:
+        CaseError: the file is missing, broken, or holds something else than a case.
+    """
+    path = Path(path)
+    with open_npz(path) as archive:
+        image = _read_volume(archive, Place(path, "imgs"))
+        spacing = _read_spacing(archive, place := Place(path, "spacing"))
+        if spacing is None:
+            place.warn("no such key", "1 mm")
+            spacing = (1.0, 1.0, 1.0)
+        prompts = _read_prompts(archive, path, image.shape)
+        previous = _read_previous(archive, Place(path, "prev_pred"), image.shape, len(prompts))
+    return Case(path.stem, image, spacing, prompts, previous)
+
+
+def read_volume(path: str | os.PathLike[str], key: str | None = None) -> npt.NDArray[Any]:
+    """Reads one volume of a file, which needs no more than that: a segmentation's will do.
+
+    Args:
+        path: the file.
+        key: such as "imgs", "gts", "segs" or "prev_pred"; None for the image, or for the
+            segmentation where there is no image.
+
+    Returns:
+        (D, H, W), as `Case.image` is.
+
+    Raises:
+        CaseError: the file is missing or broken, or has no volume under the key.
+    """
+    path = Path(path)
+    with open_npz(path) as archive:
+        default = "imgs" if has_member(archive, "imgs") else "segs"
+        return _read_volume(archive, Place(path, default if key is None else key))
+
+
+def read_truth(path: str | os.PathLike[str], shape: tuple[int, ...]) -> npt.NDArray[Any] | None:
+    """Reads a file's ground truth (`gts`), (D, H, W) labels; None where it has none.
+
+    Args:
+        path: the file.
+        shape: of the image.
+
+    Raises:
+        CaseError: the file is missing or broken, or its ground truth isn't of the image's shape.
+    """
+    path = Path(path)
+    place = Place(path, "gts")
+    with open_npz(path) as archive:
+        if not has_member(archive, place.key):
+            return None
+        truth = _read_volume(archive, place)
+    if truth.shape != shape:
+        raise place.error(describe(truth), f"the shape of 'imgs', {shape}")
+    return truth
+
+
+def read_spacing(path: str | os.PathLike[str]) -> tuple[float, float, float] | None:
+    """Reads a file's spacing alone, as `Case.spacing_mm` is; None where it has none.
+
+    Numbers that are zero, negative or not finite become 1 mm, with a warning in the log ("gamt").
+
+    Raises:
+        CaseError: the file is missing or broken, or its spacing isn't three numbers.
+    """
+    path = Path(path)
+    with open_npz(path) as archive:
+        return _read_spacing(archive, Place(path, "spacing"))
+
+
+def write_segmentation(
+    path: str | os.PathLike[str], labels: npt.NDArray[Any], segmenter: str
+) -> None:
+    """Writes `labels` (D, H, W), 0..255, and the name of the segmenter that made them.
+
+    The file appears at once and whole, or not at all.
+
+    Raises:
+        ValueError: `labels` isn't a volume of labels.
+    """
+    write_npz(path, {"segs": _volume_of_labels(labels), "segmenter": np.array(segmenter)})
+
+
+def write_case(
+    path: str | os.PathLike[str],
+    image: npt.NDArray[Any],
+    spacing_mm: Sequence[float],
+    prompts: Sequence[ClassPrompts],
+    gts: npt.NDArray[Any] | None = None,
+    previous: npt.NDArray[Any] | None = None,
+) -> None:
+    """Writes a file as the challenge's evaluator does; `read_case` gives the same case back.
+
+    `boxes` and the clicks' keys are there only if a class has a box, or clicks. A file with the
+    ground truth alone has neither: the evaluator makes the prompts, and `read_case` refuses it.
+
+    Args:
+        path: the file, which appears at once and whole, or not at all.
+        image: (D, H, W).
+        spacing_mm: three numbers (z, y, x).
+        prompts: labels 1..K in order, K in 1..255; any of them, and with `gts` all of them, may
+            be without a box and clicks.
+        gts: the ground truth, (D, H, W), for training files.
+        previous: the previous prediction, (D, H, W).
+
+    Raises:
+        ValueError: the labels of `prompts` aren't 1..K, `gts` or `previous` aren't labels, or
+            there is neither a prompt nor `gts`.
+    """
+    labels = [one.label for one in prompts]
+    if labels != list(range(1, len(labels) + 1)) or not 1 <= len(labels) <= MAX_CLASSES:
+        raise ValueError(f"found the labels {reprlib.repr(labels)}, expected 1..K, K in 1..255")
+    arrays = {"imgs": image, "spacing": np.asarray(spacing_mm, dtype=np.float64)}
+    boxed, clicked = any(one.box for one in prompts), any(one.clicks for one in prompts)
+    if not boxed and not clicked and gts is None:
+        raise ValueError("found neither boxes nor clicks, nor a ground truth to make them from")
+    if boxed:
+        arrays["boxes"] = object_array(one.box and _box_entry(one.box) for one in prompts)
+    if clicked:
+        arrays["clicks"] = object_array(
+            {
+                name: [list(c.voxel) for c in one.clicks if c.positive is positive]
+                for name, positive in (("fg", True), ("bg", False))
+            }
+            for one in prompts
+        )
+        # In the evaluator every class adds one entry a round, so the lists are equally long.
+        rounds = max(len(one.clicks) for one in prompts)
+        orders = [["fg" if c.positive else "bg" for c in one.clicks] for one in prompts]
+        arrays["clicks_order"] = np.array([o + [None] * (rounds - len(o)) for o in orders])
+    for name, volume in (("gts", gts), ("prev_pred", previous)):
+        if volume is not None:
+            arrays[name] = _volume_of_labels(volume)
+    write_npz(path, arrays)
+
+
+def _read_volume(archive: zipfile.ZipFile, place: Place) -> npt.NDArray[Any]:
+    volume = read_member(archive, place)
+    expected = "a (D, H, W) volume of numbers, not empty"
+    if volume is None:
+        raise place.error("no such key", expected)
+    if volume.dtype.kind not in "biuf" or volume.ndim != 3 or volume.size == 0:
+        raise place.error(describe(volume), expected)
+    return volume.astype(volume.dtype.newbyteorder("="), copy=False)
+
+
+def _read_spacing(archive: zipfile.ZipFile, place: Place) -> tuple[float, float, float] | None:
+    array = read_member(archive, place)
+    if array is None:
+        return None
+    expected = "3 numbers, mm per voxel along z, y, x"
+    numbers = [as_number(value) for value in as_sequence(array, expected, place)]
+    if len(numbers) != 3 or None in numbers:
+        raise place.error(show(array.tolist()), expected)
+    z, y, x = (n if n is not None and 0 < n < math.inf else 1.0 for n in numbers)
+    if [z, y, x] != numbers:
+        place.warn(show(numbers), f"{[z, y, x]} mm")
+    return z, y, x
+
+
+def _read_previous(
+    archive: zipfile.ZipFile, place: Place, shape: tuple[int, ...], classes: int
+) -> npt.NDArray[np.uint8] | None:
+    array = read_member(archive, place)
+    if array is None:
+        return None
+    if array.shape != shape:
+        raise place.error(describe(array), f"the shape of 'imgs', {shape}")
+    labels = _to_labels(array, classes)
+    if labels is None:
+        raise place.error(describe(array), f"whole numbers, labels in 0..{classes}, alone")
+    return labels
+
+
+def _read_prompts(
+    archive: zipfile.ZipFile, path: Path, shape: tuple[int, ...]
+) -> tuple[ClassPrompts, ...]:
+    keys = ("boxes", "clicks", "clicks_order")
+    boxes, clicks, orders = (_read_entries(archive, Place(path, key)) for key in keys)
+    if not boxes and not clicks:
+        raise CaseError(path, "boxes", "no prompts", "an entry for each class here or in 'clicks'")
+    classes = len(boxes or clicks)
+    for key, entries in zip(keys, (boxes, clicks, orders), strict=True):
+        if len(entries) > MAX_CLASSES:
+            raise Place(path, key).error(f"{classes} classes", f"at most {MAX_CLASSES} (uint8)")
+        if entries and len(entries) != classes:
+            expected = f"one for each of the {classes} classes"
+            raise Place(path, key).error(f"{len(entries)} entries", expected)
+
+    def prompts_of(i: int) -> ClassPrompts:
+        box_place, clicks_place, order_place = (Place(path, key, i) for key in keys)
+        box = _parse_box(boxes[i], shape, box_place) if boxes else None
+        fg, bg = _parse_clicks(clicks[i], shape, clicks_place) if clicks else ([], [])
+        in_time = _put_in_order(fg, bg, orders[i], order_place) if orders else fg + bg
+        return ClassPrompts(label=i + 1, box=box, clicks=tuple(in_time))
+
+    return tuple(prompts_of(i) for i in range(classes))
+
+
+def _parse_box(entry: object, shape: tuple[int, ...], place: Place) -> Box | None:
+    """Turns the file's inclusive box into a half-open one inside the volume."""
+    if entry is None:
+        return None
+    if not isinstance(entry, Mapping):
+        raise place.error(show(entry), "a dict or None")
+
+    def bound(name: str, size: int) -> int:
+        if name not in entry:
+            raise place.error(f"no {name!r}", "the seven bounds of a box")
+        number = as_integer(entry[name])
+        if number is None:
+            raise place.error(f"{name!r} = {show(entry[name])}", f"an integer in 0..{size - 1}")
+        return number
+
+    bounds = []
+    for (low_name, high_name), size in zip(_BOX_BOUNDS, shape, strict=True):
+        low, high = bound(low_name, size), bound(high_name, size)
+        found = f"{low_name!r} = {show(low)}, {high_name!r} = {show(high)}"
+        inside = max(low, 0), min(high, size - 1)
+        if inside[0] > inside[1]:
+            raise place.error(found, f"a range, min <= max, that meets 0..{size - 1}")
+        if inside != (low, high):
+            place.warn(found, f"{inside[0]} and {inside[1]}")
+        bounds.append((low, high, *inside))
+    (z_low, z_high, z_min, z_max), (*_, y_min, y_max), (*_, x_min, x_max) = bounds
+    z_mid = bound("z_mid", shape[0])
+    if not z_low <= z_mid <= z_high:
+        raise place.error(f"'z_mid' = {show(z_mid)}", f"an integer in {z_low}..{z_high}")
+    # Where the range was clipped, the slice of the box may be among what was cut off.
+    z_mid = min(max(z_mid, z_min), z_max)
+    return Box(z_min, z_max + 1, z_mid, y_min, y_max + 1, x_min, x_max + 1)
+
+
+def _parse_clicks(
+    entry: object, shape: tuple[int, ...], place: Place
+) -> tuple[list[Click], list[Click]]:
+    """Returns the clicks under "fg" and those under "bg", each in the file's order."""
+    if entry is None:
+        return [], []
+    if not isinstance(entry, Mapping):
+        raise place.error(show(entry), "a dict of 'fg' and 'bg', or None")
+    expected = f"[z, y, x] in (0, 0, 0)..{tuple(size - 1 for size in shape)}"
+
+    def click(value: object, name: str) -> Click:
+        voxel = [as_integer(number) for number in as_sequence(value, expected, place)]
+        match voxel:
+            case [int(z), int(y), int(x)] if all(
+                0 <= index < size for index, size in zip((z, y, x), shape, strict=True)
+            ):
+                return Click(z, y, x, positive=name == "fg")
+        raise place.error(f"{name!r} click {show(value)}", expected)
+
+    def listed(name: str) -> list[Click]:
+        values = entry.get(name)
+        if values is None:
+            return []
+        return [click(v, name) for v in as_sequence(values, f"{name!r}: [[z, y, x], ...]", place)]
+
+    return listed("fg"), listed("bg")
+
+
+def _put_in_order(
+    positive: Sequence[Click], negative: Sequence[Click], order: object, place: Place
+) -> list[Click]:
+    """Merges a class's clicks in the order of time."""
+    expected = "a list of 'fg', 'bg' and None"
+    names = [] if order is None else as_sequence(order, expected, place)
+    names = [name for name in names if name is not None]
+    if not all(isinstance(name, str) and name in ("fg", "bg") for name in names):
+        raise place.error(show(order), expected)
+    counts = names.count("fg"), names.count("bg")
+    if counts != (len(positive), len(negative)):
+        expected = f"{len(positive)} and {len(negative)} as in 'clicks'"
+        raise place.error(f"{counts[0]} 'fg' and {counts[1]} 'bg'", expected)
+    upcoming = {"fg": iter(positive), "bg": iter(negative)}
+    return [next(upcoming[name]) for name in names]
+
+
+def _read_entries(archive: zipfile.ZipFile, place: Place) -> Sequence[Any]:
+    """Reads a key that holds one entry a class; empty if it is absent."""
+    array = read_member(archive, place)
+    if array is None:
+        return []
+    if array.ndim == 0 and isinstance(array.item(), Mapping):  # the entry of an only class
+        return [array.item()]
+    return as_sequence(array, "one entry for each class", place)
+
+
+def _to_labels(array: npt.NDArray[Any], highest: int) -> npt.NDArray[np.uint8] | None:
+    """Returns `array` as uint8; None unless it holds whole numbers in 0..highest alone."""
+    if array.dtype.kind not in "biuf":
+        return None
+    if array.size and not (array.min() >= 0 and array.max() <= highest):  # False for NaN
+        return None
+    labels = array.astype(np.uint8, copy=False)
+    return labels if np.array_equal(labels, array) else None
+
+
+def _volume_of_labels(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    labels = _to_labels(array, MAX_CLASSES)
+    if labels is None or labels.ndim != 3:
+        raise ValueError(f"found {describe(array)}, expected (D, H, W) labels in 0..255")
+    return labels
+
+
+def _box_entry(box: Box) -> dict[str, int]:
+    entry = {"z_mid": box.z_mid}
+    for (low_name, high_name), low, high in zip(_BOX_BOUNDS, box.low, box.high, strict=True):
+        entry |= {low_name: low, high_name: high - 1}
+    return entry

@@ -1,0 +1,234 @@
+"""The method's table of contents: from a case's prompts to its 3-D segmentation (paper, 2)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gamt.axes import Plane, box_to_slice, slice_shape, slice_view
+from gamt.io.case import Case
+from gamt.lifting.budget import Budget, Pace, Stopwatch
+from gamt.lifting.fusion import Competition, Votes
+from gamt.lifting.observer import Observer
+from gamt.lifting.postprocess import largest_component
+from gamt.lifting.propagation import Walk, next_prompt, run, together
+from gamt.lifting.refinement import correct
+from gamt.lifting.seeding import click_walk, slice_box_walk
+from gamt.lifting.target import Target
+from gamt.lifting.views import fullest, projected_range, runs
+from gamt.prompts import Box, ClassPrompts, SlicePrompt
+from gamt.settings import Settings
+from gamt.volume import geometry
+from gamt.volume.geometry import Range, box_on_grid
+from gamt.volume.preparation import PreparedVolume
+from gamt.volume.scan import Scan
+
+PLANNED = 0.9
+"""Share of the time left that walks plan with; each plane has an equal one (measured)."""
+
+PREVIOUS_SCORE = np.float32(0.8)
+"""What a previous prediction is worth against another class's correction: less than a click."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lifted:
+    """The result of `lift`.
+
+    Attributes:
+        labels: (z, y, x) uint8 on the raw grid, 0 or a class's label.
+        encoded: number of slices that were encoded for it.
+        complete: False where the time ran out and classes were finished from what had been seen.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    encoded: int
+    complete: bool
+
+
+def lift(
+    case: Case, volume: PreparedVolume, budget: Budget, observer: Observer | None = None
+) -> Lifted:
+    """Segments all classes of a case.
+
+    Args:
+        case: the scan and its prompts, in raw voxels.
+        volume: the scan, ready for a segmenter.
+        budget: when to be done; a class that runs out of time is finished from what was seen.
+        observer: is told how it goes; None for nobody.
+    """
+    observer = observer or Observer()
+    observer.begin_case(case, volume)
+    shape, settings = case.image.shape, volume.settings
+    competition = Competition((shape[0], shape[1], shape[2]))
+    complete, done, before = True, 0, volume.embeddings.encoded
+    for scan, members in crops(case, volume):
+        for wave in waves(members, settings.votes_mb * 2**20):
+            done += len(wave)
+            stopwatch = Stopwatch(budget.deadline(done))
+            targets = [
+                make_target(case, one, region, scan, settings, observer) for one, region in wave
+            ]
+            shares = (PLANNED / len(settings.planes), PLANNED, 1.0)
+            for stage, share in zip(STAGES, shares, strict=True):
+                pace = Pace(stopwatch, share, lambda: volume.embeddings.encoded)
+                walks = [one for target in targets for one in stage(target, pace)]
+                complete &= run(together(walks), scan, stopwatch) and pace.step() == 1
+            for target in targets:
+                enter(target, competition)
+    encoded = volume.embeddings.encoded - before
+    return Lifted(finish(competition.labels, case, settings), encoded, complete)
+
+
+def crops(
+    case: Case, volume: PreparedVolume
+) -> Iterator[tuple[Scan, list[tuple[ClassPrompts, Range]]]]:
+    """Crops around the prompts (paper, 2.1); classes whose crops overlap share one.
+
+    Yields:
+        A scan, and the classes in it with the raw region of each.
+    """
+    settings = volume.settings
+    classes, regions = [], []
+    for prompts in case.prompts:
+        previous = None if case.previous is None else case.previous == prompts.label
+        region = geometry.crop_range(
+            prompts,
+            previous,
+            case.image.shape,
+            volume.spacing_mm,
+            settings.crop_voxels * volume.voxel_mm,
+            settings.crop_margin,
+        )
+        if region is not None:
+            classes.append(prompts)
+            regions.append(region)
+    for crop, members in geometry.merge_overlapping(regions):
+        yield volume.scan(crop), [(classes[n], regions[n]) for n in members]
+
+
+def waves(
+    members: Sequence[tuple[ClassPrompts, Range]], limit_bytes: int
+) -> Iterator[list[tuple[ClassPrompts, Range]]]:
+    """Splits classes into groups whose votes fit into memory together; at least one each."""
+    wave: list[tuple[ClassPrompts, Range]] = []
+    used = 0
+    for prompts, region in members:
+        size = Votes.BYTES_PER_VOXEL * int(np.prod(np.subtract(region[1], region[0])))
+        if wave and used + size > limit_bytes:
+            yield wave
+            wave, used = [], 0
+        wave.append((prompts, region))
+        used += size
+    if wave:
+        yield wave
+
+
+def make_target(
+    case: Case,
+    prompts: ClassPrompts,
+    region: Range,
+    scan: Scan,
+    settings: Settings,
+    observer: Observer,
+) -> Target:
+    """Gathers what concerns one class of a case."""
+    others = tuple(
+        click
+        for other in case.prompts
+        for click in other.clicks
+        if other.label != prompts.label and click.positive and scan.grid.holds(click.voxel)
+    )
+    mine = prompts.box
+    rivals = tuple(
+        other.box
+        for other in case.prompts
+        if mine is not None
+        and other.box is not None
+        and mine.overlaps(other.box)
+        and other.box.volume < mine.volume
+    )
+    previous = taken = None
+    if case.previous is not None:
+        where = tuple(slice(a, b) for a, b in zip(*region, strict=True))
+        same = case.previous[where] == prompts.label
+        previous = same if same.any() else None
+        taken = (case.previous[where] > 0) & ~same
+    box = prompts.box
+    return Target(prompts, others, rivals, previous, taken, scan, region, settings, box, observer)
+
+
+def first_views(target: Target, pace: Pace) -> list[Walk]:
+    """Begins a class that has no previous prediction: from its box, or else its first click."""
+    if target.previous is not None:
+        return []
+    if target.prompts.box is not None:
+        return [axial_walk(target, target.prompts.box, pace)]
+    if target.prompts.slice_box is not None:
+        return [slice_box_walk(target, target.prompts.slice_box)]
+    positive = [click for click in target.prompts.clicks if click.positive]
+    return [click_walk(target, click) for click in positive[:1]]
+
+
+def axial_walk(target: Target, box: Box, pace: Pace) -> Walk:
+    """Walks from the slice that the box was drawn on to both ends of its range (paper, 2.2, 1)."""
+    on_grid = box_on_grid(box, target.scan.grid)
+    rows, columns = slice_shape(target.scan.grid.shape, Plane.AXIAL)
+    x0, y0, x1, y1 = box_to_slice(Plane.AXIAL, on_grid.low, on_grid.high)
+    prompt = SlicePrompt(box=(max(0, x0), max(0, y0), min(columns, x1), min(rows, y1)))
+    first = target.inside_region(box.low)[0]
+    indices = target.to_grid(0)[first : first + box.z_max - box.z_min]
+    return target.walk(Plane.AXIAL, on_grid.z_mid, prompt, indices, pace=pace)
+
+
+def orthogonal_views(target: Target, pace: Pace) -> list[Walk]:
+    """Walks the coronal and sagittal slices that the axial masks reach (paper, 2.2, 1 and 2)."""
+    if target.previous is not None or target.prompts.box is None:
+        return []
+    probability = target.fuse()
+    masks = probability > 0.5
+    walks = []
+    for plane in target.settings.planes[1:]:
+        to_grid = target.to_grid(plane.normal)
+        for layers in runs(projected_range(masks, plane, target.settings.range_percentile)):
+            anchor = fullest(masks, plane, layers)
+            seen = target.cross_section(probability, plane, anchor)
+            index = int(to_grid[anchor])
+            prompt = next_prompt(seen, slice_view(target.scan.image, plane, index))
+            indices = to_grid[layers.start : layers.stop]
+            walks.append(target.walk(plane, index, prompt, indices, pace=pace))
+    return walks
+
+
+def corrections(target: Target, _: Pace) -> list[Walk]:
+    """Corrects what clicks contradict: in the previous prediction, or in what was just found."""
+    return [correct(target, target.mask)]
+
+
+STAGES = (first_views, orthogonal_views, corrections)
+"""The method's walks, in their order."""
+
+
+def enter(target: Target, competition: Competition) -> None:
+    """Lets a class compete: with its views' votes, and surer where clicks were obeyed."""
+    found = target.fuse() if target.previous is None else PREVIOUS_SCORE * target.previous
+    score = np.where(target.mask & (found <= 0.5), np.float32(1), found)
+    competition.enter(target.prompts.label, target.region[0], target.mask, score)
+    target.observer.end_target(target, found)
+
+
+def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt.NDArray[np.uint8]:
+    """Sees that every click is obeyed, and drops what the competition cut off from new classes."""
+    for one in case.prompts:
+        positive = [click.voxel for click in one.clicks if click.positive]
+        for voxel in positive:
+            labels[voxel] = one.label
+        for click in one.clicks:
+            if not click.positive and labels[click.voxel] == one.label:
+                labels[click.voxel] = 0
+        is_new = case.previous is None or not (case.previous == one.label).any()
+        if settings.largest_component and is_new:
+            mask = labels == one.label
+            where = () if one.slice_box is None else one.slice_box.within()
+            labels[mask & ~largest_component(mask, positive, where)] = 0
+    return labels

@@ -1,0 +1,225 @@
+"""One more round from clicks and the previous prediction (paper, 3.2; design decision 9).
+
+A click marks the middle of an error. In the three slices through it the segmenter is asked again,
+with the click as a point and the previous mask as scores; the part that changes with the click is
+followed from slice to slice until nothing changes any more. These views vote on the error, beside
+what click, mask and intensities say in 3-D (`gamt.lifting.evidence`). A segmenter that knows
+nothing but intensities is not asked: they are weighed already, and it would only repeat them
+(measured). Everything else stays as it was.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.special import logit
+
+from gamt.axes import Plane, slice_view, to_slice
+from gamt.lifting.evidence import CONTEXT, Surroundings, error_odds, window_around
+from gamt.lifting.fusion import Votes
+from gamt.lifting.observer import Correction
+from gamt.lifting.postprocess import component_at
+from gamt.lifting.propagation import End, Walk, interior_point, tight_box, together, walk
+from gamt.lifting.target import LEAST_PROBABILITY, Target
+from gamt.prompts import Box, Click, SlicePrompt
+from gamt.segmenters.base import SliceMask, knows_intensities_alone
+
+REACH = 3.0
+"""A walk ends this many error radii away from its click, along its plane's normal (measured)."""
+
+SINGLE = 1e-3
+"""Taken for the scale of an axis on which the grid has one slice for several raw ones."""
+
+KEEP = 0.9
+"""Probability with which the previous mask is handed on: firm, yet open to correction."""
+
+UNSEEN = logit(1 - KEEP)
+"""Log-odds of an error where a view sees none, or where none came to."""
+
+VOICE = 1.5
+"""Weight of the views' votes on the error beside what is known without them (measured)."""
+
+
+def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Walk:
+    """Corrects a mask at every click that it contradicts, in the order of time.
+
+    Args:
+        target: the class, whose clicks count.
+        mask: (z, y, x) bool over the target's region; changed in place.
+    """
+    for click in target.prompts.clicks:
+        voxel = target.inside_region(click.voxel)
+        if mask[voxel] != click.positive:
+            yield from correct_at(target, mask, click)
+
+
+def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Walk:
+    """Corrects a mask around one click that it contradicts.
+
+    The user clicks the middle of an error, so that the error reaches from the click about as far
+    as the mask's surface is away. A ball of this size is the shape that the click draws for the
+    segmenter, as part of the scores. What is voted on here is not the target but the error: which
+    voxels change to the side of the click. The votes add to what click, mask and intensities say by
+    themselves, in 3-D, so that what changes is one smooth piece rather than three slices.
+
+    Args:
+        target: the class.
+        mask: (z, y, x) bool over the target's region; changed in place.
+        click: in raw voxels, on the wrong side of the mask.
+    """
+    seed = target.inside_region(click.voxel)
+    scale = scale_of(target)
+    radius = error_radius(mask, seed, scale)
+    ball = ball_around(click, radius, scale)
+    votes = target.observer.make_votes(target.region, target.scan.grid)
+    asked = not knows_intensities_alone(target.scan.segmenter)
+    if asked:
+        yield from together(
+            correction_walk(target, mask, click, ball, plane, votes)
+            for plane in target.settings.planes
+        )
+    near, around = surroundings(target, mask, click, radius)
+    odds = error_odds(around)
+    if asked:
+        seen = votes.fuse()[near].clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        odds += VOICE * np.where(votes.looked()[near], logit(seen), UNSEEN)
+    wrong = odds > 0
+    wrong[around.seed] = True
+    changed = component_at(wrong, around.seed)
+    mask[near][changed] = click.positive
+    target.observer.end_correction(
+        target, Correction(click, ball, votes, near, odds, changed), mask
+    )
+
+
+def surroundings(
+    target: Target, mask: npt.NDArray[np.bool_], click: Click, radius: float
+) -> tuple[tuple[slice, ...], Surroundings]:
+    """Returns what is to be weighed at a click that a mask contradicts.
+
+    Args:
+        target: the class.
+        mask: (z, y, x) bool over the target's region.
+        click: in raw voxels, on the wrong side of the mask.
+        radius: of the error, in grid voxels.
+
+    Returns:
+        The part of the region that is looked at, and what lies there.
+    """
+    seed = target.inside_region(click.voxel)
+    scale = scale_of(target)
+    near = window_around(seed, CONTEXT * radius, scale, mask.shape)
+    to_grid = [target.to_grid(axis)[part] for axis, part in enumerate(near)]
+    offset = [part.start for part in near]
+    z, y, x = (v - first for v, first in zip(seed, offset, strict=True))
+    around = Surroundings(
+        image=target.scan.image[np.ix_(*to_grid)],
+        mask=mask[near],
+        seed=(z, y, x),
+        depth=radius,
+        size=float(np.cbrt(mask.sum() * np.prod(scale))),
+        scale=scale,
+        opposite=[
+            np.subtract(target.inside_region(one.voxel), offset).tolist()
+            for one in target.against(click)
+        ],
+        taken=target.taken[near] if click.positive and target.taken is not None else None,
+    )
+    return near, around
+
+
+def scale_of(target: Target) -> tuple[float, float, float]:
+    """Returns the grid voxels per raw voxel (z, y, x) of a target's scan, none of them zero."""
+    z, y, x = (step or SINGLE for step in target.scan.grid.scale)
+    return z, y, x
+
+
+def error_radius(
+    mask: npt.NDArray[np.bool_], voxel: tuple[int, int, int], scale: tuple[float, float, float]
+) -> float:
+    """Returns how far the nearest voxel of the other kind is, in grid voxels.
+
+    Args:
+        mask: (z, y, x) bool.
+        voxel: where to measure from (z, y, x).
+        scale: grid voxels per voxel of `mask`, on each axis; not zero.
+
+    Returns:
+        The distance; the largest extent of `mask` where all of it is of one kind.
+    """
+    farthest = max(float(size * step) for size, step in zip(mask.shape, scale, strict=True))
+    half = 8.0
+    while True:
+        low = [max(0, int(v - half / s)) for v, s in zip(voxel, scale, strict=True)]
+        high = [int(v + half / s) + 1 for v, s in zip(voxel, scale, strict=True)]
+        near = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+        other = np.argwhere(near != mask[voxel]) + low - voxel
+        if len(other):
+            nearest = float(np.sqrt(np.square(other * scale).sum(axis=1).min()))
+            if nearest <= half or half > farthest:
+                return nearest
+        if half > farthest:
+            return farthest
+        half *= 2
+
+
+def ball_around(click: Click, radius: float, scale: tuple[float, float, float]) -> Box:
+    """Returns the raw box whose ellipsoid is the ball that a click draws, of a grid radius."""
+    reach = [round(radius / step) for step in scale]
+    low = [v - r for v, r in zip(click.voxel, reach, strict=True)]
+    high = [v + r + 1 for v, r in zip(click.voxel, reach, strict=True)]
+    return Box(low[0], high[0], click.z, low[1], high[1], low[2], high[2])
+
+
+def correction_walk(
+    target: Target,
+    mask: npt.NDArray[np.bool_],
+    click: Click,
+    ball: Box,
+    plane: Plane,
+    votes: Votes,
+) -> Walk:
+    """Follows an error through the slices of one plane, as long as the segmenter sees one."""
+    label = int(click.positive)
+    sign = 1 if click.positive else -1
+    to_grid = target.to_grid(plane.normal)
+    previous = np.where(mask, KEEP, 1 - KEEP).astype(np.float32)
+    errors: dict[int, npt.NDArray[np.bool_]] = {}
+
+    def before(index: int) -> npt.NDArray[np.float32]:
+        layer = int(np.argmin(np.abs(to_grid - index)))
+        return target.cross_section(previous, plane, layer).logits
+
+    def prompt(index: int, point: tuple[float, float]) -> SlicePrompt:
+        drawn = target.prior_slice(ball, (), plane, index, exact_range=False)
+        scores = sign * np.maximum(sign * before(index), drawn)
+        box = tight_box(scores > 0)
+        mine = SlicePrompt(box, np.array([point], float), np.array([label]), scores)
+        return target.add_clicks(plane, index, mine)
+
+    def ask(index: int, last: int, _: SliceMask) -> SlicePrompt:
+        image = slice_view(target.scan.image, plane, last)
+        return prompt(index, interior_point(errors[last], image))
+
+    def accept(
+        index: int, asked: SlicePrompt, _: SliceMask | None, answer: SliceMask
+    ) -> SliceMask | None:
+        wrong = (answer.mask == click.positive) & ((before(index) > 0) != click.positive)
+        x, y = asked.points[0].astype(int)
+        pieces, _count = ndimage.label(wrong)
+        if pieces[y, x] == 0:
+            visited(index, answer, End.CORRECTED)
+            return None
+        visited(index, answer, None)
+        errors[index] = pieces == pieces[y, x]
+        logits = np.where(errors[index], sign * answer.logits, UNSEEN)
+        error = SliceMask(logits.astype(np.float32), answer.quality, answer.low_res)
+        votes.add(plane, index, target.window(asked, error), error)
+        return error
+
+    anchor = target.scan.grid.voxel_to_grid(click.voxel)
+    centre = anchor[plane.normal]
+    away = np.arange(len(to_grid)) - target.inside_region(click.voxel)[plane.normal]
+    reach = REACH * (ball.high[plane.normal] - ball.low[plane.normal]) / 2
+    near = sorted(set(to_grid[np.abs(away) <= reach].tolist()))
+    visited = target.observer.begin_walk(target, plane, centre, near, click)
+    return walk(plane, centre, prompt(centre, to_slice(plane, anchor)), near, ask, accept)

@@ -1,0 +1,72 @@
+"""A volume made ready for a segmenter: normalised, cropped, resampled (paper, 2.1)."""
+
+from collections import OrderedDict
+from functools import cached_property
+from typing import Any
+
+import numpy.typing as npt
+
+from gamt.settings import Settings
+from gamt.volume import geometry
+from gamt.volume.cache import EmbeddingCache
+from gamt.volume.geometry import Range
+from gamt.volume.scan import Scan
+
+
+class PreparedVolume:
+    """A volume and what of it was prepared so far: for one case, or for as long as it is in use.
+
+    Attributes:
+        image: (z, y, x), any numeric type.
+        spacing_mm: (z, y, x) in millimetres.
+        embeddings: of the segmenter that it is prepared for.
+        settings: the numbers of the method.
+    """
+
+    def __init__(
+        self,
+        image: npt.NDArray[Any],
+        spacing_mm: tuple[float, float, float],
+        embeddings: EmbeddingCache,
+        settings: Settings,
+    ) -> None:
+        """Prepares nothing yet.
+
+        Args:
+            image: (z, y, x), any numeric type.
+            spacing_mm: (z, y, x) in millimetres.
+            embeddings: of the segmenter that it is prepared for.
+            settings: the numbers of the method.
+        """
+        self.image = image
+        self.spacing_mm = spacing_mm
+        self.embeddings = embeddings
+        self.settings = settings
+        self._scans: OrderedDict[Range, Scan] = OrderedDict()
+
+    @cached_property
+    def window(self) -> tuple[float, float]:
+        """The intensities that become 0 and 255."""
+        settings = self.settings
+        return geometry.intensity_window(
+            self.image, settings.low_percentile, settings.high_percentile
+        )
+
+    @property
+    def voxel_mm(self) -> float:
+        """Side of a grid voxel, but for grids that would be too large."""
+        return self.settings.voxel_mm or min(self.spacing_mm)
+
+    def scan(self, crop: Range) -> Scan:
+        """Returns a crop on its grid; the last ones stay ready, within the limit for one grid."""
+        if crop not in self._scans:
+            limit = self.settings.max_grid_voxels
+            grid = geometry.make_grid(crop, self.spacing_mm, self.voxel_mm, limit)
+            image = grid.resample(geometry.normalise(grid.crop(self.image), self.window))
+            while self._scans and sum(one.image.size for one in self._scans.values()) > (
+                limit - image.size
+            ):
+                self._scans.popitem(last=False)
+            self._scans[crop] = Scan(image, grid, self.embeddings)
+        self._scans.move_to_end(crop)
+        return self._scans[crop]

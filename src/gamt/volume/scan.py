@@ -1,0 +1,95 @@
+"""One crop of a volume, prepared for one segmenter: slices of any plane, encoded once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+import numpy as np
+import numpy.typing as npt
+
+from gamt.axes import Plane, slice_view
+from gamt.prompts import SlicePrompt
+from gamt.segmenters.base import Embedding, Segmenter, SliceMask
+from gamt.volume.cache import EmbeddingCache, KeyedSlice
+from gamt.volume.geometry import Grid
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SliceRequest:
+    """A question about one slice of a scan.
+
+    Attributes:
+        plane: the plane of the slice.
+        index: the slice, as a grid index along the plane's normal.
+        prompt: in the slice's grid pixels.
+        multimask: as for `Segmenter.decode`.
+        ahead: the slices that are likely to be asked for next, the likeliest first.
+    """
+
+    plane: Plane
+    index: int
+    prompt: SlicePrompt
+    multimask: bool | None = None
+    ahead: Sequence[int] = ()
+
+
+class Scan:
+    """A resampled crop whose slices are encoded when they are asked for.
+
+    Encoding does not depend on prompts, so that every class, view, direction and round that comes
+    to a slice uses the same embedding.
+
+    Attributes:
+        grid: how the crop lies in the raw volume.
+        image: (z, y, x) uint8, 0..255, on the grid.
+    """
+
+    def __init__(
+        self, image: npt.NDArray[np.uint8], grid: Grid, embeddings: EmbeddingCache
+    ) -> None:
+        """Takes an image of the grid's shape; encodes nothing yet."""
+        self.grid = grid
+        self.image = image
+        self._embeddings = embeddings
+        self._slices: dict[tuple[Plane, int], KeyedSlice] = {}
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The 2-D model that it is prepared for."""
+        return self._embeddings.segmenter
+
+    def decode(
+        self, requests: Sequence[SliceRequest], before_batch: Callable[[], None] = lambda: None
+    ) -> Sequence[SliceMask]:
+        """Answers requests for slices of one plane or several, in as few calls as possible.
+
+        Args:
+            requests: the questions.
+            before_batch: called before each batch of slices is encoded; what it raises ends the
+                call, and what was encoded until then is kept.
+        """
+        answers: dict[int, SliceMask] = {}
+        for key in dict.fromkeys((request.plane, request.multimask) for request in requests):
+            same = [n for n, r in enumerate(requests) if (r.plane, r.multimask) == key]
+            asked = [requests[n] for n in same]
+            embeddings = self._embed(key[0], asked, before_batch)
+            prompts = [request.prompt for request in asked]
+            masks = self._embeddings.segmenter.decode(embeddings, prompts, multimask=key[1])
+            answers.update(zip(same, masks, strict=True))
+        return [answers[n] for n in range(len(requests))]
+
+    def _embed(
+        self, plane: Plane, requests: Sequence[SliceRequest], before_batch: Callable[[], None]
+    ) -> list[Embedding]:
+        steps = zip_longest(*(request.ahead for request in requests))
+        ahead = dict.fromkeys(index for index in chain(*steps) if index is not None)
+        return self._embeddings.embed(
+            [self._slice(plane, request.index) for request in requests],
+            (self._slice(plane, index) for index in ahead),
+            before_batch,
+        )
+
+    def _slice(self, plane: Plane, index: int) -> KeyedSlice:
+        if (plane, index) not in self._slices:
+            self._slices[plane, index] = KeyedSlice.of(slice_view(self.image, plane, index))
+        return self._slices[plane, index]

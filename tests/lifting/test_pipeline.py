@@ -1,0 +1,713 @@
+"""From prompts to volumes: what comes out where the right answer is known."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import permutations
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import ndimage
+
+from benchmarks.phantoms import draw_slice_box
+from gamt.axes import Plane, box_to_slice, slice_shape
+from gamt.lifting import budget
+from gamt.lifting.budget import Budget
+from gamt.lifting.fusion import Votes
+from gamt.lifting.pipeline import Lifted, waves
+from gamt.lifting.shape import EDGE
+from gamt.prompts import Box, ClassPrompts, Click, SliceBox, box_of_mask
+from gamt.settings import PRESETS, Settings
+from tests.doubles import (
+    DEFAULTS,
+    UNLIMITED,
+    BoxFiller,
+    Constant,
+    Double,
+    Mask,
+    Thresholder,
+    TruthTeller,
+    block,
+    lift,
+    make_case,
+    picture,
+)
+
+SHAPE = (22, 26, 30)
+SPENT = Budget(0, 0)
+VIEWS_ONLY = replace(DEFAULTS, shape_weight=0, guide_weight=0)
+
+
+def segment(
+    image: npt.NDArray[Any],
+    *prompts: ClassPrompts,
+    segmenter: Double | None = None,
+    settings: Settings = DEFAULTS,
+    limit: Budget = UNLIMITED,
+    **options: Any,
+) -> Lifted:
+    """Lifts a case; without another segmenter, the bright pieces are what is segmented."""
+    case = make_case(image, *prompts, **options)
+    lifted = lift(case, segmenter or Thresholder(), settings, limit)
+    assert lifted.labels.shape == image.shape
+    assert lifted.labels.dtype == np.uint8
+    return lifted
+
+
+def boxed(*masks: Mask) -> list[ClassPrompts]:
+    """Prompts every mask with its box."""
+    return [ClassPrompts(label, box_of_mask(mask)) for label, mask in enumerate(masks, 1)]
+
+
+def ellipsoid(shape: tuple[int, ...], centre: tuple[float, ...], radii: tuple[float, ...]) -> Mask:
+    away = [(np.arange(n) - c) / r for n, c, r in zip(shape, centre, radii, strict=True)]
+    z, y, x = np.ix_(*away)
+    return np.asarray(z**2 + y**2 + x**2 <= 1)
+
+
+def slanted(shape: tuple[int, int, int]) -> Mask:
+    """A bar that moves on by a pixel a slice, and so leaves the box of its middle slice."""
+    mask = np.zeros(shape, np.bool_)
+    for z in range(2, 20):
+        mask[z, 1 + z // 2 : 9 + z // 2, z : z + 9] = True
+    return mask
+
+
+def ring(shape: tuple[int, int, int]) -> Mask:
+    """A square ring in the coronal plane: most axial slices hold two parts of it."""
+    outer = block(shape, slice(3, 19), slice(8, 17), slice(4, 26))
+    return outer & ~block(shape, slice(8, 14), slice(8, 17), slice(11, 19))
+
+
+SOLIDS = {
+    "cuboid": block(SHAPE, slice(4, 15), slice(6, 19), slice(5, 22)),
+    "ellipsoid": ellipsoid(SHAPE, (11, 12, 14), (8, 9, 11)),
+    "slanted": slanted(SHAPE),
+    "ring": ring(SHAPE),
+    "one voxel": block(SHAPE, slice(7, 8), slice(8, 9), slice(9, 10)),
+    "one slice": block(SHAPE, slice(7, 8), slice(8, 19), slice(9, 20)),
+    "in the corner": block(SHAPE, slice(0, 9), slice(0, 10), slice(0, 11)),
+    "in the last corner": block(SHAPE, slice(12, 22), slice(14, 26), slice(17, 30)),
+    "nearly everything": np.arange(np.prod(SHAPE)).reshape(SHAPE) > 0,
+}
+
+
+# --- from a box ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0), (1.0, 0.6, 0.8)])
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("solid", SOLIDS)
+def test_a_box_becomes_the_whole_solid(
+    solid: str, preset: str, spacing_mm: tuple[float, float, float]
+) -> None:
+    truth = SOLIDS[solid]
+    found = segment(
+        picture(truth),
+        *boxed(truth),
+        settings=replace(PRESETS[preset], vote_blur=0),
+        spacing_mm=spacing_mm,
+    )
+    np.testing.assert_array_equal(found.labels == 1, truth)
+    assert found.complete
+
+
+def test_a_loose_box_becomes_the_solid_too() -> None:
+    truth = SOLIDS["ellipsoid"]
+    box = box_of_mask(truth)
+    loose = replace(box, y_min=0, y_max=box.y_max + 2, x_min=box.x_min - 2, x_max=SHAPE[2])
+    found = segment(picture(truth), ClassPrompts(1, loose))
+    np.testing.assert_array_equal(found.labels == 1, truth)
+
+
+def test_the_boxs_slices_bound_the_target() -> None:
+    truth = SOLIDS["cuboid"]
+    box = replace(box_of_mask(truth), z_min=7, z_max=12)
+    found = segment(picture(truth), ClassPrompts(1, box), settings=VIEWS_ONLY)
+    expected = truth.copy()
+    expected[:7] = expected[12:] = False
+    np.testing.assert_array_equal(found.labels == 1, expected)
+
+
+@pytest.mark.parametrize(
+    "planes",
+    [
+        (Plane.AXIAL,),
+        (Plane.AXIAL, Plane.SAGITTAL),
+        (Plane.AXIAL, Plane.CORONAL),
+        (Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL),
+    ],
+)
+@pytest.mark.parametrize("clicked", [False, True])
+def test_only_the_planes_of_the_settings_are_segmented(
+    planes: tuple[Plane, ...], clicked: bool
+) -> None:
+    # The last slice is missing from the previous prediction, and clicked.
+    truth = SOLIDS["cuboid"]
+    previous = truth.astype(np.uint8)
+    previous[14] = 0
+    prompts = replace(boxed(truth)[0], clicks=(Click(14, 12, 13, True),))
+    segmenter = Thresholder()
+    segment(
+        picture(truth),
+        prompts,
+        segmenter=segmenter,
+        settings=replace(DEFAULTS, planes=planes),
+        previous=previous if clicked else None,
+    )
+    asked = {shape for shape, _ in segmenter.asked}
+    assert asked == {slice_shape(SHAPE, plane) for plane in planes}
+
+
+def test_a_slice_is_visited_once_a_plane_from_a_box() -> None:
+    # The box's slices, then those that the axial masks reach, in both other planes. Where these
+    # walks pass an end, there is nothing to visit any more.
+    truth = SOLIDS["cuboid"]
+    segmenter = Thresholder()
+    segment(picture(truth), *boxed(truth), segmenter=segmenter)
+    visits = Counter(shape for shape, _ in segmenter.asked)
+    assert visits == {(26, 30): 11, (22, 30): 13, (22, 26): 17}
+
+
+def test_the_papers_percentile_asks_for_the_core_alone() -> None:
+    # All of the 19 coronal slices that the ellipsoid reaches, then fewer and fewer of them.
+    truth = SOLIDS["ellipsoid"]
+    visits = []
+    for percentile in (0.0, 50.0, 90.0):
+        segmenter = Thresholder()
+        settings = replace(DEFAULTS, range_percentile=percentile)
+        segment(picture(truth), *boxed(truth), segmenter=segmenter, settings=settings)
+        visits.append(Counter(shape for shape, _ in segmenter.asked)[slice_shape(SHAPE, Plane(1))])
+    assert visits[0] == 19
+    assert visits[0] > visits[1] > visits[2] > 0
+
+
+# --- from a box on one slice --------------------------------------------------------------------
+
+
+def slice_boxed(mask: Mask, plane: Plane, *clicks: Click) -> ClassPrompts:
+    return ClassPrompts(1, None, clicks, draw_slice_box(mask, plane))
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0), (1.0, 0.6, 0.8)])
+@pytest.mark.parametrize("plane", Plane)
+@pytest.mark.parametrize("solid", [name for name in SOLIDS if name != "slanted"])
+def test_a_box_on_one_slice_becomes_the_whole_solid(
+    solid: str, plane: Plane, spacing_mm: tuple[float, float, float]
+) -> None:
+    truth = SOLIDS[solid]
+    found = segment(picture(truth), slice_boxed(truth, plane), spacing_mm=spacing_mm)
+    np.testing.assert_array_equal(found.labels == 1, truth)
+    assert found.complete
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_a_target_that_leaves_its_box_on_other_slices_is_followed(plane: Plane) -> None:
+    truth = SOLIDS["slanted"]
+    found = segment(picture(truth), slice_boxed(truth, plane))
+    np.testing.assert_array_equal(found.labels == 1, truth)
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_the_slice_of_the_box_need_not_be_in_the_middle(plane: Plane) -> None:
+    truth = SOLIDS["cuboid"]
+    box = draw_slice_box(truth, plane)
+    low, high = list(box.low), list(box.high)
+    first = np.argwhere(truth).min(axis=0)[plane.normal] + 1
+    low[plane.normal], high[plane.normal] = first, first + 1
+    box = SliceBox(plane, (low[0], low[1], low[2]), (high[0], high[1], high[2]))
+    found = segment(picture(truth), ClassPrompts(1, slice_box=box))
+    np.testing.assert_array_equal(found.labels == 1, truth)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("plane", Plane)
+def test_the_plane_of_the_box_is_segmented_whatever_the_settings(plane: Plane, preset: str) -> None:
+    truth = SOLIDS["ellipsoid"]
+    segmenter = Thresholder()
+    found = segment(
+        picture(truth), slice_boxed(truth, plane), segmenter=segmenter, settings=PRESETS[preset]
+    )
+    np.testing.assert_array_equal(found.labels == 1, truth)
+    # Once to find the target there, and once more as a view: of it, the box's slice is a part.
+    box = draw_slice_box(truth, plane)
+    drawn = slice_shape(SHAPE, plane), box_to_slice(plane, box.low, box.high)
+    asked = [(shape, prompt.box) for shape, prompt in segmenter.asked if len(prompt.points) == 0]
+    assert asked == [drawn, drawn]
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_what_comes_back_beside_the_box_is_another_target(plane: Plane) -> None:
+    # Two beams and, away from the slice of the box, a bridge with a corner between them: no slice
+    # through one beam shows the other. What is followed over the bridge is not in the box.
+    beam = block((40, 40, 40), slice(4, 34), slice(10, 18), slice(6, 14))
+    other = block((40, 40, 40), slice(4, 34), slice(26, 34), slice(26, 34))
+    bridge = block((40, 40, 40), slice(4, 10), slice(10, 34), slice(6, 14))
+    bridge |= block((40, 40, 40), slice(4, 10), slice(26, 34), slice(6, 34))
+    axes = {Plane.AXIAL: (0, 1, 2), Plane.CORONAL: (1, 0, 2), Plane.SAGITTAL: (2, 1, 0)}[plane]
+    truth = np.transpose(beam | other | bridge, axes)
+    start, past = np.transpose(beam, axes), np.transpose(other & ~bridge, axes)
+    found = segment(picture(truth), slice_boxed(start, plane)).labels == 1
+    assert found[start].all()
+    assert not found[past].any()
+    # From a click, there is no box that says so.
+    z, y, x = np.argwhere(start).mean(axis=0).astype(int).tolist()
+    found = segment(picture(truth), ClassPrompts(1, None, (Click(z, y, x, True),))).labels == 1
+    np.testing.assert_array_equal(found, truth)
+
+
+def test_clicks_correct_what_a_box_on_a_slice_began() -> None:
+    # The two pieces look alike, and only one of them was boxed.
+    one = block(SHAPE, slice(4, 12), slice(4, 12), slice(4, 12))
+    other = block(SHAPE, slice(14, 20), slice(14, 20), slice(14, 20))
+    prompts = slice_boxed(one, Plane.CORONAL, Click(17, 17, 17, True))
+    found = segment(picture(one | other), prompts)
+    np.testing.assert_array_equal(found.labels == 1, one | other)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("plane", Plane)
+def test_a_box_on_a_slice_survives_answers_of_all_or_nothing(plane: Plane, inside: bool) -> None:
+    prompts = slice_boxed(SOLIDS["cuboid"], plane)
+    found = segment(np.zeros(SHAPE, np.uint8), prompts, segmenter=Constant(inside=inside))
+    assert (found.labels == 1).any() == inside
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("plane", Plane)
+def test_a_single_slice_is_segmented_in_2d(plane: Plane, preset: str) -> None:
+    shape = [20, 22, 24]
+    shape[plane.normal] = 1
+    truth = block(tuple(shape), *(slice(n // 4, n // 4 + max(1, n // 2)) for n in shape))
+    segmenter = Thresholder()
+    found = segment(
+        picture(truth), slice_boxed(truth, plane), segmenter=segmenter, settings=PRESETS[preset]
+    )
+    np.testing.assert_array_equal(found.labels == 1, truth)
+    assert [asked for asked, _ in segmenter.asked] == [slice_shape(shape, plane)]
+
+
+# --- flat volumes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 24), (20, 1, 24), (20, 24, 1), (1, 1, 9), (1, 9, 1)])
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("prompt", ["box", "click"])
+def test_flat_volumes(shape: tuple[int, int, int], preset: str, prompt: str) -> None:
+    where = [slice(n // 4, n // 4 + max(1, n // 2)) for n in shape]
+    truth = block(shape, *where)
+    z, y, x = (n // 2 for n in shape)
+    prompts = (
+        ClassPrompts(1, None, (Click(z, y, x, True),)) if prompt == "click" else boxed(truth)[0]
+    )
+    assert truth[z, y, x]
+    found = segment(picture(truth), prompts, settings=PRESETS[preset])
+    np.testing.assert_array_equal(found.labels == 1, truth)
+
+
+@pytest.mark.parametrize("prompt", ["box", "click"])
+def test_a_volume_of_one_voxel(prompt: str) -> None:
+    box = Box(0, 1, 0, 0, 1, 0, 1)
+    prompts = (
+        ClassPrompts(1, box) if prompt == "box" else ClassPrompts(1, None, (Click(0, 0, 0, True),))
+    )
+    found = segment(np.full((1, 1, 1), 9), prompts, segmenter=Constant(inside=True))
+    assert found.labels.tolist() == [[[1]]]
+
+
+# --- several classes ----------------------------------------------------------------------------
+
+LEFT = block(SHAPE, slice(3, 12), slice(4, 15), slice(2, 13))
+RIGHT = block(SHAPE, slice(5, 17), slice(6, 20), slice(16, 28))
+LOW = block(SHAPE, slice(19, 22), slice(2, 9), slice(2, 9))
+
+
+def test_classes_beside_each_other_are_told_apart() -> None:
+    found = segment(picture(LEFT | RIGHT | LOW), *boxed(LEFT, RIGHT, LOW))
+    np.testing.assert_array_equal(found.labels, 1 * LEFT + 2 * RIGHT + 3 * LOW)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_class_inside_of_another_one_gets_its_own(first: bool) -> None:
+    # The segmenter fills every box: both are sure of the inner one.
+    outer = block(SHAPE, slice(2, 20), slice(3, 23), slice(4, 28))
+    inner = block(SHAPE, slice(8, 14), slice(9, 15), slice(10, 20))
+    masks = [inner, outer] if first else [outer, inner]
+    found = segment(picture(outer), *boxed(*masks), segmenter=BoxFiller(), settings=VIEWS_ONLY)
+    labels = np.where(outer, 1 + first, 0)
+    labels[inner] = 2 - first
+    np.testing.assert_array_equal(found.labels, labels)
+
+
+def noisy(truth: Mask) -> npt.NDArray[np.uint8]:
+    """An image all slices of which differ."""
+    noise = np.random.default_rng(0).integers(1, 100, truth.shape)
+    return np.where(truth, np.uint8(255), noise.astype(np.uint8))
+
+
+def overlapping() -> tuple[list[Mask], npt.NDArray[np.uint8]]:
+    """Three bodies, two of which touch, in one bright piece: the classes compete for it."""
+    one = ellipsoid(SHAPE, (10, 11, 10), (5, 6, 6))
+    two = ellipsoid(SHAPE, (11, 13, 20), (9, 10, 7))
+    return [one, two, LOW], noisy(one | two | LOW)
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "settings"), [(Thresholder, DEFAULTS), (BoxFiller, VIEWS_ONLY)]
+)
+def test_the_order_of_the_classes_has_no_influence(
+    segmenter: type[Double], settings: Settings
+) -> None:
+    masks, image = overlapping()
+    found = {}
+    for order in permutations(range(3)):
+        prompts = boxed(*(masks[n] for n in order))
+        labels = segment(image, *prompts, segmenter=segmenter(), settings=settings).labels
+        found[order] = np.array([0, *(n + 1 for n in order)])[labels]
+    expected = found[0, 1, 2]
+    assert set(np.unique(expected)) == {0, 1, 2, 3}
+    for labels in found.values():
+        np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_no_slice_is_encoded_twice(rounds: int) -> None:
+    masks, image = overlapping()
+    prompts = boxed(*masks)
+    previous = None
+    if rounds == 2:
+        # A gap goes through the first two: each of them gets a click there.
+        previous = 1 * masks[0] + 2 * (masks[1] & ~masks[0]) + 3 * masks[2]
+        previous[:, :, 11:14] = 0
+        previous = previous.astype(np.uint8)
+        prompts[0] = replace(prompts[0], clicks=(Click(10, 9, 12, True),))
+        prompts[1] = replace(prompts[1], clicks=(Click(10, 17, 13, True),))
+    segmenter = Thresholder()
+    found = segment(image, *prompts, segmenter=segmenter, previous=previous)
+    different = {(one.shape, one.tobytes()) for one in segmenter.slices}
+    assert len(different) == len(segmenter.slices) == found.encoded
+    assert len(segmenter.asked) > found.encoded
+
+
+def test_more_classes_on_the_same_slices_encode_no_more() -> None:
+    # Four equal cuboids that share their slices: two by two in y, two by two in x.
+    quarters = [
+        block(SHAPE, slice(4, 16), slice(y, y + 8), slice(x, x + 9))
+        for y in (3, 14)
+        for x in (3, 17)
+    ]
+    image = noisy(np.any(quarters, axis=0))
+    encoded = [segment(image, *boxed(*quarters[:n])).encoded for n in (1, 4)]
+    assert encoded == [12 + 8 + 9, 12 + 2 * 8 + 2 * 9]
+
+
+def test_waves_split_by_bytes_and_lose_no_class() -> None:
+    def member(label: int, voxels: int) -> tuple[ClassPrompts, Any]:
+        return ClassPrompts(label), ((5, 5, 5), (6, 6, 5 + voxels))
+
+    members = [member(label, n) for label, n in enumerate((4, 5, 2, 20, 1), 1)]
+    limit = 10 * Votes.BYTES_PER_VOXEL
+    split = [[prompts.label for prompts, _ in wave] for wave in waves(members, limit)]
+    assert split == [[1, 2], [3], [4], [5]]
+    assert [len(wave) for wave in waves(members, 0)] == [1] * 5
+    assert [len(wave) for wave in waves(members, 32 * Votes.BYTES_PER_VOXEL)] == [5]
+    assert list(waves([], limit)) == []
+
+
+def test_classes_that_do_not_fit_into_memory_together_come_out_the_same() -> None:
+    masks, image = overlapping()
+    prompts = boxed(*masks)
+    prompts[0] = replace(prompts[0], clicks=(Click(2, 2, 2, True), Click(10, 11, 9, False)))
+    together, apart = (
+        segment(image, *prompts, settings=replace(DEFAULTS, votes_mb=mb)).labels for mb in (1024, 0)
+    )
+    assert set(np.unique(together)) == {0, 1, 2, 3}
+    np.testing.assert_array_equal(apart, together)
+
+
+def test_classes_in_crops_of_their_own_come_out_the_same() -> None:
+    # Small crops around the prompts: the classes' regions lie apart.
+    prompts = boxed(LEFT, RIGHT, LOW)
+    image = picture(LEFT | RIGHT | LOW)
+    whole = segment(image, *prompts)
+    parts = segment(image, *prompts, settings=replace(DEFAULTS, crop_voxels=1, crop_margin=0.1))
+    np.testing.assert_array_equal(parts.labels, whole.labels)
+
+
+def test_a_class_without_any_prompt_stays_empty() -> None:
+    prompts = [boxed(LEFT)[0], ClassPrompts(2), ClassPrompts(3, None, (Click(9, 9, 20, False),))]
+    found = segment(picture(LEFT | RIGHT), *prompts)
+    np.testing.assert_array_equal(found.labels, 1 * LEFT)
+
+
+def test_a_case_without_any_prompt_is_empty() -> None:
+    found = segment(picture(LEFT), ClassPrompts(1))
+    assert not found.labels.any()
+    assert found.encoded == 0
+    assert found.complete
+
+
+# --- later rounds -------------------------------------------------------------------------------
+
+
+def test_a_class_without_any_prompt_keeps_what_it_had() -> None:
+    previous = (2 * RIGHT).astype(np.uint8)
+    found = segment(picture(LEFT | RIGHT), *boxed(LEFT), ClassPrompts(2), previous=previous)
+    np.testing.assert_array_equal(found.labels, 1 * LEFT + 2 * RIGHT)
+
+
+@pytest.mark.parametrize("segmenter", [Thresholder(), Constant(True), Constant(False)])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_previous_prediction_that_no_click_contradicts_comes_back(
+    preset: str, segmenter: Double
+) -> None:
+    # It may hold whatever it wants, in as many pieces as it likes.
+    rng = np.random.default_rng(0)
+    previous = rng.integers(0, 4, SHAPE).astype(np.uint8)
+    prompts = boxed(LEFT, RIGHT, LOW)
+    for n, one in enumerate(prompts):
+        inside = np.argwhere(previous == one.label)[::1000].tolist()
+        outside = np.argwhere(previous != one.label)[::1000].tolist()
+        clicks = [Click(z, y, x, True) for z, y, x in inside]
+        clicks += [Click(z, y, x, False) for z, y, x in outside]
+        prompts[n] = replace(one, clicks=tuple(clicks))
+    found = segment(
+        picture(LEFT | RIGHT),
+        *prompts,
+        segmenter=segmenter,
+        settings=PRESETS[preset],
+        previous=previous,
+    )
+    np.testing.assert_array_equal(found.labels, previous)
+    assert found.encoded == 0
+
+
+def test_clicks_correct_the_previous_prediction_and_leave_other_classes_alone() -> None:
+    # A corner of the left body is missing, and a lump sticks to the right one.
+    corner = block(SHAPE, slice(3, 8), slice(4, 9), slice(2, 7))
+    lump = block(SHAPE, slice(8, 13), slice(20, 23), slice(20, 25))
+    previous = (1 * (LEFT & ~corner) + 2 * (RIGHT | lump) + 3 * LOW).astype(np.uint8)
+    prompts = boxed(LEFT, RIGHT, LOW)
+    prompts[0] = replace(prompts[0], clicks=(Click(5, 6, 4, True),))
+    prompts[1] = replace(prompts[1], clicks=(Click(10, 21, 22, False),))
+    found = segment(
+        picture(LEFT | RIGHT | LOW), *prompts, segmenter=TruthTeller(), previous=previous
+    )
+    np.testing.assert_array_equal(found.labels, 1 * LEFT + 2 * RIGHT + 3 * LOW)
+
+
+def test_a_click_takes_what_another_class_had() -> None:
+    # All of the right body was given to the left class; both of them are clicked.
+    previous = (LEFT | RIGHT).astype(np.uint8)
+    prompts = boxed(LEFT, RIGHT)
+    prompts[0] = replace(prompts[0], clicks=(Click(11, 13, 22, False),))
+    prompts[1] = replace(prompts[1], clicks=(Click(11, 13, 22, True),))
+    found = segment(picture(LEFT | RIGHT), *prompts, previous=previous)
+    np.testing.assert_array_equal(found.labels, 1 * LEFT + 2 * RIGHT)
+
+
+def test_a_click_weighs_more_than_what_another_class_had() -> None:
+    # Half of the right body was given to the left class, on which nobody clicked.
+    half = block(SHAPE, slice(5, 17), slice(6, 20), slice(22, 28))
+    previous = (1 * (LEFT | RIGHT & ~half) + 2 * half).astype(np.uint8)
+    prompts = boxed(LEFT, RIGHT)
+    prompts[1] = replace(prompts[1], clicks=(Click(11, 13, 18, True),))
+    found = segment(picture(LEFT | RIGHT), *prompts, previous=previous)
+    np.testing.assert_array_equal(found.labels, 1 * LEFT + 2 * RIGHT)
+
+
+# --- whatever the segmenter says ----------------------------------------------------------------
+
+STUBBORN = [
+    Constant(inside, quality) for inside in (True, False) for quality in (0.0, 0.1, 1.0)
+] + [Thresholder(quality=0.0), BoxFiller(quality=0.0)]
+
+
+@pytest.mark.parametrize("segmenter", STUBBORN)
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("prompt", ["boxes", "clicks", "previous"])
+def test_clicks_are_obeyed_whatever_the_segmenter_says(
+    prompt: str, preset: str, segmenter: Double
+) -> None:
+    clicks = [
+        (
+            Click(7, 8, 6, True),
+            Click(1, 1, 1, True),
+            Click(6, 8, 6, False),
+            Click(20, 0, 29, False),
+        ),
+        (Click(12, 12, 20, True), Click(21, 25, 29, True), Click(7, 8, 6, False)),
+    ]
+    boxes = boxed(LEFT, RIGHT)
+    prompts = [
+        ClassPrompts(n, box.box if prompt == "boxes" else None, marks)
+        for n, (box, marks) in enumerate(zip(boxes, clicks, strict=True), 1)
+    ]
+    previous = (2 * LEFT + RIGHT).astype(np.uint8) if prompt == "previous" else None
+    found = segment(
+        picture(LEFT | RIGHT),
+        *prompts,
+        segmenter=segmenter,
+        settings=PRESETS[preset],
+        previous=previous,
+    )
+    for one in prompts:
+        for click in one.clicks:
+            assert (found.labels[click.voxel] == one.label) == click.positive
+
+
+def test_a_click_that_shows_nothing_marks_no_more_than_itself() -> None:
+    prompts = ClassPrompts(1, None, (Click(10, 10, 10, True),))
+    found = segment(picture(LEFT), prompts, segmenter=Constant(inside=False))
+    assert np.argwhere(found.labels).tolist() == [[10, 10, 10]]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, 7.5])
+@pytest.mark.parametrize("prompt", ["box", "click"])
+def test_images_that_show_nothing_are_survived(value: float, prompt: str) -> None:
+    image = np.full(SHAPE, value, np.float32)
+    clicks = (Click(7, 8, 6, True), Click(7, 8, 9, False))
+    prompts = ClassPrompts(1, box_of_mask(LEFT) if prompt == "box" else None, clicks)
+    for segmenter in (Thresholder(), BoxFiller()):
+        found = segment(image, prompts, segmenter=segmenter)
+        assert found.labels[7, 8, 6] == 1
+        assert found.labels[7, 8, 9] == 0
+    assert all(not one.any() for one in segmenter.slices)
+
+
+def test_missing_intensities_are_dark() -> None:
+    image = picture(LEFT).astype(np.float32) * 3 - 1000
+    image[RIGHT] = np.nan
+    image[LOW] = -np.inf
+    found = segment(image, *boxed(LEFT))
+    np.testing.assert_array_equal(found.labels == 1, LEFT)
+
+
+# --- out of time --------------------------------------------------------------------------------
+
+
+def inscribed(box: Box) -> Mask:
+    """The ellipsoid that a box draws by itself, in the volume of `SHAPE`."""
+    centre = [(a + b - 1) / 2 for a, b in zip(box.low, box.high, strict=True)]
+    half = [EDGE * (b - a) / 2 for a, b in zip(box.low, box.high, strict=True)]
+    inside = ellipsoid(SHAPE, tuple(centre), tuple(half))
+    assert inside.any()
+    return inside
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_without_any_time_a_class_is_drawn_from_its_box(preset: str) -> None:
+    segmenter = Thresholder()
+    prompts = boxed(LEFT, RIGHT)
+    found = segment(
+        picture(LEFT | RIGHT),
+        *prompts,
+        segmenter=segmenter,
+        settings=PRESETS[preset],
+        limit=SPENT,
+    )
+    assert not found.complete
+    assert segmenter.slices == []
+    shapes = [inscribed(one.box) for one in prompts if one.box is not None]
+    np.testing.assert_array_equal(found.labels, 1 * shapes[0] + 2 * shapes[1])
+
+
+def test_without_any_time_clicks_are_obeyed_and_the_previous_prediction_is_kept() -> None:
+    previous = (1 * LEFT + 2 * RIGHT).astype(np.uint8)
+    clicks = (Click(7, 8, 6, False), Click(20, 20, 5, True))
+    prompts = [ClassPrompts(1, None, clicks), ClassPrompts(2), ClassPrompts(3, box_of_mask(LOW))]
+    found = segment(picture(LEFT | RIGHT), *prompts, previous=previous, limit=SPENT)
+    assert not found.complete
+    assert found.encoded == 0
+    expected = previous.copy()
+    expected[7, 8, 6] = 0
+    expected[20, 20, 5] = 1
+    expected[inscribed(box_of_mask(LOW))] = 3
+    np.testing.assert_array_equal(found.labels, expected)
+
+
+def test_without_any_time_a_click_alone_marks_its_voxel() -> None:
+    found = segment(picture(LEFT), ClassPrompts(1, None, (Click(7, 8, 6, True),)), limit=SPENT)
+    assert not found.complete
+    assert np.argwhere(found.labels).tolist() == [[7, 8, 6]]
+
+
+class Slow(Thresholder):
+    """Takes its time: the clock moves on by a second with every slice that is decoded.
+
+    After the first slice it may get `slower`, which nobody could foresee.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, slower: float = 1.0) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.slower = slower
+        monkeypatch.setattr(budget, "time", SimpleNamespace(time=lambda: self.now))
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: Any) -> Mask:
+        self.now += 1 if self.now == 0 else self.slower
+        return super().segment(image, prompt)
+
+
+@pytest.mark.parametrize(("solid", "least"), [("cuboid", 1.0), ("slanted", 0.8)])
+def test_with_little_time_slices_are_stepped_over_rather_than_left_out(
+    solid: str, least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = SOLIDS[solid]
+    # Time for less than half of the axial slices, and for some of the others.
+    limit = Budget(0, 12)
+    segmenter = Slow(monkeypatch)
+    settings = replace(VIEWS_ONLY, planes=(Plane.AXIAL,))
+    found = segment(
+        picture(truth), *boxed(truth), segmenter=segmenter, limit=limit, settings=settings
+    )
+    assert not found.complete
+    assert segmenter.now <= 12
+    assert found.encoded < truth.any(axis=(1, 2)).sum()
+    both = (found.labels == 1) & truth
+    assert 2 * both.sum() / (truth.sum() + found.labels.sum()) >= least
+
+
+def test_a_class_that_runs_out_of_time_is_finished_from_what_was_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # By the first slice, forty seconds are enough for all of them; by the others they are not.
+    truth = SOLIDS["cuboid"]
+    segmenter = Slow(monkeypatch, slower=5)
+    found = segment(picture(truth), *boxed(truth), segmenter=segmenter, limit=Budget(0, 40))
+    assert not found.complete
+    assert segmenter.now <= 40
+    seen = [z for z in range(SHAPE[0]) if (found.labels[z] == truth[z]).all() and truth[z].any()]
+    assert 5 <= len(seen) < 11  # around the middle, two a step
+    unseen = np.setdiff1d(np.flatnonzero(truth.any(axis=(1, 2))), seen)
+    shape = inscribed(box_of_mask(truth))
+    np.testing.assert_array_equal(found.labels[unseen] == 1, shape[unseen])
+
+
+def test_time_that_a_class_leaves_over_goes_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each class has a wave of its own.
+    settings = replace(DEFAULTS, votes_mb=0)
+    prompts = boxed(LOW, RIGHT)
+    limit = Budget(0, 35)
+    complete, spent = [], []
+    for some in ([prompts[0]], [ClassPrompts(1, prompts[1].box)], prompts):
+        segmenter = Slow(monkeypatch)
+        image = picture(LOW | RIGHT)
+        found = segment(image, *some, segmenter=segmenter, settings=settings, limit=limit)
+        complete.append(found.complete)
+        spent.append(segmenter.now)
+    assert complete == [True, False, True]
+    assert spent[0] < 35 < spent[2] - spent[0]
+
+
+def test_the_result_is_in_one_piece_unless_clicks_hold_more() -> None:
+    # The segmenter finds all that is bright, in a box that reaches over both.
+    truth = LEFT | RIGHT
+    box = box_of_mask(truth)
+    box = replace(box, y_min=0, y_max=SHAPE[1], x_min=0, x_max=SHAPE[2])
+    for clicks, expected in (((), RIGHT), ((Click(7, 8, 6, True),), truth)):
+        found = segment(picture(truth), ClassPrompts(1, box, clicks), settings=VIEWS_ONLY).labels
+        np.testing.assert_array_equal(found == 1, expected)
+    assert ndimage.label(truth)[1] == 2

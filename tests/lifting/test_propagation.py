@@ -1,0 +1,378 @@
+"""Prompts for the next slice, the ends of a walk, and walks that go together."""
+
+from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from gamt.axes import Plane
+from gamt.lifting import budget
+from gamt.lifting.budget import Stopwatch
+from gamt.lifting.propagation import (
+    LOOK_SLACK,
+    LOOK_SPREADS,
+    MAX_SIDE,
+    End,
+    Look,
+    Walk,
+    interior_point,
+    lost,
+    next_prompt,
+    run,
+    tight_box,
+    together,
+    walk,
+)
+from gamt.prompts import SlicePrompt
+from gamt.segmenters.base import SliceMask
+from gamt.settings import Settings
+from gamt.volume.cache import EmbeddingCache
+from gamt.volume.geometry import Grid
+from gamt.volume.scan import Scan, SliceRequest
+from tests.doubles import Constant, Mask, answer, block
+
+SETTINGS = Settings(min_quality=0.5, min_overlap=0.5, max_growth=2.0)
+
+masks = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)).filter(np.any)
+
+
+def disk(radius: int, side: int, y: int, x: int) -> Mask:
+    rows, columns = np.ogrid[:side, :side]
+    return np.asarray((rows - y) ** 2 + (columns - x) ** 2 <= radius**2)
+
+
+# --- the next prompt ----------------------------------------------------------------------------
+
+
+def test_a_tight_box_is_half_open_and_in_x_and_y() -> None:
+    mask = block((6, 9), slice(1, 3), slice(4, 8))  # rows 1..2, columns 4..7
+    mask[2, 8] = True
+    assert tight_box(mask) == (4, 1, 9, 3)
+
+
+def test_an_empty_mask_has_no_box() -> None:
+    assert tight_box(np.zeros((4, 5), np.bool_)) is None
+
+
+def test_an_empty_mask_has_no_interior_point() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        interior_point(np.zeros((4, 5), np.bool_), np.zeros((4, 5), np.uint8))
+
+
+def test_the_interior_point_of_an_even_disk_is_its_centre() -> None:
+    mask = disk(10, side=40, y=12, x=25)
+    assert interior_point(mask, np.where(mask, 90, 30).astype(np.uint8)) == (25, 12)
+
+
+def test_the_interior_point_is_as_usual_as_the_core() -> None:
+    # The pixel farthest from the border is bright, and the core around it is dark: a neighbour
+    # of the spot is nearly as far from the border, and dark.
+    mask = disk(10, side=40, y=12, x=25)
+    image = np.full((40, 40), 50, np.uint8)
+    image[11:14, 24:27] = 250
+    x, y = interior_point(mask, image)
+    assert image[y, x] == 50
+    assert 1 < np.hypot(x - 25, y - 12) < 4  # right beside the spot
+
+
+def test_the_interior_point_is_far_from_the_border_too() -> None:
+    # The usual intensity is found nearly everywhere, the middle of the bar only in one place.
+    mask = block((11, 31), slice(2, 9), slice(1, 30))
+    image = np.full((11, 31), 80, np.uint8)
+    image[5, :10] = image[5, 16:] = 200
+    x, y = interior_point(mask, image)
+    assert (y, image[y, x]) == (5, 80)
+
+
+@given(mask=masks, data=st.data())
+def test_the_interior_point_is_inside(mask: Mask, data: st.DataObject) -> None:
+    image = data.draw(hnp.arrays(np.uint8, mask.shape))
+    x, y = interior_point(mask, image)
+    assert mask[y, x]
+
+
+@given(side=st.integers(MAX_SIDE, 5 * MAX_SIDE), step=st.integers(1, 9), thick=st.integers(1, 3))
+@example(side=300, step=1, thick=1)  # an anti-diagonal that thinning to every third pixel misses
+def test_the_interior_point_of_a_large_mask_is_inside(side: int, step: int, thick: int) -> None:
+    rows, columns = np.ogrid[:side, :side]
+    mask = np.asarray((rows + columns - (side - 1)) % (step * side) < thick)
+    x, y = interior_point(mask, np.zeros(mask.shape, np.uint8))
+    assert mask[y, x]
+
+
+def test_a_large_mask_is_thinned_out_around_its_middle() -> None:
+    # 601 pixels a side thin out to every fifth, and 300 / 5 = 60 hits the centre.
+    mask = disk(300, side=700, y=320, x=350)
+    assert interior_point(mask, np.zeros(mask.shape, np.uint8)) == (350, 320)
+
+
+def test_the_next_prompt_is_the_tight_box_a_point_inside_and_the_scores() -> None:
+    mask = answer(block((9, 12), slice(2, 7), slice(3, 8)))
+    prompt = next_prompt(mask, np.zeros((9, 12), np.uint8))
+    assert prompt.box == (3, 2, 8, 7)
+    assert prompt.points.tolist() == [[5, 4]]
+    assert prompt.labels.tolist() == [1]
+    assert prompt.mask is mask.low_res
+
+
+# --- the end of a walk --------------------------------------------------------------------------
+
+ROW = block((4, 20), slice(1, 2), slice(4, 12))  # eight pixels
+
+
+def in_row(start: int, stop: int, quality: float = 1.0) -> SliceMask:
+    return answer(block((4, 20), slice(1, 2), slice(start, stop)), quality)
+
+
+@pytest.mark.parametrize(
+    ("mask", "end"),
+    [
+        (in_row(4, 12), None),
+        (in_row(4, 4), End.VANISHED),
+        (in_row(8, 16), None),  # half of it lies in both
+        (in_row(9, 17), End.JUMPED),  # three of eight pixels do
+        (in_row(10, 14), None),  # the smaller one has four pixels: half of it
+        (in_row(11, 15), End.JUMPED),
+        (in_row(2, 18), None),  # twice the area
+        (in_row(2, 19), End.GREW),
+        (in_row(8, 20), None),  # four of the smaller one's eight pixels lie in both
+        (in_row(9, 20), End.JUMPED),
+        (in_row(5, 6), None),  # shrinking is no jump
+        (in_row(4, 12, quality=0.5), None),
+        (in_row(4, 12, quality=0.49), End.UNSURE),
+    ],
+)
+def test_a_walk_ends_when_the_target_vanishes_jumps_grows_or_gets_doubtful(
+    mask: SliceMask, end: End | None
+) -> None:
+    assert lost(answer(ROW), mask, SETTINGS) is end
+
+
+def test_a_look_is_the_median_and_the_median_distance_from_it() -> None:
+    # The median of 10, 12, 14 and 200 is 13; they are 3, 1, 1 and 187 away from it.
+    assert Look.of(np.array([10, 200, 14, 12], np.uint8)) == Look(usual=13, spread=2)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_pixels_fit_as_long_as_their_median_is_usual(sign: int) -> None:
+    look = Look(usual=100, spread=4)
+    farthest = int(LOOK_SPREADS * 4 + LOOK_SLACK)
+    for away, fits in ((0, True), (farthest, True), (farthest + 1, False)):
+        pixels = np.array([0, 255, 100 + sign * away], np.uint8)
+        assert look.fits(pixels) is fits
+
+
+# --- a walk -------------------------------------------------------------------------------------
+
+SHAPE = (3, 4)
+
+
+def tagged(tag: int) -> SliceMask:
+    """An answer that can be told apart by its quality."""
+    return answer(np.ones(SHAPE, np.bool_), quality=float(tag))
+
+
+class Walker:
+    """A walk's owner: notes what it is asked and told, and ends the walk at some slices.
+
+    The masks that it goes on with are tagged with ten times their slice.
+    """
+
+    def __init__(self, ends: Iterable[int] = ()) -> None:
+        self.ends = set(ends)
+        self.asked: list[tuple[int, int, float]] = []
+        self.told: list[tuple[int, float | None, float]] = []
+
+    def ask(self, index: int, before: int, mask: SliceMask) -> SlicePrompt:
+        self.asked.append((index, before, mask.quality))
+        return SlicePrompt(box=(index, 0, index + 1, 1))
+
+    def accept(
+        self, index: int, prompt: SlicePrompt, before: SliceMask | None, mask: SliceMask
+    ) -> SliceMask | None:
+        assert prompt.box == (index, 0, index + 1, 1)
+        self.told.append((index, None if before is None else before.quality, mask.quality))
+        return None if index in self.ends else tagged(10 * index)
+
+    def start(self, anchor: int, indices: Iterable[int]) -> Walk:
+        prompt = SlicePrompt(box=(anchor, 0, anchor + 1, 1))
+        return walk(Plane.CORONAL, anchor, prompt, indices, self.ask, self.accept)
+
+
+def steps(going: Walk) -> list[list[int]]:
+    """Drives a walk, each slice's mask tagged with its index; returns the slices of each step."""
+    taken: list[list[int]] = []
+    masks: Sequence[SliceMask] | None = None
+    while True:
+        try:
+            requests = next(going) if masks is None else going.send(masks)
+        except StopIteration:
+            return taken
+        taken.append([request.index for request in requests])
+        masks = [tagged(request.index) for request in requests]
+
+
+def test_a_walk_goes_both_ways_at_once() -> None:
+    assert steps(Walker().start(4, range(2, 8))) == [[4], [3, 5], [2, 6], [7]]
+
+
+def test_a_walk_visits_each_slice_once_in_order_of_distance() -> None:
+    assert steps(Walker().start(4, [9, 1, 4, 5, 1, 9])) == [[4], [1, 5], [9]]
+
+
+def test_a_walk_may_step_over_slices_but_not_over_the_last() -> None:
+    walker = Walker()
+    prompt = SlicePrompt(box=(4, 0, 5, 1))
+    going = walk(Plane.CORONAL, 4, prompt, range(12), walker.ask, walker.accept, lambda: 3)
+    assert steps(going) == [[4], [1, 7], [0, 10], [11]]
+
+
+def test_an_anchor_outside_of_the_slices_is_visited_too() -> None:
+    assert steps(Walker().start(4, [6, 5])) == [[4], [5], [6]]
+    assert steps(Walker().start(4, [])) == [[4]]
+
+
+def test_each_slice_is_asked_and_told_about_with_the_one_before_it() -> None:
+    walker = Walker()
+    steps(walker.start(4, range(2, 7)))
+    assert walker.asked == [(3, 4, 40), (5, 4, 40), (2, 3, 30), (6, 5, 50)]
+    assert walker.told == [(4, None, 4), (3, 40, 3), (5, 40, 5), (2, 30, 2), (6, 50, 6)]
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ([4], [[4]]),  # at the anchor: there is no walk
+        ([3], [[4], [3, 5], [6], [7]]),  # on one side: the other goes on
+        ([6], [[4], [3, 5], [2, 6], [1], [0]]),
+        ([3, 5], [[4], [3, 5]]),
+    ],
+)
+def test_a_side_of_a_walk_ends_where_it_is_not_accepted(
+    ends: list[int], expected: list[list[int]]
+) -> None:
+    assert steps(Walker(ends).start(4, range(8))) == expected
+
+
+def test_a_walk_asks_for_slices_of_its_plane() -> None:
+    going = Walker().start(4, range(8))
+    (anchor,) = next(going)
+    both = going.send([tagged(4)])
+    assert {request.plane for request in [anchor, *both]} == {Plane.CORONAL}
+
+
+@given(
+    anchor=st.integers(0, 9),
+    indices=st.lists(st.integers(0, 9)),
+    ends=st.sets(st.integers(0, 9)),
+)
+def test_no_slice_is_visited_twice_and_none_behind_an_end(
+    anchor: int, indices: list[int], ends: set[int]
+) -> None:
+    visited = [index for step in steps(Walker(ends).start(anchor, indices)) for index in step]
+    allowed = set(indices) | {anchor}
+
+    def reached(index: int) -> bool:
+        low, high = sorted((index, anchor))
+        between = set(range(low, high + 1)) - {index}
+        return not between & ends & allowed
+
+    assert sorted(visited) == sorted(index for index in allowed if reached(index))
+
+
+# --- together -----------------------------------------------------------------------------------
+
+
+def questions(plane: Plane, *batches: Sequence[int]) -> Walk:
+    """Asks for some slices, step by step, and checks that the answers are its own."""
+    for batch in batches:
+        masks = yield [SliceRequest(plane, index, SlicePrompt()) for index in batch]
+        assert [mask.quality for mask in masks] == [float(index) for index in batch]
+
+
+def test_walks_that_go_together_ask_in_one_batch() -> None:
+    going = together(
+        [
+            questions(Plane.AXIAL, [1], [2, 3], [4]),
+            questions(Plane.CORONAL),  # never asks
+            questions(Plane.CORONAL, [5, 6]),
+            questions(Plane.SAGITTAL, [7], [8]),
+        ]
+    )
+    assert steps(going) == [[1, 5, 6, 7], [2, 3, 8], [4]]
+
+
+def test_walks_go_together_in_groups_of_groups() -> None:
+    inner = together([questions(Plane.AXIAL, [1], [2]), questions(Plane.AXIAL, [3])])
+    assert steps(together([questions(Plane.CORONAL, [4]), inner])) == [[4, 1, 3], [2]]
+
+
+@pytest.mark.parametrize("walks", [0, 1, 3])
+def test_walks_that_never_ask_are_done_at_once(walks: int) -> None:
+    assert steps(together([questions(Plane.AXIAL) for _ in range(walks)])) == []
+
+
+# --- the clock ----------------------------------------------------------------------------------
+
+
+class Clock:
+    """A clock that moves on by ten seconds with every batch that is decoded."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(budget, "time", SimpleNamespace(time=lambda: self.now))
+        self.segmenter = Constant(inside=True)
+        self.scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(self.segmenter, 2**20))
+        self.segmenter.segment = self.segment  # type: ignore[method-assign]
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
+        self.now += 10
+        return np.ones(image.shape, np.bool_)
+
+
+GRID = Grid((0, 0, 0), (6, 4, 5), (6, 4, 5))
+
+
+def slices(*indices: int) -> Walk:
+    for index in indices:
+        yield [SliceRequest(Plane.AXIAL, index, SlicePrompt())]
+
+
+@pytest.mark.parametrize(
+    ("deadline", "taken", "complete"),
+    [
+        (99, 0, False),  # over before it began
+        (100, 1, False),
+        (119, 1, False),  # at 110, a second step of ten seconds would end too late
+        (120, 2, False),  # at 120 the third one would
+        (140, 3, True),  # at 130 there is time left to find out that the walk is done
+    ],
+)
+def test_a_run_takes_the_steps_that_fit_before_the_deadline(
+    monkeypatch: pytest.MonkeyPatch, deadline: float, taken: int, complete: bool
+) -> None:
+    clock = Clock(monkeypatch)
+    assert run(slices(0, 1, 2), clock.scan, Stopwatch(deadline)) is complete
+    assert len(clock.segmenter.asked) == taken
+
+
+def test_a_run_answers_a_walk_with_its_own_slices() -> None:
+    segmenter = Constant(inside=True)
+    scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(segmenter, 2**20))
+
+    def one(plane: Plane, shape: tuple[int, int]) -> Walk:
+        masks = yield [SliceRequest(plane, n, SlicePrompt()) for n in (2, 0)]
+        assert [mask.mask.shape for mask in masks] == [shape, shape]
+
+    for plane, shape in zip(Plane, [(4, 5), (6, 5), (6, 4)], strict=True):
+        assert run(one(plane, shape), scan, Stopwatch(float("inf")))
+
+
+def test_a_walk_that_is_done_is_complete_whatever_it_asked() -> None:
+    scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(Constant(inside=True), 2**20))
+    assert run(slices(), scan, Stopwatch(float("inf")))

@@ -1,0 +1,468 @@
+"""From a click or a box on one slice to a target: its scale by agreement, its course by walking."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gamt.axes import Plane, slice_shape, slice_view
+from gamt.lifting.seeding import (
+    BODY_REACH,
+    BODY_ROOM,
+    BOX_SIDES,
+    IN_BOX,
+    LEAST_PIECE,
+    PIECES,
+    agree,
+    candidates,
+    centrality,
+    cross_sections,
+    draw_box,
+    extend_box,
+    leaves_box,
+    pieces,
+    run_lengths,
+    seed_in_box,
+)
+from gamt.lifting.target import Target
+from gamt.prompts import Box, ClassPrompts, Click, SliceBox
+from gamt.segmenters.base import SliceMask
+from tests.doubles import (
+    Constant,
+    Mask,
+    Thresholder,
+    answer,
+    block,
+    lift,
+    make_case,
+    make_target,
+    picture,
+)
+
+SHAPE = (20, 22, 24)
+VOXEL = (10, 11, 12)
+
+
+def section(plane: Plane, *bounds: tuple[int, int], quality: float = 1.0) -> SliceMask:
+    """The section of a cuboid, given by its bounds on (z, y, x), with a slice through it."""
+    volume = block(SHAPE, *(slice(*bound) for bound in bounds))
+    middle = (bounds[plane.normal][0] + bounds[plane.normal][1]) // 2
+    mask = slice_view(volume, plane, middle)
+    return answer(mask, quality)
+
+
+# --- agreement ----------------------------------------------------------------------------------
+
+SMALL = ((8, 13), (9, 14), (10, 15))
+LARGE = ((2, 18), (3, 19), (4, 21))
+
+
+def test_the_scales_agree_where_the_planes_cross() -> None:
+    # The coronal and the sagittal slice are surer of the larger one of two scales. Both of them
+    # together share 5/17 and 5/16 of their runs with the axial one, which has the small scale only.
+    small = {plane: section(plane, *SMALL, quality=0.7) for plane in Plane}
+    large = {plane: section(plane, *LARGE) for plane in (Plane.CORONAL, Plane.SAGITTAL)}
+    offers = {plane: [mask, small[plane]] for plane, mask in large.items()}
+    assert agree({**offers, Plane.AXIAL: [small[Plane.AXIAL]]}, VOXEL) == small
+    assert agree(offers, VOXEL) == large  # without it, nothing speaks against the larger scale
+
+
+def test_one_mask_of_another_scale_is_outvoted() -> None:
+    # The axial slice offers a mask that leaks, and is sure of it: (5/16)(5/17) of agreement with
+    # the small sections of the other planes. The right scale at quality 0.5 is better.
+    offers = {
+        Plane.AXIAL: [section(Plane.AXIAL, *LARGE), section(Plane.AXIAL, *SMALL, quality=0.5)],
+        Plane.CORONAL: [section(Plane.CORONAL, *SMALL)],
+        Plane.SAGITTAL: [section(Plane.SAGITTAL, *SMALL)],
+    }
+    assert agree(offers, VOXEL)[Plane.AXIAL] is offers[Plane.AXIAL][1]
+
+
+def test_a_mask_that_is_thicker_elsewhere_is_not_the_clicks() -> None:
+    # As sure and as long on every line through the click, but the tail of something larger.
+    thin = block(SHAPE, slice(8, 13), slice(9, 14), slice(10, 15))
+    leaking = thin | block(SHAPE, slice(8, 13), slice(14, 22), slice(0, 24))
+    tail, own = (answer(slice_view(one, Plane.AXIAL, VOXEL[0])) for one in (leaking, thin))
+    # Rows 9..13 and columns 10..14, the click in their middle, three pixels from outside; the
+    # larger one's (12, 17) is five from outside: from row 22 as from (9, 13), 3 and 4 away.
+    assert centrality(own, Plane.AXIAL, VOXEL) == 1
+    assert centrality(tail, Plane.AXIAL, VOXEL) == pytest.approx(3 / 5)
+    assert agree({Plane.AXIAL: [tail, own]}, VOXEL) == {Plane.AXIAL: own}
+
+
+def test_agreement_is_weighed_against_quality() -> None:
+    # Coronal and axial sections cross on x: runs of 17 and 5 voxels, 5/17 of which are shared.
+    # The small coronal section agrees fully, and is chosen until its quality is 5/17 of the other.
+    for quality, chosen in ((0.3, 1), (0.29, 0)):
+        offers = {
+            Plane.AXIAL: [section(Plane.AXIAL, *SMALL)],
+            Plane.CORONAL: [
+                section(Plane.CORONAL, *LARGE),
+                section(Plane.CORONAL, *SMALL, quality=quality),
+            ],
+        }
+        assert agree(offers, VOXEL)[Plane.CORONAL] is offers[Plane.CORONAL][chosen]
+
+
+def test_where_all_agree_quality_decides() -> None:
+    good, better = (section(Plane.SAGITTAL, *SMALL, quality=q) for q in (0.8, 0.9))
+    assert agree({Plane.SAGITTAL: [good, better]}, VOXEL) == {Plane.SAGITTAL: better}
+
+
+def test_offers_without_any_quality_are_still_chosen_from() -> None:
+    offers = {plane: [section(plane, *SMALL, quality=0)] for plane in Plane}
+    assert agree(offers, VOXEL) == {plane: offers[plane][0] for plane in Plane}
+
+
+def test_without_offers_nothing_is_chosen() -> None:
+    assert agree({}, VOXEL) == {}
+
+
+# --- runs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("plane", "expected"),
+    [
+        (Plane.AXIAL, {1: (9, 14), 2: (10, 15)}),
+        (Plane.CORONAL, {0: (8, 13), 2: (10, 15)}),
+        (Plane.SAGITTAL, {0: (8, 13), 1: (9, 14)}),
+    ],
+)
+def test_runs_are_told_by_the_volumes_axes(
+    plane: Plane, expected: dict[int, tuple[int, int]]
+) -> None:
+    assert run_lengths(section(plane, *SMALL), plane, VOXEL) == expected
+
+
+def test_a_run_ends_at_gaps_and_at_the_borders() -> None:
+    mask = np.zeros((22, 24), np.bool_)
+    mask[11, [0, 1, 3, 10, 11, 12, 14]] = True  # along x: from 10 up to the gap at 13
+    mask[:, 12] = True
+    assert run_lengths(answer(mask), Plane.AXIAL, VOXEL) == {1: (0, 22), 2: (10, 13)}
+
+
+@given(seed=st.integers(0, 2**16), plane=st.sampled_from(Plane))
+def test_a_run_is_the_longest_unbroken_one_at_the_voxel(seed: int, plane: Plane) -> None:
+    volume = np.random.default_rng(seed).random(SHAPE) < 0.8
+    volume[VOXEL] = True
+    for axis, (start, stop) in run_lengths(
+        answer(slice_view(volume, plane, VOXEL[plane.normal])), plane, VOXEL
+    ).items():
+        line = np.moveaxis(volume, axis, 0)[(slice(None), *(np.delete(VOXEL, axis)))]
+        assert start <= VOXEL[axis] < stop
+        assert line[start:stop].all()
+        assert start == 0 or not line[start - 1]
+        assert stop == len(line) or not line[stop]
+
+
+# --- pieces -------------------------------------------------------------------------------------
+
+
+def test_pieces_come_the_largest_first() -> None:
+    mask = np.zeros((3, 40, 40), np.bool_)
+    sizes = [9, 30, 12, LEAST_PIECE]
+    for row, size in enumerate(sizes):
+        mask[1, 4 * row, :size] = True
+    assert [int(piece.sum()) for piece in pieces(mask)] == sorted(sizes, reverse=True)
+    assert (np.sum(pieces(mask), axis=0) == mask).all()
+
+
+def test_pieces_hang_together_at_corners() -> None:
+    mask = np.zeros((LEAST_PIECE, LEAST_PIECE, LEAST_PIECE), np.bool_)
+    mask[tuple(np.arange(LEAST_PIECE)[None].repeat(3, 0))] = True
+    (piece,) = pieces(mask)
+    np.testing.assert_array_equal(piece, mask)
+
+
+def test_small_pieces_are_noise_and_many_are_too_many() -> None:
+    mask = np.zeros((3, 60, 40), np.bool_)
+    assert pieces(mask) == []
+    mask[1, 2, : LEAST_PIECE - 1] = True
+    assert pieces(mask) == []
+    for row in range(PIECES + 2):
+        mask[1, 4 + 4 * row, : LEAST_PIECE + row] = True
+    expected = [LEAST_PIECE + row for row in range(PIECES + 2)][:1:-1]
+    assert [int(piece.sum()) for piece in pieces(mask)] == expected
+
+
+# --- candidates ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("plane", "point", "index"),
+    [
+        (Plane.AXIAL, (12, 11), 10),
+        (Plane.CORONAL, (12, 10), 11),
+        (Plane.SAGITTAL, (11, 10), 12),
+    ],
+)
+def test_masks_of_all_scales_are_asked_for_around_the_click(
+    plane: Plane, point: tuple[int, int], index: int
+) -> None:
+    clicks = (Click(*VOXEL, positive=True),)
+    case = make_case(np.zeros(SHAPE, np.uint8), ClassPrompts(1, None, clicks))
+    target = make_target(case, Constant(inside=False))
+    requests = candidates(target, plane, VOXEL)
+    assert {(request.plane, request.index) for request in requests} == {(plane, index)}
+    for request in requests:
+        assert request.prompt.points.tolist() == [list(point)]
+        assert request.prompt.labels.tolist() == [1]
+    unboxed = [request.multimask for request in requests if request.prompt.box is None]
+    assert unboxed == [True, False]
+    boxes = [request.prompt.box for request in requests if request.prompt.box is not None]
+    assert len(boxes) == len(BOX_SIDES)
+    rows, columns = slice_shape(SHAPE, plane)
+    for (x0, y0, x1, y1), side in zip(boxes, BOX_SIDES, strict=True):
+        # As large as told and centred on the click's pixel, as far as the slice goes.
+        assert (x0, x1) == (max(0, point[0] - side / 2), min(columns, point[0] + side / 2 + 1))
+        assert (y0, y1) == (max(0, point[1] - side / 2), min(rows, point[1] + side / 2 + 1))
+
+
+# --- the box around a seed ----------------------------------------------------------------------
+
+BODY = ((5, 15), (6, 16), (7, 17))
+
+
+def boxed(sections: dict[Plane, SliceMask], **options: Any) -> Box | None:
+    clicks = (Click(*VOXEL, positive=True),)
+    case = make_case(np.zeros(SHAPE, np.uint8), ClassPrompts(1, None, clicks), **options)
+    return draw_box(make_target(case, Constant(inside=False)), sections, VOXEL)
+
+
+def test_a_body_is_boxed_with_some_room() -> None:
+    room = round(10 * BODY_ROOM)
+    low, high = np.array([5, 6, 7]) - room, np.array([15, 16, 17]) + room
+    box = boxed({plane: section(plane, *BODY) for plane in Plane})
+    assert box is not None
+    assert (box.low, box.z_mid, box.high) == (tuple(low), 10, tuple(high))
+
+
+def test_a_body_that_fills_the_volume_is_boxed_by_it() -> None:
+    everything = ((0, 20), (0, 22), (0, 24))
+    box = boxed({plane: section(plane, *everything) for plane in Plane})
+    assert box == Box(0, 20, 10, 0, 22, 0, 24)
+
+
+@pytest.mark.parametrize("plane", [Plane.AXIAL, Plane.CORONAL])
+def test_what_is_much_longer_in_one_slice_than_in_another_is_no_body(plane: Plane) -> None:
+    # Both of these slices run along x, in which the body is four voxels wide.
+    body = ((8, 13), (9, 14), (10, 14))
+    longest = int(BODY_REACH * 4 + 2)
+    for extent, is_body in ((longest, True), (longest + 1, False)):
+        sections = {one: section(one, *body) for one in Plane}
+        sections[plane] = section(plane, *body[:2], (10, 10 + extent))
+        assert (boxed(sections) is not None) == is_body
+
+
+def test_a_part_off_the_line_through_the_click_counts_too() -> None:
+    # The axial section has another part on x, apart from the one that was clicked.
+    sections = {one: section(one, *SMALL) for one in Plane}
+    mask = sections[Plane.AXIAL].mask.copy()
+    mask[9:14, [0, 1, 22, 23]] = True
+    sections[Plane.AXIAL] = answer(mask)
+    assert boxed(sections) is None
+
+
+# --- a box on one slice -------------------------------------------------------------------------
+
+
+def dark_target(prompts: ClassPrompts, **options: Any) -> Target:
+    return make_target(
+        make_case(np.zeros(SHAPE, np.uint8), prompts, **options), Constant(inside=False)
+    )
+
+
+@pytest.mark.parametrize(
+    ("plane", "expected"),
+    [
+        # The middles of the slices of a cube of 7 x 7 x 7 voxels that begins at (7, 8, 9).
+        (Plane.AXIAL, (11, 11, 12)),
+        (Plane.CORONAL, (10, 12, 12)),
+        (Plane.SAGITTAL, (10, 11, 13)),
+    ],
+)
+def test_the_seed_is_deep_in_the_mask(plane: Plane, expected: tuple[int, int, int]) -> None:
+    low, high = [7, 8, 9], [14, 15, 16]
+    truth = block(SHAPE, *(slice(a, b) for a, b in zip(low, high, strict=True)))
+    index = expected[plane.normal]
+    low[plane.normal], high[plane.normal] = index, index + 1
+    box = SliceBox(plane, (low[0], low[1], low[2]), (high[0], high[1], high[2]))
+    target = dark_target(ClassPrompts(1, slice_box=box))
+    assert seed_in_box(target, box, answer(slice_view(truth, plane, index))) == expected
+
+
+def test_the_seed_is_a_voxel_of_box_and_mask() -> None:
+    # Slices 3 mm apart, of which the grid shows two more between each pair. The mask's one column
+    # ends a pixel above the slice z = 10, grid row 30, and goes on far beyond the box: the seed
+    # is on the last slice in it, at row 27.
+    box = SliceBox(Plane.CORONAL, (8, 11, 5), (12, 12, 20))
+    target = dark_target(ClassPrompts(1, slice_box=box), spacing_mm=(3, 1, 1))
+    mask = np.zeros((58, 24), np.bool_)
+    mask[0:30, 12] = True
+    seed = seed_in_box(target, box, answer(mask))
+    assert seed is not None
+    assert seed in {(8, 11, 12), (9, 11, 12)}
+    mask[24:28, 12] = False  # what is left in the box, rows 28 and 29, shows no raw voxel
+    assert seed_in_box(target, box, answer(mask)) is None
+
+
+@pytest.mark.parametrize(
+    ("plane", "index", "point", "known"),
+    [
+        # The axial box reaches from 7 to 14 in y, and from 6 to 15 in x.
+        (Plane.CORONAL, 11, (12, 10), (6, 15)),
+        (Plane.SAGITTAL, 12, (11, 10), (7, 14)),
+    ],
+)
+def test_the_other_planes_are_asked_for_masks_as_wide_as_the_box(
+    plane: Plane, index: int, point: tuple[int, int], known: tuple[int, int]
+) -> None:
+    box = SliceBox(Plane.AXIAL, (10, 7, 6), (11, 14, 15))
+    target = dark_target(ClassPrompts(1, None, (Click(5, 11, 12, False),), box))
+    requests = cross_sections(target, plane, VOXEL, box)
+    assert {(request.plane, request.index) for request in requests} == {(plane, index)}
+    for request, side in zip(requests, BOX_SIDES, strict=True):
+        # The click is on both slices, at z = 5.
+        assert request.prompt.points.tolist() == [list(point), [point[0], 5]]
+        assert request.prompt.labels.tolist() == [1, 0]
+        rows = max(0, 10 - side / 2), min(20, 10 + side / 2 + 1)
+        assert request.prompt.box == (known[0], rows[0], known[1], rows[1])
+
+
+def test_a_box_is_extended_by_what_the_other_planes_show() -> None:
+    # Across the slice, the coronal mask reaches from 6 to 13 and the sagittal one from 8 to 16:
+    # from 6 to 16 in all, and one voxel of room. The axial mask has no say.
+    box = SliceBox(Plane.AXIAL, (10, 7, 6), (11, 14, 15))
+    chosen = {
+        Plane.AXIAL: section(Plane.AXIAL, (0, 20), (0, 22), (0, 24)),
+        Plane.CORONAL: section(Plane.CORONAL, (6, 13), (9, 14), (10, 15)),
+        Plane.SAGITTAL: section(Plane.SAGITTAL, (8, 16), (9, 14), (10, 15)),
+    }
+    target = dark_target(ClassPrompts(1, slice_box=box))
+    assert extend_box(target, box, chosen, VOXEL) == Box(5, 17, 10, 7, 14, 6, 15)
+    only = {Plane.AXIAL: chosen[Plane.AXIAL]}
+    assert extend_box(target, box, only, VOXEL) == Box(10, 11, 10, 7, 14, 6, 15)
+
+
+@pytest.mark.parametrize(("beside", "leaves"), [(0, False), (6, False), (7, True), (20, True)])
+def test_a_target_may_only_leave_a_tenth_of_its_section_outside_of_the_box(
+    beside: int, leaves: bool
+) -> None:
+    # 9 x 7 voxels in the box: 7 more are a tenth of all 70.
+    assert round(IN_BOX * 70) == 63
+    box = SliceBox(Plane.AXIAL, (10, 7, 6), (11, 14, 15))
+    target = dark_target(ClassPrompts(1, slice_box=box))
+    mask = np.zeros(SHAPE[1:], np.bool_)
+    mask[7:14, 6:15] = True
+    mask[14, 6 : 6 + min(beside, 9)] = True
+    mask[15, 6 : 6 + max(0, beside - 9)] = True
+    target.votes.add(Plane.AXIAL, 10, (0, 0, 24, 22), answer(mask))
+    assert leaves_box(target, box, VOXEL) == leaves
+
+
+def test_a_target_that_is_not_in_its_box_has_left_it() -> None:
+    box = SliceBox(Plane.AXIAL, (10, 7, 6), (11, 14, 15))
+    assert leaves_box(dark_target(ClassPrompts(1, slice_box=box)), box, VOXEL)
+
+
+# --- whole targets ------------------------------------------------------------------------------
+
+
+def segment(truth: npt.NDArray[Any], *prompts: ClassPrompts, **options: Any) -> npt.NDArray[Any]:
+    """Lifts a case whose image shows the truth."""
+    case = make_case(picture(truth), *prompts, **options)
+    return lift(case, Thresholder()).labels
+
+
+def tube(*corners: tuple[int, int, int], shape: tuple[int, int, int] = (32, 34, 36)) -> Mask:
+    """A square tube, five voxels wide, along the axes from corner to corner."""
+    mask = np.zeros(shape, np.bool_)
+    for start, end in pairwise(corners):
+        low, high = np.minimum(start, end), np.maximum(start, end)
+        mask[tuple(slice(a - 2, b + 3) for a, b in zip(low, high, strict=True))] = True
+    return mask
+
+
+U_TURN = tube((28, 16, 6), (5, 16, 6), (5, 16, 28), (28, 16, 28))
+SNAKE = tube((4, 4, 4), (4, 4, 30), (4, 28, 30), (27, 28, 30), (27, 28, 6))
+FORK = tube((28, 16, 18), (16, 16, 18), (16, 6, 18), (4, 6, 18)) | tube(
+    (16, 16, 18), (16, 28, 18), (16, 28, 30), (4, 28, 30)
+)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (2.0, 1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("vessel", "click"),
+    [
+        (U_TURN, (24, 16, 6)),  # at one arm
+        (U_TURN, (24, 16, 28)),
+        (SNAKE, (4, 4, 6)),
+        (SNAKE, (27, 28, 8)),
+        (FORK, (26, 16, 18)),
+        (FORK, (6, 28, 30)),
+    ],
+)
+def test_a_vessel_is_followed_around_its_bends_from_one_click(
+    vessel: Mask, click: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+) -> None:
+    prompts = ClassPrompts(1, None, (Click(*click, positive=True),))
+    found = segment(vessel, prompts, spacing_mm=spacing_mm)
+    np.testing.assert_array_equal(found == 1, vessel)
+
+
+def test_a_body_that_goes_on_past_its_box_is_followed() -> None:
+    # No slice through the click shows the second cube, which touches a corner of the first one.
+    shape = (32, 34, 36)
+    body = block(shape, slice(5, 15), slice(5, 15), slice(8, 18))
+    more = block(shape, slice(15, 25), slice(11, 21), slice(14, 24))
+    found = segment(body | more, ClassPrompts(1, None, (Click(10, 10, 13, positive=True),)))
+    np.testing.assert_array_equal(found == 1, body | more)
+
+
+BLOBS = [
+    block((30, 32, 40), slice(8, 20), slice(9, 21), slice(5, 17)),
+    block((30, 32, 40), slice(10, 23), slice(11, 24), slice(22, 35)),
+]
+
+
+@pytest.mark.parametrize("clicked", [0, 1])
+def test_another_blob_is_left_alone(clicked: int) -> None:
+    middle = ((14, 15, 11), (16, 17, 28))[clicked]
+    prompts = ClassPrompts(1, None, (Click(*middle, positive=True),))
+    found = segment(BLOBS[0] | BLOBS[1], prompts)
+    np.testing.assert_array_equal(found == 1, BLOBS[clicked])
+
+
+def test_two_blobs_stay_apart() -> None:
+    prompts = [
+        ClassPrompts(1, None, (Click(14, 15, 11, positive=True),)),
+        ClassPrompts(2, None, (Click(16, 17, 28, positive=True),)),
+    ]
+    found = segment(BLOBS[0] | BLOBS[1], *prompts)
+    np.testing.assert_array_equal(found, 1 * BLOBS[0] + 2 * BLOBS[1])
+
+
+def test_a_click_beside_everything_is_still_obeyed() -> None:
+    prompts = ClassPrompts(1, None, (Click(1, 1, 1, positive=True),))
+    found = segment(BLOBS[0], prompts)
+    assert np.argwhere(found).tolist() == [[1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        (slice(0, 9), slice(0, 9), slice(0, 9)),
+        (slice(21, 30), slice(23, 32), slice(31, 40)),
+        (slice(0, 30), slice(10, 19), slice(10, 19)),  # from border to border
+    ],
+)
+def test_targets_reach_the_borders_of_the_volume(where: tuple[slice, slice, slice]) -> None:
+    truth = block((30, 32, 40), *where)
+    z, y, x = ((part.start + part.stop) // 2 for part in where)
+    found = segment(truth, ClassPrompts(1, None, (Click(z, y, x, positive=True),)))
+    np.testing.assert_array_equal(found == 1, truth)

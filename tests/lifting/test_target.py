@@ -1,0 +1,368 @@
+"""What a class hands to the segmenter and takes from it, on grids that are not the raw voxels."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.special import expit, logit
+
+from gamt.axes import Plane, slice_shape
+from gamt.lifting.budget import Pace, Stopwatch
+from gamt.lifting.propagation import Look
+from gamt.lifting.shape import prior_logits
+from gamt.lifting.target import LEAST_PROBABILITY, Target
+from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
+from gamt.segmenters.base import SliceMask
+from gamt.settings import Settings
+from tests.doubles import (
+    Constant,
+    Thresholder,
+    answer,
+    block,
+    drive,
+    make_case,
+    make_target,
+    picture,
+)
+
+SHAPE = (4, 6, 8)
+BOX = Box(z_min=1, z_max=3, z_mid=2, y_min=1, y_max=5, x_min=2, x_max=7)
+DARK = np.zeros(SHAPE, np.uint8)
+
+# Slices 3 mm apart, pixels of 1 mm: the raw slices lie at the grid slices 0, 3, 6, 9.
+THICK = (3.0, 1.0, 1.0)
+
+
+def target_of(*prompts: ClassPrompts, settings: Settings | None = None) -> Target:
+    """The first of some classes in a dark volume of thick slices."""
+    case = make_case(DARK, *prompts, spacing_mm=THICK)
+    return make_target(case, Constant(inside=False), settings or Settings())
+
+
+# --- from the region to a slice and back --------------------------------------------------------
+
+
+def test_a_cross_section_fills_in_the_rows_between_thick_slices() -> None:
+    target = target_of(ClassPrompts(1))
+    probability = np.zeros(SHAPE, np.float32)
+    probability[1, 2, 3:5] = 0.8
+    seen = target.cross_section(probability, Plane.CORONAL, 2)
+    expected = np.full((10, 8), logit(LEAST_PROBABILITY))
+    expected[2:5, 3:5] = logit(0.8)  # raw slice 1 lies at row 3, the nearest of rows 2..4
+    np.testing.assert_allclose(seen.logits, expected, rtol=1e-5)
+    assert seen.low_res is seen.logits
+    assert seen.quality == 1
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_a_cross_section_lies_where_its_region_does(plane: Plane) -> None:
+    # The crop is the volume's z 1..6, y 2..9, x 3..11; the region is smaller on all sides.
+    case = make_case(np.zeros((8, 11, 13), np.uint8), ClassPrompts(1))
+    crop, region = ((1, 2, 3), (7, 10, 12)), ((2, 4, 4), (6, 9, 11))
+    target = make_target(case, Constant(inside=False), crop=crop, region=region)
+    volume = np.random.default_rng(0).uniform(0.02, 0.98, (8, 11, 13)).astype(np.float32)
+    part = volume[2:6, 4:9, 4:11]
+    for index in range(part.shape[plane.normal]):
+        whole = np.full((8, 11, 13), LEAST_PROBABILITY)
+        whole[2:6, 4:9, 4:11] = part
+        raw = whole[1:7, 2:10, 3:12].take(
+            index + region[0][plane.normal] - crop[0][plane.normal], axis=plane.normal
+        )
+        seen = target.cross_section(part, plane, index)
+        np.testing.assert_allclose(seen.logits, logit(raw), rtol=1e-4)
+
+
+def test_a_cross_section_is_never_quite_sure() -> None:
+    target = target_of(ClassPrompts(1))
+    probability = np.zeros(SHAPE, np.float32)
+    probability[:2] = 1
+    seen = target.cross_section(probability, Plane.SAGITTAL, 0)
+    assert seen.logits.max() == pytest.approx(-logit(LEAST_PROBABILITY), rel=1e-5)
+    assert seen.logits.min() == pytest.approx(logit(LEAST_PROBABILITY), rel=1e-5)
+
+
+def test_a_voxel_that_a_coarse_grid_steps_over_still_shows() -> None:
+    # Nine voxels on five grid pixels: these show the voxels 0, 2, 4, 6, 8.
+    case = make_case(np.zeros((9, 9, 9), np.uint8), ClassPrompts(1), spacing_mm=(2, 1, 1))
+    target = make_target(case, Constant(inside=False), voxel_mm=2)
+    assert target.scan.grid.shape == (9, 5, 5)
+    probability = np.zeros((9, 9, 9), np.float32)
+    probability[4, 4, 4] = probability[5, 3, 5] = 0.9
+    expected = np.zeros((5, 5), np.bool_)
+    expected[2, 2] = True
+    np.testing.assert_array_equal(target.cross_section(probability, Plane.AXIAL, 4).mask, expected)
+    stepped_over = target.cross_section(probability, Plane.AXIAL, 5).mask
+    assert np.argwhere(stepped_over).tolist() == [[target.to_grid(1)[3], target.to_grid(2)[5]]]
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_raw_indices_of_the_region_are_counted_from_its_first(plane: Plane) -> None:
+    case = make_case(DARK, ClassPrompts(1), spacing_mm=THICK)
+    target = make_target(case, Constant(inside=False), region=((1, 2, 3), (4, 5, 6)))
+    expected = {Plane.AXIAL: [3, 6, 9], Plane.CORONAL: [2, 3, 4], Plane.SAGITTAL: [3, 4, 5]}
+    assert target.to_grid(plane.normal).tolist() == expected[plane]
+    assert target.inside_region((2, 4, 3)) == (1, 2, 0)
+
+
+# --- clicks -------------------------------------------------------------------------------------
+
+CLICKED = ClassPrompts(1, None, (Click(2, 3, 4, True), Click(1, 3, 5, False)))
+BESIDE = ClassPrompts(2, None, (Click(2, 1, 4, True), Click(2, 2, 2, False)))
+
+
+@pytest.mark.parametrize(
+    ("plane", "index", "points", "labels"),
+    [
+        # (x, y) are (x, y) of the volume; its own positive click, and the other class's.
+        (Plane.AXIAL, 6, [[4, 3], [4, 1]], [1, 0]),
+        (Plane.AXIAL, 3, [[5, 3]], [0]),
+        (Plane.AXIAL, 2, [], []),  # between the raw slices
+        # (x, y) are (x, z) of the grid, three rows a raw slice.
+        (Plane.CORONAL, 3, [[4, 6], [5, 3]], [1, 0]),
+        (Plane.CORONAL, 1, [[4, 6]], [0]),
+        (Plane.CORONAL, 2, [], []),  # another class's negative click says nothing
+        # (x, y) are (y, z) of the grid.
+        (Plane.SAGITTAL, 4, [[3, 6], [1, 6]], [1, 0]),
+        (Plane.SAGITTAL, 5, [[3, 3]], [0]),
+    ],
+)
+def test_the_clicks_on_a_slice_become_points(
+    plane: Plane, index: int, points: list[list[int]], labels: list[int]
+) -> None:
+    prompt = target_of(CLICKED, BESIDE).add_clicks(plane, index, SlicePrompt())
+    assert prompt.points.tolist() == points
+    assert prompt.labels.tolist() == labels
+
+
+def test_clicks_are_added_to_what_a_prompt_holds() -> None:
+    scores = np.zeros((6, 8), np.float32)
+    before = SlicePrompt((1, 2, 3, 4), np.array([[7.0, 5.0]]), np.array([1]), scores)
+    prompt = target_of(CLICKED).add_clicks(Plane.AXIAL, 3, before)
+    assert prompt.box == (1, 2, 3, 4)
+    assert prompt.points.tolist() == [[7, 5], [5, 3]]
+    assert prompt.labels.tolist() == [1, 0]
+    assert prompt.mask is scores
+
+
+def test_clicks_outside_of_the_crop_are_left_out() -> None:
+    far = ClassPrompts(2, None, (Click(3, 5, 7, True), Click(2, 3, 4, True)))
+    case = make_case(DARK, ClassPrompts(1), far)
+    target = make_target(case, Constant(inside=False), crop=((1, 1, 1), (4, 5, 6)))
+    assert [click.voxel for click in target.others] == [(2, 3, 4)]
+
+
+# --- the shape that guides ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plane", Plane)
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+def test_the_boxs_shape_is_added_to_the_scores(plane: Plane, weight: float) -> None:
+    inner = Box(z_min=2, z_max=3, z_mid=2, y_min=2, y_max=4, x_min=3, x_max=5)
+    target = target_of(
+        ClassPrompts(1, BOX), ClassPrompts(2, inner), settings=Settings(guide_weight=weight)
+    )
+    shape = slice_shape((10, 6, 8), plane)
+    scores = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    guided = target.guide(plane, 4, SlicePrompt((0, 0, 1, 1), mask=scores))
+    # On the grid, the raw slices 1 and 2 reach from half-way before 3 to half-way past 6.
+    box = Box(z_min=2, z_max=8, z_mid=6, y_min=1, y_max=5, x_min=2, x_max=7)
+    rival = Box(z_min=5, z_max=8, z_mid=6, y_min=2, y_max=4, x_min=3, x_max=5)
+    prior = prior_logits(box, [rival], (0, 0, 0), (10, 6, 8)).take(4, axis=plane.normal)
+    assert prior.any()
+    assert guided.mask is not None
+    np.testing.assert_allclose(guided.mask, scores + weight * prior, rtol=1e-5, atol=1e-6)
+    assert guided.box == (0, 0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "weight", "scores"),
+    [
+        (ClassPrompts(1, BOX), 1.0, None),  # no scores to add to
+        (ClassPrompts(1, BOX), 1.0, np.zeros((3, 3), np.float32)),  # not the slice's own
+        (ClassPrompts(1, BOX), 0.0, np.zeros((6, 8), np.float32)),
+        (ClassPrompts(1), 1.0, np.zeros((6, 8), np.float32)),  # no box
+    ],
+)
+def test_without_scores_box_or_weight_a_prompt_stays_as_it_is(
+    prompts: ClassPrompts, weight: float, scores: npt.NDArray[np.float32] | None
+) -> None:
+    target = target_of(prompts, settings=Settings(guide_weight=weight))
+    prompt = SlicePrompt((0, 0, 1, 1), mask=scores)
+    assert target.guide(Plane.AXIAL, 6, prompt) is prompt
+
+
+def test_only_smaller_boxes_that_overlap_are_rivals() -> None:
+    inner = Box(z_min=2, z_max=3, z_mid=2, y_min=2, y_max=4, x_min=3, x_max=5)
+    aside = Box(z_min=3, z_max=4, z_mid=3, y_min=2, y_max=4, x_min=3, x_max=5)
+    outer = Box(z_min=0, z_max=4, z_mid=2, y_min=0, y_max=6, x_min=0, x_max=8)
+    classes = [ClassPrompts(n, box) for n, box in enumerate((BOX, inner, aside, outer), 1)]
+    assert target_of(*classes, ClassPrompts(5)).rivals == (inner,)
+
+
+# --- what was looked at -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("box", "mask", "expected"),
+    [
+        # A quarter of the sides and one pixel on each side: 4 x 8 pixels grow by 2 and 3.
+        ((8, 10, 12, 18), np.s_[0:0], (6, 7, 14, 21)),
+        ((8, 10, 12, 18), np.s_[12:14, 9:10], (6, 7, 14, 21)),
+        ((8, 10, 10, 12), np.s_[16:18, 10:12], (6, 7, 14, 21)),  # box and mask together
+        (None, np.s_[10:18, 8:12], (6, 7, 14, 21)),
+        ((0, 0, 4, 40), np.s_[0:0], (0, 0, 6, 40)),  # as far as the slice goes
+        (None, np.s_[0:0], (0, 0, 0, 0)),
+    ],
+)
+def test_box_and_mask_with_a_margin_were_looked_at(
+    box: tuple[int, int, int, int] | None,
+    mask: tuple[slice, ...],
+    expected: tuple[int, int, int, int],
+) -> None:
+    target = target_of(ClassPrompts(1), settings=Settings(box_margin=0.25))
+    inside = np.zeros((40, 30), np.bool_)
+    inside[mask] = True
+    assert target.window(SlicePrompt(box), answer(inside)) == expected
+
+
+# --- a walk's votes -----------------------------------------------------------------------------
+
+
+def test_the_masks_of_a_walk_become_votes() -> None:
+    truth = block((7, 12, 12), slice(1, 6), slice(4, 8), slice(3, 9))
+    target = make_target(make_case(picture(truth), ClassPrompts(1)), Thresholder())
+    prompt = SlicePrompt(box=(3, 4, 9, 8))
+    drive(target.walk(Plane.AXIAL, 3, prompt, target.to_grid(0)), target)
+    np.testing.assert_array_equal(target.votes.fuse() > 0.5, truth)
+    # Beyond the ends the target had vanished: that ends the walk, and is no vote.
+    looked = target.votes.looked(Plane.AXIAL).any(axis=(1, 2))
+    assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5]
+
+
+def test_slices_that_a_walk_steps_over_get_the_mixed_votes_of_their_neighbours() -> None:
+    # The target moves on by a pixel from slice to slice; 1, 4 and 7 are visited. The answers are
+    # equally sure, so that on the slices between them the nearer one decides.
+    truth = np.zeros((9, 12, 20), np.bool_)
+    for z in range(9):
+        truth[z, 4:8, z : z + 9] = True
+    target = make_target(make_case(picture(truth), ClassPrompts(1)), Thresholder())
+    watch = Stopwatch(float("inf"))
+    pace = Pace(watch, share=1.0)
+    pace.step = lambda: 3  # type: ignore[method-assign]
+    prompt = SlicePrompt(box=(4, 4, 13, 8))
+    indices = target.to_grid(0)[1:8]
+    drive(target.walk(Plane.AXIAL, 4, prompt, indices, pace=pace), target)
+    np.testing.assert_array_equal(target.votes.fuse()[1:8] > 0.5, truth[[1, 1, 4, 4, 4, 7, 7]])
+    looked = target.votes.looked(Plane.AXIAL).any(axis=(1, 2))
+    assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_an_empty_anchor_is_a_vote_against_its_window() -> None:
+    target = make_target(make_case(DARK, ClassPrompts(1)), Constant(inside=False))
+    drive(target.walk(Plane.AXIAL, 2, SlicePrompt(box=(3, 2, 5, 4)), target.to_grid(0)), target)
+    looked = np.argwhere(target.votes.looked())
+    assert looked.min(axis=0).tolist() == [2, 0, 1]
+    assert looked.max(axis=0).tolist() == [2, 5, 6]
+    assert target.votes.fuse().max() < 0.5
+
+
+def test_a_walk_shows_the_clicks_on_every_slice_that_has_some() -> None:
+    truth = block((7, 12, 12), slice(1, 6), slice(4, 8), slice(3, 9))
+    segmenter = Thresholder()
+    clicks = (Click(3, 5, 5, True), Click(4, 1, 2, False))
+    case = make_case(picture(truth), ClassPrompts(1, None, clicks))
+    target = make_target(case, segmenter)
+    drive(target.walk(Plane.AXIAL, 3, SlicePrompt((3, 4, 9, 8)), target.to_grid(0)[3:6]), target)
+    assert [prompt.labels.tolist() for _, prompt in segmenter.asked] == [[1], [1, 0], [1]]
+    assert segmenter.asked[0][1].points.tolist() == [[5, 5]]
+    assert segmenter.asked[1][1].points[1].tolist() == [2, 1]
+
+
+def test_a_walk_ends_where_the_mask_looks_different() -> None:
+    truth = block((10, 12, 12), slice(1, 9), slice(4, 8), slice(3, 9))
+    image = picture(truth)
+    image[6:9] = np.where(truth[6:9], 190, 0)
+    target = make_target(make_case(image, ClassPrompts(1)), Thresholder())
+    prompt = SlicePrompt(box=(3, 4, 9, 8))
+    look = Look(usual=255, spread=0)
+    drive(target.walk(Plane.AXIAL, 3, prompt, target.to_grid(0), look), target)
+    expected = truth.copy()
+    expected[6:] = False
+    np.testing.assert_array_equal(target.votes.fuse() > 0.5, expected)
+    # What looks different was looked at, and is something else; what comes after it is unknown.
+    looked = target.votes.looked(Plane.AXIAL).any(axis=(1, 2))
+    assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5, 6]
+
+
+# --- the mask -----------------------------------------------------------------------------------
+
+
+def test_a_previous_prediction_is_the_mask_until_corrected() -> None:
+    previous = np.zeros(SHAPE, np.uint8)
+    previous[1, 2:4, 3] = 1
+    previous[3, 5, 7] = 1
+    previous[2, 2, 2] = 2
+    case = make_case(DARK, CLICKED, BESIDE, previous=previous)
+    target = make_target(case, Constant(inside=False))
+    np.testing.assert_array_equal(target.mask, previous == 1)
+    target.mask[0, 0, 0] = True
+    assert target.previous is not None
+    assert not target.previous[0, 0, 0]
+
+
+def test_a_class_that_the_previous_prediction_lacks_begins_anew() -> None:
+    previous = np.full(SHAPE, 2, np.uint8)
+    target = make_target(
+        make_case(DARK, CLICKED, BESIDE, previous=previous), Constant(inside=False)
+    )
+    assert target.previous is None
+
+
+def test_pieces_without_a_positive_click_are_dropped() -> None:
+    pieces: list[Any] = [np.s_[0, 0:2, 0:2], np.s_[3, 4:6, 6:8], np.s_[0:3, 2:6, 4]]
+    clicks = (Click(0, 1, 1, True), Click(3, 4, 6, False))
+    target = make_target(make_case(DARK, ClassPrompts(1, None, clicks)), Constant(inside=False))
+    inside = np.zeros(SHAPE, np.bool_)
+    for piece in pieces:
+        inside[piece] = True
+    for z in range(4):
+        target.votes.add(Plane.AXIAL, z, (0, 0, 8, 6), answer(inside[z]))
+    inside[3] = False
+    np.testing.assert_array_equal(target.mask, inside)
+
+
+def test_all_pieces_stay_if_wanted() -> None:
+    settings = replace(Settings(), largest_component=False)
+    target = make_target(make_case(DARK, ClassPrompts(1)), Constant(inside=False), settings)
+    inside = np.zeros(SHAPE, np.bool_)
+    inside[0, 0, 0] = inside[3, 2:4, 5:8] = True
+    for z in range(4):
+        target.votes.add(Plane.AXIAL, z, (0, 0, 8, 6), answer(inside[z]))
+    np.testing.assert_array_equal(target.mask, inside)
+
+
+# --- the opinion of views and box ---------------------------------------------------------------
+
+
+class IntensitiesAlone(Constant):
+    """Says that it knows no shapes."""
+
+    intensities_alone = True
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "weight"), [(Constant(inside=True), 0.3), (IntensitiesAlone(inside=True), 1.0)]
+)
+def test_the_box_counts_more_beside_a_segmenter_that_knows_no_shapes(
+    segmenter: Constant, weight: float
+) -> None:
+    case = make_case(DARK, ClassPrompts(1, BOX))
+    for settings in (Settings(), Settings(shape_weight=weight)):
+        target = make_target(case, segmenter, settings)
+        sure = np.zeros(DARK.shape[1:], np.float32)  # as likely as not
+        target.votes.add(Plane.AXIAL, 2, (0, 0, 8, 6), SliceMask(sure, 1.0, sure))
+        # In its middle, the ellipsoid's log-odds are 1.4.
+        expected = (0.5 + weight * expit(1.4)) / (1 + weight)
+        assert target.fuse()[2, 2, 4] == pytest.approx(expected, rel=1e-4)

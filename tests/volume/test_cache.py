@@ -1,0 +1,235 @@
+"""Embeddings are found again by what a slice shows: in memory, and in a folder."""
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from gamt.prompts import SlicePrompt
+from gamt.segmenters.base import Embedding, SliceMask
+from gamt.volume.cache import EmbeddingCache, KeyedSlice
+
+AMPLE = 2**20
+IMAGE = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+
+
+@dataclass
+class Halves:
+    """An embedding: half of every pixel."""
+
+    values: npt.NDArray[np.float32]
+    shape: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes
+
+
+class Halver:
+    """Makes an embedding of 4 bytes a pixel, and keeps count."""
+
+    def __init__(self, fingerprint: str = "a", batch: int = 1) -> None:
+        self.name = "halver"
+        self.fingerprint = fingerprint
+        self.batch = batch
+        self.encoded: list[npt.NDArray[np.uint8]] = []
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        self.encoded += [one.copy() for one in slices]
+        return [Halves(one.ravel() / np.float32(2), one.shape) for one in slices]
+
+    def decode(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt],
+        multimask: bool | None = None,
+    ) -> Sequence[SliceMask]:
+        raise NotImplementedError
+
+    def pack(self, embedding: Embedding) -> npt.NDArray[Any]:
+        return np.asarray(embedding.values)
+
+    def unpack(self, array: npt.NDArray[Any], shape: tuple[int, int]) -> Embedding:
+        if array.size != shape[0] * shape[1]:
+            raise ValueError("not of this slice")
+        return Halves(array, shape)
+
+
+def embed(cache: EmbeddingCache, *images: npt.NDArray[np.uint8]) -> list[Embedding]:
+    found = cache.embed([KeyedSlice.of(image) for image in images])
+    for image, embedding in zip(images, found, strict=True):
+        assert embedding.shape == image.shape
+        np.testing.assert_array_equal(embedding.values, image.ravel() / 2)
+    return found
+
+
+# --- keys ---------------------------------------------------------------------------------------
+
+
+def test_equal_slices_have_one_key_however_they_lie_in_memory() -> None:
+    columns = np.asfortranarray(IMAGE[0])
+    assert KeyedSlice.of(columns).key == KeyedSlice.of(IMAGE[0].copy()).key
+
+
+def test_other_pixels_and_other_shapes_have_other_keys() -> None:
+    keys = {KeyedSlice.of(one).key for one in (*IMAGE, IMAGE[0].T, IMAGE[0].reshape(5, 4))}
+    assert len(keys) == 5
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+def test_equal_slices_are_encoded_once() -> None:
+    segmenter = Halver()
+    cache = EmbeddingCache(segmenter, AMPLE)
+    embed(cache, IMAGE[0], IMAGE[1], IMAGE[0].copy())
+    embed(cache, IMAGE[1].copy())
+    assert len(segmenter.encoded) == cache.encoded == 2
+
+
+def test_the_least_recently_used_embedding_is_forgotten() -> None:
+    segmenter = Halver()
+    cache = EmbeddingCache(segmenter, limit_bytes=2 * IMAGE[0].size * 4)
+    for n in (0, 1, 0, 2):  # 2 is one too many, and 1 was used longest ago
+        embed(cache, IMAGE[n])
+    assert cache.encoded == 3
+    embed(cache, IMAGE[0])
+    embed(cache, IMAGE[2])
+    assert cache.encoded == 3
+    embed(cache, IMAGE[1])
+    assert cache.encoded == len(segmenter.encoded) == 4
+
+
+@pytest.mark.parametrize(("limit_bytes", "encoded"), [(139, 3), (140, 2)])
+def test_the_limit_counts_the_bytes_of_all_shapes(limit_bytes: int, encoded: int) -> None:
+    # 20 pixels and 15 pixels of 4 bytes each: 140 bytes hold both.
+    cache = EmbeddingCache(Halver(), limit_bytes)
+    for image in (IMAGE[0], IMAGE[:, 0], IMAGE[0]):
+        embed(cache, image)
+    assert cache.encoded == encoded
+
+
+def test_a_call_that_is_larger_than_the_limit_is_encoded_once() -> None:
+    cache = EmbeddingCache(Halver(), limit_bytes=0)
+    embed(cache, IMAGE[2], IMAGE[0], IMAGE[1], IMAGE[2])
+    assert cache.encoded == 3
+    embed(cache, IMAGE[2])
+    assert cache.encoded == 4
+
+
+def test_embeddings_of_unknown_size_are_kept() -> None:
+    class Opaque(Halver):
+        def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+            return [object() for _ in super().encode(slices)]
+
+    cache = EmbeddingCache(Opaque(), limit_bytes=0)
+    first = cache.embed([KeyedSlice.of(IMAGE[0])])
+    assert cache.embed([KeyedSlice.of(IMAGE[0])])[0] is first[0]
+
+
+def test_batches_are_as_large_as_the_segmenter_likes() -> None:
+    sizes = []
+
+    class Batches(Halver):
+        def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+            sizes.append(len(slices))
+            return super().encode(slices)
+
+    embed(EmbeddingCache(Batches(batch=2), AMPLE), *IMAGE)
+    assert sizes == [2, 1]
+
+
+def test_equal_slices_ahead_take_one_place_in_a_batch() -> None:
+    segmenter = Halver(batch=3)
+    cache = EmbeddingCache(segmenter, AMPLE)
+    ahead = [KeyedSlice.of(one) for one in (IMAGE[0], IMAGE[1], IMAGE[1].copy(), IMAGE[2])]
+    cache.embed([KeyedSlice.of(IMAGE[0])], ahead)
+    np.testing.assert_array_equal(segmenter.encoded, IMAGE)
+
+
+# --- the folder ---------------------------------------------------------------------------------
+
+
+def test_a_later_visit_encodes_nothing(tmp_path: Path) -> None:
+    embed(EmbeddingCache(Halver(), AMPLE, tmp_path / "new" / "cache"), *IMAGE)
+    later = EmbeddingCache(Halver(), AMPLE, tmp_path / "new" / "cache")
+    embed(later, *IMAGE[::-1])
+    assert later.encoded == 0
+
+
+def test_what_left_the_memory_is_read_again(tmp_path: Path) -> None:
+    cache = EmbeddingCache(Halver(), 0, tmp_path)
+    embed(cache, *IMAGE)
+    embed(cache, *IMAGE)
+    assert cache.encoded == 3
+
+
+def test_another_fingerprint_has_embeddings_of_its_own(tmp_path: Path) -> None:
+    embed(EmbeddingCache(Halver("a"), AMPLE, tmp_path), IMAGE[0])
+    other = EmbeddingCache(Halver("b"), AMPLE, tmp_path)
+    embed(other, IMAGE[0])
+    assert other.encoded == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense", b"\x93NUMPY\x01\x00", "of another slice", "of objects"]
+)
+def test_a_broken_file_is_reported_and_made_anew(
+    tmp_path: Path, content: bytes | str, caplog: pytest.LogCaptureFixture
+) -> None:
+    embed(EmbeddingCache(Halver(), AMPLE, tmp_path), IMAGE[0])
+    (path,) = tmp_path.rglob("*.npy")
+    if content == "of another slice":
+        np.save(path, np.zeros(7, np.float32))
+    elif content == "of objects":
+        np.save(path, np.array([{}]), allow_pickle=True)
+    else:
+        assert isinstance(content, bytes)
+        path.write_bytes(content)
+    cache = EmbeddingCache(Halver(), AMPLE, tmp_path)
+    embed(cache, IMAGE[0])
+    assert cache.encoded == 1
+    assert str(path) in caplog.text
+    again = EmbeddingCache(Halver(), AMPLE, tmp_path)
+    embed(again, IMAGE[0])
+    assert again.encoded == 0
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        embed(EmbeddingCache(Halver(), AMPLE, tmp_path / "file"), IMAGE[0])
+
+
+def test_segmenters_whose_embeddings_cannot_be_written_leave_the_folder_alone(
+    tmp_path: Path,
+) -> None:
+    class Fleeting:
+        name = "fleeting"
+        encode = Halver.encode
+        decode = Halver.decode
+        encoded: list[npt.NDArray[np.uint8]] = []  # noqa: RUF012
+
+    embed(EmbeddingCache(Fleeting(), AMPLE, tmp_path), IMAGE[0])
+    assert not any(tmp_path.iterdir())
+
+
+def visit(folder: Path) -> int:
+    images = np.random.default_rng(0).integers(0, 256, (40, 30, 20), np.uint8)
+    cache = EmbeddingCache(Halver(), AMPLE, folder)
+    for image in images:
+        embed(cache, image)
+    return cache.encoded
+
+
+def test_several_processes_share_a_folder(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(3, get_context("spawn")) as pool:
+        assert all(0 <= encoded <= 40 for encoded in pool.map(visit, [tmp_path] * 3))
+    assert visit(tmp_path) == 0
+    assert {one.suffix for one in tmp_path.rglob("*") if one.is_file()} == {".npy"}

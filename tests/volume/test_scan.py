@@ -1,0 +1,161 @@
+"""Slices are encoded once, in batches, and answers come in the order of the requests."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gamt.axes import Plane, slice_view
+from gamt.prompts import SlicePrompt
+from gamt.segmenters.base import Embedding, SliceMask
+from gamt.volume.cache import EmbeddingCache
+from gamt.volume.geometry import Grid
+from gamt.volume.scan import Scan, SliceRequest
+
+SHAPE = (3, 4, 5)
+IMAGE = np.arange(60, dtype=np.uint8).reshape(SHAPE)
+GRID = Grid((0, 0, 0), SHAPE, SHAPE)
+AMPLE = 2**20
+POINT = np.array([[0.0, 0.0]])
+
+
+class CountingSegmenter:
+    """Answers with the slice itself, shifted by the prompt's point, and keeps count."""
+
+    name = "counting"
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.encoded: list[npt.NDArray[np.uint8]] = []
+        self.calls: list[tuple[int, bool | None]] = []
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        self.encoded.append(slices.copy())
+        return [one.copy() for one in slices]
+
+    def decode(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt],
+        multimask: bool | None = None,
+    ) -> Sequence[SliceMask]:
+        self.calls.append((len(prompts), multimask))
+        masks = []
+        for image, prompt in zip(embeddings, prompts, strict=True):
+            logits = image + np.float32(prompt.points[0, 0])
+            masks.append(SliceMask(logits, 1.0, logits))
+        return masks
+
+    @property
+    def slices(self) -> int:
+        return sum(len(batch) for batch in self.encoded)
+
+
+def request(plane: Plane, index: int, tag: int = 0, multimask: bool | None = None) -> SliceRequest:
+    prompt = SlicePrompt(points=np.array([[tag, 0.0]]), labels=np.array([1]))
+    return SliceRequest(plane, index, prompt, multimask)
+
+
+def prepare(batch: int = 1) -> tuple[Scan, CountingSegmenter]:
+    segmenter = CountingSegmenter(batch)
+    return Scan(IMAGE, GRID, EmbeddingCache(segmenter, AMPLE)), segmenter
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> SliceRequest:
+    plane = draw(st.sampled_from(Plane))
+    index = draw(st.integers(0, SHAPE[plane.normal] - 1))
+    tag = draw(st.integers(0, 9)) * 100
+    return request(plane, index, tag, draw(st.sampled_from([None, True, False])))
+
+
+rounds = st.lists(st.lists(requests(), max_size=6), max_size=4)
+
+
+@given(rounds=rounds, batch=st.integers(1, 4))
+def test_every_request_is_answered_in_its_place(
+    rounds: list[list[SliceRequest]], batch: int
+) -> None:
+    scan, _ = prepare(batch)
+    for asked in rounds:
+        answers = scan.decode(asked)
+        assert len(answers) == len(asked)
+        for one, mask in zip(asked, answers, strict=True):
+            expected = slice_view(IMAGE, one.plane, one.index) + one.prompt.points[0, 0]
+            np.testing.assert_array_equal(mask.logits, expected)
+
+
+@given(rounds=rounds)
+def test_no_slice_is_encoded_twice(rounds: list[list[SliceRequest]]) -> None:
+    scan, segmenter = prepare()
+    for asked in rounds:
+        scan.decode(asked)
+    wanted = {(one.plane, one.index) for asked in rounds for one in asked}
+    assert segmenter.slices == len(wanted)
+
+
+def test_nothing_is_encoded_before_it_is_asked_for() -> None:
+    scan, segmenter = prepare()
+    assert segmenter.slices == 0
+    assert scan.decode([]) == []
+    assert segmenter.encoded == []
+    assert segmenter.calls == []
+
+
+def test_slices_of_one_plane_are_encoded_in_one_batch() -> None:
+    scan, segmenter = prepare(batch=2)
+    asked = [(Plane.SAGITTAL, 4), (Plane.AXIAL, 1), (Plane.SAGITTAL, 0), (Plane.SAGITTAL, 4)]
+    scan.decode([request(plane, index) for plane, index in asked])
+    assert sorted(batch.shape for batch in segmenter.encoded) == [(1, 4, 5), (2, 3, 4)]
+
+
+def test_requests_of_one_kind_are_decoded_in_one_batch() -> None:
+    scan, segmenter = prepare()
+    scan.decode(
+        [
+            request(Plane.AXIAL, 0, multimask=True),
+            request(Plane.AXIAL, 1, multimask=False),
+            request(Plane.CORONAL, 0, multimask=True),
+            request(Plane.AXIAL, 0, multimask=True),
+            request(Plane.AXIAL, 2, multimask=None),
+        ]
+    )
+    assert sorted(segmenter.calls, key=str) == [(1, False), (1, None), (1, True), (2, True)]
+    # The two axial batches and the third share what was encoded for them.
+    assert segmenter.slices == 4
+
+
+def test_a_batch_that_is_not_full_takes_in_what_is_announced() -> None:
+    # Of each request the next slice first: 2 and 0 are asked for, then 3 and 1 are the likeliest.
+    scan, segmenter = prepare(batch=4)
+    up = SliceRequest(Plane.SAGITTAL, 2, SlicePrompt(points=POINT), ahead=(3, 4))
+    down = SliceRequest(Plane.SAGITTAL, 1, SlicePrompt(points=POINT), ahead=(0,))
+    scan.decode([up, down])
+    (batch,) = segmenter.encoded
+    np.testing.assert_array_equal(batch, np.moveaxis(IMAGE, 2, 0)[[2, 1, 3, 0]])
+
+
+def test_nothing_is_encoded_for_what_is_announced_alone() -> None:
+    scan, segmenter = prepare(batch=4)
+    scan.decode([request(Plane.AXIAL, n) for n in range(3)])
+    scan.decode([SliceRequest(Plane.AXIAL, 1, SlicePrompt(points=POINT), ahead=(0, 2))])
+    assert segmenter.slices == 3
+
+
+def test_a_call_can_be_ended_before_each_batch() -> None:
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    def allow_two() -> None:
+        if segmenter.slices == 2:
+            raise Enough
+
+    scan, segmenter = prepare()
+    with pytest.raises(Enough):
+        scan.decode([request(Plane.AXIAL, n) for n in range(3)], allow_two)
+    assert segmenter.slices == 2
+    scan.decode([request(Plane.AXIAL, n) for n in range(3)])  # what was encoded is kept
+    assert segmenter.slices == 3
