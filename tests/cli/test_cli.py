@@ -386,7 +386,7 @@ class NetworkDouble(ThresholdSegmenter):
 @pytest.fixture
 def _network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Puts the double into the place of SAM-Med2D, and its checkpoint out of sight."""
-    monkeypatch.setitem(segmenters.BUILT_IN, "sam_med2d", "tests.test_cli:NetworkDouble")
+    monkeypatch.setitem(segmenters.BUILT_IN, "sam_med2d", "tests.cli.test_cli:NetworkDouble")
     monkeypatch.setattr(checkpoints, "_cache_folder", lambda: tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
 
