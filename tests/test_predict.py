@@ -14,7 +14,7 @@ from gamt import predict
 from gamt.io.case import Case, read_case, write_case
 from gamt.predict import FolderError, Prediction, predict_case, predict_folder
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
-from gamt.segmenters import Embedding, SliceMask, load
+from gamt.segmenters import Embedding, SliceMask, Traits, load
 from gamt.settings import PRESETS
 
 UNLIMITED = replace(PRESETS["default"], budget=False)
@@ -27,7 +27,7 @@ class ThresholdSegmenter:
     """What another package might bring: all that is bright is the target."""
 
     name = "threshold"
-    device = "abacus"
+    traits = Traits(device="abacus")
 
     def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
         return list(slices)
@@ -41,7 +41,7 @@ class ThresholdSegmenter:
         masks = []
         for image in embeddings:
             logits = np.where(image > 127, 8.0, -8.0).astype(np.float32)
-            masks.append(SliceMask(logits, quality=1.0, low_res=logits))
+            masks.append(SliceMask(logits, quality=1.0))
         return masks
 
 
@@ -151,7 +151,7 @@ def test_the_log_says_when_the_time_limit_cut_a_case_short(
 ) -> None:
     caplog.set_level(logging.INFO, "gamt")
     save(tmp_path / "in" / "a.npz")
-    hour_ago = time.time() - 3600
+    hour_ago = time.monotonic() - 3600
     (result,) = predict_folder(
         tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), start=hour_ago
     )
@@ -172,11 +172,11 @@ def test_the_first_clock_is_the_callers_and_the_others_begin_when_one_case_is_do
         case: Case, segmenter: object, settings: object, start: float, cache: object
     ) -> Prediction:
         starts.append(start)
-        ends.append(time.time())
+        ends.append(time.monotonic())
         return Prediction(np.zeros(case.image.shape, np.uint8), 0, 0.0, complete=True)
 
     monkeypatch.setattr(predict, "predict_case", recorded)
-    begin = time.time() - 5
+    begin = time.monotonic() - 5
     predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), start=begin)
     assert starts[0] == begin
     assert ends[0] <= starts[1] <= ends[1] <= starts[2] <= ends[2]

@@ -25,7 +25,7 @@ from gamt.cli.app import main
 from gamt.io.case import read_case, write_case
 from gamt.lifting.pipeline import Lifted
 from gamt.prompts import Box, ClassPrompts, Click
-from gamt.segmenters import checkpoints
+from gamt.segmenters import Traits, checkpoints
 from gamt.settings import PRESET_SEGMENTERS, PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache
 from tests.publisher import Offer, Publisher, archive, write_manifest
@@ -380,7 +380,7 @@ class NetworkDouble(ThresholdSegmenter):
         self, weights: str | None = None, device: str = "auto", dtype: str = "auto"
     ) -> None:
         self.name = checkpoints.find("sam_med2d", weights).name
-        self.device = f"{device} in {dtype}"
+        self.traits = Traits(device=f"{device} in {dtype}")
 
 
 @pytest.fixture
