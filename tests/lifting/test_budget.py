@@ -12,6 +12,7 @@ import pytest
 from gamt.lifting import budget
 from gamt.lifting.budget import (
     Budget,
+    Cancelled,
     OutOfTime,
     Stopwatch,
     StridePlanner,
