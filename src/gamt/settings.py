@@ -19,14 +19,14 @@ class Settings:
 
     Attributes:
         planes: the views, axial first: it walks from the box (paper, 2.2; presets: 3.2).
-        low_percentile: of the foreground's intensities, becomes 0 (design decision 3).
-        high_percentile: of the foreground's intensities, becomes 255 (design decision 3).
+        low_percentile: of the foreground's intensities, becomes 0 (docs/design.md, 3).
+        high_percentile: of the foreground's intensities, becomes 255 (docs/design.md, 3).
         voxel_mm: side of a grid voxel; 0 takes the finest of the scan's three spacings.
         crop_voxels: side of the crop in grid voxels (paper, 2.1).
         crop_margin: least room around the prompts, as a share of their extent (measured).
         max_grid_voxels: a grid that would be larger gets coarser; 2^28 bytes are 256 MB.
         range_percentile: a coronal or sagittal slice is used when its share of an axial mask
-            exceeds this percentile of the sums along the axis (paper, 2.2: 90; design decision 5).
+            exceeds this percentile of the sums along the axis (paper, 2.2: 90; docs/design.md, 5).
         box_margin: free room around a slice's box that counts as looked at, as a share of the box
             (measured).
         min_quality: a walk ends below this predicted IoU (measured).
@@ -48,8 +48,8 @@ class Settings:
         votes_mb: classes are segmented together as long as their votes fit, in MB.
         budget: whether to keep to the time limit.
         seconds_per_class: the challenge's limit for all runs of a case (paper, 3.1).
-        runs: runs that share the limit: a box prediction and five clicks (contract, 1).
-        runs_without_box: the same where the first run is skipped (contract, 2).
+        runs: runs that share the limit: a box prediction and five clicks (docs/challenge.md, 1).
+        runs_without_box: the same where the first run is skipped (docs/challenge.md, 2).
         safety: share of the time that is left unused: container start-up, writing (measured).
     """
 

@@ -1,4 +1,4 @@
-"""Fusing the views of a class, and letting the classes compete (paper, 2.2; design decision 8)."""
+"""Fusing the views of a class, and letting the classes compete (paper, 2.2; docs/design.md, 8)."""
 
 import math
 from collections.abc import Sequence
@@ -82,8 +82,8 @@ class Votes:
                 or unfinished walks is filled by the shape that the prompts draw.
             shape_weight: weight of that vote.
             rivals: boxes of smaller classes, in raw voxels, whose ellipsoids are left to them.
-            exact_range: whether the box is a user's, whose range of slices is exact (contract,
-                section 2): nothing outside of it is inside the target.
+            exact_range: whether the box is a user's, whose range of slices is exact
+                (docs/challenge.md, 2): nothing outside of it is inside the target.
             blur: the standard deviation, in grid voxels, over which the views' votes are averaged
                 with those around them, in a box that is large enough for it; 0 for none.
 

@@ -1,4 +1,4 @@
-"""One more round from clicks and the previous prediction (paper, 3.2; design decision 9).
+"""One more round from clicks and the previous prediction (paper, 3.2; docs/design.md, 9).
 
 A click marks the middle of an error. In the three slices through it the segmenter is asked again,
 with the click as a point and the previous mask as scores; the part that changes with the click is

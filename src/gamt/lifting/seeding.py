@@ -1,4 +1,4 @@
-"""From a click, or a box on one slice, to a target (design decision 7).
+"""From a click, or a box on one slice, to a target (docs/design.md, 7).
 
 A click says where, not how large. Every plane offers masks of several scales around the click: the
 model's own from the point alone, and those from boxes of growing size. Two planes cross in a line

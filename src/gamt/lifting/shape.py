@@ -57,7 +57,7 @@ def prior_logits(
     """Returns the log-odds of being inside, judged by the boxes of all classes.
 
     A voxel in a smaller class's ellipsoid is that class's rather than this one's, and no voxel
-    outside of a user's box's range of slices is inside: it is exact (contract, section 2).
+    outside of a user's box's range of slices is inside: it is exact (docs/challenge.md, 2).
 
     Args:
         box: of this class, in voxels.

@@ -28,7 +28,7 @@ Range = tuple[tuple[int, int, int], tuple[int, int, int]]
 
 
 def order_spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:
-    """Brings a file's spacing into (z, y, x) order (design decision 2).
+    """Brings a file's spacing into (z, y, x) order (docs/design.md, 2).
 
     Files that were written from SimpleITK may hold (x, y, z). The order in which the two in-plane
     axes agree is taken when exactly one order has them agree, and the file's order otherwise.
@@ -225,7 +225,7 @@ def crop_range(
     side_mm: float,
     margin: float,
 ) -> Range | None:
-    """Finds the raw region around one class's prompts (paper, 2.1; design decision 4).
+    """Finds the raw region around one class's prompts (paper, 2.1; docs/design.md, 4).
 
     The region is a cube of `side_mm` centred on the class's first prompt: its box, or else its
     first click, or else its previous mask. A box on one slice stands for a target that is as long
