@@ -6,11 +6,11 @@ embedded segmenter. At every correction it draws some of the candidates, the vox
 regression of the evidence's features. A click counts by the number of its candidates in parts of
 the target's volume, one volume at most, divided by the root of the number of its case's clicks.
 
-Prints Markdown: every weight of `gamt.lifting.evidence.LAW`, in use and fitted to all cases; and
-the gain of a click, (voxels put right - voxels put wrong) / target's volume, as the mean over cases
-of the mean over their clicks: at best, by the law in use, and by laws fitted without the cases of
-the same group. Voxels count whether or not they hang together with the click. Each case is a group
-of its own, but for those that --same joins: the cases of one patient should be.
+Prints Markdown: every weight of `gamt.lifting.evidence`, in use and fitted to all cases; and the
+gain of a click, (voxels put right - voxels put wrong) / target's volume, as the mean over cases of
+the mean over their clicks: at best, by the weights in use, and by weights fitted without the cases
+of the same group. Voxels count whether or not they are connected with the click. Each case is a
+group of its own, but for those that --same joins: the cases of one patient should be.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from evaluation.clicks import simulate_clicks
 from evaluation.records import CLICKS
 from gamt import segmenters
 from gamt.io.case import Case, read_case, read_volume
-from gamt.lifting.evidence import LAW, contrast_feature, features
+from gamt.lifting.evidence import WEIGHTS, contrast_feature, features
 from gamt.lifting.observer import Correction, Observer
 from gamt.lifting.refinement import error_radius, scale_of, surroundings
 from gamt.lifting.target import Target
@@ -111,7 +111,7 @@ class Recorder(Observer):
         self.samples.append(
             Sample(
                 case=self._name,
-                features=np.stack([seen.get(name, unknown) for name in LAW], axis=1),
+                features=np.stack([seen.get(name, unknown) for name in WEIGHTS], axis=1),
                 wrong=truth == click.positive,
                 candidates=len(voxels),
                 volume=int((self._truth == label).sum()),
@@ -146,9 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in track(paths, "Cases", console=Console(stderr=True), transient=True):
         truth: Labels = read_volume(path, "gts")
         samples += record(read_case(path), truth, segmenters.load())
-    used = np.array(list(LAW.values()))
+    used = np.array(list(WEIGHTS.values()))
     print("| weight | in use | fitted |\n| --- | --- | --- |")
-    for name, now, fitted in zip(LAW, used, fit_samples(samples), strict=True):
+    for name, now, fitted in zip(WEIGHTS, used, fit_samples(samples), strict=True):
         print(f"| `{name}` | {now:g} | {fitted:.2f} |")
     gains = {
         "at best": mean_gain(samples, [one.wrong for one in samples]),

@@ -14,7 +14,7 @@ from scipy import ndimage
 from scipy.special import logit
 
 from gamt.axes import Plane, slice_view, to_slice
-from gamt.lifting.evidence import CONTEXT, Surroundings, error_odds, window_around
+from gamt.lifting.evidence import CONTEXT_DISTANCE, Surroundings, error_odds, region_around
 from gamt.lifting.fusion import Votes
 from gamt.lifting.observer import Correction
 from gamt.lifting.postprocess import component_at
@@ -107,7 +107,7 @@ def surroundings(
     """
     seed = target.inside_region(click.voxel)
     scale = scale_of(target)
-    near = window_around(seed, CONTEXT * radius, scale, mask.shape)
+    near = region_around(seed, CONTEXT_DISTANCE * radius, scale, mask.shape)
     to_grid = [target.to_grid(axis)[part] for axis, part in enumerate(near)]
     offset = [part.start for part in near]
     z, y, x = (v - first for v, first in zip(seed, offset, strict=True))
