@@ -16,7 +16,7 @@ from gamt.volume.geometry import Grid, Range
 
 MOST_BLUR, BLUR_SHARE = 3.0, 1 / 24
 """Raw voxels over which votes are averaged, at most, where the grid is coarser than the scan; and
-the most as a share of the box's side, as small targets would vanish (measured)."""
+the most as a share of the box's side, as small targets would vanish (docs/constants.md)."""
 
 TRUNCATE = 4.0
 """Standard deviations at which the average ends."""
@@ -134,7 +134,8 @@ class Votes:
 
 
 SURE = 0.9
-"""Claims above this probability are equally good, and the smaller target wins (measured)."""
+"""Claims above this probability are equally good, and the smaller target wins
+(docs/constants.md)."""
 
 SIZE_RANK = 0.01
 """What a target that is ten times smaller gains between two sure claims: just enough to decide."""

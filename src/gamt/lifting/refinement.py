@@ -5,7 +5,7 @@ with the click as a point and the previous mask as scores; the part that changes
 followed from slice to slice until nothing changes any more. These views vote on the error, beside
 what click, mask and intensities say in 3-D (`gamt.lifting.evidence`). A segmenter that knows
 nothing but intensities is not asked: they are weighed already, and it would only repeat them
-(measured). Everything else stays as it was.
+(docs/accuracy.md, "asking the embedded segmenter again"). Everything else stays as it was.
 """
 
 import numpy as np
@@ -24,7 +24,8 @@ from gamt.prompts import Box, Click, SlicePrompt
 from gamt.segmenters.base import SliceMask, knows_intensities_alone
 
 REACH = 3.0
-"""A walk ends this many error radii away from its click, along its plane's normal (measured)."""
+"""A walk ends this many error radii away from its click, along its plane's normal
+(docs/constants.md)."""
 
 SINGLE = 1e-3
 """Taken for the scale of an axis on which the grid has one slice for several raw ones."""
@@ -36,7 +37,7 @@ UNSEEN = logit(1 - KEEP)
 """Log-odds of an error where a view sees none, or where none came to."""
 
 VOICE = 1.5
-"""Weight of the views' votes on the error beside what is known without them (measured)."""
+"""Weight of the views' votes on the error beside what is known without them (docs/constants.md)."""
 
 
 def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Walk:
