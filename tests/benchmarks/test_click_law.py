@@ -1,4 +1,4 @@
-"""The fit of the click's law: what it records, what it finds, and whom it leaves out."""
+"""The fit of what a click says: what it records, what it finds, and whom it leaves out."""
 
 from dataclasses import replace
 from pathlib import Path
