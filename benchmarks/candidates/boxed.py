@@ -11,8 +11,7 @@ from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import SliceMask
 
 Image = npt.NDArray[np.uint8]
-PixelBox = tuple[int, int, int, int]
-"""Half-open bounds (x0, y0, x1, y1) in pixels of the slice."""
+Bounds = tuple[int, int, int, int]
 
 SURE = np.float32(2)
 """Log-odds of a yes, in the range of those that other segmenters give."""
@@ -20,14 +19,14 @@ SURE = np.float32(2)
 QUALITY = 0.7
 """The IoU that is expected of any mask: it can't be told."""
 
-CLICK_ROOM = 16
-"""Pixels to each side of a click without a box: the box that stands for it."""
+LONE_REACH = 16
+"""Half the side, in pixels, of the box that stands for a click without one."""
 
 
 class Inside(Protocol):
     """What differs between these segmenters."""
 
-    def __call__(self, image: Image, box: PixelBox, prompt: SlicePrompt) -> Mask:
+    def __call__(self, image: Image, box: Bounds, prompt: SlicePrompt) -> Mask:
         """Segments a slice.
 
         Args:
@@ -74,13 +73,13 @@ class BoxedSegmenter:
         return SliceMask(logits, QUALITY if inside.any() else 0.0, logits)
 
 
-def _box_of(prompt: SlicePrompt, shape: tuple[int, ...]) -> PixelBox | None:
+def _box_of(prompt: SlicePrompt, shape: tuple[int, ...]) -> Bounds | None:
     """Returns the prompt's box, or one around its first point inside; None without both."""
     if prompt.box is not None:
         x0, y0, x1, y1 = (round(bound) for bound in prompt.box)
     elif (prompt.labels == 1).any():
         x, y = prompt.points[prompt.labels == 1][0].astype(int).tolist()
-        x0, y0, x1, y1 = x - CLICK_ROOM, y - CLICK_ROOM, x + CLICK_ROOM + 1, y + CLICK_ROOM + 1
+        x0, y0, x1, y1 = x - LONE_REACH, y - LONE_REACH, x + LONE_REACH + 1, y + LONE_REACH + 1
     else:
         return None
     rows, columns = shape

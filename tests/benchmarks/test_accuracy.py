@@ -20,7 +20,7 @@ from benchmarks.accuracy import (
     table_head,
     table_row,
 )
-from benchmarks.candidates.boxed import BoxedSegmenter, Image, PixelBox
+from benchmarks.candidates.boxed import Bounds, BoxedSegmenter, Image
 from benchmarks.candidates.ellipsoid import ellipsoid_with_balls
 from benchmarks.candidates.histograms import ellipsoid_with_histograms
 from benchmarks.phantoms import Labels, Mask
@@ -92,7 +92,7 @@ def test_intensities_help_the_ellipsoid(easy: Path) -> None:
 
 
 def test_pixels_are_decided_in_the_box_and_points_are_obeyed() -> None:
-    def inside(image: Image, box: PixelBox, prompt: SlicePrompt) -> Mask:
+    def inside(image: Image, box: Bounds, prompt: SlicePrompt) -> Mask:
         mask = np.zeros(image.shape, np.bool_)
         mask[box[1] : box[3], box[0] : box[2]] = True
         return mask

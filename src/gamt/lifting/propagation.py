@@ -33,8 +33,7 @@ MAX_SIDE = 128
 """A larger mask is thinned out to about this many pixels a side to find its interior point."""
 
 LOOK_SPREADS, LOOK_SLACK = 3.0, 10.0
-"""How far a target's usual intensity may stray: in its own spreads, and grey levels
-(docs/constants.md)."""
+"""How far a target's usual intensity may stray: in its own spreads, and grey levels (measured)."""
 
 
 def tight_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:

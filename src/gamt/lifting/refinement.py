@@ -24,8 +24,7 @@ from gamt.prompts import Box, Click, SlicePrompt
 from gamt.segmenters.base import SliceMask, knows_intensities_alone
 
 REACH = 3.0
-"""A walk ends this many error radii away from its click, along its plane's normal
-(docs/constants.md)."""
+"""A walk ends this many error radii away from its click, along its plane's normal (measured)."""
 
 SINGLE = 1e-3
 """Taken for the scale of an axis on which the grid has one slice for several raw ones."""
@@ -37,7 +36,7 @@ UNSEEN = logit(1 - KEEP)
 """Log-odds of an error where a view sees none, or where none came to."""
 
 VOICE = 1.5
-"""Weight of the views' votes on the error beside what is known without them (docs/constants.md)."""
+"""Weight of the views' votes on the error beside what is known without them (measured)."""
 
 
 def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Walk:

@@ -41,29 +41,25 @@ from gamt.volume.geometry import Grid
 from gamt.volume.scan import SliceRequest
 
 BOX_SIDES = (8, 16, 32, 64, 128)
-"""Sides of the boxes tried around a click, in grid voxels: a factor of two apart
-(docs/constants.md)."""
+"""Sides of the boxes tried around a click, in grid voxels: a factor of two apart (measured)."""
 
 PIECES = 8
-"""How many unseen pieces a plane follows in one round, the largest first (docs/constants.md)."""
+"""How many unseen pieces a plane follows in one round, the largest first (measured)."""
 
 LEAST_PIECE = 8
-"""Voxels below which an unseen piece is taken for noise (docs/constants.md)."""
+"""Voxels below which an unseen piece is taken for noise (measured)."""
 
 BODY_REACH = 1.5
-"""A body's longest extent on an axis is at most this many times its shortest
-(docs/constants.md)."""
+"""A body's longest extent on an axis is at most this many times its shortest (measured)."""
 
 BODY_ROOM = 0.1
-"""Room on each side of a box drawn around a seed, as a share of its extent (docs/constants.md)."""
+"""Room on each side of a box drawn around a seed, as a share of its extent (measured)."""
 
 RUNS_OUT = 0.4
-"""A body's section at a face of its box is at most this share of its largest
-(docs/constants.md)."""
+"""A body's section at a face of its box is at most this share of its largest (measured)."""
 
 IN_BOX = 0.9
-"""A target has more than this share of its section in the box drawn on that slice
-(docs/constants.md)."""
+"""A target has more than this share of its section in the box drawn on that slice (measured)."""
 
 
 def click_walk(target: Target, click: Click) -> Walk:

@@ -24,7 +24,7 @@ from scipy.special import expit, logit
 from gamt.prompts import SlicePrompt
 from gamt.segmenters import histograms
 from gamt.segmenters.base import SliceMask
-from gamt.segmenters.window import LIMIT, Array, PixelBox, Window
+from gamt.segmenters.window import LIMIT, Array, SubpixelBox, Window, make_window
 
 Image = npt.NDArray[np.uint8]
 
@@ -115,7 +115,7 @@ FLOOD_TOLERANCES = (4, 6, 8, 11, 14, 18, 23, 29, 36, 45, 56, 70, 88)
 belong to the click's region."""
 
 
-def box_prior(window: Window, box: PixelBox) -> Array:
+def box_prior(window: Window, box: SubpixelBox) -> Array:
     """Returns the log-odds that a box gives: a superellipse, and steeply less outside."""
     half_x, half_y = (box[2] - box[0]) / 2, (box[3] - box[1]) / 2
     half_x, half_y = max(half_x - BOX_SLACK, half_x / 2), max(half_y - BOX_SLACK, half_y / 2)
@@ -128,7 +128,7 @@ def box_prior(window: Window, box: PixelBox) -> Array:
     return np.asarray(logits.clip(-LIMIT, None), np.float32)
 
 
-def mask_prior(window: Window, mask: Array, box: PixelBox) -> Array:
+def mask_prior(window: Window, mask: Array, box: SubpixelBox) -> Array:
     """Returns the log-odds that an earlier mask gives: its own, blurred because targets move."""
     earlier = ndimage.gaussian_filter(expit(mask), MASK_BLUR / window.step, mode="nearest")
     away_x = np.abs(window.x - (box[0] + box[2]) / 2) - (box[2] - box[0]) / 2
@@ -227,7 +227,7 @@ def infer(image: Array, prior: Array, tuning: _Tuning) -> Array:
     return ndimage.gaussian_filter(logits, FINAL_BLUR, mode="nearest")
 
 
-def fit_box(logits: Array, window: Window, box: PixelBox) -> Array:
+def fit_box(logits: Array, window: Window, box: SubpixelBox) -> Array:
     """Moves the threshold so that the mask comes close to the box's sides."""
     size = max(box[2] - box[0], box[3] - box[1]) / window.step
     best, shift = np.inf, 0.0
@@ -286,7 +286,7 @@ def border_contrast(image: Array, mask: npt.NDArray[np.bool_]) -> float:
     return float(abs(inner.mean() - outer.mean()) / spread)
 
 
-def extent(mask: npt.NDArray[np.bool_]) -> PixelBox:
+def extent(mask: npt.NDArray[np.bool_]) -> SubpixelBox:
     """Returns the half-open bounds (x0, y0, x1, y1) of a mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
@@ -309,7 +309,7 @@ def regions_at(image: Image, x: float, y: float) -> list[tuple[float, Array]]:
     found: list[tuple[float, Array]] = []
     area = 3.0
     for radius in FLOOD_RADII:
-        window = Window.around(shape, (x, y, x + 1, y + 1), radius)
+        window = make_window(shape, (x, y, x + 1, y + 1), radius)
         smooth = ndimage.gaussian_filter(window.shrink(image), 1.0, mode="nearest")
         slope = np.hypot(*(ndimage.sobel(smooth, axis, mode="nearest") / 8 for axis in (0, 1)))
         row = int(np.argmin(np.abs(window.y - y - 0.5)))
@@ -405,14 +405,14 @@ class StatisticalSegmenter:
             return sorted(masks, key=lambda one: int(one.mask.sum()))[len(masks) // 2]
         return masks[0]
 
-    def _in_window(self, image: Image, prompt: SlicePrompt, box: PixelBox) -> SliceMask:
+    def _in_window(self, image: Image, prompt: SlicePrompt, box: SubpixelBox) -> SliceMask:
         shape = (image.shape[0], image.shape[1])
         box = _inside_slice(box, shape)
         bounds = np.array([box, *([x, y, x + 1, y + 1] for x, y in prompt.points)])
         x0, y0 = bounds[:, :2].min(axis=0).tolist()
         x1, y1 = bounds[:, 2:].max(axis=0).tolist()
         margin = MARGIN_PIXELS + MARGIN_SHARE * max(x1 - x0, y1 - y0)
-        window = Window.around(shape, (x0, y0, x1, y1), margin)
+        window = make_window(shape, (x0, y0, x1, y1), margin)
         small = window.shrink(image)
         reach = max(1.0, window.step, CLICK_REACH * min(box[2] - box[0], box[3] - box[1]))
         clicks = click_evidence(window, small, prompt, reach)
@@ -431,7 +431,7 @@ class StatisticalSegmenter:
         return SliceMask(calibrated, certainty * expected_iou(calibrated), scores)
 
 
-def _inside_slice(box: PixelBox, shape: tuple[int, int]) -> PixelBox:
+def _inside_slice(box: SubpixelBox, shape: tuple[int, int]) -> SubpixelBox:
     """Cuts a box to the slice, and makes it a pixel wide at least."""
     x0, y0 = float(np.clip(box[0], 0, shape[1] - 1)), float(np.clip(box[1], 0, shape[0] - 1))
     x1, y1 = float(np.clip(box[2], x0 + 1, shape[1])), float(np.clip(box[3], y0 + 1, shape[0]))

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
-PixelBox = tuple[float, float, float, float]
-"""Half-open bounds (x0, y0, x1, y1) in pixels of the slice."""
+
+SubpixelBox = tuple[float, float, float, float]
+"""Bounds (x0, y0, x1, y1) in a slice; pixel 0 reaches from 0 to 1."""
 
 LIMIT = 8.0
 """Largest absolute value of log-odds; outside of the window they are its negative."""
@@ -34,29 +35,6 @@ class Window:
     x: Array
     step: float
 
-    @classmethod
-    def around(cls, shape: tuple[int, int], box: PixelBox, margin: float) -> "Window":
-        """Lays a window around a box.
-
-        Args:
-            shape: (rows, columns) of the slice, at whose borders the window ends.
-            box: in the slice.
-            margin: pixels by which the window is larger on every side.
-        """
-        spans = []
-        for low, high, size in ((box[1], box[3], shape[0]), (box[0], box[2], shape[1])):
-            first = int(np.clip(np.floor(low - margin), 0, size - 1))
-            spans.append(slice(first, int(np.clip(np.ceil(high + margin), first + 1, size))))
-        lengths = [span.stop - span.start for span in spans]
-        step = max(1.0, max(lengths) / WORKING_SIDE)
-        y, x = (
-            (span.start + (np.arange(new) + 0.5) * (length / new)).astype(np.float32)
-            for span, length, new in zip(
-                spans, lengths, (max(1, round(length / step)) for length in lengths), strict=True
-            )
-        )
-        return cls(spans[0], spans[1], y[:, None], x[None, :], step)
-
     def shrink(self, values: npt.NDArray[np.generic]) -> Array:
         """Brings a slice's values onto the grid, which averages them."""
         part = values[self.rows, self.columns].astype(np.float32)
@@ -68,6 +46,23 @@ class Window:
         rows, columns = (span.stop - span.start for span in (self.rows, self.columns))
         full[self.rows, self.columns] = _interpolate(_interpolate(values, rows).T, columns).T
         return np.asarray(full.clip(-LIMIT, LIMIT), np.float32)
+
+
+def make_window(shape: tuple[int, int], bounds: SubpixelBox, margin: float) -> Window:
+    """Lays a window around `bounds` (x0, y0, x1, y1), `margin` pixels larger on every side."""
+    spans = []
+    for low, high, size in ((bounds[1], bounds[3], shape[0]), (bounds[0], bounds[2], shape[1])):
+        first = int(np.clip(np.floor(low - margin), 0, size - 1))
+        spans.append(slice(first, int(np.clip(np.ceil(high + margin), first + 1, size))))
+    lengths = [span.stop - span.start for span in spans]
+    step = max(1.0, max(lengths) / WORKING_SIDE)
+    y, x = (
+        (span.start + (np.arange(new) + 0.5) * (length / new)).astype(np.float32)
+        for span, length, new in zip(
+            spans, lengths, (max(1, round(length / step)) for length in lengths), strict=True
+        )
+    )
+    return Window(spans[0], spans[1], y[:, None], x[None, :], step)
 
 
 # Sums and look-ups rather than small matrix products, whose threads get in each other's way when
