@@ -28,7 +28,7 @@ Range = tuple[tuple[int, int, int], tuple[int, int, int]]
 
 
 def order_spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:
-    """Brings a file's spacing into (z, y, x) order (docs/design.md, 2).
+    """Brings a file's spacing into (z, y, x) order (design decision 2).
 
     Files that were written from SimpleITK may hold (x, y, z). The order in which the two in-plane
     axes agree is taken when exactly one order has them agree, and the file's order otherwise.
