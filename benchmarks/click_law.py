@@ -6,11 +6,11 @@ embedded segmenter. At every correction it draws some of the candidates, the vox
 regression of the evidence's features. A click counts by the number of its candidates in parts of
 the target's volume, one volume at most, divided by the root of the number of its case's clicks.
 
-Prints Markdown: every weight of `gamt.lifting.evidence.LAW`, in use and fitted to all cases; and
-the gain of a click, (voxels put right - voxels put wrong) / target's volume, as the mean over cases
-of the mean over their clicks: at best, by the law in use, and by laws fitted without the cases of
-the same group. Voxels count whether or not they hang together with the click. Each case is a group
-of its own, but for those that --same joins: the cases of one patient should be.
+Prints Markdown: every weight of `gamt.lifting.evidence`, in use and fitted to all cases; and the
+gain of a click, (voxels put right - voxels put wrong) / target's volume, as the mean over cases of
+the mean over their clicks: at best, by the weights in use, and by weights fitted without the cases
+of the same group. Voxels count whether or not they are connected with the click. Each case is a
+group of its own, but for those that --same joins: the cases of one patient should be.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from evaluation.clicks import simulate_clicks
 from evaluation.records import CLICKS
 from gamt import segmenters
 from gamt.io.case import Case, read_case, read_volume
-from gamt.lifting.evidence import LAW, contrast_feature, features
+from gamt.lifting.evidence import WEIGHTS, contrast_feature, features
 from gamt.lifting.observer import Correction, Observer
 from gamt.lifting.refinement import error_radius, scale_of, surroundings
 from gamt.lifting.target import Target
@@ -56,7 +56,7 @@ class Sample:
 
     Attributes:
         case: its name.
-        features: (N, weights of the law), in the law's order.
+        features: (N, F), in the order of `WEIGHTS`.
         wrong: (N,) whether the voxels truly are on the wrong side of the mask.
         candidates: number of voxels that they were drawn from.
         volume: of the true target, in voxels.
@@ -111,7 +111,7 @@ class Recorder(Observer):
         self.samples.append(
             Sample(
                 case=self._name,
-                features=np.stack([seen.get(name, unknown) for name in LAW], axis=1),
+                features=np.stack([seen.get(name, unknown) for name in WEIGHTS], axis=1),
                 wrong=truth == click.positive,
                 candidates=len(voxels),
                 volume=int((self._truth == label).sum()),
@@ -146,14 +146,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in track(paths, "Cases", console=Console(stderr=True), transient=True):
         truth: Labels = read_volume(path, "gts")
         samples += record(read_case(path), truth, segmenters.load())
-    used = np.array(list(LAW.values()))
-    print("| weight | in use | fitted |\n| --- | --- | --- |")
-    for name, now, fitted in zip(LAW, used, fit_samples(samples), strict=True):
-        print(f"| `{name}` | {now:g} | {fitted:.2f} |")
+    used = np.array(list(WEIGHTS.values()))
+    print("| weight | in use | fitted | difference |\n| --- | --- | --- | --- |")
+    for name, now, fitted in zip(WEIGHTS, used, fit_samples(samples), strict=True):
+        print(f"| `{name}` | {now:g} | {fitted:.2f} | {now - fitted:+.2f} |")
     gains = {
         "at best": mean_gain(samples, [one.wrong for one in samples]),
-        "law in use": mean_gain(samples, [one.features @ used > 0 for one in samples]),
-        "law fitted without the group": mean_gain(samples, left_out(samples, groups)),
+        "weights in use": mean_gain(samples, [one.features @ used > 0 for one in samples]),
+        "weights fitted without the group": mean_gain(samples, left_out(samples, groups)),
     }
     print(f"\n| {len(samples)} clicks, {len(paths)} cases | mean gain |\n| --- | --- |")
     for name, gain in gains.items():
@@ -199,7 +199,7 @@ def record(case: Case, truth: Labels, segmenter: Segmenter) -> list[Sample]:
 
 
 def fit_samples(samples: Sequence[Sample]) -> Matrix:
-    """Returns the weights, in the law's order, that predict best what is wrong."""
+    """Returns the (F,) weights that best predict what is wrong, in the order of `WEIGHTS`."""
     clicks = Counter(one.case for one in samples)
     weights = [
         np.full(
@@ -229,17 +229,17 @@ def fit(seen: Matrix, wrong: Mask, weights: Matrix) -> Matrix:
     weights = weights / weights.sum()
     signed = np.where(wrong[:, None], seen, -seen)
 
-    def loss(law: Matrix) -> tuple[float, Matrix]:
-        margin = signed @ law
-        value = weights @ np.logaddexp(0, -margin) + RIDGE / 2 * law @ law
-        return float(value), RIDGE * law - (weights * expit(-margin)) @ signed
+    def loss(trial: Matrix) -> tuple[float, Matrix]:
+        margin = signed @ trial
+        value = weights @ np.logaddexp(0, -margin) + RIDGE / 2 * trial @ trial
+        return float(value), RIDGE * trial - (weights * expit(-margin)) @ signed
 
     found: Matrix = minimize(loss, np.zeros(seen.shape[1]), jac=True, method="L-BFGS-B").x
     return found
 
 
 def left_out(samples: Sequence[Sample], groups: dict[str, str]) -> list[Mask]:
-    """Returns what would be changed by laws that know nothing of a sample's group.
+    """Returns what would be changed by weights that were fitted without a sample's group.
 
     Args:
         samples: of at least two groups.
@@ -248,11 +248,11 @@ def left_out(samples: Sequence[Sample], groups: dict[str, str]) -> list[Mask]:
     Returns:
         (N,) for every sample.
     """
-    laws = {
+    fitted = {
         group: fit_samples([one for one in samples if groups[one.case] != group])
         for group in set(groups.values())
     }
-    return [one.features @ laws[groups[one.case]] > 0 for one in samples]
+    return [one.features @ fitted[groups[one.case]] > 0 for one in samples]
 
 
 def mean_gain(samples: Sequence[Sample], changed: Sequence[Mask]) -> float:

@@ -116,7 +116,7 @@ def dice(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
 
 
 def draw_box(truth: Labels, label: int, rng: np.random.Generator) -> Box:
-    """Draws the box of `label` as the challenge does (contract, section 2).
+    """Draws the box of `label` as the challenge does (docs/challenge.md, 2).
 
     The z range is exact. In the slice in the middle of the label's slices, each side moves out by
     0 to 5 pixels of an image of 256 pixels, and stays inside the image.

@@ -10,13 +10,15 @@ from benchmarks.phantoms import Labels, Mask
 from gamt.io.case import Case
 from gamt.lifting.shape import OUTSIDE, ellipsoid_logits
 from gamt.prompts import Box, Click
+from gamt.segmenters.histograms import density, log_likelihood_ratio
 from gamt.volume.geometry import intensity_window, normalise
 
 Array = npt.NDArray[np.float32]
 
-ROUNDS, BINS, BIN_BLUR, FLOOR, CAP = 3, 32, 1.0, 0.01, 3.0
-"""Of histograms and posterior; bins over 0..255 and their smoothing; what is added to a bin, and
-the most that a ratio says, as log-odds."""
+ROUNDS, BINS, HISTOGRAM_BLUR, FLOOR, CAP = 3, 32, 1.0, 0.01, 3.0
+"""Rounds of histograms and posterior; bins over 0..255 and their smoothing; what is added to their
+densities, and the most that a ratio says, as log-odds. The embedded segmenter has other numbers: a
+candidate that changed with it would not be one to compare with."""
 
 MARGIN, BALL_MARGIN = 0.3, 1.0
 """Room around a box and around a click's ball, as shares of their sides."""
@@ -38,7 +40,7 @@ def _start(case: Case, box: Box) -> Mask:
     prior[(z < box.z_min) | (z >= box.z_max)] = -OUTSIDE
     logits = prior
     for _ in range(ROUNDS):
-        logits = prior + likelihood_ratio(image, expit(logits))
+        logits = prior + intensity_ratio(image, expit(logits))
     found = np.zeros(case.image.shape, np.bool_)
     found[near] = logits > 0
     return found
@@ -50,27 +52,30 @@ def _correct(case: Case, mask: Mask, click: Click, ball: Box) -> Mask:
     image = _intensities(case, near)
     error = ellipsoid_logits(ball, low, image.shape)
     right = np.asarray(mask[near] == click.positive, np.float32)
-    logits = error + likelihood_ratio(image, np.maximum(right, expit(error)))
+    logits = error + intensity_ratio(image, np.maximum(right, expit(error)))
     found = np.zeros(case.image.shape, np.bool_)
     found[near] = logits > 0
     return found
 
 
-def likelihood_ratio(image: Array, inside: Array) -> Array:
+def intensity_ratio(image: Array, inside: Array) -> Array:
     """Returns the log of how much likelier each voxel's intensity is inside than outside.
 
     Args:
         image: (z, y, x), 0..255.
         inside: (z, y, x), probability of being inside, as far as known.
+
+    Returns:
+        (z, y, x) log-odds.
     """
     index = (image * (BINS / 256)).astype(np.intp)
-    curves = []
-    for weight in (inside, 1 - inside):
-        counts = np.bincount(index.ravel(), weight.ravel(), BINS)
-        counts = ndimage.gaussian_filter1d(counts, BIN_BLUR)
-        curves.append(counts / max(counts.sum(), 1e-9) + FLOOR)
-    ratio = np.log(curves[0] / curves[1]).clip(-CAP, CAP)
-    return np.asarray(ratio[index], np.float32)
+    here, there = (
+        density(
+            np.asarray(np.bincount(index.ravel(), weight.ravel(), BINS), np.float64), HISTOGRAM_BLUR
+        )
+        for weight in (inside, 1 - inside)
+    )
+    return np.asarray(log_likelihood_ratio(here, there, FLOOR, CAP)[index], np.float32)
 
 
 def _around(

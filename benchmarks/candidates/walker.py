@@ -15,12 +15,12 @@ CORE = 0.6
 """Half-axes of the ellipsoid that seeds the target, in those of the box's."""
 
 BETA = 1000.0
-"""How hard it is to cross an edge, of intensities 0..1; scikit-image's 130 measured worse."""
+"""How hard it is to cross an edge, of intensities 0..1; chosen by hand over scikit-image's 130."""
 
 SEED_RADIUS = 2.0
 """Of the ball that a click seeds, in voxels of the finest spacing."""
 
-MARGIN, LONE_MARGIN = 0.2, 32.0
+MARGIN, CLICK_MARGIN = 0.2, 32.0
 """Room around the prompts: a share of the box's sides, and voxels of the finest spacing around
 clicks without a box."""
 
@@ -87,7 +87,7 @@ def _crop(case: Case, prompts: ClassPrompts) -> tuple[slice, ...] | None:
         voxels += [prompts.box.low, tuple(np.subtract(prompts.box.high, 1))]
         room = np.multiply(MARGIN, np.subtract(prompts.box.high, prompts.box.low)) + 2
     else:
-        room = LONE_MARGIN / np.array(voxel_scale(case))
+        room = CLICK_MARGIN / np.array(voxel_scale(case))
     if not voxels:
         return None
     low = (np.min(voxels, axis=0) - room).clip(0).astype(int)

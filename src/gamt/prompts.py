@@ -17,7 +17,7 @@ class Box:
     """A 2-D box drawn on the slice `z_mid`, with the range of slices that hold the target.
 
     All bounds are voxel indices, half-open: the target's slices are ``z_min <= z < z_max``. On
-    slices other than `z_mid` the target may be wider than the box (contract, section 2).
+    slices other than `z_mid` the target may be wider than the box (docs/challenge.md, 2).
     """
 
     z_min: int

@@ -21,35 +21,36 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The numbers of the method; "measured" means chosen on scans and phantoms, not in the paper.
+    """The numbers of the method, each with where it comes from.
 
     Attributes:
         planes: the views, axial first: it walks from the box (paper, 2.2; presets: 3.2).
-        low_percentile: of the foreground's intensities, becomes 0 (design decision 3).
-        high_percentile: of the foreground's intensities, becomes 255 (design decision 3).
+        low_percentile: of the foreground's intensities, becomes 0 (docs/design.md, 3).
+        high_percentile: of the foreground's intensities, becomes 255 (docs/design.md, 3).
         voxel_mm: side of a grid voxel; 0 takes the finest of the scan's three spacings.
         crop_voxels: side of the crop in grid voxels (paper, 2.1).
-        crop_margin: least room around the prompts, as a share of their extent (measured).
+        crop_margin: least room around the prompts, as a share of their extent (docs/constants.md).
         max_grid_voxels: a grid that would be larger gets coarser; 2^28 bytes are 256 MB.
         range_percentile: a coronal or sagittal slice is used when its share of an axial mask
-            exceeds this percentile of the sums along the axis (paper, 2.2: 90; design decision 5).
+            exceeds this percentile of the sums along the axis (paper, 2.2: 90; docs/design.md, 5).
         box_margin: free room around a slice's box that counts as looked at, as a share of the box
-            (measured).
-        min_quality: a walk ends below this predicted IoU (measured).
+            (docs/constants.md).
+        min_quality: a walk ends below this predicted IoU (docs/constants.md).
         min_overlap: a walk ends when less than this share of the smaller of two neighbouring
-            masks lies in both (measured).
+            masks lies in both (docs/constants.md).
         max_growth: a walk ends when the area grows by more than this factor from one slice to
             the next (measured).
         fusion: how the planes' votes become one: "mean" by quality, "median", or "staple", which
             estimates how far each plane is to be trusted (design decision 8).
         shape_weight: weight of the prompts' own ellipsoid as one more vote where views looked;
             a view's vote weighs its quality, 0..1. None takes 0.3, or 1 beside a segmenter that
-            knows intensities alone and no shapes (measured).
+            knows intensities alone and no shapes (docs/ablation.md, "its vote 0.3" and 1).
         vote_blur: grid voxels over which the views' votes are smoothed, as neighbouring slices err
             in different ways. None takes 0.7, or 0 for a segmenter that knows intensities alone,
-            whose neighbouring slices err alike (measured).
+            whose neighbouring slices err alike (docs/ablation.md, "votes as they are" and on).
         guide_weight: how much of the ellipsoid's log-odds is added to a slice's mask prompt, for
-            segmenters whose traits say that they are to be guided (measured).
+            segmenters whose traits say that they are to be guided (docs/ablation.md, "no
+            ellipsoid in prompts").
         largest_component: keep only the largest 3-D component of a class (paper, 2.3).
         smoothing: "none", "opening" or "closing" of the final masks (paper, 2.3: optional).
         cache_mb: encoded slices kept in memory, in MB.
@@ -57,9 +58,10 @@ class Settings:
             for each plane.
         budget: whether to keep to the time limit.
         seconds_per_class: the challenge's limit for all runs of a case (paper, 3.1).
-        runs: runs that share the limit: a box prediction and five clicks (contract, 1).
-        runs_without_box: the same where the first run is skipped (contract, 2).
-        safety: share of the time that is left unused: container start-up, writing (measured).
+        runs: runs that share the limit: a box prediction and five clicks (docs/challenge.md, 1).
+        runs_without_box: the same where the first run is skipped (docs/challenge.md, 2).
+        safety: share of the time that is left unused: container start-up, writing
+            (docs/constants.md).
     """
 
     planes: tuple[Plane, ...] = (Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL)

@@ -1,4 +1,4 @@
-"""The fit of the click's law: what it records, what it finds, and whom it leaves out."""
+"""The fit of what a click says: what it records, what it finds, and whom it leaves out."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from benchmarks.phantoms import Labels
 from evaluation.records import CLICKS
 from gamt import segmenters
 from gamt.io.case import Case, write_case
-from gamt.lifting.evidence import LAW
+from gamt.lifting.evidence import WEIGHTS
 from gamt.prompts import ClassPrompts, box_of_mask
 from tests.doubles import block
 
@@ -108,9 +108,9 @@ def test_every_correction_of_a_case_is_sampled() -> None:
     case, truth = noisy_case("one")
     samples = record(case, truth, segmenters.load())
     assert len(samples) >= CLICKS
-    columns = dict(zip(LAW, np.concatenate([one.features for one in samples]).T, strict=True))
+    columns = dict(zip(WEIGHTS, np.concatenate([one.features for one in samples]).T, strict=True))
     # Voxels are either to be added or to be removed.
-    assert (columns["TO_ADD"] + columns["TO_REMOVE"] == 1).all()
+    assert (columns["intercept_add"] + columns["intercept_remove"] == 1).all()
     for one in samples:
         assert one.case == "one"
         assert one.volume == truth.sum()
@@ -126,7 +126,7 @@ def test_the_table_has_every_weight_and_every_gain(
         write_case(tmp_path / f"{name}.npz", case.image, case.spacing_mm, case.prompts, truth)
     main(["--cases", str(tmp_path)])
     printed = capsys.readouterr().out
-    assert all(f"| `{name}` | {weight:g} | " in printed for name, weight in LAW.items())
+    assert all(f"| `{name}` | {weight:g} | " in printed for name, weight in WEIGHTS.items())
     assert "clicks, 2 cases" in printed
     with pytest.raises(SystemExit):
         main(["--cases", str(tmp_path), "--same", "one", "other"])

@@ -1,4 +1,4 @@
-"""The container, under the challenge's own command (contract, section 1), by a real engine."""
+"""The container, under the challenge's own command (docs/challenge.md, 1), by a real engine."""
 
 import shutil
 from pathlib import Path

@@ -44,7 +44,7 @@ def test_docker_is_called_by_the_challenges_command(engine: Engine, folder: Path
     parsed = parse_method("docker:myteam", run_limit=60)
     assert run(parsed, folder) is None
     assert (folder / "outputs" / "US_phantom.npz").exists()
-    # Contract, section 1; the shell has taken the quotes away there.
+    # docs/challenge.md, 1; the shell has taken the quotes away there.
     assert engine.calls("docker", "container", "run") == [
         [
             *("docker", "container", "run", "-m", "32G", "--name", "myteam", "--rm"),

@@ -55,7 +55,7 @@ def test_a_run_gets_its_share_of_the_limit(has_box: bool, expected: float) -> No
 
 @pytest.mark.parametrize("has_box", [True, False])
 def test_the_runs_of_the_default_stay_within_the_challenges_limit(has_box: bool) -> None:
-    # 90 seconds a class for six runs, or five without a box (contract, sections 1 and 2).
+    # 90 seconds a class for six runs, or five without a box (docs/challenge.md, 1 and 2).
     share = Budget.for_run(Settings(), has_box, start=0).seconds_per_class
     assert 0 < share * (6 if has_box else 5) < 90
 

@@ -1,28 +1,39 @@
-"""What a click says falls with distance and depth, and stops at borders."""
+"""What a click says: figures worked out by hand, and what makes a voxel more or less likely."""
 
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from gamt.lifting.evidence import (
-    FAR,
-    LAW,
-    LEAST_SPREAD,
-    REACH,
-    SHALLOW,
     Surroundings,
     contrast_feature,
-    contrast_on_the_way,
+    contrast_on_line,
     distances,
     error_odds,
     features,
-    likelihood_ratio,
-    window_around,
+    intensity_ratio,
+    region_around,
 )
 
+Image = npt.NDArray[np.uint8]
+
 SHAPE = (9, 21, 31)
+CLICK = (4, 10, 16)
+GREY = np.full(SHAPE, 90, np.uint8)
+
+
+def click_beside(image: Image = GREY, size: float = 14.0, **more: Any) -> Surroundings:
+    """Clicks two voxels outside of a mask that ends at x = 14: a click of depth 2."""
+    mask = np.zeros(SHAPE, np.bool_)
+    mask[:, :, :15] = True
+    return Surroundings(image, mask, CLICK, 2.0, size, (1.0, 1.0, 1.0), **more)
+
+
+def odds_of(image: Image = GREY, **more: Any) -> npt.NDArray[np.float32]:
+    return error_odds(click_beside(image, **more))
 
 
 def test_distances_are_counted_in_grid_voxels() -> None:
@@ -33,95 +44,146 @@ def test_distances_are_counted_in_grid_voxels() -> None:
     assert away[2, 4, 4] == pytest.approx(np.sqrt(9 + 4 + 4))
 
 
-def test_a_window_reaches_as_far_on_every_axis_and_ends_at_the_volume() -> None:
-    window = window_around((4, 10, 1), 6, (3.0, 1.0, 2.0), SHAPE)
-    assert window == (slice(2, 7), slice(4, 17), slice(0, 5))
-    assert window_around((8, 20, 30), 1, (1.0, 1.0, 1.0), SHAPE)[2] == slice(29, 31)
+def test_a_region_reaches_as_far_on_every_axis_and_ends_at_the_volume() -> None:
+    region = region_around((4, 10, 1), 6, (3.0, 1.0, 2.0), SHAPE)
+    assert region == (slice(2, 7), slice(4, 17), slice(0, 5))
+    assert region_around((8, 20, 30), 1, (1.0, 1.0, 1.0), SHAPE)[2] == slice(29, 31)
 
 
-def test_the_likelihood_ratio_is_that_of_the_sides_intensities() -> None:
+def test_an_intensity_speaks_for_the_side_on_which_it_is_found() -> None:
+    # 0 is bin 0 of 48, 200 is bin 37. A normal distribution of 1.5 bins has 0.266 in its middle
+    # bin and 0.213 in the next, which bin 0 is handed back by the end of the range: 0.479.
+    # ln((0.266 + 0.014) / 0.014) = 2.996; ln((0.479 + 0.014) / 0.014) = 3.56, cut to 3.
     image = np.zeros(SHAPE, np.float32)
     image[:, :, 15:] = 200
     inside = image > 100
-    ratio = likelihood_ratio(image, inside, ~inside)
-    assert (ratio[inside] > 1).all()
-    assert (ratio[~inside] < -1).all()
-    assert not likelihood_ratio(image, inside, inside).any()
+    ratio = intensity_ratio(image, inside, ~inside)
+    assert ratio[inside] == pytest.approx(2.996, abs=1e-3)
+    assert ratio[~inside] == pytest.approx(-3)
 
 
-def test_the_way_to_a_voxel_is_looked_at() -> None:
+def test_an_intensity_found_alike_on_both_sides_says_nothing() -> None:
+    inside = np.zeros(SHAPE, np.bool_)
+    inside[:4] = True
+    assert not intensity_ratio(GREY.astype(np.float32), inside, inside).any()
+
+
+def test_the_contrast_of_a_voxel_is_the_largest_on_the_line_to_it() -> None:
     image = np.full(SHAPE, 100, np.float32)
     image[:, :, 8] = 160  # a wall
     voxels = np.array([[4, 10, 6], [4, 10, 12]])
-    seen = contrast_on_the_way(image, 100, (4, 10, 4), voxels)
-    assert seen.tolist() == [0, 60]
+    assert contrast_on_line(image, 100, (4, 10, 4), voxels).tolist() == [0, 60]
 
 
-def click_beside(
-    image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
-    scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    size: float = 14.0,
-    **more: object,
-) -> Surroundings:
-    """Clicks two voxels outside of a mask that fills the volume's left half."""
-    mask = np.zeros(SHAPE, np.bool_)
-    mask[:, :, :15] = True
-    return Surroundings(image, mask, (4, 10, 16), 2.0, size, scale, **more)  # type: ignore[arg-type]
-
-
-def odds_of(
-    image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], **more: Any
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return error_odds(click_beside(image, **more))
-
-
-def test_a_click_speaks_for_its_own_side_within_reach_alone() -> None:
-    odds = odds_of(np.full(SHAPE, 90, np.uint8))
+def test_only_voxels_on_the_clicks_side_within_seven_depths_can_be_wrong() -> None:
+    odds = odds_of()
     assert np.isneginf(odds[:, :, :15]).all()
-    away = distances((4, 10, 16), (1.0, 1.0, 1.0), SHAPE)
-    assert np.isneginf(odds[away > REACH * 2]).all()
-    assert np.isfinite(odds[:, :, 15:][away[:, :, 15:] <= REACH * 2]).all()
+    assert np.isfinite(odds[4, 10, 15:]).all()  # the volume ends 14 voxels from the click
+    assert np.isfinite(odds[0, 20, 24])  # sqrt(4^2 + 10^2 + 8^2) = 13.4
+    assert np.isneginf(odds[0, 20, 26])  # sqrt(4^2 + 10^2 + 10^2) = 14.7
 
 
-def test_a_click_says_less_farther_away_and_deeper() -> None:
-    odds = odds_of(np.full(SHAPE, 90, np.uint8))
-    along, across = odds[4, 10:, 15], odds[4, 10, 15:26]
+def test_features_are_counted_in_depths() -> None:
+    taken = np.zeros(SHAPE, np.bool_)
+    taken[4, 10, 20] = True
+    around = click_beside(opposite=[(4, 10, 22)], taken=taken)
+    here = np.flatnonzero((np.argwhere(around.candidate) == (4, 10, 20)).all(axis=1)).item()
+    values = {name: float(values[here]) for name, values in features(around)}
+    assert values == pytest.approx(
+        {
+            "intercept_add": 1,
+            "log_size_add": 1.9459,  # ln 7: a side of 14 voxels is 7 depths
+            "log_distance": 0.6931,  # ln 2: 4 voxels from the click
+            "log_depth": 1.1314,  # ln(3 + 0.1): 6 voxels from the mask
+            "intensity_ratio": 0,
+            "log_gradient": 0,
+            "other_class": 1,
+            "opposite_click": 1.5,  # 2 - 2/4: 2 voxels from the opposite click, 4 from this one
+        },
+        abs=1e-4,
+    )
+
+
+def test_distances_below_a_fifth_of_a_depth_count_as_one_fifth() -> None:
+    around = click_beside()
+    here = np.flatnonzero((np.argwhere(around.candidate) == CLICK).all(axis=1)).item()
+    assert dict(features(around))["log_distance"][here] == pytest.approx(-1.609, abs=1e-3)  # ln 0.2
+
+
+def test_the_contrast_is_counted_in_spreads_of_the_clicks_intensity() -> None:
+    # The intensity rises by 30 behind x = 17. Around the click it has no spread but the noise of
+    # 1.5: 30 / 1.5 = 20, and ln 21 = 3.045. Smoothing over 0.7 voxels raises the click's by 0.3.
+    image = GREY.copy()
+    image[:, :, 18:] = 120
+    name, (near, far) = contrast_feature(click_beside(image), np.array([[4, 10, 15], [4, 10, 22]]))
+    assert name == "log_contrast_add"
+    assert near == pytest.approx(0.18, abs=0.02)  # ln(1 + 0.3 / 1.5), three voxels from the border
+    assert far == pytest.approx(3.04, abs=0.02)
+
+
+def test_the_odds_of_adding_are_a_sum_over_features() -> None:
+    # In an image of one grey, size, distance and depth alone speak:
+    # at x = 15, half a depth from click and mask,
+    #   -0.15 + 0.7 ln 7 - 1.2 ln 0.5 - 1.75 ln 0.6 = -0.15 + 1.3621 + 0.8318 + 0.8939 = 2.9378;
+    # at x = 20, two depths from the click and three from the mask,
+    #   -0.15 + 0.7 ln 7 - 1.2 ln 2 - 1.75 ln 3.1 = -0.15 + 1.3621 - 0.8318 - 1.9800 = -1.5997.
+    odds = odds_of()
+    assert odds[4, 10, 15] == pytest.approx(2.9378, abs=1e-3)
+    assert odds[4, 10, 20] == pytest.approx(-1.5997, abs=1e-3)
+
+
+def test_the_odds_of_removing_have_weights_of_their_own() -> None:
+    # As for adding at x = 15, but 0.3 + 0.4 ln 7 + 0.8318 + 0.8939 = 2.8041.
+    around = click_beside()
+    odds = error_odds(replace(around, mask=~around.mask))
+    assert odds[4, 10, 15] == pytest.approx(2.8041, abs=1e-3)
+
+
+def test_a_voxel_is_less_likely_the_farther_from_the_click_and_the_deeper() -> None:
+    odds = odds_of()
+    along, across = odds[4, 10:, 15], odds[4, 10, 16:]
     assert (np.diff(along[np.isfinite(along)]) <= 0).all()
-    assert (np.diff(across[1:][np.isfinite(across[1:])]) < 0).all()
-    assert odds[4, 10, 16] > 0 > across[9]
+    assert (np.diff(across) < 0).all()
 
 
 def test_what_lies_behind_a_border_is_less_likely() -> None:
-    plain = np.full(SHAPE, 90, np.uint8)
-    walled = plain.copy()
+    walled = GREY.copy()
     walled[:, 13] = 180
-    before, after = odds_of(plain), odds_of(walled)
+    before, after = odds_of(), odds_of(walled)
     assert before[4, 15, 15] > 0
     assert after[4, 15, 15] < before[4, 15, 15] - 1
 
 
-def test_an_opposite_click_and_another_class_hold_a_correction_back() -> None:
-    image = np.full(SHAPE, 90, np.uint8)
-    free, taken = odds_of(image), np.zeros(SHAPE, np.bool_)
+def test_another_classs_voxel_is_less_likely() -> None:
+    taken = np.zeros(SHAPE, np.bool_)
     taken[4, 12, 15] = True
-    held = odds_of(image, taken=taken)
-    assert held[4, 12, 15] < free[4, 12, 15] - 0.5
+    free, held = odds_of(), odds_of(taken=taken)
+    assert held[4, 12, 15] == pytest.approx(free[4, 12, 15] - 1)
     assert held[4, 8, 15] == free[4, 8, 15]
-    rivalled = odds_of(image, opposite=[(4, 14, 16)])
-    assert rivalled[4, 13, 16] < free[4, 13, 16] - 1
-    assert rivalled[4, 10, 16] == free[4, 10, 16]
+
+
+def test_an_opposite_click_holds_back_what_is_near_it() -> None:
+    # The voxel is 3 from the click and 1 from the opposite one: 0.9 (2 - 1/3) = 1.5 is lost.
+    free, held = odds_of(), odds_of(opposite=[(4, 14, 16)])
+    assert held[4, 13, 16] == pytest.approx(free[4, 13, 16] - 1.5)
+    assert held[CLICK] == free[CLICK]
+
+
+def test_the_nearest_of_several_opposite_clicks_counts() -> None:
+    one, several = odds_of(opposite=[(4, 14, 16)]), odds_of(opposite=[(4, 20, 30), (4, 14, 16)])
+    assert several[4, 13, 16] == one[4, 13, 16]
 
 
 def test_a_click_that_is_deep_for_its_target_reaches_fewer_depths() -> None:
-    image = np.full(SHAPE, 90, np.uint8)
-    shell, bulk = odds_of(image, size=20.0), odds_of(image, size=2.0)
+    # A tenth of the side: 0.7 ln 10 = 1.612 less, everywhere in an image of one grey.
+    shell, bulk = odds_of(size=20.0), odds_of(size=2.0)
     seen = np.isfinite(shell)
-    assert (bulk[seen] < shell[seen]).all()
+    assert shell[seen] - bulk[seen] == pytest.approx(1.612, abs=1e-3)
 
 
 def test_what_looks_like_the_rest_rather_than_like_the_click_is_less_likely() -> None:
     # Beyond row 14, more than two depths away, all is darker, but for one voxel.
-    image = np.full(SHAPE, 90, np.uint8)
+    image = GREY.copy()
     image[:, 15:] = 60
     patched = image.copy()
     patched[4, 9, 15] = 60
@@ -129,67 +191,14 @@ def test_what_looks_like_the_rest_rather_than_like_the_click_is_less_likely() ->
 
 
 def test_a_border_of_the_image_is_where_masks_are_wrong() -> None:
-    # The whole way is as grey as the click; only past the voxel does the image change.
-    plain = np.full(SHAPE, 90, np.uint8)
-    edged = plain.copy()
+    # The whole line is as grey as the click; only past the voxel does the image change.
+    edged = GREY.copy()
     edged[:, 15:] = 130
-    before, after = odds_of(plain), odds_of(edged)
-    assert after[4, 13, 16] > before[4, 13, 16]
+    assert odds_of(edged)[4, 13, 16] > odds_of()[4, 13, 16]
 
 
 @pytest.mark.parametrize("kind", [True, False])
 def test_without_a_surface_nothing_is_known(kind: bool) -> None:
     mask = np.full(SHAPE, kind)
-    image = np.zeros(SHAPE, np.uint8)
-    odds = error_odds(Surroundings(image, mask, (4, 10, 16), 31.0, 1.0, (1.0, 1.0, 1.0)))
+    odds = error_odds(Surroundings(GREY, mask, CLICK, 31.0, 1.0, (1.0, 1.0, 1.0)))
     assert not odds.any()
-
-
-def test_features_are_counted_in_depths_and_larger_where_an_error_is_likelier() -> None:
-    taken = np.zeros(SHAPE, np.bool_)
-    taken[4, 10, 20] = True
-    rival = (4, 10, 22)
-    around = click_beside(np.full(SHAPE, 90, np.uint8), opposite=[rival], taken=taken)
-    seen = dict(features(around))
-    here = np.flatnonzero((np.argwhere(around.candidate) == (4, 10, 20)).all(axis=1)).item()
-    values = {name: float(values[here]) for name, values in seen.items()}
-    # Four voxels from a click of depth two, six from the mask, two from the rival; all is of one
-    # grey.
-    assert values == pytest.approx(
-        {
-            "TO_ADD": 1,
-            "ADD_PER_SIZE": np.log(14 / 2),
-            "PER_DISTANCE": -np.log(4 / 2),
-            "PER_DEPTH": -np.log(6 / 2 + SHALLOW),
-            "PER_RATIO": 0,
-            "PER_SLOPE": 0,
-            "TAKEN": -1,
-            "PER_RIVAL": 2 / 4 - FAR,
-        },
-        abs=1e-6,
-    )
-
-
-def test_the_contrast_on_the_way_is_counted_in_the_clicks_spreads() -> None:
-    image = np.full(SHAPE, 90, np.uint8)
-    image[:, :, 18:] = 120
-    name, (near, far) = contrast_feature(click_beside(image), np.array([[4, 10, 15], [4, 10, 22]]))
-    assert name == "ADD_PER_CONTRAST"
-    assert near > -0.2  # three voxels from the border, which is smoothed
-    assert far == pytest.approx(-np.log1p(30 / LEAST_SPREAD), abs=0.1)
-
-
-@pytest.mark.parametrize("adding", [True, False])
-def test_the_odds_are_the_weighted_sum_of_the_features(adding: bool) -> None:
-    rng = np.random.default_rng(0)
-    image = rng.integers(80, 100, SHAPE).astype(np.uint8)
-    around = click_beside(image, opposite=[(4, 14, 18)], taken=np.zeros(SHAPE, np.bool_))
-    if not adding:
-        around = replace(around, mask=~around.mask, taken=None)
-    voxels = np.argwhere(around.candidate)
-    every = dict([*features(around), contrast_feature(around, voxels)])
-    summed = np.sum([LAW[name] * feature for name, feature in every.items()], axis=0)
-    odds = error_odds(around)[around.candidate]
-    # The contrast is not looked at where it could change nothing.
-    assert (odds > 0).tolist() == (summed > 0).tolist()
-    assert odds[odds > 0] == pytest.approx(summed[summed > 0], abs=1e-5)

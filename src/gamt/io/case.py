@@ -1,6 +1,6 @@
 """The challenge's npz files: a case to read, a segmentation to write.
 
-The only place that knows the files' keys (contract, section 2). Files are untrusted: whatever is
+The only place that knows the files' keys (docs/challenge.md, 2). Files are untrusted: whatever is
 wrong with one ends in a `CaseError` that says what and where.
 """
 

@@ -22,7 +22,7 @@ def process_start() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The time of one run on one case (design decision 10).
+    """The time of one run on one case (docs/design.md, 10).
 
     Attributes:
         start: when the run's clock began, in seconds on the clock of `time.monotonic`.
@@ -116,7 +116,7 @@ class Stopwatch:
 class StridePlanner:
     """Chooses how many slices walks step at a time, so that all of them reach their ends in time.
 
-    The walks tell what they plan; their first slices tell what one costs (design decision 10).
+    The walks tell what they plan; their first slices tell what one costs (docs/design.md, 10).
     """
 
     def __init__(

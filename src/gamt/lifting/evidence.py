@@ -1,21 +1,22 @@
-"""What a click that contradicts a mask says about the voxels around it, as log-odds.
+"""How likely the voxels around a click are wrong, as log-odds.
 
-A user's click marks the middle of an error, so that the error is at most as thick there as the
-click is deep: as far as the nearest voxel of the other kind is. How far the error reaches, the
-click does not say, but most errors are shells along a mask's surface. All lengths are counted in
-depths: the log-odds fall with the logarithms of the distance from the click and of the depth in the
-mask (or outside of it), and with whatever speaks for a border on the way or for another target.
-They rise where the intensity is like that around the click rather than like that of the rest. A
-click that is deep for its target's size marks a bulk rather than a shell, which has fewer depths.
+A user clicks the middle of an error. The *depth* of a click is how far the nearest voxel of the
+other kind is: at the click, the error is about that thick to both sides. How far the error extends
+sideways the click does not say; most errors are thin shells along the mask's surface. So all
+lengths are counted in depths. A voxel is less likely to be part of the error the farther it is from
+the click, the deeper it lies in the mask (or outside of it), the more the intensity changes on the
+straight line from the click to it, and where an opposite click or another class claims it. It is
+more likely where the intensity is that of the click's surroundings. A click that is deep for its
+target's size marks a bulk rather than a shell, which extends over fewer depths.
 
-"Fitted" means: a logistic regression on voxels around simulated clicks on 15 labelled scans with
-boxes, on the masks that this law itself leads to, each scan predicted without its patient's;
-rounded, and shifted a little. "Moved" means: set where whole runs of clicks did better, far from
-the regression's 0.1 (`PER_RIVAL`) and 0.5 (`TAKEN`). ``python -m benchmarks.click_law`` does the
-regression on any scans, from the same features.
+The log-odds are a logistic regression's: a sum of features, each times its weight. The weights were
+fitted to simulated clicks on 15 labelled scans and rounded; all but two are within 0.17 of the fit
+in docs/click_law.md. The weights of other classes and of opposite clicks are set by hand, 0.5 and
+0.8 beyond it, as whole runs of clicks did better with them. ``python -m benchmarks.click_law`` fits
+all of them to any scans, from the same features.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,82 +24,78 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from gamt.segmenters import histograms
+
 Mask = npt.NDArray[np.bool_]
 Odds = npt.NDArray[np.float32]
 Voxel = tuple[int, int, int]
 Scale = tuple[float, float, float]
 
-TO_ADD, TO_REMOVE = -0.15, 0.3
-"""Log-odds one depth away, where nothing else speaks, of adding and of removing (fitted)."""
-
-ADD_PER_SIZE, REMOVE_PER_SIZE = 0.7, 0.4
-"""Gained with the logarithm of the target's size in depths (fitted)."""
-
-PER_DISTANCE, NEAREST = 1.2, 0.2
-"""Lost with the logarithm of the distance from the click, which counts from this many depths on
-(fitted)."""
-
-PER_DEPTH, SHALLOW = 1.75, 0.1
-"""Lost with the logarithm of the voxel's own depth, to which this much of the click's is added:
-errors follow the surface (fitted)."""
-
-PER_RATIO = 0.75
-"""Weight of the intensity's likelihood ratio between the click's surroundings, one depth around it,
-and what is of the same kind farther away than two (fitted)."""
-
-PER_SLOPE, MOST_SLOPE = 0.65, 15.0
-"""Gained with the logarithm of one plus the gradient, in the click's spreads a voxel, up to this
-many of them: a mask is most often wrong where the image has a border (fitted)."""
-
-ADD_PER_CONTRAST, REMOVE_PER_CONTRAST, MOST_CONTRAST = 1.15, 0.65, 100.0
-"""Lost with the logarithm of one plus the largest difference of intensity between the click's and
-the way's, in the click's spreads, up to this many of them (fitted)."""
-
-PER_RIVAL, FAR = 0.9, 2.0
-"""Lost for each time that the way to the nearest opposite click is shorter than `FAR` times the way
-to the click, in parts of that way (moved)."""
-
-TAKEN = 1.0
-"""Lost where the voxel is another class's already (moved)."""
-
-LAW = {
-    "TO_ADD": TO_ADD,
-    "TO_REMOVE": TO_REMOVE,
-    "ADD_PER_SIZE": ADD_PER_SIZE,
-    "REMOVE_PER_SIZE": REMOVE_PER_SIZE,
-    "PER_DISTANCE": PER_DISTANCE,
-    "PER_DEPTH": PER_DEPTH,
-    "PER_RATIO": PER_RATIO,
-    "PER_SLOPE": PER_SLOPE,
-    "TAKEN": TAKEN,
-    "PER_RIVAL": PER_RIVAL,
-    "ADD_PER_CONTRAST": ADD_PER_CONTRAST,
-    "REMOVE_PER_CONTRAST": REMOVE_PER_CONTRAST,
+WEIGHTS: Mapping[str, float] = {
+    # One depth from the click, where nothing else speaks.
+    "intercept_add": -0.15,
+    "intercept_remove": 0.3,
+    # Logarithm of the target's size in depths.
+    "log_size_add": 0.7,
+    "log_size_remove": 0.4,
+    # Logarithm of the voxel's distance from the click, in depths.
+    "log_distance": -1.2,
+    # Logarithm of the voxel's own depth, in depths of the click: errors follow the surface.
+    "log_depth": -1.75,
+    # Log-likelihood ratio of the intensity: around the click against the rest of the click's side.
+    "intensity_ratio": 0.75,
+    # Logarithm of 1 + the gradient: masks are most often wrong where the image has a border.
+    "log_gradient": 0.65,
+    # 1 where another class has the voxel already.
+    "other_class": -1.0,
+    # How much nearer an opposite click is than this one; see `OPPOSITE_RATIO`.
+    "opposite_click": -0.9,
+    # Logarithm of 1 + the largest change of intensity on the line from the click to the voxel.
+    "log_contrast_add": -1.15,
+    "log_contrast_remove": -0.65,
 }
-"""The fitted weights by name: log-odds are the sum of features, each times its weight. What is lost
-for something has a feature that falls with it."""
+"""Weights of the features by name, as log-odds (docs/click_law.md). `_add` is for clicks that ask
+for more, `_remove` for those that ask for less."""
 
-REACH, CONTEXT = 7.0, 8.0
-"""Depths from the click: as far as voxels may change, and as far as intensities are compared."""
+DISTANCE_FLOOR = 0.2
+"""Smaller distances from the click count as this; in depths (docs/constants.md)."""
 
-BINS, BIN_BLUR, FLOOR, CAP = 48, 1.5, 0.014, 3.0
-"""Of the intensity histograms: their number over 0..255, smoothing in bins, what is added so that
-a bin seen on neither side says nothing, and the most that the ratio says, as log-odds."""
+DEPTH_OFFSET = 0.1
+"""Added to a voxel's depth before its logarithm is taken; in depths (docs/constants.md)."""
 
-CORE, MOST_CORE, LEAST_SPREAD = 0.5, 2.0, 1.5
-"""Depths around a click within which intensities are the click's own, and grid voxels at most: an
-error far from the mask is smaller than the click is deep. What is added to their spread, for noise,
-in an image of 0..255."""
+MAX_GRADIENT, MAX_CONTRAST = 15.0, 100.0
+"""Larger gradients and changes of intensity count as this; in spreads of the click's intensity,
+gradients a voxel (docs/constants.md)."""
 
-STEPS = 8
-"""Places at which the way from a click to a voxel is looked at."""
+OPPOSITE_RATIO = 2.0
+"""Opposite clicks speak against a voxel that is less than so many times as far from the nearest of
+them as from this click. The feature is what is missing from that (docs/constants.md)."""
 
-BLUR, MOST_BLUR = 0.7, 3.0
-"""Grid voxels over which intensities are smoothed, and raw voxels at most, where the grid is
-coarser than the scan (measured)."""
+MAX_DISTANCE, CONTEXT_DISTANCE = 7.0, 8.0
+"""How far from the click voxels may change, and how far intensities are compared; in depths
+(docs/constants.md)."""
 
-LEAST_BLUR = 0.5
-"""Raw voxels over which gradients are taken, at least."""
+HISTOGRAM_BLUR, MAX_RATIO = 1.5, 3.0
+"""Smoothing of the histograms, in bins of 0..255, and the most that they say, as log-odds. The
+embedded segmenter's own are smoothed over 1.56 bins of a window's range: found by a search of its
+own (docs/constants.md)."""
+
+CORE_DISTANCE, MAX_CORE_VOXELS = 0.5, 2.0
+"""How far around a click intensities are the click's own: in depths, and in grid voxels at most, as
+an error far from the mask is smaller than its click is deep (docs/constants.md)."""
+
+NOISE = 1.5
+"""Added to the spread of the click's intensity, in an image of 0..255 (docs/constants.md)."""
+
+LINE_SAMPLES = 8
+"""Points at which the line from a click to a voxel is looked at."""
+
+BLUR, MAX_BLUR = 0.7, 3.0
+"""Standard deviation of the smoothing of intensities: in grid voxels, and in raw voxels at most,
+where the grid is coarser than the scan (docs/constants.md)."""
+
+MIN_GRADIENT_BLUR = 0.5
+"""Least standard deviation at which gradients are taken, in raw voxels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +109,8 @@ class Surroundings:
         depth: of the seed: how far the nearest voxel of the other kind is, in grid voxels; > 0.
         size: of the target, the side of a cube of its volume, in grid voxels; > 0.
         scale: grid voxels per voxel, on each axis; not zero.
-        opposite: clicked voxels (z, y, x) that are certain not to be wrong in this way; they may
-            lie outside of the volume.
+        opposite: voxels (z, y, x) of clicks for the other side, which are not part of this error;
+            they may lie outside of the volume.
         taken: (z, y, x) what another class has already, and would have to give up; None if nothing.
     """
 
@@ -128,49 +125,44 @@ class Surroundings:
 
     @property
     def kind(self) -> str:
-        """What the click asks for, as it stands in the names of the law's weights."""
-        return "REMOVE" if self.mask[self.seed] else "ADD"
+        """What the click asks for, "add" or "remove", as it ends the names of some weights."""
+        return "remove" if self.mask[self.seed] else "add"
 
     @cached_property
-    def like_seed(self) -> Mask:
+    def same_side(self) -> Mask:
         """(z, y, x) what is on the seed's side of the mask."""
         return self.mask if self.mask[self.seed] else ~self.mask
 
     @cached_property
-    def away(self) -> Odds:
+    def distance(self) -> Odds:
         """(z, y, x) distances from the seed, in grid voxels."""
         return distances(self.seed, self.scale, self.mask.shape)
 
     @cached_property
     def candidate(self) -> Mask:
-        """(z, y, x) what may be wrong: not right already, nor too far from the seed."""
-        return self.like_seed & (self.away <= REACH * self.depth)
+        """(z, y, x) what may be part of the error: on the seed's side, and not too far from it."""
+        return self.same_side & (self.distance <= MAX_DISTANCE * self.depth)
 
     @cached_property
     def blur(self) -> list[float]:
-        """Raw voxels over which intensities are smoothed, on each axis."""
-        return [min(BLUR / step, MOST_BLUR) for step in self.scale]
-
-    @cached_property
-    def grey(self) -> Odds:
-        """(z, y, x) the intensities as they are."""
-        return self.image.astype(np.float32)
+        """Standard deviation of the smoothing on each axis, in raw voxels."""
+        return [min(BLUR / step, MAX_BLUR) for step in self.scale]
 
     @cached_property
     def smooth(self) -> Odds:
-        """(z, y, x) intensities without the finest noise."""
-        return ndimage.gaussian_filter(self.grey, self.blur, mode="nearest")
+        """(z, y, x) intensities without the finest noise, 0..255."""
+        return ndimage.gaussian_filter(self.image.astype(np.float32), self.blur, mode="nearest")
 
     @cached_property
-    def usual(self) -> tuple[float, np.float32]:
-        """The click's own intensity, and its spread."""
-        near = self.away <= np.clip(CORE * self.depth, 1.0, MOST_CORE)
+    def seed_intensity(self) -> tuple[float, np.float32]:
+        """The median intensity around the seed, and its median absolute deviation, with noise."""
+        near = self.distance <= np.clip(CORE_DISTANCE * self.depth, 1.0, MAX_CORE_VOXELS)
         core = self.smooth[self.candidate & near]
-        usual = float(np.median(core))
-        return usual, np.float32(np.median(np.abs(core - usual)) + LEAST_SPREAD)
+        median = float(np.median(core))
+        return median, np.float32(np.median(np.abs(core - median)) + NOISE)
 
 
-def window_around(
+def region_around(
     voxel: Voxel, reach: float, scale: Scale, shape: Sequence[int]
 ) -> tuple[slice, ...]:
     """Returns the part of a volume within `reach` grid voxels of a voxel on every axis.
@@ -198,114 +190,126 @@ def distances(voxel: Sequence[int], scale: Scale, shape: Sequence[int]) -> Odds:
     return np.sqrt(squared)
 
 
-def likelihood_ratio(image: Odds, inside: Mask, outside: Mask) -> Odds:
+def intensity_ratio(image: Odds, inside: Mask, outside: Mask) -> Odds:
     """Returns the log of how much likelier every voxel's intensity is inside than outside.
 
     Args:
         image: (z, y, x) intensities, 0..255.
         inside: (z, y, x) where to learn what is inside.
         outside: (z, y, x) where to learn what is outside.
+
+    Returns:
+        (z, y, x) log-odds, at most `MAX_RATIO` either way.
     """
-    index = (image * (BINS / 256)).astype(np.intp)
-    curves = []
-    for side in (inside, outside):
-        counts = np.bincount(index[side], minlength=BINS).astype(np.float32)
-        counts = ndimage.gaussian_filter1d(counts, BIN_BLUR, mode="reflect")
-        curves.append(counts / max(float(counts.sum()), 1.0))
-    ratio = np.log((curves[0] + FLOOR) / (curves[1] + FLOOR)).clip(-CAP, CAP)
+    bins = histograms.BINS
+    index = (image * (bins / 256)).astype(np.intp)
+    here, there = (
+        histograms.density(
+            np.bincount(index[side], minlength=bins).astype(np.float32), HISTOGRAM_BLUR
+        )
+        for side in (inside, outside)
+    )
+    ratio = histograms.log_likelihood_ratio(here, there, histograms.FLOOR, MAX_RATIO)
     return np.asarray(ratio, np.float32)[index]
 
 
-def contrast_on_the_way(
-    image: Odds, usual: float, seed: Voxel, voxels: npt.NDArray[np.intp]
+def contrast_on_line(
+    image: Odds, intensity: float, seed: Voxel, voxels: npt.NDArray[np.intp]
 ) -> Odds:
-    """Returns the largest difference from `usual` on the straight ways from a seed to voxels.
+    """Returns the largest difference from an intensity on the straight lines from a seed to voxels.
 
     Args:
         image: (z, y, x) intensities.
-        usual: the intensity at the seed.
+        intensity: at the seed.
         seed: (z, y, x).
         voxels: (N, 3), (z, y, x).
 
     Returns:
-        (N,) differences of intensity.
+        (N,) absolute differences of intensity.
     """
     largest = np.zeros(len(voxels), np.float32)
     start = np.array(seed)
-    for share in np.linspace(0, 1, STEPS + 1)[1:]:
+    for share in np.linspace(0, 1, LINE_SAMPLES + 1)[1:]:
         places = np.rint(start + share * (voxels - start)).astype(np.intp)
-        np.maximum(largest, np.abs(image[tuple(places.T)] - np.float32(usual)), out=largest)
+        np.maximum(largest, np.abs(image[tuple(places.T)] - np.float32(intensity)), out=largest)
     return largest
 
 
 def features(around: Surroundings) -> Iterator[tuple[str, Odds]]:
-    """Yields what the law weighs, but for what is on the way to a voxel (`contrast_feature`).
+    """Yields every feature but the contrast on the line to a voxel (`contrast_feature`).
 
     One after the other, as all of them together would take much memory.
 
     Args:
-        around: the click; the mask must have voxels of the other kind.
+        around: the click; the mask must have voxels of both kinds.
 
     Yields:
-        The weight's name in `LAW`, and (N,) values, of the candidates in C order. What nothing is
-        known of is left out, which says as much as zeros.
+        A feature's name in `WEIGHTS`, and its (N,) values at the candidates in C order. A feature
+        without data, such as other classes' voxels where there is no other class, is left out; it
+        counts as zero.
     """
     candidate, depth = around.candidate, around.depth
-    way = around.away[candidate]
-    yield f"TO_{around.kind}", np.ones_like(way)
-    yield f"{around.kind}_PER_SIZE", np.full_like(way, np.log(around.size / depth))
-    yield "PER_DISTANCE", -np.log(np.maximum(way / depth, NEAREST))
-    own = ndimage.distance_transform_edt(around.like_seed, around.scale)[candidate]
-    yield "PER_DEPTH", -np.log(own.astype(np.float32) / depth + SHALLOW)
-    rest = around.like_seed & (around.away > 2 * depth)
+    distance = around.distance[candidate]
+    yield f"intercept_{around.kind}", np.ones_like(distance)
+    yield f"log_size_{around.kind}", np.full_like(distance, np.log(around.size / depth))
+    yield "log_distance", np.log(np.maximum(distance / depth, DISTANCE_FLOOR))
+    own = ndimage.distance_transform_edt(around.same_side, around.scale)[candidate]
+    yield "log_depth", np.log(own.astype(np.float32) / depth + DEPTH_OFFSET)
+    rest = around.same_side & (around.distance > 2 * depth)
     if rest.any():
-        near = candidate & (around.away <= depth)
-        yield "PER_RATIO", likelihood_ratio(around.smooth, near, rest)[candidate]
-    _, spread = around.usual
-    slope = ndimage.gaussian_gradient_magnitude(around.grey, np.maximum(around.blur, LEAST_BLUR))
-    yield "PER_SLOPE", np.log1p(np.minimum(slope[candidate] / spread, MOST_SLOPE))
+        near = candidate & (around.distance <= depth)
+        yield "intensity_ratio", intensity_ratio(around.smooth, near, rest)[candidate]
+    _, spread = around.seed_intensity
+    gradient = ndimage.gaussian_gradient_magnitude(
+        around.image.astype(np.float32), np.maximum(around.blur, MIN_GRADIENT_BLUR)
+    )
+    yield "log_gradient", np.log1p(np.minimum(gradient[candidate] / spread, MAX_GRADIENT))
     if around.taken is not None:
-        yield "TAKEN", -around.taken[candidate].astype(np.float32)
-    rival = np.full_like(way, np.inf)
+        yield "other_class", around.taken[candidate].astype(np.float32)
+    opposite = np.full_like(distance, np.inf)
     for voxel in around.opposite:  # several say no more than the nearest one
         there = distances(voxel, around.scale, around.mask.shape)[candidate]
-        np.minimum(rival, there, out=rival)
-    yield "PER_RIVAL", (rival / np.maximum(way, np.float32(0.5)) - FAR).clip(max=0)
+        np.minimum(opposite, there, out=opposite)
+    ratio = opposite / np.maximum(distance, np.float32(0.5))
+    yield "opposite_click", (OPPOSITE_RATIO - ratio).clip(min=0)
 
 
 def contrast_feature(around: Surroundings, voxels: npt.NDArray[np.intp]) -> tuple[str, Odds]:
-    """Returns the feature that takes the most time: what is on the way to voxels.
+    """Returns the feature that takes the most time: the contrast on the line to voxels.
 
     Args:
         around: the click.
         voxels: (N, 3), (z, y, x).
 
     Returns:
-        The weight's name in `LAW`, and (N,) values.
+        The feature's name in `WEIGHTS`, and its (N,) values.
     """
-    usual, spread = around.usual
-    contrast = contrast_on_the_way(around.smooth, usual, around.seed, voxels) / spread
-    return f"{around.kind}_PER_CONTRAST", -np.log1p(np.minimum(contrast, MOST_CONTRAST))
+    intensity, spread = around.seed_intensity
+    contrast = contrast_on_line(around.smooth, intensity, around.seed, voxels) / spread
+    return f"log_contrast_{around.kind}", np.log1p(np.minimum(contrast, MAX_CONTRAST))
 
 
 def error_odds(around: Surroundings) -> Odds:
     """Returns the log-odds that voxels are part of the error that a click marks.
 
+    Args:
+        around: the click.
+
     Returns:
-        (z, y, x) log-odds; -inf where a voxel is right already or too far from the click; 0 for all
-        others if none is right, as then nothing is known.
+        (z, y, x) log-odds; -inf where a voxel is right already or too far from the click. Where
+        the whole mask is of one kind there is no surface to measure by: 0 for all others.
     """
     candidate = around.candidate
     result = np.full(candidate.shape, -np.inf, np.float32)
-    if around.like_seed.all():  # without a surface, there is no depth to measure by
+    if around.same_side.all():
         result[candidate] = 0
         return result
     odds = np.zeros(np.count_nonzero(candidate), np.float32)
-    for name, feature in features(around):
-        odds += LAW[name] * feature
-    # What is on the way only speaks against: those that are out already need no look.
+    for name, values in features(around):
+        odds += WEIGHTS[name] * values
+    # Contrast only speaks against: for voxels that are unlikely without it, it need not be taken.
     likely = odds > 0
-    name, feature = contrast_feature(around, np.argwhere(candidate)[likely])
-    odds[likely] += LAW[name] * feature
+    name, values = contrast_feature(around, np.argwhere(candidate)[likely])
+    odds[likely] += WEIGHTS[name] * values
     result[candidate] = odds
     return result

@@ -1,4 +1,4 @@
-"""Fusing the views of a class, and letting the classes compete (paper, 2.2; design decision 8)."""
+"""Fusing the views of a class, and letting the classes compete (paper, 2.2; docs/design.md, 8)."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from gamt.volume.geometry import Grid, Range
 
 MOST_BLUR, BLUR_SHARE = 3.0, 1 / 24
 """Raw voxels over which votes are averaged, at most, where the grid is coarser than the scan; and
-the most as a share of the box's side, as small targets would vanish (measured)."""
+the most as a share of the box's side, as small targets would vanish (docs/constants.md)."""
 
 TRUNCATE = 4.0
 """Standard deviations at which the average ends."""
@@ -132,8 +132,8 @@ class Votes:
                 or unfinished walks is filled by the shape that the prompts draw.
             shape_weight: weight of that vote.
             rivals: boxes of smaller classes, in raw voxels, whose ellipsoids are left to them.
-            exact_range: whether the box is a user's, whose range of slices is exact (contract,
-                section 2): nothing outside of it is inside the target.
+            exact_range: whether the box is a user's, whose range of slices is exact
+                (docs/challenge.md, 2): nothing outside of it is inside the target.
             blur: the standard deviation, in grid voxels, over which the views' votes are averaged
                 with those around them, in a box that is large enough for it; 0 for none.
 
@@ -187,7 +187,8 @@ class Votes:
 
 
 SURE = 0.9
-"""Claims above this probability are equally good, and the smaller target wins (measured)."""
+"""Claims above this probability are equally good, and the smaller target wins
+(docs/constants.md)."""
 
 SIZE_RANK = 0.01
 """What a target that is ten times smaller gains between two sure claims: just enough to decide."""

@@ -28,7 +28,7 @@ from gamt.volume.preparation import PreparedVolume
 from gamt.volume.scan import Scan
 
 PLANNED = 0.9
-"""Share of the time left that walks plan with; each plane has an equal one (measured)."""
+"""Share of the time left that walks plan with; each plane has an equal one (docs/constants.md)."""
 
 PREVIOUS_SCORE = np.float32(0.8)
 """What a previous prediction is worth against another class's correction: less than a click."""

@@ -1,11 +1,11 @@
-"""One more round from clicks and the previous prediction (paper, 3.2; design decision 9).
+"""One more round from clicks and the previous prediction (paper, 3.2; docs/design.md, 9).
 
 A click marks the middle of an error. In the three slices through it the segmenter is asked again,
 with the click as a point and the previous mask as scores; the part that changes with the click is
 followed from slice to slice until nothing changes any more. These views vote on the error, beside
 what click, mask and intensities say in 3-D (`gamt.lifting.evidence`). A segmenter that knows
 nothing but intensities is not asked: they are weighed already, and it would only repeat them
-(measured). Everything else stays as it was.
+(docs/accuracy.md, "asking the embedded segmenter again"). Everything else stays as it was.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from scipy.special import logit
 
 from gamt.axes import Plane, slice_view, to_slice
 from gamt.lifting.budget import OutOfTime
-from gamt.lifting.evidence import CONTEXT, Surroundings, error_odds, window_around
+from gamt.lifting.evidence import CONTEXT_DISTANCE, Surroundings, error_odds, region_around
 from gamt.lifting.fusion import Votes
 from gamt.lifting.observer import Correction
 from gamt.lifting.postprocess import component_at
@@ -133,7 +133,7 @@ def surroundings(
     """
     seed = target.inside_region(click.voxel)
     scale = scale_of(target)
-    near = window_around(seed, CONTEXT * radius, scale, mask.shape)
+    near = region_around(seed, CONTEXT_DISTANCE * radius, scale, mask.shape)
     to_grid = [target.to_grid(axis)[part] for axis, part in enumerate(near)]
     offset = [part.start for part in near]
     z, y, x = (v - first for v, first in zip(seed, offset, strict=True))

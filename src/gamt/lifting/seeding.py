@@ -1,4 +1,4 @@
-"""From a click, or a box on one slice, to a target (design decision 7).
+"""From a click, or a box on one slice, to a target (docs/design.md, 7).
 
 A click says where, not how large: the scale at which the planes agree is found first
 (`gamt.lifting.scales`). From there the three planes walk, and go on walking from whatever one plane

@@ -1,4 +1,4 @@
-"""The shape that a box draws by itself: its inscribed ellipsoid, a prior for what images hide."""
+"""The ellipsoid inscribed in a box: a prior for what images don't show."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,13 @@ import numpy.typing as npt
 from gamt.prompts import Box
 
 EDGE, STEEPNESS, MOST, LEAST = 0.9, 10.0, 1.4, -3.0
-"""The log-odds are `STEEPNESS` times how far, in half-axes, a voxel lies within `EDGE`, cut off at
-`MOST` and `LEAST`. On scans they run from 1.4 in the middle over 0 at 0.88 half-axes, where the
-slope is 10, to -4.7 far outside; a higher floor leaves room for targets that bend away (measured).
-"""
+"""The log-odds at a distance from the centre, in half-axes: `STEEPNESS` times what is missing to
+`EDGE`, at most `MOST` and at least `LEAST`. What labelled scans show is lower far outside; a higher
+floor leaves room for targets that bend away (docs/constants.md)."""
 
 RIVAL_EDGE = 1.0
-"""The whole of a smaller class's ellipsoid is left to that class, though its own prior is for it
-only within `EDGE`: between them the images decide."""
+"""The same for a smaller class, whose whole ellipsoid is left to it. Its own prior is for it only
+within `EDGE`; between the two the images decide."""
 
 OUTSIDE = 6.0
 """Log-odds against slices outside of a box's range, which is exact: more than any shape has."""
@@ -26,14 +25,17 @@ def ellipsoid_logits(
 ) -> npt.NDArray[np.float32]:
     """Returns the log-odds of being inside, judged by the box's inscribed ellipsoid alone.
 
-    They depend on the distance from the centre, measured in half-axes, and are positive up to
-    `edge`: a box is drawn with a margin, and few targets are convex.
+    They are positive up to `edge`, which is not the whole ellipsoid: a box is drawn with a margin,
+    and few targets are convex.
 
     Args:
         box: in voxels.
         low: first voxel (z, y, x) of the result, in the same voxels.
         shape: of the result (z, y, x).
-        edge: distance at which they change their sign.
+        edge: distance from the centre at which they change their sign, in half-axes.
+
+    Returns:
+        (z, y, x) log-odds, `LEAST`..`MOST`.
     """
     squared = np.zeros((1, 1, 1), np.float32)
     for axis in range(3):
@@ -56,8 +58,8 @@ def prior_logits(
 ) -> npt.NDArray[np.float32]:
     """Returns the log-odds of being inside, judged by the boxes of all classes.
 
-    A voxel in a smaller class's ellipsoid is that class's rather than this one's, and no voxel
-    outside of a user's box's range of slices is inside: it is exact (contract, section 2).
+    A voxel in a smaller class's ellipsoid belongs to that class rather than to this one. A user's
+    box has an exact range of slices, so that nothing beyond it is inside (docs/challenge.md, 2).
 
     Args:
         box: of this class, in voxels.
@@ -65,6 +67,9 @@ def prior_logits(
         low: first voxel (z, y, x) of the result.
         shape: of the result (z, y, x).
         exact_range: whether the box is a user's.
+
+    Returns:
+        (z, y, x) log-odds, `-OUTSIDE`..`MOST`.
     """
     logits = ellipsoid_logits(box, low, shape)
     for rival in rivals:

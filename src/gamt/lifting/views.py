@@ -15,7 +15,7 @@ def projected_range(
 
     In every axial mask the pixels are summed along the slice's lines; the slices whose sum exceeds
     the percentile of all sums are selected. The union over the axial masks covers a target that
-    bends away from its anchor (paper, Figure 2; design decision 5).
+    bends away from its anchor (paper, Figure 2; docs/design.md, 5).
 
     Args:
         masks: (z, y, x) bool.

@@ -8,8 +8,9 @@ It needs no checkpoint and no GPU. It is Bayes' rule on the pixels of a window a
 * a Potts model whose bonds break at edges lets neighbours agree (mean-field inference);
 * with a box alone, the threshold moves until the mask fills the box.
 
-"Measured" means: chosen on slices and walks of 16 public labelled scans (CT, MR, PET, microscopy)
-and on flat-shaded phantoms, together, by random search and by hand, for the mean Dice.
+The numbers were chosen on slices and walks of 16 public labelled scans (CT, MR, PET, microscopy)
+and on flat-shaded phantoms, together, by random search and by hand, for the mean Dice. That search
+is not in the repository; docs/constants.md lists what it chose.
 """
 
 from collections.abc import Sequence
@@ -22,35 +23,36 @@ from scipy import ndimage
 from scipy.special import expit, logit
 
 from gamt.prompts import SlicePrompt
+from gamt.segmenters import histograms
 from gamt.segmenters.base import SliceMask, Traits
 from gamt.segmenters.window import LIMIT, Array, SubpixelBox, Window, make_window
 
 Image = npt.NDArray[np.uint8]
 
 MARGIN_SHARE, MARGIN_PIXELS = 0.21, 6.0
-"""Room around the prompt: a share of its longer side, and pixels on top (measured)."""
+"""Room around the prompt: a share of its longer side, and pixels on top."""
 
-BINS, BIN_BLUR, LEAST_RANGE = 48, 1.56, 90.0
-"""Of the intensity histograms; a window's range is never taken smaller than this (measured)."""
-
-FLOOR = 0.014
-"""Added to histograms that sum to one, so that a bin seen in neither says nothing (measured)."""
+HISTOGRAM_BLUR, LEAST_RANGE = 1.56, 90.0
+"""Smoothing of the intensity histograms, in bins of the window's range, and the least range that
+the bins span, in grey levels: a flat window's noise is not taken for contrast."""
 
 FINE_WEIGHT, SMOOTH_WEIGHT, SMOOTH_SIGMA = 0.87, 0.48, 1.0
-"""Votes of the pixel's own intensity and of the one smoothed over its neighbours (measured)."""
+"""Weights of the likelihood ratio of the pixel's own intensity and of the smoothed one, and the
+standard deviation of that smoothing, in pixels of the window's grid."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Tuning:
-    """Numbers that differ between a prompt with an earlier mask and one without (measured).
+    """Numbers that differ between a prompt with an earlier mask and one without.
 
     Attributes:
         rounds: of histograms and posterior.
-        evidence: weight of the likelihood ratio against the prior.
-        cap: largest likelihood ratio of one feature.
-        impurity: how much background is taken out of the foreground's histogram.
-        caution: exponent of the histograms' separation (0..1); unsure evidence counts less.
-        bond: strength of the Potts model's bonds in flat regions.
+        evidence: weight of the likelihood ratio beside the prior.
+        cap: the most that the likelihood ratio of one intensity says, as log-odds.
+        impurity: share of the background's density that is taken out of the foreground's.
+        caution: exponent of the densities' separation, 0..1, by which the ratio is multiplied: the
+            more they overlap, the less the intensities say.
+        bond: strength of the Potts model's bonds in flat regions, as log-odds.
     """
 
     rounds: int
@@ -64,50 +66,54 @@ class _Tuning:
 FROM_BOX = _Tuning(rounds=4, evidence=1.3, cap=2.95, impurity=0.54, caution=1.0, bond=1.17)
 FROM_MASK = _Tuning(rounds=3, evidence=2.4, cap=4.0, impurity=0.7, caution=3.0, bond=0.4)
 
-BOX_POWER, BOX_STEEPNESS, BOX_EDGE, BOX_CAP = 1.76, 8.2, 0.975, 2.5
-"""Of the soft superellipse: its exponent, log-odds per half-axis, radius and most (measured)."""
+BOX_POWER, BOX_STEEPNESS, BOX_EDGE, BOX_CAP, BOX_FLOOR = 1.76, 8.2, 0.975, 2.5, -3.0
+"""The box's superellipse: its exponent, the slope of the log-odds per half-axis, the half-axes at
+which they are zero, the most and the least that they are."""
 
 BOX_SLACK, BOX_OUTSIDE = 0.8, 3.5
-"""Pixels by which boxes are drawn too large; log-odds lost per pixel outside (measured)."""
+"""Pixels that a box is taken to be too large on every side, and log-odds lost per pixel outside."""
 
 MASK_BLUR, MASK_INSIDE, MASK_OUTSIDE = 2.0, 2.5, 4.0
-"""Pixels that a target may move from slice to slice, and the most that a mask says (measured)."""
+"""Standard deviation of the smoothing of an earlier mask, in pixels, as targets move from slice to
+slice, and the most that the mask says inside and outside, as log-odds."""
 
 MASK_BEYOND, MASK_BEYOND_SLACK = 0.5, 3.0
-"""Log-odds lost per pixel outside of a box that comes with a mask, after some pixels."""
+"""Log-odds lost per pixel outside of a box that comes with a mask, from this many pixels on."""
 
 EDGE_CONTRAST, EDGE_SIGMA, POTTS_STEPS, FINAL_BLUR = 10.8, 0.5, 5, 0.45
-"""Intensity difference that breaks a bond, scale at which it is seen, inference steps, and the
-final smoothing of the log-odds (measured)."""
+"""Difference of intensity at which a bond weakens, the smoothing at which it is taken, the steps of
+mean-field inference, and the final smoothing of the log-odds; both in pixels of the grid."""
 
 FIT_BIAS, FIT_BOX = 0.15, 0.82
-"""Costs of moving the threshold and of missing the box's sides (measured)."""
+"""Costs of moving the threshold by a log-odd and of missing the box's sides."""
 
 CLICK_WEIGHT, CLICK_REACH, CLICK_CONTRAST = 14.0, 0.15, 15.0
-"""Log-odds at a click, its reach as a share of the box's shorter side, and in intensity."""
+"""Log-odds at a click, and the standard deviations by which they fall: with the distance, as a
+share of the box's shorter side, and with the difference of intensity."""
 
 DRIFT = 1.1
-"""Log-odds taken from every step of a walk: what leaks a little leaks far in the end (measured)."""
+"""Log-odds taken from every step of a walk: what leaks a little leaks far in the end."""
 
-LEAST_TRUTH, CLEAR_CONTRAST = 0.4, 4.0
-"""Neighbouring pixels err together, so only a share of their log-odds is true: at least the first
-number, and all of it where a border is as clear as the second one (measured)."""
+LEAST_TRUST, CLEAR_CONTRAST = 0.4, 4.0
+"""Neighbouring pixels err together, so that the log-odds are too sure. They are multiplied by the
+border's contrast over the second number, at least by the first, and at most by one."""
 
 DOUBT = 0.35
-"""Share of the quality that a border without contrast costs (measured)."""
+"""Share of the quality that a border without contrast costs."""
 
 SPECK = 0.15
 """A component with less than this share of the largest one's prior mass is rejected."""
 
-LONE_REACH = 4
-"""Half the side, in pixels, of the box that stands for a click without a region around it."""
+CLICK_ROOM = 4
+"""Pixels to each side of a lone click without a region around it: the box that stands for it."""
 
-SCALES = 3
+CLICK_REGIONS = 3
 """Regions around a lone click that are segmented, those with the clearest borders."""
 
 FLOOD_RADII = (48, 192)
 FLOOD_TOLERANCES = (4, 6, 8, 11, 14, 18, 23, 29, 36, 45, 56, 70, 88)
-"""Windows and intensity differences at which the regions around a lone click are looked at."""
+"""Windows, in pixels to each side of a lone click, and differences of intensity up to which pixels
+belong to the click's region."""
 
 
 def box_prior(window: Window, box: SubpixelBox) -> Array:
@@ -119,7 +125,7 @@ def box_prior(window: Window, box: SubpixelBox) -> Array:
     powers = (away_x / half_x) ** BOX_POWER + (away_y / half_y) ** BOX_POWER
     inside = BOX_STEEPNESS * (BOX_EDGE - powers ** (1 / BOX_POWER))
     beyond = (np.maximum(away_x - half_x, away_y - half_y) - BOX_SLACK).clip(0)
-    logits = inside.clip(-3.0, BOX_CAP) - BOX_OUTSIDE * beyond
+    logits = inside.clip(BOX_FLOOR, BOX_CAP) - BOX_OUTSIDE * beyond
     return np.asarray(logits.clip(-LIMIT, None), np.float32)
 
 
@@ -151,28 +157,32 @@ def histogram_index(feature: Array) -> npt.NDArray[np.intp]:
     low, high = np.percentile(feature, (1, 99))
     span = max(float(high - low), LEAST_RANGE) * 1.05
     scaled = (feature - (low + high) / 2) / span + 0.5
-    return np.asarray((scaled * BINS).clip(0, BINS - 1), np.intp)
+    return np.asarray((scaled * histograms.BINS).clip(0, histograms.BINS - 1), np.intp)
 
 
-def likelihood_ratio(index: npt.NDArray[np.intp], inside: Array, tuning: _Tuning) -> Array:
+def intensity_ratio(index: npt.NDArray[np.intp], inside: Array, tuning: _Tuning) -> Array:
     """Returns the log of how much likelier every pixel's intensity is inside than outside.
 
     Args:
         index: (rows, columns) bins.
         inside: (rows, columns) probability of being inside, as far as known.
         tuning: the numbers to use.
+
+    Returns:
+        (rows, columns) log-odds.
     """
-    curves = []
-    for weight in (inside, 1 - inside):
-        counts = np.bincount(index.ravel(), weight.ravel(), BINS)
-        counts = ndimage.gaussian_filter1d(counts, BIN_BLUR, mode="reflect")
-        curves.append(counts / max(counts.sum(), 1e-9))
-    mixed, outside = curves
+    mixed, outside = (
+        histograms.density(
+            np.asarray(np.bincount(index.ravel(), weight.ravel(), histograms.BINS), np.float64),
+            HISTOGRAM_BLUR,
+        )
+        for weight in (inside, 1 - inside)
+    )
     # What looks inside is partly background, most of all in a box that the target hardly fills.
     pure = np.maximum(mixed - tuning.impurity * outside, 0.02 * mixed)
     pure /= max(pure.sum(), 1e-9)
     separation = np.abs(pure - outside).sum() / 2
-    ratio = np.log((pure + FLOOR) / (outside + FLOOR)).clip(-tuning.cap, tuning.cap)
+    ratio = histograms.log_likelihood_ratio(pure, outside, histograms.FLOOR, tuning.cap)
     return np.asarray(separation**tuning.caution * ratio, np.float32)[index]
 
 
@@ -212,8 +222,8 @@ def infer(image: Array, prior: Array, tuning: _Tuning) -> Array:
     logits = prior
     for _ in range(tuning.rounds):
         inside = expit(logits)
-        ratio = FINE_WEIGHT * likelihood_ratio(fine, inside, tuning)
-        ratio += SMOOTH_WEIGHT * likelihood_ratio(coarse, inside, tuning)
+        ratio = FINE_WEIGHT * intensity_ratio(fine, inside, tuning)
+        ratio += SMOOTH_WEIGHT * intensity_ratio(coarse, inside, tuning)
         logits = potts.agree(prior + np.float32(tuning.evidence) * ratio)
     return ndimage.gaussian_filter(logits, FINAL_BLUR, mode="nearest")
 
@@ -268,7 +278,7 @@ def expected_iou(logits: Array) -> float:
 
 
 def border_contrast(image: Array, mask: npt.NDArray[np.bool_]) -> float:
-    """Returns how far the intensities on both sides of a mask's border lie apart, in spreads."""
+    """Returns the difference of mean intensity across a mask's border, in standard deviations."""
     inner = image[mask & ~ndimage.binary_erosion(mask, iterations=2, border_value=1)]
     outer = image[ndimage.binary_dilation(mask, iterations=2) & ~mask]
     if inner.size == 0 or outer.size == 0:
@@ -286,9 +296,15 @@ def extent(mask: npt.NDArray[np.bool_]) -> SubpixelBox:
 def regions_at(image: Image, x: float, y: float) -> list[tuple[float, Array]]:
     """Finds nested regions of like intensity around a pixel.
 
+    Args:
+        image: (rows, columns), 0..255.
+        x: of the pixel.
+        y: of the pixel.
+
     Returns:
-        Pairs of the mean gradient along the region's border, the less the more the next tolerance
-        would add, and the region as log-odds; from small to large.
+        Pairs, from small to large: how clear the region's border is, and the region as log-odds,
+        (rows, columns). A border is clear where the mean gradient on it is high, and less so the
+        more the region has grown since the tolerance before.
     """
     shape = (image.shape[0], image.shape[1])
     found: list[tuple[float, Array]] = []
@@ -381,9 +397,14 @@ class StatisticalSegmenter:
         multimask: bool | None,
     ) -> SliceMask:
         x, y = click.tolist()
-        regions = sorted(regions_at(image, x, y), key=lambda found: -found[0])[:SCALES]
+        regions = sorted(regions_at(image, x, y), key=lambda found: -found[0])[:CLICK_REGIONS]
         if not regions:
-            near = (x - LONE_REACH, y - LONE_REACH, x + LONE_REACH + 1, y + LONE_REACH + 1)
+            near = (
+                x - CLICK_ROOM,
+                y - CLICK_ROOM,
+                x + CLICK_ROOM + 1,
+                y + CLICK_ROOM + 1,
+            )
             return self._in_window(image, replace(prompt, mask=None), near)
         masks = [
             self._in_window(image, replace(prompt, mask=region), extent(region > 0))
@@ -413,10 +434,10 @@ class StatisticalSegmenter:
         logits = drop_specks(logits, prior, clicks)
         scores = obey_clicks(window.enlarge(logits, shape), prompt)
         contrast = border_contrast(small, logits > 0)
-        truth = np.float32(np.clip(contrast / CLEAR_CONTRAST, LEAST_TRUTH, 1))
-        calibrated = np.where(scores > -LIMIT, truth * scores, scores)
-        trust = 1 - DOUBT * float(np.exp(-contrast))
-        return SliceMask(calibrated, trust * expected_iou(calibrated), scores)
+        trust = np.float32(np.clip(contrast / CLEAR_CONTRAST, LEAST_TRUST, 1))
+        calibrated = np.where(scores > -LIMIT, trust * scores, scores)
+        certainty = 1 - DOUBT * float(np.exp(-contrast))
+        return SliceMask(calibrated, certainty * expected_iou(calibrated), scores)
 
 
 def _inside_slice(box: SubpixelBox, shape: tuple[int, int]) -> SubpixelBox:

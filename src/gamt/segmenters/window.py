@@ -11,7 +11,7 @@ SubpixelBox = tuple[float, float, float, float]
 """Bounds (x0, y0, x1, y1) in a slice; pixel 0 reaches from 0 to 1."""
 
 LIMIT = 8.0
-"""Log-odds are clipped to this, and are its negative outside of the window."""
+"""Largest absolute value of log-odds; outside of the window they are its negative."""
 
 WORKING_SIDE = 112
 """The longer side of a window, in pixels, above which the work is done on a coarser grid."""
@@ -70,7 +70,7 @@ def make_window(shape: tuple[int, int], bounds: SubpixelBox, margin: float) -> W
 
 
 def _average(values: Array, new: int) -> Array:
-    """Averages the rows into `new` rows, each an equal share of the old ones."""
+    """Averages rows over `new` equally long parts of their axis."""
     size = len(values)
     if new == size:
         return values
@@ -85,7 +85,7 @@ def _average(values: Array, new: int) -> Array:
 
 
 def _interpolate(values: Array, size: int) -> Array:
-    """Interpolates rows that are averages of equal shares into `size` rows; flat at the ends."""
+    """Interpolates rows made by `_average` to `size` rows; flat beyond the outer centres."""
     new = len(values)
     if new == size:
         return values

@@ -225,7 +225,7 @@ def crop_range(
     side_mm: float,
     margin: float,
 ) -> Range | None:
-    """Finds the raw region around one class's prompts (paper, 2.1; design decision 4).
+    """Finds the raw region around one class's prompts (paper, 2.1; docs/design.md, 4).
 
     The region is a cube of `side_mm` centred on the class's first prompt: its box, or else its
     first click, or else its previous mask. A box on one slice stands for a target that is as long
