@@ -12,7 +12,6 @@ from gamt.io.case import MAX_CLASSES, CaseError, read_spacing, read_volume, writ
 from gamt.io.labels import number_labels, number_prompts
 from gamt.io.nifti import NiftiImage, read_image, read_labels, write_image
 from gamt.prompts import ClassPrompts, box_of_mask
-from gamt.volume.geometry import order_spacing
 
 logger = logging.getLogger("gamt")
 
@@ -82,4 +81,4 @@ def npz_to_nifti(source: Path, target: Path, key: str | None, like: Path | None)
     if spacing_mm is None:
         logger.warning("%s: no spacing, used 1 mm; --like gives a better one", source.name)
         spacing_mm = (1.0, 1.0, 1.0)
-    write_image(target, volume, spacing_mm=order_spacing(spacing_mm))
+    write_image(target, volume, spacing_mm=spacing_mm)
