@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gamt.io.format import ImageError
-from gamt.io.image import Image, read_image, read_labels, write_image
+from gamt.io.image import GridError, Image, read_image, read_labels, write_image
 from gamt.prompts import Box
 
 # mypy: allow-untyped-calls
@@ -248,6 +248,54 @@ def test_labels_may_be_stored_as_whole_floats(tmp_path: Path) -> None:
     image = read(tmp_path)
     save(tmp_path / "labels.nii.gz", numbered().astype(np.float32))
     np.testing.assert_array_equal(read_labels(tmp_path / "labels.nii.gz", image), image.array)
+
+
+@pytest.mark.parametrize("size_mm", [0.0005, 0.5, 20.0])
+@pytest.mark.parametrize(("share", "same"), [(0.05, True), (0.2, False)])
+def test_labels_may_lie_a_small_share_of_a_voxel_away(
+    size_mm: float, share: float, same: bool, tmp_path: Path
+) -> None:
+    affine = np.diag([size_mm, size_mm, size_mm, 1.0])
+    image = read(tmp_path, numbered(), affine)
+    affine[1, 3] = share * size_mm
+    path = save(tmp_path / "labels.nii.gz", numbered(), affine)
+    if same:
+        np.testing.assert_array_equal(read_labels(path, image), image.array)
+    else:
+        with pytest.raises(GridError, match="another grid of voxels than scan"):
+            read_labels(path, image)
+
+
+def test_resampled_labels_are_those_of_the_nearest_voxels(tmp_path: Path) -> None:
+    image = read(tmp_path, np.zeros((4, 2, 2), np.uint8), np.diag([1.0, 1.0, 1.0, 1.0]))
+    # Two voxels along i, 2 mm wide, the first at 0.6 mm: the image's i = 0, 1, 2, 3 lie at -0.3,
+    # 0.2, 0.7 and 1.2 of them.
+    affine = np.diag([2.0, 4.0, 4.0, 1.0])
+    affine[0, 3] = 0.6
+    labels = np.array([3, 8], np.uint8)[:, None, None]
+    path = save(tmp_path / "labels.nii.gz", labels, affine)
+    found = read_labels(path, image, resample=True)
+    by_i = [found[image.voxel((i, 0, 0), ras=False)] for i in range(4)]
+    assert by_i == [3, 3, 8, 8]
+
+
+def test_resampled_labels_are_nothing_where_they_do_not_reach(tmp_path: Path) -> None:
+    image = read(tmp_path, np.zeros((4, 2, 2), np.uint8), np.eye(4))
+    affine = np.eye(4)
+    affine[0, 3] = 2.0
+    path = save(tmp_path / "labels.nii.gz", np.full((4, 2, 2), 5, np.uint8), affine)
+    found = read_labels(path, image, resample=True)
+    by_i = [found[image.voxel((i, 1, 1), ras=False)] for i in range(4)]
+    assert by_i == [0, 0, 5, 5]
+
+
+def test_labels_that_all_lie_elsewhere_are_an_error(tmp_path: Path) -> None:
+    image = read(tmp_path)
+    affine = affine_of(("L", "P", "S"))
+    affine[0, 3] += 500
+    path = save(tmp_path / "labels.nii.gz", numbered(), affine)
+    with pytest.raises(ImageError, match="none of its labels lies within scan"):
+        read_labels(path, image, resample=True)
 
 
 @pytest.mark.parametrize(
