@@ -157,6 +157,17 @@ def test_of_several_volumes_one_is_chosen(command: str, tmp_path: Path, run: Run
     assert out.exists()
 
 
+def test_one_of_several_volumes_is_what_an_npz_may_lie_on(tmp_path: Path, run: Run) -> None:
+    path, npz, back = tmp_path / "series.nii", tmp_path / "CT_a.npz", tmp_path / "back.nii"
+    nib.save(nib.Nifti1Image(np.stack([0 * scan(), scan()], axis=-1), SAGITTAL), path)
+    assert run("convert", path, npz, "--click", "22,25,5", "--volume", "1")[0] == 0
+    assert run("convert", npz, back, "--like", path, "--volume", "1") == (0, "")
+    np.testing.assert_array_equal(np.asanyarray(nib.load(back).dataobj), scan())  # type: ignore[attr-defined]
+    status, log = run("convert", npz, back, "--volume", "1")
+    assert (status, log.count("\n")) == (2, 1)
+    assert "--volume is for images" in log
+
+
 @pytest.mark.parametrize("number", ["2", "-1"])
 def test_a_volume_that_is_not_there_is_one_line(number: str, tmp_path: Path, run: Run) -> None:
     path = save_nifti(tmp_path / "scan.nii", AXIAL)

@@ -33,7 +33,7 @@ def test_a_sagittal_image_keeps_its_spacing_there_and_back(scan: Image, tmp_path
     case = read_case(tmp_path / "scan.npz")
     # z is the file's j, y its i and x its k.
     assert case.spacing_mm == scan.spacing_mm == pytest.approx((0.6, 0.6, 6.0))
-    npz_to_image(tmp_path / "scan.npz", tmp_path / "back.nii", None, None)
+    npz_to_image(tmp_path / "scan.npz", tmp_path / "back.nii")
     back = read_image(tmp_path / "back.nii")
     np.testing.assert_array_equal(back.array, scan.array)
     assert back.spacing_mm == pytest.approx((0.6, 0.6, 6.0))
@@ -42,7 +42,7 @@ def test_a_sagittal_image_keeps_its_spacing_there_and_back(scan: Image, tmp_path
 def test_spacing_of_unknown_order_is_ordered_on_the_way_to_an_image(tmp_path: Path) -> None:
     path = tmp_path / "scan.npz"
     np.savez(path, imgs=np.zeros((4, 5, 6), np.uint8), spacing=(0.7, 0.7, 5.0))
-    npz_to_image(path, tmp_path / "scan.nii", None, None)
+    npz_to_image(path, tmp_path / "scan.nii")
     assert read_image(tmp_path / "scan.nii").spacing_mm == pytest.approx((5.0, 0.7, 0.7))
 
 

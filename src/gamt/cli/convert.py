@@ -82,13 +82,15 @@ def convert(
 
     refuse_overwrite(target, [path for path in (source, labels, like) if path is not None])
     if source.suffix.lower() == ".npz" or zipfile.is_zipfile(source):
-        if boxes or clicks or negatives or ras or labels or no_boxes or volume is not None:
-            options = "--box, --click, --negative, --ras, --labels, --no-boxes and --volume"
+        if boxes or clicks or negatives or ras or labels or no_boxes:
+            options = "--box, --click, --negative, --ras, --labels and --no-boxes"
             raise UsageError(f"{options} are for an image to npz")
+        if volume is not None and like is None:
+            raise UsageError("--volume is for images, and there is none: neither SOURCE nor --like")
         check_image_output(target)
         from gamt.io.convert import npz_to_image
 
-        npz_to_image(source, target, key, like)
+        npz_to_image(source, target, key, like, volume)
     else:
         if key or like:
             raise UsageError("--key and --like are for npz to an image")

@@ -56,7 +56,13 @@ def image_to_npz(
             logger.info("label %d became %d", label, number)
 
 
-def npz_to_image(source: Path, target: Path, key: str | None, like: Path | None) -> None:
+def npz_to_image(
+    source: Path,
+    target: Path,
+    key: str | None = None,
+    like: Path | None = None,
+    volume: int | None = None,
+) -> None:
     """Writes a volume of an npz file as an image.
 
     Args:
@@ -64,21 +70,22 @@ def npz_to_image(source: Path, target: Path, key: str | None, like: Path | None)
         target: as for `gamt.io.image.write_image`.
         key: of the volume; None as for `gamt.io.case.read_volume`.
         like: the file of the image that the volume was made from, which says where it lies.
+        volume: which one of `like`, where that holds several.
 
     Raises:
         CaseError: the file has no such volume, or it isn't of the shape of `like`.
         ImageError: `like` can't be read, or `target` can't be written.
     """
-    volume = read_volume(source, key)
+    array = read_volume(source, key)
     if like is not None:
-        grid = read_image(like)
-        if grid.array.shape != volume.shape:
+        grid = read_image(like, volume)
+        if grid.array.shape != array.shape:
             expected = f"{grid.array.shape} as in {grid.path.name}"
-            raise CaseError(source, key, f"a volume of shape {volume.shape}", expected)
-        write_image(target, volume, grid)
+            raise CaseError(source, key, f"a volume of shape {array.shape}", expected)
+        write_image(target, array, grid)
         return
     spacing_mm = read_spacing(source)
     if spacing_mm is None:
         logger.warning("%s: no spacing, used 1 mm; --like gives a better one", source.name)
         spacing_mm = (1.0, 1.0, 1.0)
-    write_image(target, volume, spacing_mm=spacing_mm)
+    write_image(target, array, spacing_mm=spacing_mm)

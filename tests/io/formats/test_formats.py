@@ -127,6 +127,14 @@ def test_of_several_series_in_a_folder_a_file_names_one(tmp_path: Path) -> None:
     assert_same(read_image(folder / "1.2.3-001.dcm"), source(tmp_path))
 
 
+def test_slices_that_lie_nowhere_are_an_error(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "series", numbered(), OBLIQUE)
+    for path in folder.iterdir():  # another tag in place of (0020,0032)
+        path.write_bytes(path.read_bytes().replace(b"\x20\0\x32\0", b"\x20\0\x31\0", 1))
+    with pytest.raises(ImageError, match=r"^series: found slices that don't say where they lie"):
+        read_image(folder)
+
+
 def test_a_dicom_segmentation_is_refused(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "series", numbered(), OBLIQUE, modality="SEG")
     with pytest.raises(ImageError, match="DICOM segmentation, which isn't read"):
@@ -155,14 +163,25 @@ def test_a_file_is_what_it_holds_whatever_its_name(suffix: str, other: str, tmp_
     assert_same(read_image(tmp_path / other), image)
 
 
-@pytest.mark.parametrize("name", ["scan.nrrd", "scan.mha"])
-@pytest.mark.parametrize("kept", [0, 20, -30])
-def test_a_broken_file_is_an_error_in_one_line(name: str, kept: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "kept", "message"),
+    [
+        ("scan.nrrd", 0, "found no known image"),
+        ("scan.nrrd", 20, 'hit end of header, but no "data file" given'),
+        ("scan.nrrd", -30, "expected 420 bytes but received"),
+        ("scan.mha", 0, "found no known image"),
+        ("scan.mha", 20, "File cannot be read"),
+        ("scan.mha", -30, "File cannot be read"),
+    ],
+)
+def test_a_broken_file_is_an_error_in_one_line(
+    name: str, kept: int, message: str, tmp_path: Path
+) -> None:
     image = source(tmp_path)
     path = tmp_path / name
     write_image(path, image.array, like=image)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(ImageError, match=rf"^{name}: can't be read: [^\n]+$"):
+    with pytest.raises(ImageError, match=rf"^{name}: can't be read: [^\n]*{message}[^\n]*$"):
         read_image(path)
 
 

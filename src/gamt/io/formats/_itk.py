@@ -7,6 +7,7 @@ SimpleITK places voxels in LPS coordinates, the package in RAS: the first two ch
 # mypy: allow-untyped-calls
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamt.io.format import ImageError, StoredImage, choose_volume, reason
+from gamt.io.format import ImageError, StoredImage, choose_volume
 
 ITK = ("SimpleITK", "itk")
 """The package, and the extra that brings it."""
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """(4, 4), from LPS coordinates to RAS, and back."""
+
+_NO_REASON = "Reason: Success"  # of the system, where that isn't to blame
+_OBJECT = re.compile(r"^(ITK ERROR|itk::ERROR): \w+\(\w+\): ")
 
 
 def load_itk() -> Any:
@@ -99,5 +103,6 @@ def write_file(path: Path, image: StoredImage, metadata: Mapping[str, str]) -> N
 
 
 def itk_reason(error: RuntimeError) -> str:
-    """Returns the last line of SimpleITK's message, which says what went wrong."""
-    return reason(RuntimeError(str(error).strip().splitlines()[-1]))
+    """Returns the last line of SimpleITK's message that says what went wrong."""
+    lines = [line for line in str(error).splitlines() if line.strip() not in ("", _NO_REASON)]
+    return _OBJECT.sub("", lines[-1]).strip()

@@ -41,6 +41,8 @@ def read(path: Path, volume: int | None) -> StoredImage:
         stored = to_stored(path, reader.Execute(), volume)
     except RuntimeError as error:
         raise ImageError(path, f"can't be read: {itk_reason(error)}") from error
+    if not all(reader.HasMetaDataKey(n, _POSITION) for n in range(len(files))):
+        raise ImageError(path, "found slices that don't say where they lie (0020,0032)")
     positions = [reader.GetMetaData(n, _POSITION).split("\\") for n in range(len(files))]
     return _place_slices(path, stored, np.array(positions, dtype=np.float64))
 
