@@ -416,7 +416,7 @@ def test_a_preset_without_its_checkpoint_is_an_error_that_says_how_to_get_it(
     command: str, tmp_path: Path, run: Run
 ) -> None:
     save(tmp_path / "in" / "a.npz")
-    options = ("-o", tmp_path / "out.nii", "--box", CORNERS)
+    options = ("-o", tmp_path / "out.nii", "--click", "10,6,5")
     places = {
         "predict": (tmp_path / "in", tmp_path / "out"),
         "segment": (save_scan(tmp_path), *options),
@@ -776,7 +776,7 @@ def test_a_failed_write_is_one_line_that_names_the_file(
 
 def test_a_failing_segmenter_is_one_line_and_verbose_shows_where(tmp_path: Path, run: Run) -> None:
     scan = save_nifti(tmp_path / "scan.nii", np.arange(343, dtype=np.int16).reshape(7, 7, 7))
-    arguments = ("segment", scan, "-o", tmp_path / "out.nii", "--box", "1,1,1,5,5,5", *FAILING)
+    arguments = ("segment", scan, "-o", tmp_path / "out.nii", "--click", "3,3,3", *FAILING)
     status, log = run(*arguments)
     assert status == 1
     assert one_line(log)
@@ -837,7 +837,7 @@ def test_true_labels_can_do_without_boxes(tmp_path: Path, run: Run) -> None:
     labels = save_truth(tmp_path)
     assert run("convert", save_scan(tmp_path), npz, "--labels", labels, "--no-boxes")[0] == 0
     with np.load(npz) as file:
-        assert file.files == ["imgs", "spacing", "gts"]
+        assert file.files == ["imgs", "spacing", "spacing_order", "gts"]
         assert file["gts"].max() == 2
 
 
@@ -889,13 +889,13 @@ def test_the_key_chooses_the_volume(key: str, tmp_path: Path, run: Run) -> None:
     [
         (["scan.nii.gz", "a.npz"], 2, "found 0 labels"),
         (["scan.nii.gz", "a.nii"], 2, "ends in .npz"),
-        (["scan.nii.gz", "a.npz", "--like", "scan.nii.gz"], 2, "npz to NIfTI"),
-        (["scan.nii.gz", "a.npz", "--key", "gts"], 2, "npz to NIfTI"),
+        (["scan.nii.gz", "a.npz", "--like", "scan.nii.gz"], 2, "npz to an image"),
+        (["scan.nii.gz", "a.npz", "--key", "gts"], 2, "npz to an image"),
         (["scan.nii.gz", "a.npz", "--labels", "scan.nii.gz", "--click", "3:1,1,1"], 2, "label 3"),
         (["none.nii.gz", "a.npz", "--click", "1,1,1"], 1, "none.nii.gz"),
-        (["case.npz", "a.npz"], 2, "ends in .nii"),
-        (["case.npz", "a.nii", "--click", "1,1,1"], 2, "NIfTI to npz"),
-        (["case.npz", "a.nii", "--no-boxes"], 2, "NIfTI to npz"),
+        (["case.npz", "a.npz"], 2, "ends in one of .mha, .mhd, .nii, .nii.gz"),
+        (["case.npz", "a.nii", "--click", "1,1,1"], 2, "an image to npz"),
+        (["case.npz", "a.nii", "--no-boxes"], 2, "an image to npz"),
         (["scan.nii.gz", "a.npz", "--click", "1,1,1", "--no-boxes"], 2, "--labels"),
         (["case.npz", "a.nii", "--key", "segs"], 1, "no such key"),
         (["case.npz", "a.nii", "--key", "nonsense"], 1, "no such key"),

@@ -1,12 +1,22 @@
 """``gamt convert``: images to the challenge's files, and back."""
 
+import zipfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gamt.cli.console import UsageError, start_log
-from gamt.cli.options import NIFTI_SUFFIXES, Boxes, Clicks, Negatives, Ras, Verbose, check_output
+from gamt.cli.options import (
+    Boxes,
+    Clicks,
+    Negatives,
+    Ras,
+    Verbose,
+    Volume,
+    check_image_output,
+    check_output,
+)
 
 EPILOG = """
 \b
@@ -14,6 +24,7 @@ Examples:
   gamt convert scan.nii.gz CT_scan.npz --box 40,60,10,210,190,55
   gamt convert scan.nii.gz CT_scan.npz --labels truth.nii.gz
   gamt convert scan.nii.gz CT_scan.npz --labels truth.nii.gz --click 3:99,50,20
+  gamt convert dicom_folder CT_scan.npz --labels truth.seg.nrrd
   gamt convert CT_scan.npz scan.nii.gz
   gamt convert outputs/CT_scan.npz labels.nii.gz --key segs --like scan.nii.gz
 
@@ -30,7 +41,7 @@ back, x towards the patient's left.
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="NIfTI or npz.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="An image or an npz file.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The other of the two.")],
     boxes: Boxes = None,
     clicks: Clicks = None,
@@ -57,32 +68,39 @@ def convert(
     ] = None,
     like: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="From npz: the image that the volume was made from, as NIfTI."
-        ),
+        typer.Option(metavar="FILE", help="From npz: the image that the volume was made from."),
     ] = None,
+    volume: Volume = None,
     verbose: Verbose = None,
 ) -> None:
-    """Converts NIfTI to the challenge's npz, and back."""
+    """Converts an image to the challenge's npz, and back.
+
+    Images are NIfTI; with the extra 'itk' also NRRD, MetaImage and, as a source, a DICOM series.
+    """
     start_log(verbose)
-    if source.suffix == ".npz":
+    from gamt.io.files import refuse_overwrite
+
+    refuse_overwrite(target, [path for path in (source, labels, like) if path is not None])
+    if source.suffix.lower() == ".npz" or zipfile.is_zipfile(source):
         if boxes or clicks or negatives or ras or labels or no_boxes:
             options = "--box, --click, --negative, --ras, --labels and --no-boxes"
-            raise UsageError(f"{options} are for NIfTI to npz")
-        check_output(target, NIFTI_SUFFIXES)
-        from gamt.io.convert import npz_to_nifti
+            raise UsageError(f"{options} are for an image to npz")
+        if volume is not None and like is None:
+            raise UsageError("--volume is for images, and there is none: neither SOURCE nor --like")
+        check_image_output(target)
+        from gamt.io.convert import npz_to_image
 
-        npz_to_nifti(source, target, key, like)
+        npz_to_image(source, target, key, like, volume)
     else:
         if key or like:
-            raise UsageError("--key and --like are for npz to NIfTI")
+            raise UsageError("--key and --like are for npz to an image")
         if no_boxes and not labels:
             raise UsageError("--no-boxes is for --labels")
         check_output(target, (".npz",))
         from gamt.cli.prompt_text import parse_prompts
-        from gamt.io.convert import nifti_to_npz
-        from gamt.io.nifti import read_image
+        from gamt.io.convert import image_to_npz
+        from gamt.io.image import read_image
 
-        scan = read_image(source)
+        scan = read_image(source, volume)
         prompts = parse_prompts(scan, boxes, clicks, negatives, ras)
-        nifti_to_npz(scan, target, prompts, labels, draw_boxes=not no_boxes)
+        image_to_npz(scan, target, prompts, labels, draw_boxes=not no_boxes)

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from gamt.segmenters import Segmenter
     from gamt.settings import Settings
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-
 SegmenterName = Annotated[
     str | None,
     typer.Option(
@@ -106,6 +104,14 @@ Ras = Annotated[
     typer.Option("--ras", help="Prompts are in the scanner's RAS coordinates, in millimetres."),
 ]
 
+Volume = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Which volume to take of an image that holds several, such as a 4-D one, from 0 on.",
+    ),
+]
+
 
 def choose_predict_settings(
     preset: str, changes: Sequence[str] | None, no_budget: bool
@@ -137,5 +143,26 @@ def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
     """
     if not path.name.endswith(suffixes):
         raise UsageError(f"{path}: expected a name that ends in {' or '.join(suffixes)}")
+    _check_folder(path)
+
+
+def check_image_output(path: Path) -> None:
+    """Refuses, before the work rather than after it, an image that can't be written.
+
+    Raises:
+        UsageError: the name's suffix is that of no image format that can be written here, or the
+            folder doesn't exist.
+    """
+    from gamt.io.format import ImageError
+    from gamt.io.formats import writer_of
+
+    try:
+        writer_of(path)
+    except ImageError as error:
+        raise UsageError(str(error)) from error
+    _check_folder(path)
+
+
+def _check_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder doesn't exist")

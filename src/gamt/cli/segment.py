@@ -7,7 +7,6 @@ import typer
 
 from gamt.cli.console import UsageError, start_log
 from gamt.cli.options import (
-    NIFTI_SUFFIXES,
     Boxes,
     Cache,
     Changes,
@@ -19,8 +18,9 @@ from gamt.cli.options import (
     Ras,
     SegmenterName,
     Verbose,
+    Volume,
     Weights,
-    check_output,
+    check_image_output,
     load_segmenter,
 )
 
@@ -46,7 +46,12 @@ Examples:
 
 def segment(
     image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="A 3-D NIfTI image, in any orientation.")
+        Path,
+        typer.Argument(
+            metavar="IMAGE",
+            help="A 3-D image in any orientation: NIfTI; with the extra 'itk' also NRRD, "
+            "MetaImage, or a DICOM series, by its folder or one of its files.",
+        ),
     ],
     output: Annotated[
         Path,
@@ -54,7 +59,8 @@ def segment(
             "--output",
             "-o",
             metavar="FILE",
-            help="The segmentation, NIfTI, uint8, voxel by voxel on the image.",
+            help="The segmentation, uint8, voxel by voxel on the image, in the format of the "
+            "suffix: .nii, .nii.gz; with the extra 'itk' also .nrrd, .seg.nrrd, .mha, .mhd.",
         ),
     ],
     boxes: Boxes = None,
@@ -68,6 +74,14 @@ def segment(
             help="An earlier segmentation to correct. Labels without a prompt stay as they are.",
         ),
     ] = None,
+    resample_previous: Annotated[
+        bool,
+        typer.Option(
+            "--resample-previous",
+            help="The earlier segmentation may lie on another grid: take the nearest voxels.",
+        ),
+    ] = False,
+    volume: Volume = None,
     segmenter: SegmenterName = None,
     weights: Weights = None,
     device: Device = "auto",
@@ -77,29 +91,35 @@ def segment(
     cache: Cache = None,
     verbose: Verbose = None,
 ) -> None:
-    """Segments targets in a NIfTI image.
+    """Segments targets in an image.
 
     It takes the time that it takes, unless the setting budget is true.
     """
     start_log(verbose)
-    check_output(output, NIFTI_SUFFIXES)
+    check_image_output(output)
     import numpy as np
 
     from gamt.cli.environment import choose_settings
     from gamt.cli.prompt_text import parse_prompts
-    from gamt.io import nifti
     from gamt.io.case import Case
-    from gamt.io.labels import number_labels, number_prompts, restore_labels
+    from gamt.io.image import GridError, read_image, read_labels, write_image
+    from gamt.io.labels import match_previous, number_labels, number_prompts, restore_labels
     from gamt.predict import log_prediction, predict_case
 
     settings = choose_settings(preset, changes or [], budget=False)
-    scan = nifti.read_image(image)
+    scan = read_image(image, volume)
     prompts = parse_prompts(scan, boxes, clicks, negatives, ras)
     if not prompts:
         raise UsageError("expected at least one --box, --click or --negative")
     if max(prompts) > MAX_LABEL:
         raise UsageError(f"found label {max(prompts)}, expected labels from 1 to {MAX_LABEL}")
-    earlier = None if previous is None else nifti.read_labels(previous, scan)
+    earlier = None
+    if previous is not None:
+        try:
+            earlier = read_labels(previous, scan, resample_previous)
+        except GridError as error:
+            raise UsageError(f"{error}; --resample-previous takes the nearest voxels") from error
+        earlier = match_previous(earlier, list(prompts))
     if earlier is not None and earlier.max() > MAX_LABEL:
         raise UsageError(f"found label {earlier.max()} in {previous}, expected at most {MAX_LABEL}")
     model = load_segmenter(segmenter, preset, weights, device, dtype)
@@ -115,5 +135,5 @@ def segment(
     if earlier is not None:
         stays = (labels == 0) & ~np.isin(earlier, list(prompts))
         labels[stays] = earlier[stays]
-    nifti.write_image(output, labels, like=scan)
+    write_image(output, labels, like=scan)
     log_prediction(case, prediction, model, prediction.seconds)
