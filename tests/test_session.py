@@ -486,6 +486,16 @@ def test_progress_rises_to_all_that_was_planned() -> None:
     assert reported[-1] == (11 + 13 + 17, 11 + 13 + 17)
 
 
+def test_the_slices_that_find_a_clicks_scale_are_progress_too() -> None:
+    reported: list[tuple[int, int]] = []
+    session = Session(Thresholder(), progress=lambda *counts: reported.append(counts))
+    session.set_image(picture(BODY)[None])
+    session.set_target_buffer(np.zeros(SHAPE, np.uint8))
+    session.add_point_interaction(INSIDE, True)
+    assert reported[:2] == [(0, 3), (3, 3)]  # the three slices through it, before any walk
+    assert reported[-1][0] == reported[-1][1] > 3
+
+
 def test_a_prediction_out_of_time_is_finished_from_what_was_seen() -> None:
     segmenter = Thresholder()
     session = Session(segmenter, seconds=0)

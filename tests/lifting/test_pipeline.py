@@ -19,6 +19,7 @@ from gamt.lifting.fusion import Votes
 from gamt.lifting.pipeline import Lifted, split_by_memory
 from gamt.lifting.shape import EDGE
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox, box_of_mask
+from gamt.segmenters.base import Traits
 from gamt.settings import PRESETS, Settings
 from tests.doubles import (
     DEFAULTS,
@@ -27,6 +28,7 @@ from tests.doubles import (
     Constant,
     Double,
     Mask,
+    Remembering,
     Thresholder,
     TruthTeller,
     block,
@@ -401,6 +403,35 @@ def test_more_classes_on_the_same_slices_encode_no_more() -> None:
     image = noisy(np.any(quarters, axis=0))
     encoded = [segment(image, *boxed(*quarters[:n])).encoded for n in (1, 4)]
     assert encoded == [12 + 8 + 9, 12 + 2 * 8 + 2 * 9]
+
+
+class GuidedRemembering(Remembering):
+    """Wants the box's shape added to its mask prompts, beside its own memory."""
+
+    traits = Traits(guided=True)
+
+
+@pytest.mark.parametrize("segmenter", [Remembering, GuidedRemembering])
+@pytest.mark.parametrize(
+    ("prompts", "previous"),
+    [
+        (ClassPrompts(1, box_of_mask(LEFT)), None),
+        (ClassPrompts(1, None, (Click(7, 8, 6, True),)), None),
+        (ClassPrompts(1, slice_box=draw_slice_box(LEFT, Plane.CORONAL)), None),
+        (ClassPrompts(1, None, (Click(7, 8, 6, True),)), np.uint8(2) * RIGHT),
+        (ClassPrompts(1, None, (Click(*np.argwhere(RIGHT)[0], False),)), np.uint8(1) * RIGHT),
+    ],
+    ids=["box", "click", "slice box", "beside another class", "correction"],
+)
+def test_a_segmenter_whose_state_is_no_array_is_lifted_as_one_without(
+    segmenter: type[Remembering], prompts: ClassPrompts, previous: Any
+) -> None:
+    case = make_case(picture(LEFT | RIGHT), prompts, previous=previous)
+    double = segmenter()
+    found = lift(case, double).labels
+    np.testing.assert_array_equal(found, lift(case, Thresholder()).labels)
+    assert found.any()
+    assert double.remembered
 
 
 def test_classes_are_split_by_the_memory_of_their_votes_and_none_is_lost() -> None:

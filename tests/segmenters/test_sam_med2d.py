@@ -50,7 +50,7 @@ def make_prompts(rows: int, columns: int) -> dict[str, SlicePrompt]:
         "box": SlicePrompt(box),
         "point": SlicePrompt(None, points[:1], labels[:1]),
         "box_points": SlicePrompt(box, points, labels),
-        "box_mask": SlicePrompt(box, mask=mask.astype(np.float32)),
+        "box_mask": SlicePrompt(box, state=mask.astype(np.float32)),
     }
 
 

@@ -9,6 +9,7 @@ The planes that cross the slice offer masks of several lengths; the rest is as f
 what comes back to the slice outside of the box has been another target, and is given up.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 
@@ -66,7 +67,8 @@ def click_walk(target: Target, click: Click) -> Seeking[Finding]:
     try:
         voxel = target.scan.grid.voxel_to_grid(click.voxel)
         requests = [request for plane in Plane for request in candidates(target, plane, voxel)]
-        chosen = agree(offers_at(voxel, requests, (yield requests)), voxel)
+        masks = yield from ask_for(target, requests)
+        chosen = agree(offers_at(voxel, requests, masks), voxel)
         if not chosen:
             return finding
         finding = replace(finding, box=draw_box(target, chosen, voxel))
@@ -97,14 +99,16 @@ def slice_box_walk(target: Target, box: SliceBox) -> Seeking[Finding]:
         if grid.shape[plane.normal] == 1:  # there is nothing beyond the slice
             yield from PlaneWalk(target, finding, plane, index, np.array([index])).start(prompt)
             return finding
-        (mask,) = yield [SliceRequest(plane, index, target.add_clicks(plane, index, prompt))]
+        clicked = target.add_clicks(plane, index, prompt)
+        (mask,) = yield from ask_for(target, [SliceRequest(plane, index, clicked)])
         seed = seed_in_box(target, box, mask)
         if seed is None:
             return finding
         voxel = grid.voxel_to_grid(seed)
         others = [other for other in Plane if other is not plane]
         requests = [one for other in others for one in cross_sections(target, other, voxel, box)]
-        chosen = agree({plane: [mask], **offers_at(voxel, requests, (yield requests))}, voxel)
+        masks = yield from ask_for(target, requests)
+        chosen = agree({plane: [mask], **offers_at(voxel, requests, masks)}, voxel)
         drawn = extend_box(target, box, chosen, voxel)
         finding = replace(finding, box=drawn)
         # A thin target looks different from the side: the grid has mixed it with what is around.
@@ -120,6 +124,15 @@ def slice_box_walk(target: Target, box: SliceBox) -> Seeking[Finding]:
     except OutOfTime:
         pass
     return finding
+
+
+def ask_for(target: Target, requests: list[SliceRequest]) -> Seeking[Sequence[SliceMask]]:
+    """Asks for masks in a few slices, which count as progress as a walk's do."""
+    slices = len({(one.plane, one.index) for one in requests})
+    target.progress.plan(slices)
+    masks = yield requests
+    target.progress.finish(slices)
+    return masks
 
 
 def appearance_of(
