@@ -76,10 +76,11 @@ def _explain(error: Exception) -> tuple[str, int] | None:
     text = " ".join(str(error).split())
     if isinstance(error, UsageError | SettingsError | SegmenterError | CheckpointError):
         return text, 2
+    from gamt.io.files import OverwriteError
     from gamt.io.nifti import NiftiError
     from gamt.predict import FolderError
     from gamt.segmenters.download import DownloadError
 
-    if isinstance(error, CaseError | NiftiError | FolderError | DownloadError):
+    if isinstance(error, CaseError | NiftiError | OverwriteError | FolderError | DownloadError):
         return text, 1
     return None

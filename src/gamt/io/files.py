@@ -1,8 +1,8 @@
-"""Files that appear at once and whole, or not at all."""
+"""Files that appear at once and whole, or not at all, and never over what they were made from."""
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -31,3 +31,22 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             reason = error.strerror or str(error)
             raise OSError(error.errno, reason, os.fspath(path)) from error
         raise
+
+
+class OverwriteError(OSError):
+    """An output that would replace one of the inputs."""
+
+
+def refuse_overwrite(output: Path, inputs: Iterable[Path]) -> None:
+    """Refuses an output that is the same file as an input, under whatever name.
+
+    Args:
+        output: the file to be written; it need not exist.
+        inputs: the files to be read.
+
+    Raises:
+        OverwriteError: `output` is one of `inputs`; the message names both.
+    """
+    for path in inputs:
+        if output.exists() and path.exists() and output.samefile(path):
+            raise OverwriteError(f"{output}: would replace the input {path}; name another output")
