@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from gamt.io.case import Case, CaseError, read_case, write_segmentation
 from gamt.lifting.budget import Budget
 from gamt.lifting.observer import Observer
 from gamt.lifting.pipeline import lift
+from gamt.plausibility import NO_NAMES, warn_of_input, warn_of_result
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache
@@ -149,6 +150,7 @@ def _predict_file(
 ) -> CaseResult:
     try:
         case = read_case(path)
+        warn_of_input(case)
         prediction = predict_case(case, segmenter, settings, start, cache)
         write_segmentation(output, prediction.labels, segmenter.name)
     except Exception as error:  # whatever a segmenter or the memory failed at, the others go on
@@ -163,9 +165,21 @@ def _predict_file(
 
 
 def log_prediction(
-    case: Case, prediction: Prediction, segmenter: Segmenter, seconds: float
+    case: Case,
+    prediction: Prediction,
+    segmenter: Segmenter,
+    seconds: float,
+    names: Mapping[int, str] = NO_NAMES,
 ) -> None:
-    """Logs a finished case in one line."""
+    """Logs a finished case in one line, and warns of an empty result.
+
+    Args:
+        case: the scan and its prompts.
+        prediction: its segmentation.
+        segmenter: the 2-D model that was lifted.
+        seconds: that it took.
+        names: of the classes, by label; those without one are called "class 1" etc.
+    """
     logger.info(
         "%s: %s on %s, %d %s, %d slices encoded, %.1f s%s",
         case.name,
@@ -177,6 +191,7 @@ def log_prediction(
         seconds,
         "" if prediction.complete else ", cut short by the time limit",
     )
+    warn_of_result(case, prediction.labels, names)
 
 
 def _find_cases(inputs: Path) -> list[Path]:

@@ -6,7 +6,16 @@ from typing import Annotated
 import typer
 
 from gamt.cli.console import UsageError, start_log
-from gamt.cli.options import NIFTI_SUFFIXES, Boxes, Clicks, Negatives, Ras, Verbose, check_output
+from gamt.cli.options import (
+    NIFTI_SUFFIXES,
+    Boxes,
+    Clicks,
+    LabelNames,
+    Negatives,
+    Ras,
+    Verbose,
+    check_output,
+)
 
 EPILOG = """
 \b
@@ -21,7 +30,7 @@ With --labels and without a prompt, every label gets the box that the challenge 
 its random margin; targets that no box fits, such as vessels, are for --no-boxes.
 
 Intensities stay as they are. The challenge's own files have theirs windowed to 0..255
-beforehand; gamt takes any numbers.
+beforehand; gamt takes any named_labels.
 
 An npz file knows the size of its voxels but not where they lie: with --like they are put where
 that image's are, and otherwise the first one at the origin, z towards the head, y towards the
@@ -36,6 +45,7 @@ def convert(
     clicks: Clicks = None,
     negatives: Negatives = None,
     ras: Ras = False,
+    label_names: LabelNames = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -66,8 +76,8 @@ def convert(
     """Converts NIfTI to the challenge's npz, and back."""
     start_log(verbose)
     if source.suffix == ".npz":
-        if boxes or clicks or negatives or ras or labels or no_boxes:
-            options = "--box, --click, --negative, --ras, --labels and --no-boxes"
+        if boxes or clicks or negatives or ras or label_names or labels or no_boxes:
+            options = "--box, --click, --negative, --ras, --label, --labels and --no-boxes"
             raise UsageError(f"{options} are for NIfTI to npz")
         check_output(target, NIFTI_SUFFIXES)
         from gamt.io.convert import npz_to_nifti
@@ -79,10 +89,12 @@ def convert(
         if no_boxes and not labels:
             raise UsageError("--no-boxes is for --labels")
         check_output(target, (".npz",))
+        from gamt.cli.label_names import parse_label_names
         from gamt.cli.prompt_text import parse_prompts
         from gamt.io.convert import nifti_to_npz
         from gamt.io.nifti import read_image
 
         scan = read_image(source)
-        prompts = parse_prompts(scan, boxes, clicks, negatives, ras)
+        named_labels = parse_label_names(label_names)
+        prompts = parse_prompts(scan, boxes, clicks, negatives, ras, named_labels)
         nifti_to_npz(scan, target, prompts, labels, draw_boxes=not no_boxes)

@@ -14,12 +14,11 @@ from gamt.cli.options import (
     Device,
     Dtype,
     NoBudget,
+    PredictOptions,
     Preset,
     SegmenterName,
     Verbose,
     Weights,
-    choose_predict_settings,
-    load_segmenter,
 )
 
 logger = logging.getLogger("gamt")
@@ -66,8 +65,8 @@ def predict(
     from gamt.lifting.budget import process_start
     from gamt.predict import predict_folder
 
-    settings = choose_predict_settings(preset, changes, no_budget)
-    model = load_segmenter(segmenter, preset, weights, device, dtype)
+    options = PredictOptions(segmenter, weights, device, dtype, preset, changes, cache, no_budget)
+    settings, model = options.choose_settings(), options.load_segmenter()
     with progress_bar(shown=verbose is not False and sys.stderr.isatty()) as progress:
         results = predict_folder(inputs, outputs, model, settings, process_start(), progress, cache)
     failed = sum(result.error is not None for result in results)

@@ -1,11 +1,12 @@
 """``gamt segment``: one's own scan."""
 
+from math import prod
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gamt.cli.console import UsageError, start_log
+from gamt.cli.console import start_log
 from gamt.cli.options import (
     NIFTI_SUFFIXES,
     Boxes,
@@ -14,17 +15,23 @@ from gamt.cli.options import (
     Clicks,
     Device,
     Dtype,
+    LabelNames,
     Negatives,
+    PredictOptions,
     Preset,
+    Previous,
     Ras,
     SegmenterName,
     Verbose,
     Weights,
     check_output,
-    load_segmenter,
 )
 
-MAX_LABEL = 255  # segmentations are uint8
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from gamt.cli.image_case import ImageCase
 
 EPILOG = """
 \b
@@ -33,12 +40,13 @@ such as ITK-SNAP (less 1) and FSLeyes show them; or, with --ras, millimetres.
   --box 40,60,10,210,190,55    the most information in one prompt
   --click 120,88,30            for targets that no box fits, such as vessels
   --negative 90,70,30          takes away what doesn't belong
-Several targets: begin a prompt with the target's label and a colon.
+Several targets: begin a prompt with the target's label, or its name, and a colon.
 
 \b
 Examples:
   gamt segment scan.nii.gz -o liver.nii.gz --box 40,60,10,210,190,55
   gamt segment scan.nii.gz -o both.nii.gz --box 1:40,60,10,210,190,55 --click 2:99,50,20
+  gamt segment scan.nii.gz -o liver.nii.gz --label liver=1 --box liver:40,60,10,210,190,55
   gamt segment scan.nii.gz -o node.nii.gz --ras --click=-31.5,12,-208
   gamt segment scan.nii.gz -o better.nii.gz --previous liver.nii.gz --negative 90,70,30
 """
@@ -61,13 +69,8 @@ def segment(
     clicks: Clicks = None,
     negatives: Negatives = None,
     ras: Ras = False,
-    previous: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="An earlier segmentation to correct. Labels without a prompt stay as they are.",
-        ),
-    ] = None,
+    previous: Previous = None,
+    label_names: LabelNames = None,
     segmenter: SegmenterName = None,
     weights: Weights = None,
     device: Device = "auto",
@@ -83,37 +86,36 @@ def segment(
     """
     start_log(verbose)
     check_output(output, NIFTI_SUFFIXES)
-    import numpy as np
-
-    from gamt.cli.environment import choose_settings
-    from gamt.cli.prompt_text import parse_prompts
-    from gamt.io import nifti
-    from gamt.io.case import Case
-    from gamt.io.labels import number_labels, number_prompts, restore_labels
+    from gamt.cli.image_case import read_image_case
+    from gamt.cli.label_names import parse_label_names
+    from gamt.io.files import refuse_overwrite
+    from gamt.io.nifti import write_image
+    from gamt.plausibility import warn_of_input
     from gamt.predict import log_prediction, predict_case
 
-    settings = choose_settings(preset, changes or [], budget=False)
-    scan = nifti.read_image(image)
-    prompts = parse_prompts(scan, boxes, clicks, negatives, ras)
-    if not prompts:
-        raise UsageError("expected at least one --box, --click or --negative")
-    if max(prompts) > MAX_LABEL:
-        raise UsageError(f"found label {max(prompts)}, expected labels from 1 to {MAX_LABEL}")
-    earlier = None if previous is None else nifti.read_labels(previous, scan)
-    if earlier is not None and earlier.max() > MAX_LABEL:
-        raise UsageError(f"found label {earlier.max()} in {previous}, expected at most {MAX_LABEL}")
-    model = load_segmenter(segmenter, preset, weights, device, dtype)
-    case = Case(
-        scan.name,
-        scan.array,
-        scan.spacing_mm,
-        number_prompts(prompts.values()),
-        None if earlier is None else number_labels(earlier, list(prompts)),
+    refuse_overwrite(output, [image, *([previous] if previous else [])])
+    options = PredictOptions(segmenter, weights, device, dtype, preset, changes, cache)
+    settings = options.choose_settings(budget=False)
+    named_labels = parse_label_names(label_names)
+    scan = read_image_case(image, boxes, clicks, negatives, ras, previous, named_labels)
+    model = options.load_segmenter()
+    warn_of_input(scan.case, scan.class_names)
+    prediction = predict_case(scan.case, model, settings, cache=cache)
+    labels = scan.restore(prediction.labels)
+    write_image(output, labels, like=scan.image)
+    log_prediction(scan.case, prediction, model, prediction.seconds, scan.class_names)
+    if verbose is not False:
+        typer.echo(f"{output}: {_describe(scan, labels)}")
+
+
+def _describe(scan: "ImageCase", labels: "npt.NDArray[np.uint8]") -> str:
+    """Tells the size of every label that has a prompt or a voxel."""
+    from gamt.plausibility import count_voxels
+
+    voxel_ml = prod(scan.image.spacing_mm) / 1000
+    sizes = enumerate(count_voxels(labels).tolist())
+    return "; ".join(
+        f"{scan.name(label)}: {voxels:,} voxels, {voxels * voxel_ml:.4g} ml"
+        for label, voxels in sizes
+        if label in scan.labels or (label and voxels)
     )
-    prediction = predict_case(case, model, settings, cache=cache)
-    labels = restore_labels(prediction.labels, list(prompts))
-    if earlier is not None:
-        stays = (labels == 0) & ~np.isin(earlier, list(prompts))
-        labels[stays] = earlier[stays]
-    nifti.write_image(output, labels, like=scan)
-    log_prediction(case, prediction, model, prediction.seconds)

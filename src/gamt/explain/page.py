@@ -189,6 +189,9 @@ def write_page(explanation: Explanation, path: Path) -> None:
         classes=[
             {
                 "record": record,
+                "name": explanation.names.get(
+                    record.prompts.label, f"Class {record.prompts.label}"
+                ),
                 "prompts": list(_describe_prompts(record)),
                 "dices": {one.name: one.dice for one in record.stages},
                 "findings": list(_find(record)),

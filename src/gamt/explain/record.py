@@ -231,6 +231,7 @@ class Explanation:
         has_truth: whether there was a ground truth to compare with.
         prediction: the result; the same as without an explanation.
         classes: one each, in the order of their labels.
+        names: of the classes, by label, as far as they have some.
     """
 
     name: str
@@ -241,3 +242,4 @@ class Explanation:
     has_truth: bool
     prediction: Prediction
     classes: tuple[ClassRecord, ...]
+    names: Mapping[int, str]

@@ -34,6 +34,7 @@ from gamt.lifting.fusion import Votes
 from gamt.lifting.observer import Correction, Observer, Visited
 from gamt.lifting.propagation import End
 from gamt.lifting.target import Target
+from gamt.plausibility import NO_NAMES
 from gamt.predict import predict_case
 from gamt.prompts import ClassPrompts, Click
 from gamt.segmenters.base import Segmenter, SliceMask
@@ -54,6 +55,7 @@ def explain_case(
     truth: npt.NDArray[Any] | None = None,
     start: float | None = None,
     cache: Path | None = None,
+    names: Mapping[int, str] = NO_NAMES,
 ) -> Explanation:
     """Segments a case and tells how it went.
 
@@ -64,6 +66,7 @@ def explain_case(
         truth: (z, y, x) labels 1..K, of the image's shape; only compared with, never used.
         start: when the run's clock began, on the clock of `time.time`; None for now.
         cache: a folder where encoded slices are kept for later runs; None keeps none.
+        names: of the classes, by label, as far as they have some.
     """
     recorder = Recorder(truth)
     prediction = predict_case(case, segmenter, settings, start, cache, recorder)
@@ -76,6 +79,7 @@ def explain_case(
         truth is not None,
         prediction,
         tuple(recorder.finish(prompts, prediction.labels) for prompts in case.prompts),
+        names,
     )
 
 
