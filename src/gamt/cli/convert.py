@@ -30,7 +30,7 @@ With --labels and without a prompt, every label gets the box that the challenge 
 its random margin; targets that no box fits, such as vessels, are for --no-boxes.
 
 Intensities stay as they are. The challenge's own files have theirs windowed to 0..255
-beforehand; gamt takes any named_labels.
+beforehand; gamt takes any numbers.
 
 An npz file knows the size of its voxels but not where they lie: with --like they are put where
 that image's are, and otherwise the first one at the origin, z towards the head, y towards the

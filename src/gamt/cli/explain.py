@@ -87,9 +87,8 @@ def explain(
     start_log(verbose)
     is_image = source.suffix != ".npz"
     if not is_image and (boxes or clicks or negatives or ras or previous or labels):
-        raise UsageError(
-            "--box, --click, --negative, --ras, --previous and --labels are for images"
-        )
+        given = "--box, --click, --negative, --ras, --previous and --labels"
+        raise UsageError(f"{source}: {given} are for images; a case has its own prompts")
     out = out or Path(source.name.removesuffix(".gz")).with_suffix(".html")
     check_output(out, (".html",))
     from gamt.cli.label_names import parse_label_names
