@@ -7,11 +7,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typer import Typer
+    from typer import Context, Typer
 
 
 class UsageError(ValueError):
     """Arguments that don't make sense."""
+
+
+def show_help(context: "Context") -> None:
+    """Ends a group of commands that was called without a command by showing its help."""
+    import typer
+
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
 
 
 def run_app(
@@ -33,6 +42,11 @@ def run_app(
 
     try:
         typer.main.get_command(app).main(args=arguments, prog_name=name)
+    except SystemExit as end:
+        # How typer ends after Ctrl-C: with status 130, and without a word.
+        if end.__context__ and isinstance(end.__context__.__cause__, KeyboardInterrupt):
+            typer.echo(f"{name.rsplit(maxsplit=1)[-1]}: interrupted", err=True)
+        raise
     except Exception as error:
         logging.getLogger("gamt").debug("where it failed", exc_info=True)
         message, status = explain(error) or _describe(error)

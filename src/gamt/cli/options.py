@@ -99,9 +99,24 @@ Changes = Annotated[
 NoBudget = Annotated[
     bool, typer.Option("--no-budget", help="Take as long as it takes: --set budget=false.")
 ]
+
+
+def _inherit_verbose(context: typer.Context, value: bool | None) -> bool | None:
+    """Takes what was given before the command's name where nothing is after it."""
+    if value is None and context.parent is not None:
+        before: bool | None = context.parent.params.get("verbose")
+        return before
+    return value
+
+
 Verbose = Annotated[
     bool | None,
-    typer.Option("--verbose/--quiet", "-v/-q", help="Log more, or errors alone."),
+    typer.Option(
+        "--verbose/--quiet",
+        "-v/-q",
+        callback=_inherit_verbose,
+        help="Log more, or errors alone.",
+    ),
 ]
 Boxes = Annotated[
     list[str] | None,

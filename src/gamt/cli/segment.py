@@ -109,13 +109,16 @@ def segment(
 
 
 def _describe(scan: "ImageCase", labels: "npt.NDArray[np.uint8]") -> str:
-    """Tells the size of every label that has a prompt or a voxel."""
+    """Tells the size of every label that has a prompt, and how many others there are."""
     from gamt.plausibility import count_voxels
 
+    voxels = count_voxels(labels).tolist()
     voxel_ml = prod(scan.image.spacing_mm) / 1000
-    sizes = enumerate(count_voxels(labels).tolist())
-    return "; ".join(
-        f"{scan.name(label)}: {voxels:,} voxels, {voxels * voxel_ml:.4g} ml"
-        for label, voxels in sizes
-        if label in scan.labels or (label and voxels)
-    )
+    parts = [
+        f"{scan.name(label)}: {voxels[label]:,} voxels, {voxels[label] * voxel_ml:.4g} ml"
+        for label in scan.labels
+    ]
+    others = sum(map(bool, voxels[1:])) - sum(bool(voxels[label]) for label in scan.labels)
+    if others:
+        parts.append(f"{others} other labels as before")
+    return "; ".join(parts)
