@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.io.case import Case, CaseError, read_case, write_segmentation
+from gamt.io.files import refuse_overwrite
 from gamt.lifting.budget import Budget
 from gamt.lifting.observer import Observer
 from gamt.lifting.pipeline import lift
@@ -118,11 +119,14 @@ def predict_folder(
 
     Raises:
         FolderError: `inputs` doesn't exist, or nothing can be written to `outputs`.
+        OverwriteError: a segmentation would replace its case.
     """
     paths = _find_cases(Path(inputs))
     outputs = Path(outputs)
     if any(path.parent.resolve() == outputs.resolve() for path in paths):
         raise FolderError(f"{outputs}: the segmentations would replace the cases of this folder")
+    for path in paths:
+        refuse_overwrite(outputs / path.name, [path])
     _make_writable(outputs)
     start = time.time() if start is None else start
     results = []
