@@ -1,5 +1,6 @@
 """The command line as a whole: its start, its help, and what it does with errors."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 import gamt
 from gamt.cli.app import main
 from gamt.settings import PRESETS
+from tests.cli.calls import THRESHOLD, Run
+from tests.cli.scans import CORNERS, save_scan
 from tests.test_predict import save
 
 
@@ -81,3 +84,55 @@ def test_the_module_is_the_command_line_too() -> None:
         [sys.executable, "-m", "gamt", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"gamt {gamt.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["weights"]], ids=["gamt", "gamt weights"])
+def test_a_group_of_commands_alone_shows_its_help(command: list[str], show: Run) -> None:
+    status, out = show(*command)
+    assert status == 0
+    assert out.startswith(f"Usage: {' '.join(['gamt', *command])} [OPTIONS] COMMAND")
+
+
+def test_quiet_may_stand_before_the_command(tmp_path: Path, run: Run) -> None:
+    path = save(tmp_path / "in" / "a.npz")
+    assert run("predict", path, tmp_path / "out", *THRESHOLD)[1].startswith("INFO")
+    assert run("-q", "predict", path, tmp_path / "out", *THRESHOLD) == (0, "")
+    assert run("-q", "weights", "verify", "nonsense")[0] == 2
+    # What is said last counts.
+    assert run("-q", "predict", path, tmp_path / "out", *THRESHOLD, "-v")[1].startswith("INFO")
+
+
+def test_ctrl_c_is_one_line_and_status_130(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tests.test_predict.ThresholdSegmenter.encode", interrupt)
+    save(tmp_path / "in" / "a.npz")
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
+    assert (status, log) == (130, "gamt: interrupted\n")
+    assert not list((tmp_path / "out").iterdir())
+    arguments = ("segment", save_scan(tmp_path), "-o", tmp_path / "out.nii", "--box", CORNERS)
+    assert run(*arguments, *THRESHOLD) == (130, "gamt: interrupted\n")
+    assert not (tmp_path / "out.nii").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("gamt wei", "weights"),
+        ("gamt predict --preset co", "coreset"),
+        ("gamt segment --segmenter sam_m", "sam_med2d"),
+    ],
+)
+def test_a_shell_completes_commands_presets_and_segmenters(words: str, expected: str) -> None:
+    asked = {"_GAMT_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    done = subprocess.run(
+        [sys.executable, "-c", "from gamt.cli.app import main; main()"],
+        env=os.environ | asked | {"COMP_CWORD": str(len(words.split()) - 1)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [expected]

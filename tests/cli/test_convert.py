@@ -154,3 +154,14 @@ def test_conversions_that_make_no_sense_are_one_line(
     assert message in log
     assert not (tmp_path / "a.nii").exists()
     assert not (tmp_path / "a.npz").exists()
+
+
+def test_a_prompt_takes_the_name_of_its_label(tmp_path: Path, run: Run) -> None:
+    npz = tmp_path / "CT_scan.npz"
+    names = ("--label", "spleen=9", "--label", "liver=4")
+    prompts = ("--box", f"liver:{CORNERS}", "--click", "spleen:3,2,1")
+    assert run("convert", save_scan(tmp_path), npz, *names, *prompts)[0] == 0
+    assert read_case(npz).prompts == (
+        ClassPrompts(1, BOX),
+        ClassPrompts(2, None, (Click(1, 2, 3, True),)),
+    )

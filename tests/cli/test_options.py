@@ -1,11 +1,14 @@
 """The 2-D model that options, environment and preset choose."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gamt import predict, segmenters
+from gamt.cli.console import UsageError
+from gamt.cli.options import PredictOptions
 from gamt.segmenters import checkpoints
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache
@@ -105,3 +108,40 @@ def test_the_folder_of_encoded_slices_is_handed_on(
     out = tmp_path / "out.nii"
     assert run("segment", scan, "-o", out, "--box", CORNERS, *THRESHOLD, *option)[0] == 0
     assert seen == [encoded, encoded]
+
+
+def test_words_are_parsed_as_gamt_predict_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAMT_CACHE", "encoded")
+    words = ["--preset", "coreset", "--set", "smoothing=opening", "--set", "voxel_mm=2"]
+    options = PredictOptions.parse([*words, "--no-budget"])
+    assert options == PredictOptions(
+        preset="coreset",
+        changes=["smoothing=opening", "voxel_mm=2"],
+        cache=Path("encoded"),
+        no_budget=True,
+    )
+    settings = options.choose_settings()
+    assert (settings.smoothing, settings.voxel_mm, settings.budget) == ("opening", 2.0, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--nonsense"], "No such option: --nonsense"),
+        (["--preset"], "requires an argument"),
+        (["inputs"], "unexpected extra argument"),
+        (["--help"], "No such option: --help"),
+    ],
+)
+def test_words_that_are_no_options_are_one_line(words: Sequence[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as raised:
+        PredictOptions.parse(words)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_embedded_segmenter_says_that_it_runs_on_the_cpu(tmp_path: Path, run: Run) -> None:
+    arguments = ("predict", save(tmp_path / "in" / "a.npz"), tmp_path / "out")
+    status, log = run(*arguments, "--device", "cuda")
+    assert status == 0
+    assert log.startswith("WARNING segmenter statistical runs on the CPU alone, not on cuda\n")
+    assert "WARNING" not in run(*arguments, "--device", "cpu")[1]

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from gamt.prompts import Box
 from tests.cli.calls import FAILING, ROOT, THRESHOLD, Run, one_line
-from tests.test_predict import BLOCK, save, save_unlucky, segmentation
+from tests.test_predict import BLOCK, SHAPE, save, save_unlucky, segmentation
 
 
 def test_predict_writes_a_segmentation_for_each_case(tmp_path: Path, run: Run) -> None:
@@ -132,3 +134,28 @@ def test_a_terminal_shows_a_progress_bar(tmp_path: Path) -> None:
     os.close(ours)
     assert b"1/1" in shown
     assert b"INFO a: threshold" in shown
+
+
+def test_predict_never_replaces_a_case_through_a_link(tmp_path: Path, run: Run) -> None:
+    real = save(tmp_path / "real" / "a.npz")
+    before = real.read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.npz").symlink_to(real)
+    status, log = run("predict", tmp_path / "in", tmp_path / "real", *THRESHOLD)
+    assert (status, one_line(log)) == (1, True)
+    assert "would replace the input" in log
+    assert real.read_bytes() == before
+
+
+def test_predict_warns_of_an_image_without_contrast(tmp_path: Path, run: Run) -> None:
+    save(tmp_path / "in" / "a.npz", np.full(SHAPE, 7, np.uint8))
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
+    assert status == 0
+    assert log.startswith("WARNING a: all voxels of the image are 7: nothing can be told apart\n")
+
+
+def test_predict_warns_of_an_empty_result(tmp_path: Path, run: Run) -> None:
+    save(tmp_path / "in" / "a.npz", box=Box(1, 3, 1, 1, 3, 1, 3))  # beside the block
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
+    assert status == 0
+    assert log.endswith("WARNING a: class 1: the segmentation is empty\n")

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from gamt.cli.app import main
 from gamt.settings import PRESETS, Settings
 from tests.cli.calls import FAILING, THRESHOLD, Run, one_line
 from tests.cli.scans import CORNERS, block, load_nifti, save_nifti, save_scan
@@ -158,3 +159,105 @@ def test_a_failing_segmenter_is_one_line_and_verbose_shows_where(tmp_path: Path,
     assert one_line(log)
     assert "RuntimeError: no luck with this one" in log
     assert "Traceback" in run(*arguments, "--verbose")[1]
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "link.nii.gz", "before.nii.gz"])
+def test_segment_never_replaces_what_it_reads(
+    name: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scan = save_scan(tmp_path)
+    save_nifti(tmp_path / "before.nii.gz", block())
+    (tmp_path / "link.nii.gz").symlink_to(scan)
+    before = (tmp_path / name).read_bytes()
+    options = ("--previous", tmp_path / "before.nii.gz", "--click", "1,1,1")
+    status, log = run("segment", scan, "-o", f"./{name}", *options, *THRESHOLD)
+    assert (status, one_line(log)) == (1, True)
+    assert f"{name}: would replace the input" in log
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_the_last_line_says_what_was_found_and_where_it_is(
+    tmp_path: Path, show: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = np.zeros_like(block())
+    before[0, 0, 0] = 9
+    save_nifti(tmp_path / "before.nii.gz", before)
+    options = ("--label", "liver=3", "--box", f"liver:{CORNERS}", "--previous", "before.nii.gz")
+    status, out = show("segment", save_scan(tmp_path), "-o", "out.nii", *options, *THRESHOLD)
+    # 9 x 6 x 6 voxels of 1.5 x 1.5 x 2 mm.
+    last = "out.nii: liver: 324 voxels, 1.458 ml; 1 other labels as before\n"
+    assert (status, out) == (0, last)
+    expected = block(3)
+    expected[0, 0, 0] = 9
+    np.testing.assert_array_equal(load_nifti(tmp_path / "out.nii"), expected)
+
+
+def test_quiet_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Run) -> None:
+    arguments = ("segment", save_scan(tmp_path), "-o", tmp_path / "out.nii", "--box", CORNERS)
+    with pytest.raises(SystemExit):
+        main(["-q", *map(str, arguments)])
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["liver"], "--label liver: expected NAME=LABEL"),
+        (["liver=0"], "1 to 255"),
+        (["liver=256"], "1 to 255"),
+        (["=1"], "expected a name"),
+        (["7=1"], "no number"),
+        (["a:b=1"], "without a colon"),
+        (["liver=1", "liver=2"], "liver=2: found the name or the number before"),
+        (["liver=1", "spleen=1"], "spleen=1: found the name or the number before"),
+    ],
+)
+def test_names_that_are_none_are_one_line(
+    names: Sequence[str], message: str, tmp_path: Path, run: Run
+) -> None:
+    options = [option for name in names for option in ("--label", name)]
+    arguments = ("segment", save_scan(tmp_path), "-o", tmp_path / "out.nii", "--click", "1,1,1")
+    status, log = run(*arguments, *options)
+    assert (status, one_line(log)) == (2, True)
+    assert message in log
+
+
+WARNINGS = {
+    "negative": (["--negative", "10,6,5"], "there are negative clicks alone"),
+    "voxel": (["--box", "10,6,5,10,6,5"], "the box is a single voxel"),
+    "both": (["--click", "10,6,5", "--negative", "10,6,5"], "clicked as inside and as outside"),
+    "image": (["--click", "10,6,5", "--previous", "scan.nii.gz"], "as if it were an image"),
+    "nowhere": (["--box", "1,1,1,3,3,3"], "the segmentation is empty"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), WARNINGS.values(), ids=WARNINGS)
+def test_what_cannot_be_meant_is_warned_of(
+    options: Sequence[str], message: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_scan(tmp_path)
+    status, log = run("segment", "scan.nii.gz", "-o", "out.nii", *options, *THRESHOLD)
+    assert status == 0, log
+    assert any(line.startswith("WARNING") and message in line for line in log.splitlines())
+
+
+def test_what_can_be_meant_is_not_warned_of(tmp_path: Path, run: Run) -> None:
+    arguments = ("segment", save_scan(tmp_path), "-o", tmp_path / "out.nii", *THRESHOLD)
+    status, log = run(*arguments, "--box", CORNERS, "--negative", "1,1,1")
+    assert (status, "WARNING" in log) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(np.nan, "the image holds no finite number"), (-1000, "all voxels of the image are -1000")],
+)
+def test_an_image_without_contrast_is_warned_of(
+    value: float, message: str, tmp_path: Path, run: Run
+) -> None:
+    scan = save_nifti(tmp_path / "scan.nii", np.full((9, 10, 11), value, np.float32))
+    status, log = run("segment", scan, "-o", tmp_path / "out.nii", "--click", "4,4,4")
+    assert status == 0, log
+    assert log.startswith(f"WARNING scan: {message}")

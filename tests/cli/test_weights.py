@@ -146,3 +146,16 @@ def test_a_terminal_shows_how_far_a_download_is(run: Run, monkeypatch: pytest.Mo
 def test_the_makefile_fetches_what_the_presets_use() -> None:
     recipe = (ROOT / "Makefile").read_text().partition("\nweights:")[2].partition("\n\n")[0]
     assert recipe.split("weights fetch ")[1].split() == list(PRESET_SEGMENTERS.values())
+
+
+def test_after_a_failed_download_the_next_is_fetched(
+    publisher: Publisher, tmp_path: Path, run: Run
+) -> None:
+    del publisher.offers["/one.pth"]
+    status, log = run("weights", "fetch", "one", "sam_med2d")
+    assert status == 1
+    assert [line.split(":")[0] for line in log.splitlines()] == [
+        "ERROR one",
+        "ERROR 1 of 2 checkpoints failed",
+    ]
+    assert (tmp_path / "cache" / "two.pth").is_file()
