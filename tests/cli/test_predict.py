@@ -155,7 +155,7 @@ def test_predict_warns_of_an_image_without_contrast(tmp_path: Path, run: Run) ->
 
 
 def test_predict_warns_of_an_empty_result(tmp_path: Path, run: Run) -> None:
-    save(tmp_path / "in" / "a.npz", box=Box(1, 3, 1, 1, 3, 1, 3))  # beside the block
+    save(tmp_path / "in" / "a.npz", box=Box(1, 4, 2, 1, 4, 1, 4))  # beside the block
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
     assert status == 0
     assert log.endswith("WARNING a: class 1: the segmentation is empty\n")
