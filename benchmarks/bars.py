@@ -146,6 +146,7 @@ class CountingSegmenter:
         self._inner = segmenters.load()
         self._times: Counter[tuple[tuple[int, ...], bytes]] = Counter()
         self.name = self._inner.name
+        self.traits = self._inner.traits
 
     @property
     def encoded(self) -> int:

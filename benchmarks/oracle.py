@@ -14,7 +14,7 @@ from scipy import ndimage, optimize
 from benchmarks.phantoms import Labels, dice
 from gamt.io.case import Case
 from gamt.prompts import SlicePrompt
-from gamt.segmenters.base import SliceMask
+from gamt.segmenters.base import SliceMask, Traits
 
 INSIDE = 255
 """The grey value of the target, also once the image is normalised."""
@@ -31,6 +31,7 @@ class NoisyOracle:
     """
 
     name = "noisy oracle"
+    traits = Traits(guided=True)
 
     def __init__(self, slice_dice: float, seed: int = 0) -> None:
         """Takes the Dice of its answers, 0..1; 1 for no noise."""
@@ -49,7 +50,7 @@ class NoisyOracle:
     ) -> Sequence[SliceMask]:
         """Answers, whatever the prompt is."""
         quality = self.slice_dice / (2 - self.slice_dice)
-        return [SliceMask(answer, quality, answer) for answer in embeddings]
+        return [SliceMask(answer, quality) for answer in embeddings]
 
     def _answer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         whole = pixels > INSIDE / 2

@@ -287,13 +287,13 @@ def time_import() -> float:
 
 def print_first_mask(weights: str) -> None:
     """Makes a first mask, and prints the seconds that each part took since the process began."""
-    times = [process_start(), time.time()]
+    times = [process_start(), time.monotonic()]
     segmenter = segmenters.load("sam_vit_l", weights, "cpu")
-    times.append(time.time())
+    times.append(time.monotonic())
     embeddings = segmenter.encode(np.zeros((1, 256, 256), np.uint8))
-    times.append(time.time())
+    times.append(time.monotonic())
     segmenter.decode(embeddings, [SlicePrompt(box=(50, 60, 150, 170))])
-    times.append(time.time())
+    times.append(time.monotonic())
     print(json.dumps(np.diff(times).tolist()))
 
 

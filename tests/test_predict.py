@@ -15,6 +15,7 @@ from gamt.io.case import Case, read_case, write_case
 from gamt.predict import FolderError, Prediction, predict_case, predict_folder
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.segmenters import Embedding, SliceMask, load
+from gamt.segmenters.base import Traits
 from gamt.settings import PRESETS
 
 UNLIMITED = replace(PRESETS["default"], budget=False)
@@ -27,7 +28,7 @@ class ThresholdSegmenter:
     """What another package might bring: all that is bright is the target."""
 
     name = "threshold"
-    device = "abacus"
+    traits = Traits(device="abacus")
 
     def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
         return list(slices)
@@ -41,7 +42,7 @@ class ThresholdSegmenter:
         masks = []
         for image in embeddings:
             logits = np.where(image > 127, 8.0, -8.0).astype(np.float32)
-            masks.append(SliceMask(logits, quality=1.0, low_res=logits))
+            masks.append(SliceMask(logits, quality=1.0))
         return masks
 
 

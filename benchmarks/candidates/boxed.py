@@ -7,11 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.phantoms import Mask
-from gamt.prompts import SlicePrompt
-from gamt.segmenters.base import SliceMask
+from gamt.prompts import PixelBox, SlicePrompt
+from gamt.segmenters.base import SliceMask, Traits
 
 Image = npt.NDArray[np.uint8]
-Bounds = tuple[int, int, int, int]
 
 SURE = np.float32(2)
 """Log-odds of a yes, in the range of those that other segmenters give."""
@@ -26,7 +25,7 @@ LONE_REACH = 16
 class Inside(Protocol):
     """What differs between these segmenters."""
 
-    def __call__(self, image: Image, box: Bounds, prompt: SlicePrompt) -> Mask:
+    def __call__(self, image: Image, box: PixelBox, prompt: SlicePrompt) -> Mask:
         """Segments a slice.
 
         Args:
@@ -43,7 +42,7 @@ class BoxedSegmenter:
     """Makes a segmenter of a function; earlier masks have no part in it but for their boxes."""
 
     # What the functions know are intensities, so that they are lifted as the embedded one is.
-    intensities_alone = True
+    traits = Traits(intensities_alone=True)
 
     def __init__(self, name: str, inside: Inside) -> None:
         self.name = name
@@ -70,10 +69,10 @@ class BoxedSegmenter:
         for (x, y), label in zip(prompt.points.astype(int), prompt.labels, strict=True):
             inside[y, x] = label == 1
         logits = np.where(inside, SURE, -SURE)
-        return SliceMask(logits, QUALITY if inside.any() else 0.0, logits)
+        return SliceMask(logits, QUALITY if inside.any() else 0.0)
 
 
-def _box_of(prompt: SlicePrompt, shape: tuple[int, ...]) -> Bounds | None:
+def _box_of(prompt: SlicePrompt, shape: tuple[int, ...]) -> PixelBox | None:
     """Returns the prompt's box, or one around its first point inside; None without both."""
     if prompt.box is not None:
         x0, y0, x1, y1 = (round(bound) for bound in prompt.box)

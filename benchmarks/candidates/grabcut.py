@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from benchmarks.candidates.boxed import Bounds, BoxedSegmenter, Image
+from benchmarks.candidates.boxed import BoxedSegmenter, Image
 from benchmarks.phantoms import Mask
-from gamt.prompts import SlicePrompt
+from gamt.prompts import PixelBox, SlicePrompt
 
 ITERATIONS = 5
 
@@ -23,7 +23,7 @@ def grabcut() -> BoxedSegmenter:
     return BoxedSegmenter("grabcut", _inside)
 
 
-def _inside(image: Image, box: Bounds, prompt: SlicePrompt) -> Mask:
+def _inside(image: Image, box: PixelBox, prompt: SlicePrompt) -> Mask:
     """See `benchmarks.candidates.boxed.Inside`."""
     import cv2
 

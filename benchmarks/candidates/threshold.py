@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from benchmarks.candidates.boxed import Bounds, BoxedSegmenter, Image
+from benchmarks.candidates.boxed import BoxedSegmenter, Image
 from benchmarks.phantoms import Mask
-from gamt.prompts import SlicePrompt
+from gamt.prompts import PixelBox, SlicePrompt
 
 
 def threshold() -> BoxedSegmenter:
@@ -12,7 +12,7 @@ def threshold() -> BoxedSegmenter:
     return BoxedSegmenter("threshold", _inside)
 
 
-def _inside(image: Image, box: Bounds, prompt: SlicePrompt) -> Mask:
+def _inside(image: Image, box: PixelBox, prompt: SlicePrompt) -> Mask:
     """Returns the pixels of the box on the side that its middle half is on.
 
     See `benchmarks.candidates.boxed.Inside`.

@@ -1,6 +1,7 @@
 """From files to files: one case in memory, and every npz of a folder."""
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -12,9 +13,10 @@ import numpy.typing as npt
 
 from gamt.io.case import Case, CaseError, read_case, write_segmentation
 from gamt.io.files import refuse_overwrite
-from gamt.lifting.budget import Budget
+from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.observer import Observer
 from gamt.lifting.pipeline import lift
+from gamt.lifting.progress import Report
 from gamt.plausibility import NO_NAMES, warn_of_input, warn_of_result
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
@@ -23,6 +25,18 @@ from gamt.volume.geometry import order_spacing
 from gamt.volume.preparation import PreparedVolume
 
 logger = logging.getLogger("gamt")
+
+
+__all__ = [
+    "Cancelled",
+    "CaseResult",
+    "FolderError",
+    "Prediction",
+    "describe_error",
+    "log_prediction",
+    "predict_case",
+    "predict_folder",
+]
 
 
 class FolderError(ValueError):
@@ -70,24 +84,38 @@ def predict_case(
     start: float | None = None,
     cache: Path | None = None,
     observer: Observer | None = None,
+    *,
+    seconds: float = math.inf,
+    progress: Report = lambda done, planned: None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Prediction:
     """Segments one case.
 
     Args:
         case: the scan and its prompts.
         segmenter: the 2-D model to lift.
-        settings: the numbers of the method.
-        start: when the run's clock began, on the clock of `time.time`; None for now.
+        settings: of the method.
+        start: when the run's clock began, on the clock of `time.monotonic`; None for now.
         cache: a folder where encoded slices are kept for later runs; None keeps none.
         observer: is told how it goes; None for nobody.
+        seconds: allowed from `start` on, beside what the setting `budget` allows. Out of time, the
+            case is finished from what has been seen, so that it takes a little longer.
+        progress: called with the slices done and those planned so far, whenever one of them rises:
+            the method plans its next views only when the ones before are done.
+        cancelled: asked before every batch of slices whether the result is not wanted any more,
+            such as `threading.Event().is_set`.
+
+    Raises:
+        Cancelled: `cancelled` said so.
     """
-    start = time.time() if start is None else start
+    start = time.monotonic() if start is None else start
     has_box = any(prompts.box is not None for prompts in case.prompts)
     embeddings = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)
     spacing_mm = order_spacing(case.spacing_mm)
     volume = PreparedVolume(case.image, spacing_mm, embeddings, settings)
-    lifted = lift(case, volume, Budget.for_run(settings, has_box, start), observer)
-    return Prediction(lifted.labels, lifted.encoded, time.time() - start, lifted.complete)
+    budget = Budget.for_run(settings, has_box, start, len(case.prompts), seconds)
+    lifted = lift(case, volume, budget, observer, progress, cancelled)
+    return Prediction(lifted.labels, lifted.encoded, time.monotonic() - start, lifted.complete)
 
 
 def predict_folder(
@@ -108,9 +136,9 @@ def predict_folder(
         inputs: the folder, or a single case file. Files whose names begin with a dot don't count.
         outputs: the folder for the segmentations, named as their cases; made where there is none.
         segmenter: the 2-D model to lift.
-        settings: the numbers of the method.
-        start: when the first case's clock began, on the clock of `time.time`; None for now. The
-            clock of every other case begins when the one before it is done.
+        settings: of the method.
+        start: when the first case's clock began, on the clock of `time.monotonic`; None for now.
+            The clock of every other case begins when the one before it is done.
         progress: called with the number of cases done and of all cases, first with none done.
         cache: a folder where encoded slices are kept for later runs; None keeps none.
 
@@ -128,12 +156,12 @@ def predict_folder(
     for path in paths:
         refuse_overwrite(outputs / path.name, [path])
     _make_writable(outputs)
-    start = time.time() if start is None else start
+    start = time.monotonic() if start is None else start
     results = []
     progress(0, len(paths))
     for path in paths:
         results.append(_predict_file(path, outputs / path.name, segmenter, settings, start, cache))
-        start = time.time()
+        start = time.monotonic()
         progress(len(results), len(paths))
     return results
 
@@ -162,8 +190,8 @@ def _predict_file(
         # A CaseError names the file itself.
         logger.error("%s", reason if isinstance(error, CaseError) else f"{path.name}: {reason}")
         logger.debug("%s: where it failed", path.name, exc_info=True)
-        return CaseResult(path.name, time.time() - start, reason, complete=False)
-    seconds = time.time() - start
+        return CaseResult(path.name, time.monotonic() - start, reason, complete=False)
+    seconds = time.monotonic() - start
     log_prediction(case, prediction, segmenter, seconds)
     return CaseResult(path.name, seconds, None, prediction.complete)
 
@@ -188,7 +216,7 @@ def log_prediction(
         "%s: %s on %s, %d %s, %d slices encoded, %.1f s%s",
         case.name,
         segmenter.name,
-        getattr(segmenter, "device", "cpu"),
+        segmenter.traits.device,
         len(case.prompts),
         "class" if len(case.prompts) == 1 else "classes",
         prediction.encoded,

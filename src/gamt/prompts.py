@@ -8,6 +8,9 @@ import numpy.typing as npt
 
 from gamt.axes import Plane
 
+PixelBox = tuple[int, int, int, int]
+"""Half-open pixels (x0, y0, x1, y1) of a slice."""
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -133,11 +136,14 @@ class SlicePrompt:
         box: half-open pixel bounds (x0, y0, x1, y1), or None.
         points: (N, 2) float, pixel coordinates (x, y); N may be 0.
         labels: (N,) int, 1 for a point inside the target and 0 for one outside.
-        mask: earlier scores of the target as log-odds (positive inside), either in the shape of
-            the slice or as a `SliceMask.low_res` of the same segmenter; None without.
+        mask: (rows, columns) log-odds of the slice's pixels, positive inside the target: what is
+            known of them beside `state`. None without.
+        state: the `SliceMask.state` of the same segmenter's answer for the slice before; None
+            without.
     """
 
     box: tuple[float, float, float, float] | None = None
     points: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
     labels: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     mask: npt.NDArray[np.float32] | None = None
+    state: object | None = None

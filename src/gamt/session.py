@@ -5,7 +5,8 @@ constructor; the line that loads its network goes.
 """
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,24 +17,26 @@ import numpy.typing as npt
 from gamt import segmenters
 from gamt.axes import Plane, bounding_range, slice_shape
 from gamt.io.case import Case
-from gamt.lifting.budget import Budget
+from gamt.lifting.budget import Budget, Cancelled
+from gamt.lifting.observer import Observer
 from gamt.lifting.pipeline import lift
+from gamt.lifting.progress import Report
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.preparation import PreparedVolume
 
+__all__ = ["Cancelled", "Session", "UnsupportedPromptError"]
+
 SUPPORTED = "one positive box (2-D or 3-D), positive and negative points, an initial segmentation"
 """The kinds of prompt that a session takes."""
-
-UNLIMITED = Budget(0, float("inf"))
 
 NUMERIC = "biuf"
 """The kinds of dtype that images, segmentations and target buffers may have."""
 
-Bounds = list[list[int]]
-"""Half-open bounds [[a, b], [c, d], [e, f]] in array indices."""
+ArrayBounds = list[list[int]]
+"""Half-open bounds [[a, b], [c, d], [e, f]] in array indices, in the order of the array's axes."""
 
 
 class UnsupportedPromptError(NotImplementedError):
@@ -81,8 +84,11 @@ class Session:
     A slice is encoded once, however many prompts and targets need it, and not again for an image
     with the same content, as far as `Settings.cache_mb` goes. In an image that is larger than
     `Settings.crop_voxels`, targets far from each other are cropped, and so encoded, by themselves.
-    There is no time limit. A call that fails leaves everything as it was. A session is used by one
-    thread at a time.
+    A call that fails or is cancelled leaves everything as it was. A session is used by one thread
+    at a time; what `cancelled` asks may be set by any other:
+
+        stop = threading.Event()
+        session = Session("sam_vit_b", cancelled=stop.is_set)
     """
 
     def __init__(
@@ -90,14 +96,26 @@ class Session:
         segmenter: Segmenter | str | None = None,
         settings: Settings = PRESETS["default"],
         cache: Path | None = None,
+        *,
+        seconds: float = math.inf,
+        observer: Observer | None = None,
+        progress: Report = lambda done, planned: None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         """Sets up a session without an image.
 
         Args:
             segmenter: the 2-D model to lift, or its name for `segmenters.load`; None for the
                 embedded one.
-            settings: the numbers of the method.
+            settings: of the method; its time limit, which is the challenge's, has no part here.
             cache: a folder where encoded slices are kept for later sessions; None keeps none.
+            seconds: allowed for a prediction. Out of time, it is finished from what has been seen,
+                so that it takes a little longer.
+            observer: is told how every prediction goes; None for nobody.
+            progress: called with the slices of a prediction that are done and those planned so
+                far, whenever one of them rises.
+            cancelled: asked before every batch of slices whether the prediction is not wanted any
+                more; then it raises `Cancelled`.
 
         Raises:
             SegmenterError: no segmenter has that name, or it can't be set up.
@@ -105,6 +123,10 @@ class Session:
         if segmenter is None or isinstance(segmenter, str):
             segmenter = segmenters.load(segmenter or segmenters.DEFAULT)
         self._settings = settings
+        self._seconds = seconds
+        self._observer = observer
+        self._progress = progress
+        self._cancelled = cancelled
         self._embeddings = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)
         self._volume: PreparedVolume | None = None
         self._target_buffer: Any = None
@@ -175,7 +197,7 @@ class Session:
 
     def add_bbox_interaction(
         self, bbox_coords: Any, include_interaction: bool, run_prediction: bool = True
-    ) -> Bounds | None:
+    ) -> ArrayBounds | None:
         """Adds the box of the target; the prediction begins anew, from all prompts.
 
         Args:
@@ -217,7 +239,7 @@ class Session:
 
     def add_point_interaction(
         self, coordinates: Any, include_interaction: bool, run_prediction: bool = True
-    ) -> Bounds | None:
+    ) -> ArrayBounds | None:
         """Adds a point: the first prediction begins with it, later ones are corrected by it.
 
         Args:
@@ -245,7 +267,7 @@ class Session:
 
     def add_initial_seg_interaction(
         self, initial_seg: npt.NDArray[Any], run_prediction: bool = False
-    ) -> Bounds | None:
+    ) -> ArrayBounds | None:
         """Begins a target with a segmentation, for points to correct; other prompts are forgotten.
 
         It is written to the target buffer, if there is one, whether or not a prediction is run:
@@ -274,7 +296,7 @@ class Session:
             self._show(state)
         return changed
 
-    def run_prediction(self) -> Bounds | None:
+    def run_prediction(self) -> ArrayBounds | None:
         """Predicts from all prompts so far; for those that were added without a prediction.
 
         Returns:
@@ -289,7 +311,7 @@ class Session:
         return changed
 
     def add_scribble_interaction(self, *_: Any, **__: Any) -> NoReturn:
-        """Is there to say that scribbles are not supported.
+        """Refuses scribbles, which are not supported.
 
         Raises:
             UnsupportedPromptError: always.
@@ -297,7 +319,7 @@ class Session:
         raise UnsupportedPromptError("found a scribble")
 
     def add_lasso_interaction(self, *_: Any, **__: Any) -> NoReturn:
-        """Is there to say that lassos are not supported.
+        """Refuses lassos, which are not supported.
 
         Raises:
             UnsupportedPromptError: always.
@@ -328,7 +350,7 @@ class Session:
             raise RuntimeError("there is no image: call set_image first")
         return self._volume
 
-    def _advance(self, state: State, run_prediction: bool) -> Bounds | None:
+    def _advance(self, state: State, run_prediction: bool) -> ArrayBounds | None:
         """Goes on to a state that has one more prompt."""
         changed = None
         if run_prediction:
@@ -345,10 +367,11 @@ class Session:
         if state.corrected and state.mask is not None:
             previous = state.mask.astype(np.uint8)
         case = Case("session", volume.image, volume.spacing_mm, (state.prompts,), previous)
-        mask = lift(case, volume, UNLIMITED).labels > 0
-        return replace(state, mask=mask, corrected=True)
+        budget = Budget(time.monotonic(), self._seconds)
+        lifted = lift(case, volume, budget, self._observer, self._progress, self._cancelled)
+        return replace(state, mask=lifted.labels > 0, corrected=True)
 
-    def _show(self, state: State) -> Bounds | None:
+    def _show(self, state: State) -> ArrayBounds | None:
         """Writes a state's mask to the target buffer; returns the bounds of what changed."""
         buffer = self._target_buffer
         mask = np.zeros(buffer.shape, np.bool_) if state.mask is None else state.mask

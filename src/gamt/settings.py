@@ -4,9 +4,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gamt.axes import Plane
+
+Fusion = Literal["mean", "median", "staple"]
+"""Names of the fusion rules (`gamt.lifting.rules`)."""
+
+Smoothing = Literal["none", "opening", "closing"]
+"""Names of what may be done to the final masks (`gamt.lifting.postprocess.smooth`)."""
 
 
 class SettingsError(ValueError):
@@ -34,6 +40,8 @@ class Settings:
             masks lies in both (measured).
         max_growth: a walk ends when the area grows by more than this factor from one slice to
             the next (measured).
+        fusion: how the planes' votes become one: "mean" by quality, "median", or "staple", which
+            estimates how far each plane is to be trusted (design decision 8).
         shape_weight: weight of the prompts' own ellipsoid as one more vote where views looked;
             a view's vote weighs its quality, 0..1. None takes 0.3, or 1 beside a segmenter that
             knows intensities alone and no shapes (measured).
@@ -65,11 +73,12 @@ class Settings:
     min_quality: float = 0.2
     min_overlap: float = 0.2
     max_growth: float = 4.0
+    fusion: Fusion = "mean"
     shape_weight: float | None = None
     vote_blur: float | None = None
     guide_weight: float = 1.0
     largest_component: bool = True
-    smoothing: str = "none"
+    smoothing: Smoothing = "none"
     cache_mb: int = 1024
     votes_mb: int = 1024
     budget: bool = True
@@ -151,8 +160,8 @@ def _parse(name: str, text: str, kind: Any) -> Any:
             if not 0 <= number < math.inf:  # no setting has a use for others, or for NaN
                 raise ValueError
             return number
-        if kind is str:
-            return {"none": "none", "opening": "opening", "closing": "closing"}[text]
+        if get_origin(kind) is Literal:
+            return {choice: choice for choice in get_args(kind)}[text]
         planes = tuple(Plane[part.strip().upper()] for part in text.split(","))
         if planes[0] is not Plane.AXIAL or len(set(planes)) < len(planes):
             raise ValueError
@@ -163,6 +172,7 @@ def _parse(name: str, text: str, kind: Any) -> Any:
             int: "a whole number, 0 or more",
             float: "a number, 0 or more",
             float | None: "a number, 0 or more, or auto",
-            str: "none, opening or closing",
+            Fusion: "mean, median or staple",
+            Smoothing: "none, opening or closing",
         }.get(kind, "planes such as axial,coronal,sagittal, axial first")
         raise SettingsError(f"setting {name}: found {text!r}, expected {expected}") from None

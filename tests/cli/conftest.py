@@ -23,7 +23,7 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith("GAMT_"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr("gamt.lifting.budget.process_start", time.time)
+    monkeypatch.setattr("gamt.lifting.budget.process_start", time.monotonic)
     logger = logging.getLogger("gamt")
     handlers, level = logger.handlers, logger.level
     yield

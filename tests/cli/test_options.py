@@ -10,6 +10,7 @@ from gamt import predict, segmenters
 from gamt.cli.console import UsageError
 from gamt.cli.options import PredictOptions
 from gamt.segmenters import checkpoints
+from gamt.segmenters.base import Traits
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache
 from tests.cli.calls import THRESHOLD, Run, one_line
@@ -24,7 +25,7 @@ class NetworkDouble(ThresholdSegmenter):
         self, weights: str | None = None, device: str = "auto", dtype: str = "auto"
     ) -> None:
         self.name = checkpoints.find("sam_med2d", weights).name
-        self.device = f"{device} in {dtype}"
+        self.traits = Traits(device=f"{device} in {dtype}")
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_the_first_clock_begins_with_the_process(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path / "in" / "a.npz")
-    monkeypatch.setattr("gamt.lifting.budget.process_start", lambda: 0.0)
+    monkeypatch.setattr("gamt.lifting.budget.process_start", lambda: -1e9)
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
     assert status == 0
     assert log.endswith("cut short by the time limit\n")

@@ -30,7 +30,6 @@ from gamt.explain.record import (
     WalkRecord,
 )
 from gamt.io.case import Case
-from gamt.lifting.fusion import Votes
 from gamt.lifting.observer import Correction, Observer, Visited
 from gamt.lifting.propagation import End
 from gamt.lifting.target import Target
@@ -39,7 +38,7 @@ from gamt.predict import predict_case
 from gamt.prompts import ClassPrompts, Click
 from gamt.segmenters.base import Segmenter, SliceMask
 from gamt.settings import Settings
-from gamt.volume.geometry import Grid, Range, normalise
+from gamt.volume.geometry import Range, normalise
 from gamt.volume.preparation import PreparedVolume
 
 NOTHING: Mapping[str, Mask] = MappingProxyType({})
@@ -64,7 +63,7 @@ def explain_case(
         segmenter: the 2-D model to lift.
         settings: the numbers of the method.
         truth: (z, y, x) labels 1..K, of the image's shape; only compared with, never used.
-        start: when the run's clock began, on the clock of `time.time`; None for now.
+        start: when the run's clock began, on the clock of `time.monotonic`; None for now.
         cache: a folder where encoded slices are kept for later runs; None keeps none.
         names: of the classes, by label, as far as they have some.
     """
@@ -81,48 +80,6 @@ def explain_case(
         tuple(recorder.finish(prompts, prediction.labels) for prompts in case.prompts),
         names,
     )
-
-
-class RecordedVotes(Votes):
-    """Votes that can be counted again for one plane alone.
-
-    Each vote is kept with the pixels of its window only: a small part of the volume.
-    """
-
-    def __init__(self, region: Range, grid: Grid) -> None:
-        """Starts without votes."""
-        super().__init__(region, grid)
-        self._region, self._grid = region, grid
-        self._casts: list[tuple[Plane, int, tuple[int, int, int, int], SliceMask]] = []
-
-    def add(
-        self, plane: Plane, index: int, window: tuple[int, int, int, int], mask: SliceMask
-    ) -> None:
-        """Casts a view's vote, as `Votes.add` does, and remembers it."""
-        super().add(plane, index, window, mask)
-        x0, y0, x1, y1 = window
-        seen = mask.logits[y0:y1, x0:x1].copy()
-        self._casts.append((plane, index, window, SliceMask(seen, mask.quality, seen)))
-
-    def of_plane(self, plane: Plane) -> tuple[int, npt.NDArray[np.float32]]:
-        """Counts the votes of one plane.
-
-        Returns:
-            How many slices were voted on, and (z, y, x) float32 over the region, the probability
-            of being inside, 0..1, NaN where no view of the plane looked.
-        """
-        votes = Votes(self._region, self._grid)
-        layers = set()
-        for one, index, window, mask in self._casts:
-            if one is plane:
-                x0, y0, x1, y1 = window
-                logits = np.zeros(slice_shape(self._grid.shape, plane), np.float32)
-                logits[y0:y1, x0:x1] = mask.logits
-                votes.add(plane, index, window, replace(mask, logits=logits))
-                layers.add(index)
-        probability = votes.fuse()
-        probability[~votes.looked()] = np.nan
-        return len(layers), probability
 
 
 @dataclass(eq=False)
@@ -153,10 +110,6 @@ class Recorder(Observer):
     def begin_case(self, case: Case, volume: PreparedVolume) -> None:
         """Remembers the scan."""
         self.volume = volume
-
-    def make_votes(self, region: Range, grid: Grid) -> Votes:
-        """Returns votes that can be told apart by plane."""
-        return RecordedVotes(region, grid)
 
     def begin_walk(
         self,
@@ -204,7 +157,7 @@ class Recorder(Observer):
         columns, drawn = ["prompts"], [cut.layers(outlines=outlines)]
         asked = any(walk.click == click for walk in notes.walks)
         for plane in target.settings.planes if asked else ():
-            _, seen = _recorded(correction.votes).of_plane(plane)
+            _, seen = correction.votes.of_plane(plane)
             columns.append(f"{plane.name.lower()} votes")
             drawn.append(cut.layers(seen, outlines=outlines))
         columns += ["evidence", "result"]
@@ -243,7 +196,7 @@ class Recorder(Observer):
         stages, planes = [], []
         if new:
             for plane in target.settings.planes:
-                count, seen = _recorded(target.votes).of_plane(plane)
+                count, seen = target.finding.votes.of_plane(plane)
                 name = f"{plane.name.lower()} votes"
                 columns.append(name)
                 drawn.append(cut.layers(seen))
@@ -261,7 +214,7 @@ class Recorder(Observer):
             begun=True,
             had_previous=not new,
             region=target.region,
-            drawn_box=None if prompts.box is not None else target.box,
+            drawn_box=None if prompts.box is not None else target.finding.box,
             planes=tuple(planes),
             corrections=tuple(one for one in notes.walks if one.click is not None),
             clicks=tuple(_click_record(one, notes, target) for one in prompts.clicks),
@@ -394,11 +347,6 @@ class _Cutter:
             fills = {name: self.section(mask, plane) for name, mask in areas.items()}
             layers.append(Layer(seen, fills, lines))
         return layers
-
-
-def _recorded(votes: Votes) -> RecordedVotes:
-    assert isinstance(votes, RecordedVotes)
-    return votes
 
 
 def _in_plane(plane: Plane) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +10,9 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
 from gamt.axes import Plane, bounding_range, slice_view
+from gamt.lifting.rules import Opinion, Rule, mean
 from gamt.lifting.shape import prior_logits
-from gamt.prompts import Box
+from gamt.prompts import Box, PixelBox
 from gamt.segmenters.base import SliceMask
 from gamt.volume.geometry import Grid, Range
 
@@ -22,27 +24,49 @@ TRUNCATE = 4.0
 """Standard deviations at which the average ends."""
 
 
+@dataclass(slots=True, eq=False)
+class PlaneVotes:
+    """The votes of one plane's views, added up as they come.
+
+    Attributes:
+        opinion: of the views; its arrays grow with every vote.
+        looked: (z, y, x) bool, where a view looked, also one that counts nothing.
+        slices: grid indices of the slices that were voted on.
+    """
+
+    opinion: Opinion
+    looked: npt.NDArray[np.bool_]
+    slices: set[int]
+
+
 class Votes:
-    """The votes of all views of one class, added up as they come, on raw voxels."""
+    """The votes of all views of one class, by plane, on raw voxels.
+
+    They are stored here; what they come to together, a fusion rule says.
+    """
 
     BYTES_PER_VOXEL = 9
+    """Of each plane that has voted."""
 
-    def __init__(self, region: Range, grid: Grid) -> None:
-        """Starts without votes; `region` lies inside the crop of `grid`, in raw voxels."""
+    def __init__(self, region: Range, grid: Grid, rule: Rule) -> None:
+        """Starts without votes.
+
+        Args:
+            region: raw bounds inside the crop of `grid`.
+            grid: of the slices that are voted on.
+            rule: fuses the planes' opinions, where several planes have voted.
+        """
         self._low, high = region
         self._to_grid = [
             grid.from_raw[axis][self._low[axis] - grid.low[axis] : high[axis] - grid.low[axis]]
             for axis in range(3)
         ]
         self._scale = grid.scale
-        shape = tuple(len(indices) for indices in self._to_grid)
-        self._inside = np.zeros(shape, np.float32)
-        self._weight = np.zeros(shape, np.float32)
-        self._looked = np.zeros(shape, np.uint8)
+        self._shape = tuple(len(indices) for indices in self._to_grid)
+        self._rule = rule
+        self._planes: dict[Plane, PlaneVotes] = {}
 
-    def add(
-        self, plane: Plane, index: int, window: tuple[int, int, int, int], mask: SliceMask
-    ) -> None:
+    def add(self, plane: Plane, index: int, window: PixelBox, mask: SliceMask) -> None:
         """Casts a view's vote for one slice: its probability, weighted by its quality.
 
         Args:
@@ -51,6 +75,13 @@ class Votes:
             window: half-open grid pixels (x0, y0, x1, y1) that the view looked at.
             mask: the answer of the segmenter.
         """
+        votes = self._planes.get(plane)
+        if votes is None:
+            votes = self._planes[plane] = PlaneVotes(
+                Opinion(np.zeros(self._shape, np.float32), np.zeros(self._shape, np.float32)),
+                np.zeros(self._shape, np.bool_),
+                set(),
+            )
         x0, y0, x1, y1 = window
         row_grid, column_grid = self._to_grid[plane.row_axis], self._to_grid[plane.column_axis]
         rows = slice(*np.searchsorted(row_grid, (y0, y1)))
@@ -58,13 +89,32 @@ class Votes:
         logits = mask.logits[np.ix_(row_grid[rows], column_grid[columns])]
         vote = expit(logits) * np.float32(mask.quality)
         for layer in np.flatnonzero(self._to_grid[plane.normal] == index).tolist():
-            slice_view(self._inside, plane, layer)[rows, columns] += vote
-            slice_view(self._weight, plane, layer)[rows, columns] += np.float32(mask.quality)
-            slice_view(self._looked, plane, layer)[rows, columns] |= 1 << plane.value
+            slice_view(votes.opinion.inside, plane, layer)[rows, columns] += vote
+            slice_view(votes.opinion.weight, plane, layer)[rows, columns] += np.float32(
+                mask.quality
+            )
+            slice_view(votes.looked, plane, layer)[rows, columns] = True
+        votes.slices.add(index)
 
     def looked(self, plane: Plane | None = None) -> npt.NDArray[np.bool_]:
         """Returns (z, y, x) bool over the region: what a plane's views, or any views, looked at."""
-        return (self._looked if plane is None else self._looked & (1 << plane.value)) > 0
+        looked = np.zeros(self._shape, np.bool_)
+        for one, votes in self._planes.items():
+            if plane in (None, one):
+                looked |= votes.looked
+        return looked
+
+    def of_plane(self, plane: Plane) -> tuple[int, npt.NDArray[np.float32]]:
+        """Returns what one plane says.
+
+        Returns:
+            How many slices were voted on, and (z, y, x) float32 over the region, the probability
+            of being inside, 0..1, NaN where no view of the plane looked.
+        """
+        if plane not in self._planes:
+            return 0, np.full(self._shape, np.nan, np.float32)
+        votes = self._planes[plane]
+        return len(votes.slices), np.where(votes.looked, votes.opinion.probability, np.nan)
 
     def fuse(
         self,
@@ -74,7 +124,7 @@ class Votes:
         exact_range: bool = True,
         blur: float = 0.0,
     ) -> npt.NDArray[np.float32]:
-        """Averages, voxel by voxel, the votes of the views that looked there.
+        """Fuses, voxel by voxel, the votes of the views that looked there.
 
         Args:
             box: in raw voxels; with a weight, its ellipsoid is one more vote where a view looked,
@@ -91,30 +141,33 @@ class Votes:
             (z, y, x) float32 over the region: the probability of being inside, 0..1; 0 where
             nothing looked.
         """
-        inside, weight = self._inside, self._weight
+        views = self._fuse_planes()
         if box is not None and blur > 0:
-            inside, weight = self._smooth(box, blur)
+            views = self._smooth(views, box, blur)
         if box is not None and shape_weight > 0:
             missed = ~self.looked(Plane.AXIAL).any(axis=(1, 2), keepdims=True)
-            asked = np.float32(shape_weight) * ((weight > 0) | missed)
-            inside = inside + asked * expit(
-                prior_logits(box, rivals, self._low, inside.shape, exact_range)
-            )
-            weight = weight + asked
-        probability = np.divide(inside, weight, out=np.zeros_like(inside), where=weight > 0)
+            asked = np.float32(shape_weight) * ((views.weight > 0) | missed)
+            drawn = expit(prior_logits(box, rivals, self._low, self._shape, exact_range))
+            views = mean([views, Opinion(asked * drawn, asked)])
+        probability = views.probability
         if box is not None and exact_range:
             first, last = (max(0, z - self._low[0]) for z in (box.z_min, box.z_max))
             probability[:first] = probability[last:] = 0
         return probability
 
-    def _smooth(
-        self, box: Box, blur: float
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def _fuse_planes(self) -> Opinion:
+        """Returns what the planes say together; their own arrays where only one has voted."""
+        opinions = [self._planes[one].opinion for one in Plane if one in self._planes]
+        if not opinions:
+            return Opinion(np.zeros(self._shape, np.float32), np.zeros(self._shape, np.float32))
+        return opinions[0] if len(opinions) == 1 else self._rule(opinions)
+
+    def _smooth(self, views: Opinion, box: Box, blur: float) -> Opinion:
         """Averages the votes with those around them, where views looked; see `fuse`."""
-        inside, weight = self._inside.copy(), self._weight.copy()
+        inside, weight = views.inside.copy(), views.weight.copy()
         bounds = bounding_range(weight > 0)
         if bounds is None:
-            return inside, weight
+            return views
         sides = np.subtract(box.high, box.low).tolist()
         sigma = [
             min(blur / step, MOST_BLUR, side * BLUR_SHARE) if step else 0.0
@@ -130,7 +183,7 @@ class Votes:
         for votes in (inside, weight):
             smooth = gaussian_filter(votes[near], sigma, truncate=TRUNCATE)
             votes[near] = np.where(seen, smooth, 0)
-        return inside, weight
+        return Opinion(inside, weight)
 
 
 SURE = 0.9

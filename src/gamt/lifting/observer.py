@@ -12,7 +12,6 @@ from gamt.lifting.fusion import Votes
 from gamt.lifting.propagation import End
 from gamt.prompts import Box, Click
 from gamt.segmenters.base import SliceMask
-from gamt.volume.geometry import Grid, Range
 
 if TYPE_CHECKING:
     from gamt.io.case import Case
@@ -49,10 +48,6 @@ class Observer:
 
     def begin_case(self, case: "Case", volume: "PreparedVolume") -> None:
         """All targets of a case are about to be found."""
-
-    def make_votes(self, region: Range, grid: Grid) -> Votes:
-        """Returns empty votes; one's own kind of them may remember more than their sums."""
-        return Votes(region, grid)
 
     def begin_walk(
         self,

@@ -1,6 +1,6 @@
 """The method's table of contents: from a case's prompts to its 3-D segmentation (paper, 2)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,15 +8,18 @@ import numpy.typing as npt
 
 from gamt.axes import Plane, box_to_slice, slice_shape, slice_view
 from gamt.io.case import Case
-from gamt.lifting.budget import Budget, Pace, Stopwatch
+from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
 from gamt.lifting.fusion import Competition, Votes
 from gamt.lifting.observer import Observer
 from gamt.lifting.postprocess import largest_component
-from gamt.lifting.propagation import Walk, next_prompt, run, together
+from gamt.lifting.progress import Progress, Report
+from gamt.lifting.propagation import Seeking, Walk, next_prompt, run, together
 from gamt.lifting.refinement import correct
+from gamt.lifting.rules import RULES
 from gamt.lifting.seeding import click_walk, slice_box_walk
-from gamt.lifting.target import Target
+from gamt.lifting.target import Finding, Target
 from gamt.lifting.views import fullest, projected_range, runs
+from gamt.lifting.walk import PlaneWalk
 from gamt.prompts import Box, ClassPrompts, SlicePrompt
 from gamt.settings import Settings
 from gamt.volume import geometry
@@ -47,7 +50,12 @@ class Lifted:
 
 
 def lift(
-    case: Case, volume: PreparedVolume, budget: Budget, observer: Observer | None = None
+    case: Case,
+    volume: PreparedVolume,
+    budget: Budget,
+    observer: Observer | None = None,
+    report: Report = lambda done, planned: None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Lifted:
     """Segments all classes of a case.
 
@@ -56,25 +64,36 @@ def lift(
         volume: the scan, ready for a segmenter.
         budget: when to be done; a class that runs out of time is finished from what was seen.
         observer: is told how it goes; None for nobody.
+        report: is called with the slices done, and planned so far; see `Progress`.
+        cancelled: says whether the result is not wanted any more; asked before every step.
+
+    Raises:
+        Cancelled: `cancelled` said so.
     """
     observer = observer or Observer()
     observer.begin_case(case, volume)
+    progress = Progress(report)
     shape, settings = case.image.shape, volume.settings
     competition = Competition((shape[0], shape[1], shape[2]))
     complete, done, before = True, 0, volume.embeddings.encoded
     for scan, members in crops(case, volume):
-        for wave in waves(members, settings.votes_mb * 2**20):
-            done += len(wave)
-            stopwatch = Stopwatch(budget.deadline(done))
+        for group in split_by_memory(members, settings):
+            done += len(group)
+            stopwatch = Stopwatch(budget.deadline(done), cancelled)
             targets = [
-                make_target(case, one, region, scan, settings, observer) for one, region in wave
+                make_target(case, one, region, scan, settings, observer, progress)
+                for one, region in group
             ]
             shares = (PLANNED / len(settings.planes), PLANNED, 1.0)
             for stage, share in zip(STAGES, shares, strict=True):
-                pace = Pace(stopwatch, share, lambda: volume.embeddings.encoded)
-                walks = [one for target in targets for one in stage(target, pace)]
-                complete &= run(together(walks), scan, stopwatch) and pace.step() == 1
+                strides = StridePlanner(stopwatch, share, lambda: volume.embeddings.encoded)
+                walks = []
+                for target in targets:
+                    stopwatch.check_cancelled()
+                    walks += stage(target, strides)
+                complete &= run(together(walks), scan, stopwatch) and strides.stride() == 1
             for target in targets:
+                stopwatch.check_cancelled()
                 enter(target, competition)
     encoded = volume.embeddings.encoded - before
     return Lifted(finish(competition.labels, case, settings), encoded, complete)
@@ -107,21 +126,22 @@ def crops(
         yield volume.scan(crop), [(classes[n], regions[n]) for n in members]
 
 
-def waves(
-    members: Sequence[tuple[ClassPrompts, Range]], limit_bytes: int
+def split_by_memory(
+    members: Sequence[tuple[ClassPrompts, Range]], settings: Settings
 ) -> Iterator[list[tuple[ClassPrompts, Range]]]:
     """Splits classes into groups whose votes fit into memory together; at least one each."""
-    wave: list[tuple[ClassPrompts, Range]] = []
+    group: list[tuple[ClassPrompts, Range]] = []
     used = 0
     for prompts, region in members:
-        size = Votes.BYTES_PER_VOXEL * int(np.prod(np.subtract(region[1], region[0])))
-        if wave and used + size > limit_bytes:
-            yield wave
-            wave, used = [], 0
-        wave.append((prompts, region))
+        voxels = int(np.prod(np.subtract(region[1], region[0])))
+        size = Votes.BYTES_PER_VOXEL * len(settings.planes) * voxels
+        if group and used + size > settings.votes_mb * 2**20:
+            yield group
+            group, used = [], 0
+        group.append((prompts, region))
         used += size
-    if wave:
-        yield wave
+    if group:
+        yield group
 
 
 def make_target(
@@ -131,6 +151,7 @@ def make_target(
     scan: Scan,
     settings: Settings,
     observer: Observer,
+    progress: Progress,
 ) -> Target:
     """Gathers what concerns one class of a case."""
     others = tuple(
@@ -154,23 +175,40 @@ def make_target(
         same = case.previous[where] == prompts.label
         previous = same if same.any() else None
         taken = (case.previous[where] > 0) & ~same
-    box = prompts.box
-    return Target(prompts, others, rivals, previous, taken, scan, region, settings, box, observer)
+    finding = Finding(Votes(region, scan.grid, RULES[settings.fusion]), prompts.box)
+    return Target(
+        prompts,
+        others,
+        rivals,
+        previous,
+        taken,
+        scan,
+        region,
+        settings,
+        finding,
+        observer,
+        progress,
+    )
 
 
-def first_views(target: Target, pace: Pace) -> list[Walk]:
+def first_views(target: Target, strides: StridePlanner) -> list[Walk]:
     """Begins a class that has no previous prediction: from its box, or else its first click."""
     if target.previous is not None:
         return []
     if target.prompts.box is not None:
-        return [axial_walk(target, target.prompts.box, pace)]
+        return [axial_walk(target, target.prompts.box, strides)]
     if target.prompts.slice_box is not None:
-        return [slice_box_walk(target, target.prompts.slice_box)]
+        return [seeded(target, slice_box_walk(target, target.prompts.slice_box))]
     positive = [click for click in target.prompts.clicks if click.positive]
-    return [click_walk(target, click) for click in positive[:1]]
+    return [seeded(target, click_walk(target, click)) for click in positive[:1]]
 
 
-def axial_walk(target: Target, box: Box, pace: Pace) -> Walk:
+def seeded(target: Target, seeding: Seeking[Finding]) -> Walk:
+    """Takes over what was found from a click, or a box on one slice."""
+    target.finding = yield from seeding
+
+
+def axial_walk(target: Target, box: Box, strides: StridePlanner) -> Walk:
     """Walks from the slice that the box was drawn on to both ends of its range (paper, 2.2, 1)."""
     on_grid = box_on_grid(box, target.scan.grid)
     rows, columns = slice_shape(target.scan.grid.shape, Plane.AXIAL)
@@ -178,10 +216,11 @@ def axial_walk(target: Target, box: Box, pace: Pace) -> Walk:
     prompt = SlicePrompt(box=(max(0, x0), max(0, y0), min(columns, x1), min(rows, y1)))
     first = target.inside_region(box.low)[0]
     indices = target.to_grid(0)[first : first + box.z_max - box.z_min]
-    return target.walk(Plane.AXIAL, on_grid.z_mid, prompt, indices, pace=pace)
+    finding, anchor = target.finding, on_grid.z_mid
+    return PlaneWalk(target, finding, Plane.AXIAL, anchor, indices, strides=strides).start(prompt)
 
 
-def orthogonal_views(target: Target, pace: Pace) -> list[Walk]:
+def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
     """Walks the coronal and sagittal slices that the axial masks reach (paper, 2.2, 1 and 2)."""
     if target.previous is not None or target.prompts.box is None:
         return []
@@ -196,13 +235,19 @@ def orthogonal_views(target: Target, pace: Pace) -> list[Walk]:
             index = int(to_grid[anchor])
             prompt = next_prompt(seen, slice_view(target.scan.image, plane, index))
             indices = to_grid[layers.start : layers.stop]
-            walks.append(target.walk(plane, index, prompt, indices, pace=pace))
+            view = PlaneWalk(target, target.finding, plane, index, indices, strides=strides)
+            walks.append(view.start(prompt))
     return walks
 
 
-def corrections(target: Target, _: Pace) -> list[Walk]:
+def corrections(target: Target, _: StridePlanner) -> list[Walk]:
     """Corrects what clicks contradict: in the previous prediction, or in what was just found."""
-    return [correct(target, target.mask)]
+    return [corrected(target, correct(target, target.find_mask()))]
+
+
+def corrected(target: Target, correcting: Seeking[npt.NDArray[np.bool_]]) -> Walk:
+    """Takes over the mask that clicks have corrected."""
+    target.mask = yield from correcting
 
 
 STAGES = (first_views, orthogonal_views, corrections)

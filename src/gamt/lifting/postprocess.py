@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from gamt.settings import Smoothing
+
 
 def largest_component(
     mask: npt.NDArray[np.bool_],
@@ -37,7 +39,7 @@ def component_at(mask: npt.NDArray[np.bool_], voxel: tuple[int, int, int]) -> np
     return np.asarray((components == components[voxel]) & mask, dtype=np.bool_)
 
 
-def smooth(mask: npt.NDArray[np.bool_], how: str) -> npt.NDArray[np.bool_]:
+def smooth(mask: npt.NDArray[np.bool_], how: Smoothing) -> npt.NDArray[np.bool_]:
     """Opens or closes a mask by one voxel, face neighbours; "none" leaves it as it is."""
     if how == "none":
         return mask

@@ -2,13 +2,16 @@
 
 A walk is a generator: it yields the slices that it wants segmented next and is sent their masks.
 `together` joins many walks, of all classes, planes and directions, so that the segmenter sees
-their questions in batches.
+their questions in batches. When the time is up, `OutOfTime` is thrown into every walk, so that it
+can return what it has.
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from itertools import zip_longest
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +19,19 @@ from scipy import ndimage
 
 from gamt.axes import Plane, bounding_range
 from gamt.lifting.budget import OutOfTime, Stopwatch
-from gamt.prompts import SlicePrompt
+from gamt.lifting.progress import Progress
+from gamt.prompts import PixelBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
 from gamt.settings import Settings
 from gamt.volume.scan import Scan, SliceRequest
 
-Walk = Generator[list[SliceRequest], Sequence[SliceMask], None]
+T = TypeVar("T")
+
+Seeking = Generator[list[SliceRequest], Sequence[SliceMask], T]
+"""Asks for slices, is sent their masks, and returns what came of it."""
+
+Walk = Seeking[None]
+"""A walk whose masks are votes, and that returns nothing else."""
 
 CORE_SHARE = 0.5
 """Pixels at least this share of the largest distance from the border form a mask's core."""
@@ -32,11 +42,12 @@ AHEAD = 16
 MAX_SIDE = 128
 """A larger mask is thinned out to about this many pixels a side to find its interior point."""
 
-LOOK_SPREADS, LOOK_SLACK = 3.0, 10.0
-"""How far a target's usual intensity may stray: in its own spreads, and grey levels (measured)."""
+MOST_DEVIATIONS, MOST_GREY_LEVELS = 3.0, 10.0
+"""How far a target's median intensity may stray: this many of its own deviations, and this many
+grey levels on top (measured)."""
 
 
-def tight_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+def tight_box(mask: npt.NDArray[np.bool_]) -> PixelBox | None:
     """Returns the half-open bounds (x0, y0, x1, y1) of a slice's mask; None where it is empty."""
     bounds = bounding_range(mask)
     if bounds is None:
@@ -78,38 +89,44 @@ def interior_point(mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8]) ->
 
 
 def next_prompt(mask: SliceMask, image: npt.NDArray[np.uint8]) -> SlicePrompt:
-    """Makes the prompt for the neighbouring slice: tight box, interior point, and the scores.
+    """Makes the prompt for the neighbouring slice: tight box, interior point, and what is known.
 
     Args:
         mask: of the current slice, not empty.
         image: (rows, columns) uint8, the current slice.
     """
     point = interior_point(mask.mask, image)
-    return SlicePrompt(tight_box(mask.mask), np.array([point], float), np.array([1]), mask.low_res)
+    return SlicePrompt(
+        tight_box(mask.mask),
+        np.array([point], float),
+        np.array([1]),
+        mask.logits if mask.state is None else None,
+        mask.state,
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Appearance:
     """The intensities that are usual in a target.
 
     Attributes:
-        usual: their median, 0..255.
-        spread: their median distance from it.
+        median: of its pixels, 0..255.
+        deviation: the median absolute deviation from it, in grey levels.
     """
 
-    usual: float
-    spread: float
+    median: float
+    deviation: float
 
     @classmethod
-    def of(cls, intensities: npt.NDArray[np.uint8]) -> "Look":
+    def of(cls, intensities: npt.NDArray[np.uint8]) -> "Appearance":
         """Learns from the pixels of a target."""
-        usual = float(np.median(intensities))
-        return cls(usual, float(np.median(np.abs(intensities.astype(np.float32) - usual))))
+        median = float(np.median(intensities))
+        return cls(median, float(np.median(np.abs(intensities.astype(np.float32) - median))))
 
     def fits(self, intensities: npt.NDArray[np.uint8]) -> bool:
-        """Says whether pixels may be the same target's: their median is not out of the usual."""
-        away = abs(float(np.median(intensities)) - self.usual)
-        return away <= LOOK_SPREADS * self.spread + LOOK_SLACK
+        """Says whether pixels may be the same target's: their median is close to its own."""
+        away = abs(float(np.median(intensities)) - self.median)
+        return away <= MOST_DEVIATIONS * self.deviation + MOST_GREY_LEVELS
 
 
 class End(Enum):
@@ -140,11 +157,12 @@ def lost(previous: SliceMask, mask: SliceMask, settings: Settings) -> End | None
     return End.GREW if area > settings.max_growth * before.sum() else None
 
 
-Ask = Callable[[int, int, SliceMask], SlicePrompt]
-"""(slice, slice before, its mask) -> the prompt for the slice."""
+Ask = Callable[[int, T], SlicePrompt]
+"""(slice, what `Accept` made of the slice before) -> the prompt for the slice."""
 
-Accept = Callable[[int, SlicePrompt, SliceMask | None, SliceMask], SliceMask | None]
-"""(slice, prompt, mask before or None, mask) -> the mask to go on with, or None to end."""
+Accept = Callable[[int, SlicePrompt, T | None, SliceMask], T | None]
+"""(slice, prompt, what it made of the slice before or None at the anchor, the segmenter's answer)
+-> what the next slice's prompt is made from, or None to end the walk in this direction."""
 
 
 def walk(
@@ -152,9 +170,10 @@ def walk(
     anchor: int,
     prompt: SlicePrompt,
     indices: Iterable[int],
-    ask: Ask,
-    accept: Accept,
-    step: Callable[[], int] = lambda: 1,
+    ask: Ask[T],
+    accept: Accept[T],
+    choose_stride: Callable[[], int],
+    progress: Progress,
 ) -> Walk:
     """Segments a plane's slices outwards from an anchor, in both directions at once.
 
@@ -164,36 +183,40 @@ def walk(
         prompt: for the anchor.
         indices: the slices that may be visited, grid indices.
         ask: makes the prompts of the slices after the anchor.
-        accept: is told every mask, and decides how the walk goes on.
-        step: asked once, after the anchor: how many slices to step at a time. The last slice of
-            each direction is visited whatever the step.
+        accept: is told every answer, and decides how the walk goes on.
+        choose_stride: asked once, after the anchor: how many slices to step at a time. The last
+            slice of each direction is visited whatever the stride.
+        progress: counts the slices.
     """
     ordered = sorted(set(indices))
     down = [index for index in reversed(ordered) if index < anchor]
     up = [index for index in ordered if index > anchor]
+    progress.plan(len(down) + 1 + len(up))
     nearest = [index for pair in zip_longest(down, up) for index in pair if index is not None]
-    (mask,) = yield [SliceRequest(plane, anchor, prompt, ahead=nearest[:AHEAD])]
-    start = accept(anchor, prompt, None, mask)
+    (answer,) = yield [SliceRequest(plane, anchor, prompt, ahead=nearest[:AHEAD])]
+    start = accept(anchor, prompt, None, answer)
     if start is None:
+        progress.finish(len(down) + 1 + len(up))
         return
-    stride = step()
-    fronts = [(thin_out(way, stride), anchor, start) for way in (down, up)]
+    progress.finish(1)
+    stride = choose_stride()
+    fronts = [(way, start) for way in (down, up) if way]
     while fronts:
         steps = []
-        for way, before, mask in fronts:
-            if way:
-                steps.append((way, mask, ask(way[0], before, mask)))
-        if not steps:
-            return
-        masks = yield [
-            SliceRequest(plane, way[0], prompt, ahead=way[1 : 1 + AHEAD])
-            for way, _, prompt in steps
+        for way, before in fronts:
+            index = way[min(stride, len(way)) - 1]
+            steps.append((way, index, before, ask(index, before)))
+        answers = yield [
+            SliceRequest(plane, index, prompt, ahead=thin_out(way[stride:], stride)[:AHEAD])
+            for way, index, _, prompt in steps
         ]
         fronts = []
-        for (way, last, prompt), mask in zip(steps, masks, strict=True):
-            accepted = accept(way[0], prompt, last, mask)
-            if accepted is not None:
-                fronts.append((way[1:], way[0], accepted))
+        for (way, index, before, prompt), answer in zip(steps, answers, strict=True):
+            after = accept(index, prompt, before, answer)
+            rest = way[stride:] if after is not None else []
+            progress.finish(len(way) - len(rest))
+            if after is not None and rest:
+                fronts.append((rest, after))
 
 
 def thin_out(way: Sequence[int], stride: int) -> Sequence[int]:
@@ -206,7 +229,12 @@ def together(walks: Iterable[Walk]) -> Walk:
     started = [(one, next(one, None)) for one in walks]
     waiting = [(one, batch) for one, batch in started if batch is not None]
     while waiting:
-        answers = iter((yield [request for _, batch in waiting for request in batch]))
+        try:
+            answers = iter((yield [request for _, batch in waiting for request in batch]))
+        except OutOfTime as up:
+            for one, _ in waiting:
+                _stop(one, up)
+            raise
         going = []
         for one, batch in waiting:
             try:
@@ -221,6 +249,9 @@ def run(walk: Walk, scan: Scan, stopwatch: Stopwatch) -> bool:
 
     Returns:
         Whether it came to its end.
+
+    Raises:
+        Cancelled: the caller of the prediction wants no result any more.
     """
     masks: Sequence[SliceMask] | None = None
     try:
@@ -230,5 +261,12 @@ def run(walk: Walk, scan: Scan, stopwatch: Stopwatch) -> bool:
             masks = scan.decode(requests, stopwatch.lap)
     except StopIteration:
         return True
-    except OutOfTime:
+    except OutOfTime as up:
+        _stop(walk, up)
         return False
+
+
+def _stop(walk: Walk, up: OutOfTime) -> None:
+    """Tells a walk that its time is up."""
+    with suppress(OutOfTime, StopIteration):
+        walk.throw(up)

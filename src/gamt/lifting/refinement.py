@@ -8,22 +8,34 @@ nothing but intensities is not asked: they are weighed already, and it would onl
 (measured). Everything else stays as it was.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from scipy.special import logit
 
 from gamt.axes import Plane, slice_view, to_slice
+from gamt.lifting.budget import OutOfTime
 from gamt.lifting.evidence import CONTEXT, Surroundings, error_odds, window_around
 from gamt.lifting.fusion import Votes
 from gamt.lifting.observer import Correction
 from gamt.lifting.postprocess import component_at
-from gamt.lifting.propagation import End, Walk, interior_point, tight_box, together, walk
+from gamt.lifting.propagation import (
+    End,
+    Seeking,
+    Walk,
+    interior_point,
+    tight_box,
+    together,
+    walk,
+)
+from gamt.lifting.rules import RULES
 from gamt.lifting.target import LEAST_PROBABILITY, Target
 from gamt.prompts import Box, Click, SlicePrompt
-from gamt.segmenters.base import SliceMask, knows_intensities_alone
+from gamt.segmenters.base import SliceMask
 
-REACH = 3.0
+WALK_RADII = 3.0
 """A walk ends this many error radii away from its click, along its plane's normal (measured)."""
 
 SINGLE = 1e-3
@@ -35,24 +47,33 @@ KEEP = 0.9
 UNSEEN = logit(1 - KEEP)
 """Log-odds of an error where a view sees none, or where none came to."""
 
-VOICE = 1.5
+VIEWS_WEIGHT = 1.5
 """Weight of the views' votes on the error beside what is known without them (measured)."""
 
 
-def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Walk:
+def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Seeking[npt.NDArray[np.bool_]]:
     """Corrects a mask at every click that it contradicts, in the order of time.
 
     Args:
         target: the class, whose clicks count.
-        mask: (z, y, x) bool over the target's region; changed in place.
+        mask: (z, y, x) bool over the target's region.
+
+    Returns:
+        The corrected mask, of the same shape; out of time, as far as it is corrected.
     """
-    for click in target.prompts.clicks:
-        voxel = target.inside_region(click.voxel)
-        if mask[voxel] != click.positive:
-            yield from correct_at(target, mask, click)
+    try:
+        for click in target.prompts.clicks:
+            voxel = target.inside_region(click.voxel)
+            if mask[voxel] != click.positive:
+                mask = yield from correct_at(target, mask, click)
+    except OutOfTime:
+        pass
+    return mask
 
 
-def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Walk:
+def correct_at(
+    target: Target, mask: npt.NDArray[np.bool_], click: Click
+) -> Seeking[npt.NDArray[np.bool_]]:
     """Corrects a mask around one click that it contradicts.
 
     The user clicks the middle of an error, so that the error reaches from the click about as far
@@ -63,32 +84,37 @@ def correct_at(target: Target, mask: npt.NDArray[np.bool_], click: Click) -> Wal
 
     Args:
         target: the class.
-        mask: (z, y, x) bool over the target's region; changed in place.
+        mask: (z, y, x) bool over the target's region.
         click: in raw voxels, on the wrong side of the mask.
+
+    Returns:
+        The corrected mask, of the same shape.
     """
     seed = target.inside_region(click.voxel)
     scale = scale_of(target)
     radius = error_radius(mask, seed, scale)
     ball = ball_around(click, radius, scale)
-    votes = target.observer.make_votes(target.region, target.scan.grid)
-    asked = not knows_intensities_alone(target.scan.segmenter)
+    votes = Votes(target.region, target.scan.grid, RULES[target.settings.fusion])
+    asked = not target.scan.segmenter.traits.intensities_alone
     if asked:
         yield from together(
-            correction_walk(target, mask, click, ball, plane, votes)
+            CorrectionWalk(target, mask, click, ball, plane, votes).start()
             for plane in target.settings.planes
         )
     near, around = surroundings(target, mask, click, radius)
     odds = error_odds(around)
     if asked:
         seen = votes.fuse()[near].clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-        odds += VOICE * np.where(votes.looked()[near], logit(seen), UNSEEN)
+        odds += VIEWS_WEIGHT * np.where(votes.looked()[near], logit(seen), UNSEEN)
     wrong = odds > 0
     wrong[around.seed] = True
     changed = component_at(wrong, around.seed)
-    mask[near][changed] = click.positive
+    corrected = mask.copy()
+    corrected[near][changed] = click.positive
     target.observer.end_correction(
-        target, Correction(click, ball, votes, near, odds, changed), mask
+        target, Correction(click, ball, votes, near, odds, changed), corrected
     )
+    return corrected
 
 
 def surroundings(
@@ -120,7 +146,7 @@ def surroundings(
         scale=scale,
         opposite=[
             np.subtract(target.inside_region(one.voxel), offset).tolist()
-            for one in target.against(click)
+            for one in target.opposite_clicks(click)
         ],
         taken=target.taken[near] if click.positive and target.taken is not None else None,
     )
@@ -170,56 +196,103 @@ def ball_around(click: Click, radius: float, scale: tuple[float, float, float]) 
     return Box(low[0], high[0], click.z, low[1], high[1], low[2], high[2])
 
 
-def correction_walk(
-    target: Target,
-    mask: npt.NDArray[np.bool_],
-    click: Click,
-    ball: Box,
-    plane: Plane,
-    votes: Votes,
-) -> Walk:
+@dataclass(frozen=True, slots=True, eq=False)
+class SliceError:
+    """An error as it was seen in a slice.
+
+    Attributes:
+        index: the slice, on the grid.
+        pixels: (rows, columns) bool, what is wrong.
+    """
+
+    index: int
+    pixels: npt.NDArray[np.bool_]
+
+
+class CorrectionWalk:
     """Follows an error through the slices of one plane, as long as the segmenter sees one."""
-    label = int(click.positive)
-    sign = 1 if click.positive else -1
-    to_grid = target.to_grid(plane.normal)
-    previous = np.where(mask, KEEP, 1 - KEEP).astype(np.float32)
-    errors: dict[int, npt.NDArray[np.bool_]] = {}
 
-    def before(index: int) -> npt.NDArray[np.float32]:
-        layer = int(np.argmin(np.abs(to_grid - index)))
-        return target.cross_section(previous, plane, layer).logits
+    def __init__(
+        self,
+        target: Target,
+        mask: npt.NDArray[np.bool_],
+        click: Click,
+        ball: Box,
+        plane: Plane,
+        votes: Votes,
+    ) -> None:
+        """Plans a walk.
 
-    def prompt(index: int, point: tuple[float, float]) -> SlicePrompt:
-        drawn = target.prior_slice(ball, (), plane, index, exact_range=False)
-        scores = sign * np.maximum(sign * before(index), drawn)
-        box = tight_box(scores > 0)
-        mine = SlicePrompt(box, np.array([point], float), np.array([label]), scores)
-        return target.add_clicks(plane, index, mine)
+        Args:
+            target: the class.
+            mask: (z, y, x) bool over the target's region, which the click contradicts.
+            click: in raw voxels; the walk begins there.
+            ball: in raw voxels; its ellipsoid is the shape that the click draws.
+            plane: of the slices.
+            votes: where the slices' errors vote.
+        """
+        self._target = target
+        self._previous = np.where(mask, KEEP, 1 - KEEP).astype(np.float32)
+        self._click = click
+        self._ball = ball
+        self._plane = plane
+        self._votes = votes
+        self._sign = 1 if click.positive else -1
+        self._to_grid = target.to_grid(plane.normal)
+        self._anchor = target.scan.grid.voxel_to_grid(click.voxel)
+        layer = target.inside_region(click.voxel)[plane.normal]
+        away = np.abs(np.arange(len(self._to_grid)) - layer)
+        farthest = WALK_RADII * (ball.high[plane.normal] - ball.low[plane.normal]) / 2
+        self._planned = sorted(set(self._to_grid[away <= farthest].tolist()))
+        first = self._anchor[plane.normal]
+        self._visited = target.observer.begin_walk(target, plane, first, self._planned, click)
 
-    def ask(index: int, last: int, _: SliceMask) -> SlicePrompt:
-        image = slice_view(target.scan.image, plane, last)
-        return prompt(index, interior_point(errors[last], image))
+    def start(self) -> Walk:
+        """Returns the walk's steps."""
+        first = self._anchor[self._plane.normal]
+        prompt = self._prompt(first, to_slice(self._plane, self._anchor))
+        return walk(
+            self._plane,
+            first,
+            prompt,
+            self._planned,
+            self._ask,
+            self._accept,
+            lambda: 1,
+            self._target.progress,
+        )
 
-    def accept(
-        index: int, asked: SlicePrompt, _: SliceMask | None, answer: SliceMask
-    ) -> SliceMask | None:
-        wrong = (answer.mask == click.positive) & ((before(index) > 0) != click.positive)
-        x, y = asked.points[0].astype(int)
+    def _before(self, index: int) -> npt.NDArray[np.float32]:
+        """Returns the log-odds of the mask to be corrected in a slice (rows, columns)."""
+        layer = int(np.argmin(np.abs(self._to_grid - index)))
+        return self._target.cross_section(self._previous, self._plane, layer).logits
+
+    def _prompt(self, index: int, point: tuple[float, float]) -> SlicePrompt:
+        """Makes a slice's prompt: a point (x, y) of the click's kind, and ball and mask."""
+        drawn = self._target.prior_slice(self._ball, (), self._plane, index, exact_range=False)
+        scores = self._sign * np.maximum(self._sign * self._before(index), drawn)
+        labels = np.array([int(self._click.positive)])
+        mine = SlicePrompt(tight_box(scores > 0), np.array([point], float), labels, scores)
+        return self._target.add_clicks(self._plane, index, mine)
+
+    def _ask(self, index: int, before: SliceError) -> SlicePrompt:
+        image = slice_view(self._target.scan.image, self._plane, before.index)
+        return self._prompt(index, interior_point(before.pixels, image))
+
+    def _accept(
+        self, index: int, prompt: SlicePrompt, _: SliceError | None, answer: SliceMask
+    ) -> SliceError | None:
+        """Votes on a slice's error; returns it, or None where there is none at the prompt."""
+        positive = self._click.positive
+        wrong = (answer.mask == positive) & ((self._before(index) > 0) != positive)
+        x, y = prompt.points[0].astype(int)
         pieces, _count = ndimage.label(wrong)
         if pieces[y, x] == 0:
-            visited(index, answer, End.CORRECTED)
+            self._visited(index, answer, End.CORRECTED)
             return None
-        visited(index, answer, None)
-        errors[index] = pieces == pieces[y, x]
-        logits = np.where(errors[index], sign * answer.logits, UNSEEN)
-        error = SliceMask(logits.astype(np.float32), answer.quality, answer.low_res)
-        votes.add(plane, index, target.window(asked, error), error)
+        self._visited(index, answer, None)
+        error = SliceError(index, pieces == pieces[y, x])
+        logits = np.where(error.pixels, self._sign * answer.logits, UNSEEN)
+        vote = SliceMask(logits.astype(np.float32), answer.quality)
+        self._votes.add(self._plane, index, self._target.window(prompt, vote), vote)
         return error
-
-    anchor = target.scan.grid.voxel_to_grid(click.voxel)
-    centre = anchor[plane.normal]
-    away = np.arange(len(to_grid)) - target.inside_region(click.voxel)[plane.normal]
-    reach = REACH * (ball.high[plane.normal] - ball.low[plane.normal]) / 2
-    near = sorted(set(to_grid[np.abs(away) <= reach].tolist()))
-    visited = target.observer.begin_walk(target, plane, centre, near, click)
-    return walk(plane, centre, prompt(centre, to_slice(plane, anchor)), near, ask, accept)

@@ -1,47 +1,41 @@
 """From a click, or a box on one slice, to a target (design decision 7).
 
-A click says where, not how large. Every plane offers masks of several scales around the click: the
-model's own from the point alone, and those from boxes of growing size. Two planes cross in a line
-through the click; the scales are right where the masks agree along these lines and the click, which
-users place in the middle, lies where the masks are thickest. From there the three planes walk, and
-go on walking from whatever one plane found and another has not looked at, so that a vessel is
-followed around its bends.
+A click says where, not how large: the scale at which the planes agree is found first
+(`gamt.lifting.scales`). From there the three planes walk, and go on walking from whatever one plane
+found and another has not looked at, so that a vessel is followed around its bends.
 
 A box on one slice says how large the target is there, and nothing about how far it goes beyond.
 The planes that cross the slice offer masks of several lengths; the rest is as from a click, but
 what comes back to the slice outside of the box has been another target, and is given up.
 """
 
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
-from itertools import product
 
 import cc3d
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-from gamt.axes import (
-    Plane,
-    bounding_range,
-    box_to_slice,
-    slice_shape,
-    slice_view,
-    to_slice,
-    to_volume,
-)
+from gamt.axes import Plane, bounding_range, box_to_slice, slice_view, to_volume
+from gamt.lifting.budget import OutOfTime
+from gamt.lifting.fusion import Votes
 from gamt.lifting.postprocess import component_at
-from gamt.lifting.propagation import Look, Walk, interior_point, next_prompt, together
-from gamt.lifting.target import Target
+from gamt.lifting.propagation import (
+    Appearance,
+    Seeking,
+    Walk,
+    interior_point,
+    next_prompt,
+    together,
+)
+from gamt.lifting.scales import agree, candidates, cross_sections, offers_at, run_lengths
+from gamt.lifting.target import Finding, Target
 from gamt.lifting.views import fullest
+from gamt.lifting.walk import PlaneWalk
 from gamt.prompts import Box, Click, SliceBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
 from gamt.volume.geometry import Grid
 from gamt.volume.scan import SliceRequest
-
-BOX_SIDES = (8, 16, 32, 64, 128)
-"""Sides of the boxes tried around a click, in grid voxels: a factor of two apart (measured)."""
 
 PIECES = 8
 """How many unseen pieces a plane follows in one round, the largest first (measured)."""
@@ -62,98 +56,113 @@ IN_BOX = 0.9
 """A target has more than this share of its section in the box drawn on that slice (measured)."""
 
 
-def click_walk(target: Target, click: Click) -> Walk:
-    """Finds the target's scale at a click, and walks away from it in every plane."""
-    voxel = target.scan.grid.voxel_to_grid(click.voxel)
-    requests = [request for plane in Plane for request in candidates(target, plane, voxel)]
-    chosen = agree(offers_at(voxel, requests, (yield requests)), voxel)
-    if not chosen:
-        return
-    target.box = draw_box(target, chosen, voxel)
-    look = look_of(target, voxel, chosen)
-    yield from spread(target, voxel, chosen, {}, dict.fromkeys(chosen, look))
-    if target.box is not None and runs_out(target, target.box, click.voxel):
-        target.box = None
-    if target.box is None:
-        yield from grow(target, click.voxel, look)
+def click_walk(target: Target, click: Click) -> Seeking[Finding]:
+    """Finds the target's scale at a click, and walks away from it in every plane.
+
+    Returns:
+        What was found; out of time, what was found until then.
+    """
+    finding = target.finding
+    try:
+        voxel = target.scan.grid.voxel_to_grid(click.voxel)
+        requests = [request for plane in Plane for request in candidates(target, plane, voxel)]
+        chosen = agree(offers_at(voxel, requests, (yield requests)), voxel)
+        if not chosen:
+            return finding
+        finding = replace(finding, box=draw_box(target, chosen, voxel))
+        appearance = appearance_of(target, voxel, chosen)
+        appearances = dict.fromkeys(chosen, appearance)
+        yield from walk_from_seed(target, finding, voxel, chosen, {}, appearances)
+        if finding.box is not None and runs_out(target, finding.votes, finding.box, click.voxel):
+            finding = replace(finding, box=None)
+        if finding.box is None:
+            yield from grow(target, finding, click.voxel, appearance)
+    except OutOfTime:
+        pass
+    return finding
 
 
-def slice_box_walk(target: Target, box: SliceBox) -> Walk:
-    """Finds how far a target goes beyond the slice of its box, and walks away in every plane."""
+def slice_box_walk(target: Target, box: SliceBox) -> Seeking[Finding]:
+    """Finds how far a target goes beyond the slice of its box, and walks away in every plane.
+
+    Returns:
+        What was found; out of time, what was found until then.
+    """
+    finding = target.finding
     plane, grid = box.plane, target.scan.grid
     index = int(grid.from_raw[plane.normal][box.index - grid.low[plane.normal]])
     low, high = np.clip(grid.range_to_grid(box.low, box.high), 0, grid.shape)
     prompt = SlicePrompt(box=box_to_slice(plane, low.tolist(), high.tolist()))
-    if grid.shape[plane.normal] == 1:  # there is nothing beyond the slice
-        yield from target.walk(plane, index, prompt, np.array([index]))
-        return
-    (mask,) = yield [SliceRequest(plane, index, target.add_clicks(plane, index, prompt))]
-    seed = seed_in_box(target, box, mask)
-    if seed is None:
-        return
-    voxel = grid.voxel_to_grid(seed)
-    others = [other for other in Plane if other is not plane]
-    requests = [one for other in others for one in cross_sections(target, other, voxel, box)]
-    chosen = agree({plane: [mask], **offers_at(voxel, requests, (yield requests))}, voxel)
-    target.box = extend_box(target, box, chosen, voxel)
-    # A thin target looks different from the side, where the grid has mixed it with what is around.
-    looks = {one: look_of(target, voxel, {one: seen}) for one, seen in chosen.items()}
-    yield from spread(target, voxel, chosen, {plane: prompt}, looks)
-    if runs_out(target, target.box, seed):
-        votes, bounds = target.votes, target.box
-        target.votes, target.box = deepcopy(votes), None
-        yield from grow(target, seed, looks[plane])
-        if leaves_box(target, box, seed):
-            target.votes, target.box = votes, bounds
+    try:
+        if grid.shape[plane.normal] == 1:  # there is nothing beyond the slice
+            yield from PlaneWalk(target, finding, plane, index, np.array([index])).start(prompt)
+            return finding
+        (mask,) = yield [SliceRequest(plane, index, target.add_clicks(plane, index, prompt))]
+        seed = seed_in_box(target, box, mask)
+        if seed is None:
+            return finding
+        voxel = grid.voxel_to_grid(seed)
+        others = [other for other in Plane if other is not plane]
+        requests = [one for other in others for one in cross_sections(target, other, voxel, box)]
+        chosen = agree({plane: [mask], **offers_at(voxel, requests, (yield requests))}, voxel)
+        drawn = extend_box(target, box, chosen, voxel)
+        finding = replace(finding, box=drawn)
+        # A thin target looks different from the side: the grid has mixed it with what is around.
+        appearances = {
+            one: appearance_of(target, voxel, {one: seen}) for one, seen in chosen.items()
+        }
+        yield from walk_from_seed(target, finding, voxel, chosen, {plane: prompt}, appearances)
+        if runs_out(target, finding.votes, drawn, seed):
+            beyond = Finding(deepcopy(finding.votes), None)
+            yield from grow(target, beyond, seed, appearances[plane])
+            if not leaves_box(target, beyond.votes, box, seed):
+                finding = beyond
+    except OutOfTime:
+        pass
+    return finding
 
 
-def look_of(target: Target, voxel: tuple[int, int, int], masks: dict[Plane, SliceMask]) -> Look:
+def appearance_of(
+    target: Target, voxel: tuple[int, int, int], masks: dict[Plane, SliceMask]
+) -> Appearance:
     """Learns how a target looks from masks of the slices through a grid voxel (z, y, x)."""
     image = target.scan.image
     seen = [slice_view(image, one, voxel[one.normal])[mask.mask] for one, mask in masks.items()]
-    return Look.of(np.concatenate(seen))
+    return Appearance.of(np.concatenate(seen))
 
 
-def spread(
+def walk_from_seed(
     target: Target,
+    finding: Finding,
     voxel: tuple[int, int, int],
     chosen: dict[Plane, SliceMask],
     drawn: dict[Plane, SlicePrompt],
-    looks: dict[Plane, Look],
+    appearances: dict[Plane, Appearance],
 ) -> Walk:
     """Walks away from a seed, in the settings' planes and in those that the user prompted.
 
     Args:
-        target: the class; where it has a box, nothing outside of it is visited.
+        target: the class.
+        finding: where the walks vote; where it has a box, nothing outside of it is visited.
         voxel: of the seed, on the grid.
         chosen: the masks of the slices through the seed.
         drawn: the prompts of those slices that the user gave one.
-        looks: how the target looks there; where it looks different, it has ended.
+        appearances: how the target looks there; where it looks different, it has ended.
     """
     walks = []
     for plane in dict.fromkeys((*target.settings.planes, *drawn)):
         if plane in chosen:
-            image = slice_view(target.scan.image, plane, voxel[plane.normal])
+            index = voxel[plane.normal]
+            image = slice_view(target.scan.image, plane, index)
             prompt = drawn.get(plane) or next_prompt(chosen[plane], image)
             indices = target.to_grid(plane.normal)
-            if target.box is not None:
-                first = target.inside_region(target.box.low)[plane.normal]
-                last = target.inside_region(target.box.high)[plane.normal]
+            if finding.box is not None:
+                first = target.inside_region(finding.box.low)[plane.normal]
+                last = target.inside_region(finding.box.high)[plane.normal]
                 indices = indices[max(0, first) : last]
-            walks.append(target.walk(plane, voxel[plane.normal], prompt, indices, looks[plane]))
+            view = PlaneWalk(target, finding, plane, index, indices, appearances[plane])
+            walks.append(view.start(prompt))
     yield from together(walks)
-
-
-def offers_at(
-    voxel: tuple[int, int, int], requests: Sequence[SliceRequest], masks: Sequence[SliceMask]
-) -> dict[Plane, list[SliceMask]]:
-    """Returns, for each plane, the answers to requests that hold a grid voxel (z, y, x)."""
-    offers: dict[Plane, list[SliceMask]] = {}
-    for request, mask in zip(requests, masks, strict=True):
-        x, y = to_slice(request.plane, voxel)
-        if mask.mask[int(y), int(x)]:
-            offers.setdefault(request.plane, []).append(mask)
-    return offers
 
 
 def seed_in_box(target: Target, box: SliceBox, mask: SliceMask) -> tuple[int, int, int] | None:
@@ -178,30 +187,6 @@ def seed_in_box(target: Target, box: SliceBox, mask: SliceMask) -> tuple[int, in
     row, column = held[np.argmin(away)].tolist()
     pixel = column + box.low[plane.column_axis], row + box.low[plane.row_axis]
     return to_volume(plane, box.index, pixel)
-
-
-def cross_sections(
-    target: Target, plane: Plane, voxel: tuple[int, int, int], box: SliceBox
-) -> list[SliceRequest]:
-    """Asks for masks of several lengths across the slice of a box.
-
-    Args:
-        target: the class.
-        plane: another one than the box's.
-        voxel: a grid voxel (z, y, x) inside of the target, on the box's slice.
-        box: in raw voxels.
-    """
-    grid, index, across = target.scan.grid, voxel[plane.normal], box.plane.normal
-    point = SlicePrompt(points=np.array([to_slice(plane, voxel)], float), labels=np.array([1]))
-    points = target.add_clicks(plane, index, point)
-    bounds = np.array(grid.range_to_grid(box.low, box.high), float)
-    requests = []
-    for side in BOX_SIDES:
-        bounds[:, across] = voxel[across] - side / 2, voxel[across] + side / 2 + 1
-        low, high = bounds.clip(0, grid.shape).tolist()
-        prompt = replace(points, box=box_to_slice(plane, low, high))
-        requests.append(SliceRequest(plane, index, prompt))
-    return requests
 
 
 def extend_box(
@@ -233,9 +218,9 @@ def raw_range(grid: Grid, axis: int, first: int, last: int) -> tuple[int, int]:
     return int(to_raw[inner]) + grid.low[axis], int(to_raw[outer]) + grid.low[axis] + 1
 
 
-def leaves_box(target: Target, box: SliceBox, seed: tuple[int, int, int]) -> bool:
+def leaves_box(target: Target, votes: Votes, box: SliceBox, seed: tuple[int, int, int]) -> bool:
     """Says whether what was found at a raw seed is, on the box's slice, elsewhere too."""
-    mask = component_at(target.votes.fuse() > 0.5, target.inside_region(seed))
+    mask = component_at(votes.fuse() > 0.5, target.inside_region(seed))
     section = slice_view(mask, box.plane, target.inside_region(seed)[box.plane.normal])
     return bool(mask[box.within(target.region[0])].sum() <= IN_BOX * section.sum())
 
@@ -267,9 +252,9 @@ def draw_box(
     return Box(begin[0], end[0], z, begin[1], end[1], begin[2], end[2])
 
 
-def runs_out(target: Target, box: Box, seed: tuple[int, int, int]) -> bool:
+def runs_out(target: Target, votes: Votes, box: Box, seed: tuple[int, int, int]) -> bool:
     """Says whether what was found goes on past a face of the box drawn around the raw seed."""
-    mask = component_at(target.votes.fuse() > 0.5, target.inside_region(seed))
+    mask = component_at(votes.fuse() > 0.5, target.inside_region(seed))
     low, high = target.inside_region(box.low), target.inside_region(box.high)
     for plane in Plane:
         others = tuple(axis for axis in range(3) if axis != plane.normal)
@@ -281,103 +266,20 @@ def runs_out(target: Target, box: Box, seed: tuple[int, int, int]) -> bool:
     return False
 
 
-def candidates(target: Target, plane: Plane, voxel: tuple[int, int, int]) -> list[SliceRequest]:
-    """Asks for masks of several scales around a grid voxel (z, y, x), in its slice of `plane`."""
-    index = voxel[plane.normal]
-    rows, columns = slice_shape(target.scan.grid.shape, plane)
-    x, y = to_slice(plane, voxel)
-    clicks = target.add_clicks(plane, index, SlicePrompt())
-    requests = [SliceRequest(plane, index, clicks, multimask) for multimask in (True, False)]
-    for side in BOX_SIDES:
-        box = (
-            max(0, x - side / 2),
-            max(0, y - side / 2),
-            min(columns, x + side / 2 + 1),
-            min(rows, y + side / 2 + 1),
-        )
-        requests.append(SliceRequest(plane, index, replace(clicks, box=box)))
-    return requests
-
-
-def agree(
-    offers: dict[Plane, list[SliceMask]], voxel: tuple[int, int, int]
-) -> dict[Plane, SliceMask]:
-    """Chooses one mask a plane, so that all are good and central and agree where planes cross.
-
-    Args:
-        offers: the masks of every plane, each of which holds `voxel`.
-        voxel: the grid voxel (z, y, x) in which the planes cross.
-
-    Returns:
-        The chosen mask of every plane that had an offer.
-    """
-    planes = list(offers)
-    worth = {
-        plane: [mask.quality * centrality(mask, plane, voxel) for mask in offers[plane]]
-        for plane in planes
-    }
-    runs = {plane: [run_lengths(mask, plane, voxel) for mask in offers[plane]] for plane in planes}
-    best, choice = -1.0, tuple(0 for _ in planes)
-    for combination in product(*(range(len(offers[plane])) for plane in planes)):
-        score = 1.0
-        lines: dict[int, list[tuple[int, int]]] = {}
-        for plane, n in zip(planes, combination, strict=True):
-            score *= worth[plane][n]
-            for axis, run in runs[plane][n].items():
-                lines.setdefault(axis, []).append(run)
-        for (low, high), *other in lines.values():
-            for start, stop in other:
-                both = min(high, stop) - max(low, start)
-                score *= both / (max(high, stop) - min(low, start))
-        if score > best:
-            best, choice = score, combination
-    return {plane: offers[plane][n] for plane, n in zip(planes, choice, strict=True)}
-
-
-def centrality(mask: SliceMask, plane: Plane, voxel: tuple[int, int, int]) -> float:
-    """Returns how far a grid voxel (z, y, x) lies from a mask's border, of the farthest there is.
-
-    Returns:
-        0..1; 1 in the thickest place of the mask.
-    """
-    bounds = bounding_range(mask.mask)
-    if bounds is None:
-        return 0.0
-    (y0, x0), (y1, x1) = bounds
-    depth = ndimage.distance_transform_edt(np.pad(mask.mask[y0:y1, x0:x1], 1))
-    x, y = to_slice(plane, voxel)
-    return float(depth[int(y) - y0 + 1, int(x) - x0 + 1] / depth.max())
-
-
-def run_lengths(
-    mask: SliceMask, plane: Plane, voxel: tuple[int, int, int]
-) -> dict[int, tuple[int, int]]:
-    """Returns, per volume axis in a slice, the unbroken run (start, stop) of a mask at a voxel."""
-    lines = {
-        plane.column_axis: mask.mask[voxel[plane.row_axis], :],
-        plane.row_axis: mask.mask[:, voxel[plane.column_axis]],
-    }
-    found = {}
-    for axis, line in lines.items():
-        outside = np.flatnonzero(~line)
-        place = int(np.searchsorted(outside, voxel[axis]))
-        start = int(outside[place - 1]) + 1 if place > 0 else 0
-        stop = int(outside[place]) if place < len(outside) else len(line)
-        found[axis] = (start, stop)
-    return found
-
-
-def grow(target: Target, seed: tuple[int, int, int], look: Look) -> Walk:
+def grow(
+    target: Target, finding: Finding, seed: tuple[int, int, int], appearance: Appearance
+) -> Walk:
     """Lets every plane walk from what the others found where it has not looked itself."""
     start = target.inside_region(seed)
     while True:
-        probability = target.votes.fuse()
+        probability = finding.votes.fuse()
         mask = component_at(probability > 0.5, start)
         walks = []
         for plane in target.settings.planes:
-            unseen = mask & ~target.votes.looked(plane)
+            unseen = mask & ~finding.votes.looked(plane)
             walks += [
-                piece_walk(target, plane, piece, probability, look) for piece in pieces(unseen)
+                piece_walk(target, finding, plane, piece, probability, appearance)
+                for piece in pieces(unseen)
             ]
         if not walks:
             return
@@ -395,10 +297,11 @@ def pieces(mask: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.bool_]]:
 
 def piece_walk(
     target: Target,
+    finding: Finding,
     plane: Plane,
     piece: npt.NDArray[np.bool_],
     probability: npt.NDArray[np.float32],
-    look: Look,
+    appearance: Appearance,
 ) -> Walk:
     """Walks a plane from the slice that holds most of a piece."""
     layer = fullest(piece, plane, range(piece.shape[plane.normal]))
@@ -406,4 +309,4 @@ def piece_walk(
     to_grid = target.to_grid(plane.normal)
     index = int(to_grid[layer])
     prompt = next_prompt(seen, slice_view(target.scan.image, plane, index))
-    return target.walk(plane, index, prompt, to_grid, look)
+    return PlaneWalk(target, finding, plane, index, to_grid, appearance).start(prompt)

@@ -1,36 +1,41 @@
 """One class on its way through the method: its prompts, its scan, its votes."""
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import logit
 
 from gamt.axes import Plane, slice_shape, slice_view, to_slice
-from gamt.lifting.budget import Pace
 from gamt.lifting.fusion import Votes
 from gamt.lifting.observer import Observer
 from gamt.lifting.postprocess import largest_component, smooth
-from gamt.lifting.propagation import End, Look, Walk, lost, next_prompt, tight_box, walk
+from gamt.lifting.progress import Progress
+from gamt.lifting.propagation import tight_box
 from gamt.lifting.shape import prior_logits
 from gamt.lifting.views import widen
-from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
-from gamt.segmenters.base import SliceMask, knows_intensities_alone
+from gamt.prompts import Box, ClassPrompts, Click, PixelBox, SlicePrompt
+from gamt.segmenters.base import SliceMask
 from gamt.settings import Settings
 from gamt.volume.geometry import Range, box_on_grid
 from gamt.volume.scan import Scan
 
-Bounds = tuple[int, int, int, int]
-"""Half-open pixels (x0, y0, x1, y1) of a slice."""
-
-Cast = tuple[int, Bounds, SliceMask]
-"""A vote: its slice, the window that was looked at, and the mask."""
-
 LEAST_PROBABILITY = np.float32(0.01)
 """What is handed from view to view is never surer than this of either answer."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finding:
+    """What the views of a class have found so far.
+
+    Attributes:
+        votes: of the views, added up as they come.
+        box: in raw voxels; the user's, or the one that a seed draws around itself, or None.
+    """
+
+    votes: Votes
+    box: Box | None
 
 
 @dataclass(eq=False)
@@ -47,9 +52,12 @@ class Target:
             None without a previous prediction.
         scan: the crop that the class lies in.
         region: the raw bounds that votes are kept for.
-        settings: the numbers of the method.
-        box: in raw voxels; the user's, or the one that a seed draws around itself, or None.
+        settings: of the method.
+        finding: of its views; replaced by what a seed finds.
         observer: is told how it goes.
+        progress: counts the slices that its walks visit.
+        mask: (z, y, x) bool over the region, what the class claims once clicks have corrected it;
+            not there before.
     """
 
     prompts: ClassPrompts
@@ -60,32 +68,29 @@ class Target:
     scan: Scan
     region: Range
     settings: Settings
-    box: Box | None
-    observer: Observer = field(default_factory=Observer)
-
-    @cached_property
-    def votes(self) -> Votes:
-        """The votes of all views so far."""
-        return self.observer.make_votes(self.region, self.scan.grid)
+    finding: Finding
+    observer: Observer
+    progress: Progress
+    mask: npt.NDArray[np.bool_] = field(init=False)
 
     def fuse(self) -> npt.NDArray[np.float32]:
         """Returns the views' and the box's opinion, (z, y, x) over the region, 0..1."""
-        weight, blur = self.settings.for_votes(knows_intensities_alone(self.scan.segmenter))
-        if not self.votes.looked().any():  # the shape that the prompts draw is the last resort
+        weight, blur = self.settings.for_votes(self.scan.segmenter.traits.intensities_alone)
+        votes, box = self.finding.votes, self.finding.box
+        if not votes.looked().any():  # the shape that the prompts draw is the last resort
             weight = 1.0
         if self.prompts.box is None:  # what no box fits may be as thin as a vessel
             blur = 0.0
-        return self.votes.fuse(self.box, weight, self.rivals, self.prompts.box is not None, blur)
+        return votes.fuse(box, weight, self.rivals, self.prompts.box is not None, blur)
 
-    @cached_property
-    def mask(self) -> npt.NDArray[np.bool_]:
-        """What the class claims, (z, y, x) bool over the region; clicks are still to correct it.
+    def find_mask(self) -> npt.NDArray[np.bool_]:
+        """Returns what the class claims before clicks correct it, (z, y, x) bool over the region.
 
-        The previous prediction where there is one, else the fused views, cleaned (paper, 2.3). To
-        be asked for only after all views have voted.
+        It is the previous prediction where there is one, else the fused views, cleaned (paper,
+        2.3).
         """
         if self.previous is not None:
-            return self.previous.copy()
+            return self.previous
         mask = self.fuse() > 0.5
         if self.settings.largest_component:
             marked = [click for click in self.prompts.clicks if click.positive]
@@ -100,82 +105,7 @@ class Target:
         first, last = (bound[axis] - grid.low[axis] for bound in self.region)
         return grid.from_raw[axis][first:last]
 
-    def walk(
-        self,
-        plane: Plane,
-        anchor: int,
-        prompt: SlicePrompt,
-        indices: npt.NDArray[np.intp],
-        look: Look | None = None,
-        pace: Pace | None = None,
-    ) -> Walk:
-        """Prepares a walk whose masks become votes.
-
-        Where it steps over slices, the masks on both sides vote on them, mixed by distance.
-
-        Args:
-            plane: of the slices.
-            anchor: where to begin, a grid index.
-            prompt: for the anchor.
-            indices: the slices that may be visited, grid indices.
-            look: the walk ends where the mask no longer looks like this.
-            pace: says how many slices to step at a time; None visits them all.
-        """
-        planned = sorted(set(indices.tolist()))
-        if pace is not None:
-            pace.plan(len(planned))
-        fronts: dict[bool, Cast] = {}  # the last vote of each direction
-        visited = self.observer.begin_walk(self, plane, anchor, planned)
-
-        def adapt(index: int, prompt: SlicePrompt) -> SlicePrompt:
-            return self.guide(plane, index, self.add_clicks(plane, index, prompt))
-
-        def ask(index: int, before: int, mask: SliceMask) -> SlicePrompt:
-            return adapt(index, next_prompt(mask, slice_view(self.scan.image, plane, before)))
-
-        def accept(
-            index: int, prompt: SlicePrompt, before: SliceMask | None, mask: SliceMask
-        ) -> SliceMask | None:
-            if before is None:
-                end = None if mask.mask.any() else End.VANISHED
-            else:
-                end = lost(before, mask, self.settings)
-            image = slice_view(self.scan.image, plane, index)
-            if end is None and look is not None and not look.fits(image[mask.mask]):
-                end = End.STRANGE
-            visited(index, mask, end)
-            if before is not None and end not in (None, End.STRANGE):
-                return None
-            if end is End.STRANGE:
-                # It was looked at, and it is something else.
-                nothing = np.full_like(mask.logits, logit(LEAST_PROBABILITY))
-                mask = SliceMask(nothing, mask.quality, nothing)
-            new = index, self.window(prompt, mask), mask
-            self.votes.add(plane, *new)
-            if before is None:
-                fronts[False] = fronts[True] = new
-            else:
-                last = fronts[index > anchor]
-                low, high = sorted((last[0], index))
-                between = planned[bisect_right(planned, low) : bisect_left(planned, high)]
-                self.fill(plane, between, last, new)
-                fronts[index > anchor] = new
-            return mask if end is None else None
-
-        step = (lambda: 1) if pace is None else pace.step
-        return walk(plane, anchor, adapt(anchor, prompt), planned, ask, accept, step)
-
-    def fill(self, plane: Plane, between: Sequence[int], last: Cast, new: Cast) -> None:
-        """Votes on the slices between two that were voted on, by the masks of both."""
-        (start, (x0, y0, x1, y1), far), (index, (u0, v0, u1, v1), near) = last, new
-        window = min(x0, u0), min(y0, v0), max(x1, u1), max(y1, v1)
-        for one in between:
-            share = np.float32((one - index) / (start - index))
-            logits = (1 - share) * near.logits + share * far.logits
-            mixed = SliceMask(logits, min(near.quality, far.quality), near.low_res)
-            self.votes.add(plane, one, window, mixed)
-
-    def window(self, prompt: SlicePrompt, mask: SliceMask) -> Bounds:
+    def window(self, prompt: SlicePrompt, mask: SliceMask) -> PixelBox:
         """Returns what counts as looked at: box and mask, with a margin; half-open grid pixels."""
         boxes = [box for box in (prompt.box, tight_box(mask.mask)) if box is not None]
         if not boxes:
@@ -201,25 +131,31 @@ class Target:
             labels=np.concatenate([prompt.labels, np.array(labels)]),
         )
 
-    def against(self, click: Click) -> list[Click]:
-        """Returns the clicks of the other kind: those that no correction for `click` may reach.
+    def opposite_clicks(self, click: Click) -> list[Click]:
+        """Returns the clicks that a correction for `click` must not reach.
 
-        They include, for a positive click, those on other classes.
+        These are the class's own clicks of the other kind and, for a positive click, the positive
+        ones of other classes.
         """
         mine = [one for one in self.prompts.clicks if one.positive != click.positive]
         return mine + list(self.others) if click.positive else mine
 
-    def guide(self, plane: Plane, index: int, prompt: SlicePrompt) -> SlicePrompt:
-        """Adds the box's ellipsoid to the scores that a slice's prompt brings along."""
+    def add_prior(
+        self, plane: Plane, index: int, prompt: SlicePrompt, box: Box | None
+    ) -> SlicePrompt:
+        """Adds a raw box's ellipsoid to what a slice's prompt says of the slice before.
+
+        Only segmenters that declare it are guided so, and the prompt of a walk's first slice is
+        left as the user has drawn it.
+        """
         weight = self.settings.guide_weight
-        shape = slice_shape(self.scan.grid.shape, plane)
-        if self.box is None or weight == 0:
+        if box is None or weight == 0 or not self.scan.segmenter.traits.guided:
             return prompt
-        if prompt.mask is None or prompt.mask.shape != shape:
+        if prompt.mask is None and prompt.state is None:
             return prompt
         exact = self.prompts.box is not None
-        prior = weight * self.prior_slice(self.box, self.rivals, plane, index, exact)
-        return replace(prompt, mask=prompt.mask + prior)
+        prior = weight * self.prior_slice(box, self.rivals, plane, index, exact)
+        return replace(prompt, mask=prior if prompt.mask is None else prompt.mask + prior)
 
     def prior_slice(
         self, box: Box, rivals: Sequence[Box], plane: Plane, index: int, exact_range: bool
@@ -256,7 +192,7 @@ class Target:
             pixels = np.ix_(self.to_grid(plane.row_axis), self.to_grid(plane.column_axis))
             np.maximum.at(seen, pixels, raw)
         logits = logit(seen.clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))
-        return SliceMask(logits, quality=1.0, low_res=logits)
+        return SliceMask(logits, quality=1.0)
 
     def inside_region(self, voxel: Sequence[int]) -> tuple[int, int, int]:
         """Returns a raw voxel (z, y, x), counted from the region's first."""

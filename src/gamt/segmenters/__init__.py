@@ -10,9 +10,18 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, cast
 
-from gamt.segmenters.base import Embedding, Segmenter, SliceMask
+from gamt.segmenters.base import Embedding, Segmenter, SliceMask, Traits
 
-__all__ = ["BUILT_IN", "DEFAULT", "Embedding", "Segmenter", "SegmenterError", "SliceMask", "load"]
+__all__ = [
+    "BUILT_IN",
+    "DEFAULT",
+    "Embedding",
+    "Segmenter",
+    "SegmenterError",
+    "SliceMask",
+    "Traits",
+    "load",
+]
 
 BUILT_IN = {
     "statistical": "gamt.segmenters.statistical:StatisticalSegmenter",
@@ -49,7 +58,8 @@ def load(
         options: further keyword arguments of the segmenter's class.
 
     Raises:
-        SegmenterError: if no such segmenter exists, or if it does not take these arguments.
+        SegmenterError: if no such segmenter exists, if it does not take these arguments, or if
+            what they make is no segmenter.
     """
     factory = _find(name)
     arguments = dict(options)
@@ -58,10 +68,26 @@ def load(
     if device != "auto":
         arguments["device"] = device
     try:
-        return cast(Segmenter, factory(**arguments))
+        segmenter = factory(**arguments)
     except TypeError as error:
         given = ", ".join(sorted(arguments)) or "no arguments"
         raise SegmenterError(f"segmenter {name!r} can't be set up with {given}: {error}") from error
+    fault = _find_fault(segmenter)
+    if fault is not None:
+        raise SegmenterError(f"{name!r} makes no segmenter: {fault}")
+    return cast(Segmenter, segmenter)
+
+
+def _find_fault(segmenter: Any) -> str | None:
+    """Returns what an object lacks of the protocol `Segmenter`, in a few words; None if nothing."""
+    for attribute, kind in (("name", str), ("traits", Traits)):
+        if not isinstance(getattr(segmenter, attribute, None), kind):
+            found = type(getattr(segmenter, attribute, None)).__name__
+            return f"found {found} as its {attribute!r}, expected {kind.__name__}"
+    for method in ("encode", "decode"):
+        if not callable(getattr(segmenter, method, None)):
+            return f"expected a method {method!r}"
+    return None
 
 
 def _find(name: str) -> Callable[..., Any]:

@@ -20,12 +20,14 @@ class SliceMask:
     Attributes:
         logits: (rows, columns) float, log-odds at the slice's own resolution; positive inside.
         quality: the IoU with the true mask that the segmenter expects, 0..1.
-        low_res: the scores in the segmenter's own form, to serve as `SlicePrompt.mask` next.
+        state: whatever the segmenter wants back as `SlicePrompt.state` when it is asked about the
+            next slice of a walk; opaque to everything else. None where `logits` say it all: then
+            they come back as `SlicePrompt.mask`.
     """
 
     logits: npt.NDArray[np.float32]
     quality: float
-    low_res: npt.NDArray[np.float32]
+    state: object | None = None
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
@@ -33,15 +35,40 @@ class SliceMask:
         return self.logits > 0
 
 
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What the lifting has to know of a segmenter.
+
+    Attributes:
+        batch: the number of slices that it encodes best at once, 1 or more.
+        device: where it runs, for the log.
+        intensities_alone: whether it knows nothing but a slice's intensities, and no shapes. Then
+            its slices err alike, and it is not asked for corrections, for which intensities are
+            weighed in 3-D.
+        guided: whether the log-odds of the box's ellipsoid are added to its mask prompts.
+    """
+
+    batch: int = 1
+    device: str = "cpu"
+    intensities_alone: bool = False
+    guided: bool = False
+
+
 class Segmenter(Protocol):
     """A promptable 2-D model, split into its costly half and its prompt-dependent half.
 
-    A segmenter may also have the attributes ``device: str``, which is shown in the log;
-    ``batch: int``, the number of slices that it encodes best at once, 1 without; and
-    ``intensities_alone: bool``, for `knows_intensities_alone`.
+    In a walk through a plane, the `SliceMask.state` of each slice comes back with the prompt of the
+    next slice in the same direction, and nowhere else. It is the place for low-resolution scores,
+    and for the memory of a model that tracks a target from slice to slice; as a walk goes in two
+    directions from its first slice, that slice's state comes back twice and is not to be changed.
+
+    Attributes:
+        name: as it appears in logs and outputs.
+        traits: what the lifting has to know of it.
     """
 
     name: str
+    traits: Traits
 
     def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
         """Prepares slices for any number of prompts.
@@ -101,12 +128,3 @@ class StorableSegmenter(Segmenter, Protocol):
             ValueError: the array is not one of this segmenter's.
         """
         ...
-
-
-def knows_intensities_alone(segmenter: Segmenter) -> bool:
-    """Says whether a segmenter knows nothing but a slice's intensities, and no shapes.
-
-    Its slices err alike, and corrections, for which intensities are weighed in 3-D, only hear them
-    again from it.
-    """
-    return bool(getattr(segmenter, "intensities_alone", False))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import torch
 
 from gamt.prompts import SlicePrompt
 from gamt.segmenters import checkpoints
-from gamt.segmenters.base import SliceMask
+from gamt.segmenters.base import SliceMask, Traits
 from gamt.segmenters.decoder import PromptDecoder, prompt_tokens
 from gamt.segmenters.devices import choose_batch, choose_device, choose_dtype, in_batches
 from gamt.segmenters.encoder import ImageEncoder
@@ -109,7 +109,6 @@ class SamSegmenter:
         """
         self.name = name
         self._device = choose_device(device)
-        self.device = str(self._device)
         self._dtype = choose_dtype(dtype, self._device)
         self._frame = frame
         self._checkpoint = checkpoint
@@ -120,7 +119,8 @@ class SamSegmenter:
         self._decoder = PromptDecoder(network)
         tokens = network.image_encoder.pos_embed
         self._grid = (int(tokens.shape[1]), int(tokens.shape[2]))
-        self.batch = choose_batch(self._device, frame.side, ENCODING_TENSORS * tokens.nbytes)
+        batch = choose_batch(self._device, frame.side, ENCODING_TENSORS * tokens.nbytes)
+        self.traits = Traits(batch=batch, device=str(self._device))
         mask_bytes = 4 * frame.low_res[0] * frame.low_res[1]
         self._prompts_at_once = choose_batch(
             self._device, frame.side, DECODING_TENSORS * mask_bytes
@@ -148,7 +148,7 @@ class SamSegmenter:
             torch.OutOfMemoryError: the device has no room for a single slice.
         """
         with torch.inference_mode():
-            return in_batches(self._encode_batch, list(slices), self.batch)
+            return in_batches(self._encode_batch, list(slices), self.traits.batch)
 
     def _encode_batch(self, slices: Sequence[npt.NDArray[np.uint8]]) -> list[SamEmbedding]:
         images = self._frame.normalise(self._upload(self._frame.resize(np.stack(slices))))
@@ -175,7 +175,9 @@ class SamSegmenter:
     ) -> Sequence[SliceMask]:
         """Segments each slice for the prompt at the same position.
 
-        A prompt without box, points and mask is answered with what SAM makes of none.
+        Of an earlier answer's state, which are SAM's low-res scores, and a mask at the slice's own
+        resolution, SAM takes one as mask prompt: the state where there is one. A prompt that holds
+        nothing at all is an empty one to SAM too, which then segments what it likes.
 
         Args:
             embeddings: from `encode`; of slices of any shapes.
@@ -185,7 +187,7 @@ class SamSegmenter:
                 model at hand.
 
         Raises:
-            ValueError: a mask prompt has neither the slice's shape nor that of `low_res`.
+            ValueError: a mask prompt has another shape than the slice.
             torch.OutOfMemoryError: the device has no room for a single prompt.
         """
         questions = [
@@ -210,14 +212,16 @@ class SamSegmenter:
         self, embedding: SamEmbedding, prompt: SlicePrompt, multimask: bool | None
     ) -> _Question:
         places, kinds = prompt_tokens(prompt, self._frame, embedding.shape)
-        mask = prompt.mask
-        if mask is not None and mask.shape != self._frame.low_res:
-            if mask.shape != embedding.shape:
+        mask = None
+        if prompt.state is not None:
+            mask = cast(npt.NDArray[np.float32], prompt.state)
+        elif prompt.mask is not None:
+            if prompt.mask.shape != embedding.shape:
                 raise ValueError(
-                    f"found a mask prompt of shape {mask.shape}, expected the slice's "
-                    f"{embedding.shape} or {self.name}'s {self._frame.low_res}"
+                    f"found a mask prompt of shape {prompt.mask.shape}, expected the slice's "
+                    f"{embedding.shape}"
                 )
-            mask = self._frame.to_low_res(mask)
+            mask = self._frame.to_low_res(prompt.mask)
         several = self._habit(prompt) if multimask is None else multimask
         return _Question(embedding, places, kinds, mask, several)
 
@@ -239,7 +243,7 @@ class SamSegmenter:
             SliceMask(
                 logits=one[low_res[0].numel() : -1].reshape(shape),
                 quality=float(one[-1].clip(0, 1)),
-                low_res=one[: low_res[0].numel()].reshape(self._frame.low_res),
+                state=one[: low_res[0].numel()].reshape(self._frame.low_res),
             )
             for one in numbers.numpy()
         ]
@@ -274,7 +278,8 @@ class SamSegmenter:
 
 def is_lone_point(prompt: SlicePrompt) -> bool:
     """Says whether a prompt is so ambiguous that SAM's authors advise to ask for three masks."""
-    return len(prompt.points) == 1 and prompt.box is None and prompt.mask is None
+    earlier = prompt.mask is not None or prompt.state is not None
+    return len(prompt.points) == 1 and prompt.box is None and not earlier
 
 
 Weights = str | os.PathLike[str] | None

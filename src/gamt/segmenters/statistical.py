@@ -14,6 +14,7 @@ and on flat-shaded phantoms, together, by random search and by hand, for the mea
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +22,8 @@ from scipy import ndimage
 from scipy.special import expit, logit
 
 from gamt.prompts import SlicePrompt
-from gamt.segmenters.base import SliceMask
-from gamt.segmenters.window import LIMIT, Array, Bounds, Window, window_around
+from gamt.segmenters.base import SliceMask, Traits
+from gamt.segmenters.window import LIMIT, Array, SubpixelBox, Window, make_window
 
 Image = npt.NDArray[np.uint8]
 
@@ -109,7 +110,7 @@ FLOOD_TOLERANCES = (4, 6, 8, 11, 14, 18, 23, 29, 36, 45, 56, 70, 88)
 """Windows and intensity differences at which the regions around a lone click are looked at."""
 
 
-def box_prior(window: Window, box: Bounds) -> Array:
+def box_prior(window: Window, box: SubpixelBox) -> Array:
     """Returns the log-odds that a box gives: a superellipse, and steeply less outside."""
     half_x, half_y = (box[2] - box[0]) / 2, (box[3] - box[1]) / 2
     half_x, half_y = max(half_x - BOX_SLACK, half_x / 2), max(half_y - BOX_SLACK, half_y / 2)
@@ -122,7 +123,7 @@ def box_prior(window: Window, box: Bounds) -> Array:
     return np.asarray(logits.clip(-LIMIT, None), np.float32)
 
 
-def mask_prior(window: Window, mask: Array, box: Bounds) -> Array:
+def mask_prior(window: Window, mask: Array, box: SubpixelBox) -> Array:
     """Returns the log-odds that an earlier mask gives: its own, blurred because targets move."""
     earlier = ndimage.gaussian_filter(expit(mask), MASK_BLUR / window.step, mode="nearest")
     away_x = np.abs(window.x - (box[0] + box[2]) / 2) - (box[2] - box[0]) / 2
@@ -217,7 +218,7 @@ def infer(image: Array, prior: Array, tuning: _Tuning) -> Array:
     return ndimage.gaussian_filter(logits, FINAL_BLUR, mode="nearest")
 
 
-def fit_box(logits: Array, window: Window, box: Bounds) -> Array:
+def fit_box(logits: Array, window: Window, box: SubpixelBox) -> Array:
     """Moves the threshold so that the mask comes close to the box's sides."""
     size = max(box[2] - box[0], box[3] - box[1]) / window.step
     best, shift = np.inf, 0.0
@@ -276,7 +277,7 @@ def border_contrast(image: Array, mask: npt.NDArray[np.bool_]) -> float:
     return float(abs(inner.mean() - outer.mean()) / spread)
 
 
-def extent(mask: npt.NDArray[np.bool_]) -> Bounds:
+def extent(mask: npt.NDArray[np.bool_]) -> SubpixelBox:
     """Returns the half-open bounds (x0, y0, x1, y1) of a mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
@@ -293,7 +294,7 @@ def regions_at(image: Image, x: float, y: float) -> list[tuple[float, Array]]:
     found: list[tuple[float, Array]] = []
     area = 3.0
     for radius in FLOOD_RADII:
-        window = window_around(shape, (x, y, x + 1, y + 1), radius)
+        window = make_window(shape, (x, y, x + 1, y + 1), radius)
         smooth = ndimage.gaussian_filter(window.shrink(image), 1.0, mode="nearest")
         slope = np.hypot(*(ndimage.sobel(smooth, axis, mode="nearest") / 8 for axis in (0, 1)))
         row = int(np.argmin(np.abs(window.y - y - 0.5)))
@@ -325,12 +326,20 @@ def _spills(region: npt.NDArray[np.bool_], window: Window, shape: tuple[int, int
     return any(open_ and bool(side.any()) for side, open_ in sides)
 
 
+def merge_state(prompt: SlicePrompt) -> SlicePrompt:
+    """Adds a prompt's state, which are earlier log-odds of the slice's pixels, to its mask."""
+    if prompt.state is None:
+        return prompt
+    earlier = cast(Array, prompt.state)
+    mask = earlier if prompt.mask is None else earlier + prompt.mask
+    return replace(prompt, mask=mask, state=None)
+
+
 class StatisticalSegmenter:
     """A promptable 2-D segmenter that needs nothing but the slice itself."""
 
     name = "statistical"
-    intensities_alone = True
-    device = "cpu"
+    traits = Traits(intensities_alone=True, guided=True)
 
     def encode(self, slices: Image) -> Sequence[Image]:
         """Keeps the slices: everything else depends on the prompt's window."""
@@ -350,7 +359,7 @@ class StatisticalSegmenter:
             multimask: matters for clicks without box and mask: True takes the best of regions of
                 several scales, False the middle one; None is True for a single click.
         """
-        pairs = zip(embeddings, prompts, strict=True)
+        pairs = zip(embeddings, map(merge_state, prompts), strict=True)
         return [self._segment(image, prompt, multimask) for image, prompt in pairs]
 
     def _segment(self, image: Image, prompt: SlicePrompt, multimask: bool | None) -> SliceMask:
@@ -384,14 +393,14 @@ class StatisticalSegmenter:
             return sorted(masks, key=lambda one: int(one.mask.sum()))[len(masks) // 2]
         return masks[0]
 
-    def _in_window(self, image: Image, prompt: SlicePrompt, box: Bounds) -> SliceMask:
+    def _in_window(self, image: Image, prompt: SlicePrompt, box: SubpixelBox) -> SliceMask:
         shape = (image.shape[0], image.shape[1])
         box = _inside_slice(box, shape)
         bounds = np.array([box, *([x, y, x + 1, y + 1] for x, y in prompt.points)])
         x0, y0 = bounds[:, :2].min(axis=0).tolist()
         x1, y1 = bounds[:, 2:].max(axis=0).tolist()
         margin = MARGIN_PIXELS + MARGIN_SHARE * max(x1 - x0, y1 - y0)
-        window = window_around(shape, (x0, y0, x1, y1), margin)
+        window = make_window(shape, (x0, y0, x1, y1), margin)
         small = window.shrink(image)
         reach = max(1.0, window.step, CLICK_REACH * min(box[2] - box[0], box[3] - box[1]))
         clicks = click_evidence(window, small, prompt, reach)
@@ -410,7 +419,7 @@ class StatisticalSegmenter:
         return SliceMask(calibrated, trust * expected_iou(calibrated), scores)
 
 
-def _inside_slice(box: Bounds, shape: tuple[int, int]) -> Bounds:
+def _inside_slice(box: SubpixelBox, shape: tuple[int, int]) -> SubpixelBox:
     """Cuts a box to the slice, and makes it a pixel wide at least."""
     x0, y0 = float(np.clip(box[0], 0, shape[1] - 1)), float(np.clip(box[1], 0, shape[0] - 1))
     x1, y1 = float(np.clip(box[2], x0 + 1, shape[1])), float(np.clip(box[3], y0 + 1, shape[0]))

@@ -6,7 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
-Bounds = tuple[float, float, float, float]
+
+SubpixelBox = tuple[float, float, float, float]
+"""Bounds (x0, y0, x1, y1) in a slice; pixel 0 reaches from 0 to 1."""
 
 LIMIT = 8.0
 """Log-odds are clipped to this, and are its negative outside of the window."""
@@ -46,7 +48,7 @@ class Window:
         return np.asarray(full.clip(-LIMIT, LIMIT), np.float32)
 
 
-def window_around(shape: tuple[int, int], bounds: Bounds, margin: float) -> Window:
+def make_window(shape: tuple[int, int], bounds: SubpixelBox, margin: float) -> Window:
     """Lays a window around `bounds` (x0, y0, x1, y1), `margin` pixels larger on every side."""
     spans = []
     for low, high, size in ((bounds[1], bounds[3], shape[0]), (bounds[0], bounds[2], shape[1])):

@@ -83,7 +83,7 @@ class EmbeddingCache:
         """
         wanted = {one.key: one for one in slices}
         missing = {one.key: one for one in wanted.values() if not self._find(one)}
-        size = max(1, getattr(self.segmenter, "batch", 1))
+        size = self.segmenter.traits.batch
         room = -len(missing) % size
         likely = iter(ahead)
         while room and (one := next(likely, None)) is not None:

@@ -1,0 +1,111 @@
+"""Fusion rules: from what each plane says of a voxel to what the planes say together.
+
+A rule is a function of the planes' opinions, two or more, in the order of `Plane`; another one is
+written here and named in `RULES` and in `gamt.settings.Fusion`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from gamt.settings import Fusion
+
+STAPLE_START, STAPLE_ROUNDS, STAPLE_CHANGE = 0.99, 100, 1e-6
+"""Sensitivity and specificity that EM begins with, as usual for STAPLE; rounds at most, and the
+change of both at which it ends."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opinion:
+    """What one plane, or several together, say of each voxel of a region.
+
+    Attributes:
+        inside: (z, y, x) float32, the probability of being inside, 0..1, times `weight`.
+        weight: (z, y, x) float32, how much it counts; 0 where nothing looked.
+    """
+
+    inside: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.float32]
+
+    @property
+    def probability(self) -> npt.NDArray[np.float32]:
+        """(z, y, x) float32, 0..1; 0 where nothing looked."""
+        nothing = np.zeros_like(self.inside)
+        return np.divide(self.inside, self.weight, out=nothing, where=self.weight > 0)
+
+
+Rule = Callable[[Sequence[Opinion]], Opinion]
+
+
+def mean(opinions: Sequence[Opinion]) -> Opinion:
+    """Averages the planes' probabilities by their weights."""
+    inside, weight = opinions[0].inside, opinions[0].weight
+    for other in opinions[1:]:
+        inside, weight = inside + other.inside, weight + other.weight
+    return Opinion(inside, weight)
+
+
+def median(opinions: Sequence[Opinion]) -> Opinion:
+    """Takes the median of the probabilities of the planes that looked; of two, the middle."""
+    weight = mean(opinions).weight
+    seen = weight > 0
+    probabilities = np.stack(
+        [np.where(one.weight > 0, one.probability, np.nan)[seen] for one in opinions]
+    )
+    inside = np.zeros_like(weight)
+    inside[seen] = np.nanmedian(probabilities, axis=0) * weight[seen]
+    return Opinion(inside, weight)
+
+
+def staple(opinions: Sequence[Opinion]) -> Opinion:
+    """Estimates the truth and each plane's sensitivity and specificity from one another.
+
+    This is STAPLE (Warfield, Zou and Wells, 2004) on yes and no, by voxel, without a spatial model:
+    expectation maximisation over the voxels that at least one plane looked at. A plane that did not
+    look says nothing.
+    """
+    weight = mean(opinions).weight
+    seen = weight > 0
+    looked = np.stack([one.weight[seen] > 0 for one in opinions])
+    says = np.stack([one.probability[seen] > 0.5 for one in opinions])
+    # Voxels of which the planes say the same are counted together: there are few such groups.
+    groups, group, size = np.unique(
+        np.concatenate([looked, says]), axis=1, return_inverse=True, return_counts=True
+    )
+    looked, says = np.split(groups, 2)
+    yes, no = looked & says, looked & ~says
+    frequency = (size * yes).sum() / (size * looked).sum()
+    sensitivity = specificity = np.full((len(opinions), 1), STAPLE_START)
+    truth = np.zeros(len(size))
+    for _ in range(STAPLE_ROUNDS):
+        inside = frequency * np.prod(
+            np.where(yes, sensitivity, 1) * np.where(no, 1 - sensitivity, 1), axis=0
+        )
+        outside = (1 - frequency) * np.prod(
+            np.where(no, specificity, 1) * np.where(yes, 1 - specificity, 1), axis=0
+        )
+        truth = inside / (inside + outside).clip(np.finfo(float).tiny)
+        before = sensitivity, specificity
+        sensitivity = _share(yes, looked, size * truth)
+        specificity = _share(no, looked, size * (1 - truth))
+        if np.allclose(before, (sensitivity, specificity), rtol=0, atol=STAPLE_CHANGE):
+            break
+    fused = np.zeros_like(weight)
+    fused[seen] = truth[group.reshape(-1)] * weight[seen]
+    return Opinion(fused, weight)
+
+
+def _share(
+    part: npt.NDArray[np.bool_], whole: npt.NDArray[np.bool_], voxels: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Returns, plane by plane (N, 1), the share of the voxels of some groups in those of others."""
+    total = (voxels * whole).sum(axis=1, keepdims=True)
+    counted = (voxels * part).sum(axis=1, keepdims=True)
+    return np.where(total > 0, counted / total.clip(np.finfo(float).tiny), STAPLE_START)
+
+
+RULES: Mapping[Fusion, Rule] = MappingProxyType({"mean": mean, "median": median, "staple": staple})
+"""The fusion rules by name."""

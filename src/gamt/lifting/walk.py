@@ -1,0 +1,133 @@
+"""Walking a plane in search of a target: each slice's mask votes, and prompts the next slice."""
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import logit
+
+from gamt.axes import Plane, slice_view
+from gamt.lifting.budget import StridePlanner
+from gamt.lifting.propagation import Appearance, End, Walk, lost, next_prompt, walk
+from gamt.lifting.target import LEAST_PROBABILITY, Finding, Target
+from gamt.prompts import PixelBox, SlicePrompt
+from gamt.segmenters.base import SliceMask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SliceVote:
+    """A slice's vote.
+
+    Attributes:
+        index: the slice, on the grid.
+        window: the half-open grid pixels that count as looked at.
+        mask: the segmenter's answer.
+    """
+
+    index: int
+    window: PixelBox
+    mask: SliceMask
+
+
+class PlaneWalk:
+    """A walk for a target through the slices of one plane, whose masks become votes.
+
+    Where it steps over slices, the masks on both sides vote on them, mixed by distance.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        finding: Finding,
+        plane: Plane,
+        anchor: int,
+        indices: npt.NDArray[np.intp],
+        appearance: Appearance | None = None,
+        strides: StridePlanner | None = None,
+    ) -> None:
+        """Plans a walk.
+
+        Args:
+            target: the class.
+            finding: where the masks vote; the ellipsoid of its box guides the walk.
+            plane: of the slices.
+            anchor: where to begin, a grid index.
+            indices: the slices that may be visited, grid indices.
+            appearance: the walk ends where the mask no longer looks like this.
+            strides: says how many slices to step at a time; None visits them all.
+        """
+        self._target = target
+        self._finding = finding
+        self._plane = plane
+        self._anchor = anchor
+        self._planned = sorted(set(indices.tolist()))
+        self._appearance = appearance
+        self._strides = strides
+        if strides is not None:
+            strides.plan(len(self._planned))
+        self._visited = target.observer.begin_walk(target, plane, anchor, self._planned)
+
+    def start(self, prompt: SlicePrompt) -> Walk:
+        """Returns the walk's steps, beginning with a prompt for its anchor."""
+        return walk(
+            self._plane,
+            self._anchor,
+            self._complete(self._anchor, prompt),
+            self._planned,
+            self._ask,
+            self._accept,
+            (lambda: 1) if self._strides is None else self._strides.stride,
+            self._target.progress,
+        )
+
+    def _complete(self, index: int, prompt: SlicePrompt) -> SlicePrompt:
+        """Adds to a slice's prompt what the user and the box say of the slice."""
+        prompt = self._target.add_clicks(self._plane, index, prompt)
+        return self._target.add_prior(self._plane, index, prompt, self._finding.box)
+
+    def _ask(self, index: int, before: SliceVote) -> SlicePrompt:
+        image = slice_view(self._target.scan.image, self._plane, before.index)
+        return self._complete(index, next_prompt(before.mask, image))
+
+    def _accept(
+        self, index: int, prompt: SlicePrompt, before: SliceVote | None, answer: SliceMask
+    ) -> SliceVote | None:
+        """Casts a slice's vote, unless the target was lost; returns it if the walk goes on."""
+        end = self._end(index, before, answer)
+        self._visited(index, answer, end)
+        if before is not None and end not in (None, End.STRANGE):
+            return None
+        if end is End.STRANGE:
+            # It was looked at, and it is something else.
+            nothing = np.full_like(answer.logits, logit(LEAST_PROBABILITY))
+            answer = SliceMask(nothing, answer.quality)
+        vote = SliceVote(index, self._target.window(prompt, answer), answer)
+        self._finding.votes.add(self._plane, index, vote.window, answer)
+        if before is not None:
+            self._fill(before, vote)
+        return vote if end is None else None
+
+    def _end(self, index: int, before: SliceVote | None, answer: SliceMask) -> End | None:
+        """Returns why the walk goes no further than a slice; None if it does."""
+        if before is not None:
+            end = lost(before.mask, answer, self._target.settings)
+        else:
+            end = None if answer.mask.any() else End.VANISHED
+        if end is None and self._appearance is not None:
+            image = slice_view(self._target.scan.image, self._plane, index)
+            if not self._appearance.fits(image[answer.mask]):
+                return End.STRANGE
+        return end
+
+    def _fill(self, before: SliceVote, after: SliceVote) -> None:
+        """Votes on the slices that were stepped over, by the masks on both sides."""
+        low, high = sorted((before.index, after.index))
+        between = self._planned[bisect_right(self._planned, low) : bisect_left(self._planned, high)]
+        (x0, y0, x1, y1), (u0, v0, u1, v1) = before.window, after.window
+        window = min(x0, u0), min(y0, v0), max(x1, u1), max(y1, v1)
+        quality = min(before.mask.quality, after.mask.quality)
+        for index in between:
+            share = np.float32((index - after.index) / (before.index - after.index))
+            logits = (1 - share) * after.mask.logits + share * before.mask.logits
+            self._finding.votes.add(self._plane, index, window, SliceMask(logits, quality))
