@@ -1,9 +1,5 @@
 """``gamt predict``: folders of cases."""
 
-import os
-import pty
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +7,7 @@ import numpy as np
 import pytest
 
 from gamt.prompts import Box
-from tests.cli.calls import FAILING, ROOT, THRESHOLD, Run, one_line
+from tests.cli.calls import FAILING, THRESHOLD, Run, on_terminal, one_line
 from tests.test_predict import BLOCK, SHAPE, save, save_unlucky, segmentation
 
 
@@ -114,26 +110,11 @@ def test_the_first_clock_begins_with_the_process(
     assert log.endswith(" s\n")
 
 
-def test_a_terminal_shows_a_progress_bar(tmp_path: Path) -> None:
+def test_a_terminal_shows_how_many_cases_are_done(tmp_path: Path) -> None:
     save(tmp_path / "in" / "a.npz")
-    ours, theirs = pty.openpty()
-    subprocess.run(
-        [sys.executable, "-m", "gamt", "predict", tmp_path / "in", tmp_path / "out", *THRESHOLD],
-        stderr=theirs,
-        cwd=ROOT,
-        env=os.environ | {"TERM": "xterm"},
-        check=True,
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while part := os.read(ours, 4096):
-            shown += part
-    except OSError:  # how Linux says that the other end was closed
-        pass
-    os.close(ours)
-    assert b"1/1" in shown
-    assert b"INFO a: threshold" in shown
+    shown = on_terminal("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
+    assert "1/1" in shown
+    assert "INFO a: threshold" in shown
 
 
 def test_predict_never_replaces_a_case_through_a_link(tmp_path: Path, run: Run) -> None:

@@ -46,7 +46,10 @@ def test_the_script_hands_on_the_environment_and_the_status(tmp_path: Path) -> N
     script = shutil.copy(SCRIPT, tmp_path)
     save(tmp_path / "in" / "a.npz")
     (tmp_path / "in" / "b.npz").write_bytes(b"no zip file")
-    variables = with_python() | {"GAMT_SEGMENTER": THRESHOLD[1], "PYTHONPATH": str(ROOT)}
+    variables = with_python() | {
+        "GAMT_SEGMENTER": THRESHOLD[1],
+        "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+    }
     done = shell("sh", script, "in", "out", cwd=tmp_path, variables=variables)
     assert done.returncode == 1
     assert "INFO a: threshold on abacus" in done.stderr

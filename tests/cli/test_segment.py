@@ -1,5 +1,6 @@
 """``gamt segment``: one's own scan."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations, product
@@ -11,7 +12,7 @@ import pytest
 
 from gamt.cli.app import main
 from gamt.settings import PRESETS, Settings
-from tests.cli.calls import FAILING, THRESHOLD, Run, one_line
+from tests.cli.calls import FAILING, THRESHOLD, Run, on_terminal, one_line
 from tests.cli.scans import CORNERS, block, load_nifti, save_nifti, save_scan
 from tests.test_predict import bright_block
 
@@ -261,3 +262,13 @@ def test_an_image_without_contrast_is_warned_of(
     status, log = run("segment", scan, "-o", tmp_path / "out.nii", "--click", "4,4,4")
     assert status == 0, log
     assert log.startswith(f"WARNING scan: {message}")
+
+
+def test_a_terminal_shows_how_many_slices_are_done(tmp_path: Path) -> None:
+    arguments = ("segment", save_scan(tmp_path), "-o", tmp_path / "out.nii", "--box", CORNERS)
+    shown = on_terminal(*arguments, *THRESHOLD)
+    assert "Slices" in shown
+    done, planned = re.findall(r"(\d+)/(\d+)", shown)[-1]
+    # The box's axial slices, and as many coronal and sagittal ones as the block fills: 6 + 6 + 9.
+    assert (done, planned) == ("21", "21")
+    assert on_terminal(*arguments, *THRESHOLD, "--quiet") == ""

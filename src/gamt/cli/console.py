@@ -77,9 +77,19 @@ def start_log(verbose: bool | None) -> None:
     logger.setLevel({None: logging.INFO, True: logging.DEBUG, False: logging.ERROR}[verbose])
 
 
+def shows_progress(verbose: bool | None) -> bool:
+    """Says whether someone watches: at a terminal, and not under ``--quiet``."""
+    return verbose is not False and sys.stderr.isatty()
+
+
 @contextmanager
-def progress_bar(shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """Gives a function that takes the number of cases done, and that of all."""
+def progress_bar(shown: bool, title: str = "Cases") -> Iterator[Callable[[int, int], None]]:
+    """Gives a function that takes the number of cases done, and that of all.
+
+    Args:
+        shown: whether there is a bar at all; without one the function does nothing.
+        title: what is counted; the number of all may grow, as that of slices does.
+    """
     if not shown:
         yield lambda done, total: None
         return
@@ -88,7 +98,7 @@ def progress_bar(shown: bool) -> Iterator[Callable[[int, int], None]]:
 
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Cases", total=None)
+        task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gamt.cli.console import UsageError, start_log
+from gamt.cli.console import UsageError, progress_bar, shows_progress, start_log
 from gamt.cli.options import (
     Boxes,
     Cache,
@@ -123,7 +123,10 @@ def explain(
         names = {number: name for name, number in named_labels.items()}
     model = options.load_segmenter()
     warn_of_input(case, names)
-    explanation = explain_case(case, model, settings, truth, process_start(), cache, names)
+    with progress_bar(shows_progress(verbose), "Slices") as progress:
+        explanation = explain_case(
+            case, model, settings, truth, process_start(), cache, names, progress
+        )
     write_page(explanation, out)
     prediction = explanation.prediction
     log_prediction(case, prediction, model, prediction.seconds, names)

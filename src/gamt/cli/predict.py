@@ -1,13 +1,12 @@
 """``gamt predict``: a folder of the challenge's cases."""
 
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gamt.cli.console import progress_bar, start_log
+from gamt.cli.console import progress_bar, shows_progress, start_log
 from gamt.cli.options import (
     Cache,
     Changes,
@@ -67,7 +66,7 @@ def predict(
 
     options = PredictOptions(segmenter, weights, device, dtype, preset, changes, cache, no_budget)
     settings, model = options.choose_settings(), options.load_segmenter()
-    with progress_bar(shown=verbose is not False and sys.stderr.isatty()) as progress:
+    with progress_bar(shown=shows_progress(verbose)) as progress:
         results = predict_folder(inputs, outputs, model, settings, process_start(), progress, cache)
     failed = sum(result.error is not None for result in results)
     if not results:

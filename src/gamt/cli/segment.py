@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gamt.cli.console import start_log
+from gamt.cli.console import progress_bar, shows_progress, start_log
 from gamt.cli.options import (
     NIFTI_SUFFIXES,
     Boxes,
@@ -100,7 +100,8 @@ def segment(
     scan = read_image_case(image, boxes, clicks, negatives, ras, previous, named_labels)
     model = options.load_segmenter()
     warn_of_input(scan.case, scan.class_names)
-    prediction = predict_case(scan.case, model, settings, cache=cache)
+    with progress_bar(shows_progress(verbose), "Slices") as progress:
+        prediction = predict_case(scan.case, model, settings, cache=cache, progress=progress)
     labels = scan.restore(prediction.labels)
     write_image(output, labels, like=scan.image)
     log_prediction(scan.case, prediction, model, prediction.seconds, scan.class_names)

@@ -1,13 +1,12 @@
 """``gamt weights``: checkpoints, fetched and checked."""
 
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gamt.cli.console import UsageError, download_bar, show_help, start_log
+from gamt.cli.console import UsageError, download_bar, show_help, shows_progress, start_log
 from gamt.cli.options import Verbose
 
 logger = logging.getLogger("gamt")
@@ -108,7 +107,7 @@ def fetch(
     folder = folder or checkpoints.fetch_folder()
     failed = 0
     for checkpoint in chosen:
-        shown = verbose is not False and sys.stderr.isatty()
+        shown = shows_progress(verbose)
         try:
             with download_bar(checkpoint.file, shown) as progress:
                 path, verified = download.fetch(checkpoint, folder, source, progress)

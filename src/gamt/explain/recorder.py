@@ -31,6 +31,7 @@ from gamt.explain.record import (
 )
 from gamt.io.case import Case
 from gamt.lifting.observer import Correction, Observer, Visited
+from gamt.lifting.progress import Report
 from gamt.lifting.propagation import End
 from gamt.lifting.target import Target
 from gamt.plausibility import NO_NAMES
@@ -55,6 +56,7 @@ def explain_case(
     start: float | None = None,
     cache: Path | None = None,
     names: Mapping[int, str] = NO_NAMES,
+    progress: Report = lambda done, planned: None,
 ) -> Explanation:
     """Segments a case and tells how it went.
 
@@ -66,9 +68,10 @@ def explain_case(
         start: when the run's clock began, on the clock of `time.monotonic`; None for now.
         cache: a folder where encoded slices are kept for later runs; None keeps none.
         names: of the classes, by label, as far as they have some.
+        progress: called with the slices done and those planned so far.
     """
     recorder = Recorder(truth)
-    prediction = predict_case(case, segmenter, settings, start, cache, recorder)
+    prediction = predict_case(case, segmenter, settings, start, cache, recorder, progress=progress)
     return Explanation(
         case.name,
         segmenter.name,
