@@ -9,8 +9,7 @@ import pytest
 from gamt import predict, segmenters
 from gamt.cli.console import UsageError
 from gamt.cli.options import PredictOptions
-from gamt.segmenters import checkpoints
-from gamt.segmenters.base import Traits
+from gamt.segmenters import Traits, checkpoints
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache
 from tests.cli.calls import THRESHOLD, Run, one_line

@@ -5,7 +5,6 @@ import io
 import re
 import sys
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,20 +18,17 @@ from gamt.axes import Plane
 from gamt.cli.app import main
 from gamt.explain.page import COLORS, LONGEST_SIDE, draw_chart, draw_sheet, spans, write_page
 from gamt.explain.record import ClassRecord, Explanation, Stop, WalkRecord
-from gamt.explain.recorder import RecordedVotes, explain_case
+from gamt.explain.recorder import explain_case
 from gamt.io.case import Case, write_case
-from gamt.lifting.fusion import Votes
 from gamt.lifting.propagation import End
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox, SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask
 from gamt.settings import PRESETS, Settings
-from gamt.volume.geometry import Grid
 from tests.doubles import (
     Constant,
     Mask,
     Thresholder,
     TruthTeller,
-    answer,
     block,
     lift,
     make_case,
@@ -171,33 +167,6 @@ def test_a_walk_is_out_of_time_short_of_its_range() -> None:
 
 
 # --- votes and steps ----------------------------------------------------------------------------
-
-
-def test_a_planes_votes_are_counted_without_the_others() -> None:
-    grid = Grid((1, 0, 2), (6, 8, 12), (13, 8, 10))
-    region = (2, 1, 3), (6, 8, 11)
-    votes, alone = RecordedVotes(region, grid), Votes(region, grid)
-    rows = answer(np.arange(80).reshape(8, 10) % 3 > 0, quality=0.5)
-    for index in (3, 6):
-        votes.add(Plane.AXIAL, index, (1, 2, 7, 6), rows)
-        alone.add(Plane.AXIAL, index, (1, 2, 7, 6), rows)
-    other = answer(np.ones((13, 10), np.bool_))
-    votes.add(Plane.CORONAL, 4, (0, 0, 10, 13), other)
-    count, probability = votes.of_plane(Plane.AXIAL)
-    assert count == 2
-    np.testing.assert_array_equal(np.isnan(probability), ~alone.looked())
-    np.testing.assert_array_equal(np.nan_to_num(probability), alone.fuse())
-    count, probability = votes.of_plane(Plane.SAGITTAL)
-    assert count == 0
-    assert np.isnan(probability).all()
-
-
-def test_votes_that_are_given_up_do_not_count() -> None:
-    grid = Grid((0, 0, 0), (4, 4, 4), (4, 4, 4))
-    votes = RecordedVotes(((0, 0, 0), (4, 4, 4)), grid)
-    trial = deepcopy(votes)
-    trial.add(Plane.AXIAL, 1, (0, 0, 4, 4), answer(np.ones((4, 4), np.bool_)))
-    assert (votes.of_plane(Plane.AXIAL)[0], trial.of_plane(Plane.AXIAL)[0]) == (0, 1)
 
 
 def test_every_step_is_compared_with_the_truth() -> None:
