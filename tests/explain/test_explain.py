@@ -16,7 +16,7 @@ from PIL import Image
 from gamt import segmenters
 from gamt.axes import Plane
 from gamt.cli.app import main
-from gamt.explain.page import COLORS, LONGEST_SIDE, draw_chart, draw_sheet, spans, write_page
+from gamt.explain.page import COLORS, LONGEST_SIDE, draw_chart, draw_montage, spans, write_page
 from gamt.explain.record import ClassRecord, Explanation, Stop, WalkRecord
 from gamt.explain.recorder import explain_case
 from gamt.io.case import Case, write_case
@@ -203,8 +203,8 @@ def test_the_planes_are_those_of_the_settings() -> None:
     settings = replace(UNLIMITED, planes=(Plane.AXIAL, Plane.CORONAL))
     record = only(explain(body_case(), settings=settings))
     assert [one.plane for one in record.planes] == [Plane.AXIAL, Plane.CORONAL]
-    assert record.sheet is not None
-    assert record.sheet.columns == ("prompts", "axial votes", "coronal votes", "fused", "result")
+    assert record.montage is not None
+    assert record.montage.columns == ("prompts", "axial votes", "coronal votes", "fused", "result")
 
 
 def test_a_target_without_a_box_is_shown_at_its_click() -> None:
@@ -212,23 +212,23 @@ def test_a_target_without_a_box_is_shown_at_its_click() -> None:
     tube = block((40, 14, 14), slice(2, 38), slice(5, 9), slice(5, 9))
     tube |= block(tube.shape, slice(30, 34), slice(5, 9), slice(5, 13))
     case = make_case(picture(tube), ClassPrompts(1, None, (Click(6, 7, 6, True),)))
-    sheet = only(explain(case)).sheet
-    assert sheet is not None
-    assert [row.index for row in sheet.rows] == [6, 7, 6]
+    montage = only(explain(case)).montage
+    assert montage is not None
+    assert [row.index for row in montage.rows] == [6, 7, 6]
 
 
 def test_a_class_of_which_nothing_is_known_is_not_begun() -> None:
     first, second = explain(body_case(ClassPrompts(1, BOX), ClassPrompts(2))).classes
-    assert (first.begun, second.begun, second.sheet, second.stages) == (True, False, None, ())
+    assert (first.begun, second.begun, second.montage, second.stages) == (True, False, None, ())
 
 
 def test_a_box_on_one_slice_is_explained_too(tmp_path: Path) -> None:
     box = SliceBox(Plane.CORONAL, (2, 7, 6), (7, 8, 18))
     explanation = explain(body_case(ClassPrompts(1, slice_box=box)))
-    sheet = only(explanation).sheet
-    assert sheet is not None
-    assert sheet.rows[1].index == 7
-    assert sheet.box == (box.low, box.high)
+    montage = only(explanation).montage
+    assert montage is not None
+    assert montage.rows[1].index == 7
+    assert montage.box == (box.low, box.high)
     text = page_of(explanation, tmp_path)
     assert "Box on one coronal slice: z 2–6, y 7–7, x 6–17." in text
 
@@ -260,18 +260,18 @@ def test_a_click_tells_what_it_changed() -> None:
 def test_a_correction_is_shown_around_its_click() -> None:
     click = Click(4, 8, 15, True)
     record = corrected(click)
-    (sheet,) = record.correction_sheets
-    assert sheet.correction is not None
-    assert sheet.correction.click == click
-    assert [row.index for row in sheet.rows] == [4, 8, 15]
+    (montage,) = record.correction_montages
+    assert montage.correction is not None
+    assert montage.correction.click == click
+    assert [row.index for row in montage.rows] == [4, 8, 15]
     # The nearest voxel of the previous prediction is 4 away: four rows, and two of thrice the size.
-    assert sheet.ball is not None
-    assert (sheet.ball.low, sheet.ball.high) == ((3, 4, 11), (6, 13, 20))
-    first, *_, last = sheet.rows[0].layers
+    assert montage.ball is not None
+    assert (montage.ball.low, montage.ball.high) == ((3, 4, 11), (6, 13, 20))
+    first, *_, last = montage.rows[0].layers
     assert first.outlines["before"].any()
-    z, y, x = (v - low for v, low in zip(click.voxel, sheet.frame[0], strict=True))
+    z, y, x = (v - low for v, low in zip(click.voxel, montage.frame[0], strict=True))
     assert last.areas["added"][y, x]
-    assert sheet.rows[1].layers[-1].areas["added"][z, x]
+    assert montage.rows[1].layers[-1].areas["added"][z, x]
 
 
 def test_a_corrections_walks_end_where_nothing_is_wrong() -> None:
@@ -311,10 +311,10 @@ def bounds_of(mask: Mask) -> tuple[int, int, int, int]:
 
 def test_pictures_have_true_proportions_at_one_scale() -> None:
     record = only(explain(body_case()))
-    assert record.sheet is not None
+    assert record.montage is not None
     # Three voxels of room on each side, but not more than there are.
-    assert record.sheet.frame == ((0, 1, 3), (9, 15, 21))
-    rows = draw_sheet(record.sheet, SPACING)
+    assert record.montage.frame == ((0, 1, 3), (9, 15, 21))
+    rows = draw_montage(record.montage, SPACING)
     scale = LONGEST_SIDE / 27  # mm on z
     sizes = [(row.plane, row.width, row.height) for row in rows]
     width, depth = round(18 * scale), round(14 * scale)
@@ -335,10 +335,10 @@ def test_prompts_and_result_lie_where_they_are_and_z_points_up() -> None:
     body = block(SHAPE, slice(1, 5), slice(4, 12), slice(6, 18))
     box = Box(1, 5, 2, 4, 12, 6, 18)
     case = make_case(picture(body), ClassPrompts(1, box), spacing_mm=SPACING)
-    sheet = only(explain(case)).sheet
-    assert sheet is not None
-    assert sheet.frame == ((0, 1, 3), (8, 15, 21))
-    rows = draw_sheet(sheet, SPACING)
+    montage = only(explain(case)).montage
+    assert montage is not None
+    assert montage.frame == ((0, 1, 3), (8, 15, 21))
+    rows = draw_montage(montage, SPACING)
     scale = LONGEST_SIDE / 24
     for row, y0, y1 in ((rows[0], 3, 11), (rows[1], 9, 21)):
         for picture_, name in ((row.pictures[0], "box"), (row.pictures[-1], "result")):
@@ -348,10 +348,10 @@ def test_prompts_and_result_lie_where_they_are_and_z_points_up() -> None:
 
 
 def test_what_no_view_looked_at_is_darkened() -> None:
-    sheet = only(explain(body_case())).sheet
-    assert sheet is not None
-    coronal = draw_sheet(sheet, SPACING)[1].pictures[1]
-    assert sheet.columns[1] == "axial votes"
+    montage = only(explain(body_case())).montage
+    assert montage is not None
+    coronal = draw_montage(montage, SPACING)[1].pictures[1]
+    assert montage.columns[1] == "axial votes"
     overlay = pixels(coronal.overlay)
     # The axial walk kept to the box's slices, 2 to 6 of 0 to 8.
     top, middle = (
@@ -365,9 +365,9 @@ def test_what_no_view_looked_at_is_darkened() -> None:
 
 def test_the_truth_shows_where_the_result_differs() -> None:
     truth = block(SHAPE, slice(2, 7), slice(4, 12), slice(6, 20)).astype(np.uint8)
-    sheet = only(explain(body_case(), truth=truth)).sheet
-    assert sheet is not None
-    last = draw_sheet(sheet, SPACING)[0].pictures[-1]
+    montage = only(explain(body_case(), truth=truth)).montage
+    assert montage is not None
+    last = draw_montage(montage, SPACING)[0].pictures[-1]
     found, true = is_color(last.overlay, "result"), is_color(last.overlay, "truth")
     assert bounds_of(true)[3] > bounds_of(found)[3]
 
@@ -465,8 +465,8 @@ def test_a_segmenter_that_knows_intensities_alone_has_no_votes_on_corrections(
     prompts = ClassPrompts(1, BOX, (Click(4, 8, 15, True),))
     case = make_case(picture(BODY), prompts, spacing_mm=SPACING, previous=previous)
     explanation = explain(case, segmenters.load())
-    (sheet,) = only(explanation).correction_sheets
-    assert sheet.columns == ("prompts", "evidence", "result")
+    (montage,) = only(explanation).correction_montages
+    assert montage.columns == ("prompts", "evidence", "result")
     text = page_of(explanation, tmp_path)
     assert "was not asked" in text
     assert "walks</summary>" not in text
