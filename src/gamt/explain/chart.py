@@ -7,7 +7,7 @@ from gamt.explain.findings import ENDS
 from gamt.explain.record import WalkRecord
 
 WIDTH, HEIGHT = 300, 90
-"""Of the drawing area, in the SVG's units."""
+"""Size of the drawing area, in the SVG's units."""
 
 
 @dataclass(frozen=True, slots=True)

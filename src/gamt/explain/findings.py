@@ -5,12 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from gamt.explain.record import (
-    ClassRecord,
-    ClickRecord,
-    Stop,
-    WalkRecord,
-)
+from gamt.explain.record import ClassRecord, ClickRecord, Stop, WalkRecord
 from gamt.lifting.propagation import End
 from gamt.prompts import Click
 from gamt.volume.geometry import Range
@@ -30,13 +25,11 @@ ENDS = {
 LOST = (End.UNSURE, End.JUMPED, End.GREW, End.TIME)
 """Ends at which the target may well go on."""
 
-
 POOR, DIFFERENT, WORSE = 0.7, 0.15, 0.02
 """What is worth a look: a Dice, and its differences between planes and from step to step."""
 
 MISSED = 0.1
 """A walk that leaves out more than this share of its slices is worth a look."""
-
 
 # Unbroken runs of slices that are told one by one.
 _MOST_RUNS = 3

@@ -23,11 +23,7 @@ from gamt.explain.drawing import (
     to_uri,
     upright,
 )
-from gamt.explain.record import (
-    Montage,
-    MontageRow,
-    Overlay,
-)
+from gamt.explain.record import Montage, MontageRow, Overlay
 from gamt.volume.geometry import Range
 
 LONGEST_SIDE = 280

@@ -225,7 +225,7 @@ class Explanation:
     Attributes:
         name: the case's.
         segmenter: the name of the 2-D model.
-        settings: the numbers of the method.
+        settings: of the method.
         shape: of the scan (z, y, x).
         spacing_mm: (z, y, x).
         has_truth: whether there was a ground truth to compare with.

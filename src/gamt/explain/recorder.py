@@ -61,7 +61,7 @@ def explain_case(
     Args:
         case: the scan and its prompts.
         segmenter: the 2-D model to lift.
-        settings: the numbers of the method.
+        settings: of the method.
         truth: (z, y, x) labels 1..K, of the image's shape; only compared with, never used.
         start: when the run's clock began, on the clock of `time.monotonic`; None for now.
         cache: a folder where encoded slices are kept for later runs; None keeps none.
@@ -102,7 +102,11 @@ class Recorder(Observer):
     volume: PreparedVolume
 
     def __init__(self, truth: npt.NDArray[Any] | None = None) -> None:
-        """Knows nothing yet but the truth, (z, y, x) labels of the image's shape, or None."""
+        """Begins without records.
+
+        Args:
+            truth: (z, y, x) labels 1..K, of the image's shape; None where it isn't known.
+        """
         self._truth = truth
         self._notes: dict[int, _ClassNotes] = {}
         self._records: dict[int, ClassRecord] = {}
