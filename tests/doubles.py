@@ -12,10 +12,11 @@ from gamt.io.case import Case
 from gamt.lifting import pipeline
 from gamt.lifting.budget import Budget, Stopwatch
 from gamt.lifting.observer import Observer
-from gamt.lifting.propagation import Walk, run
+from gamt.lifting.progress import Progress
+from gamt.lifting.propagation import Seeking, T, Walk, run
 from gamt.lifting.target import Target
 from gamt.prompts import ClassPrompts, SlicePrompt
-from gamt.segmenters.base import Embedding, Segmenter, SliceMask
+from gamt.segmenters.base import Embedding, Segmenter, SliceMask, Traits
 from gamt.settings import Settings
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.geometry import Range, make_grid, order_spacing
@@ -42,14 +43,14 @@ UNLIMITED = Budget(0, float("inf"))
 
 def answer(mask: Mask, quality: float = 1.0) -> SliceMask:
     """Returns a sure answer, positive exactly in `mask`."""
-    logits = np.where(mask, SURE, -SURE)
-    return SliceMask(logits, quality, logits)
+    return SliceMask(np.where(mask, SURE, -SURE), quality)
 
 
 class Double(ABC):
     """Keeps account of what it is asked; what it answers is left to `segment`."""
 
     name = "double"
+    traits = Traits()
 
     def __init__(self, quality: float = 1.0) -> None:
         """Makes a segmenter that claims `quality` for all its answers."""
@@ -130,6 +131,52 @@ class Constant(Double):
         return np.full(image.shape, self.inside)
 
 
+class Remembering(Thresholder):
+    """A thresholder with a memory: it checks that only its own comes back to it, and unharmed.
+
+    The memory is no array, and nothing that could be added to or compared with one.
+
+    Attributes:
+        remembered: for every prompt, the slices that had been seen on the way there, by content;
+            None where the prompt came without a memory.
+    """
+
+    def __init__(self) -> None:
+        """Remembers nothing yet."""
+        super().__init__()
+        self.remembered: list[tuple[bytes, ...] | None] = []
+        self._given: list[_Memory] = []
+
+    def decode(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt],
+        multimask: bool | None = None,
+    ) -> Sequence[SliceMask]:
+        """Answers, and adds each slice to the memory that its prompt brought along."""
+        answers = []
+        plain = super().decode(embeddings, prompts, multimask)
+        for image, prompt, one in zip(embeddings, prompts, plain, strict=True):
+            earlier: tuple[bytes, ...] = ()
+            if prompt.state is not None:
+                assert any(prompt.state is own for own in self._given)
+                assert isinstance(prompt.state, _Memory)
+                earlier = prompt.state.slices
+            self.remembered.append(None if prompt.state is None else earlier)
+            memory = _Memory((*earlier, image.tobytes()))
+            self._given.append(memory)
+            answers.append(SliceMask(one.logits, one.quality, memory))
+        return answers
+
+
+class _Memory:
+    """Slices by their content, the first one first."""
+
+    def __init__(self, slices: tuple[bytes, ...]) -> None:
+        """Takes them."""
+        self.slices = slices
+
+
 def picture(truth: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Returns the image of a truth: bright inside, 0 outside."""
     return np.where(truth, np.uint8(BRIGHT), np.uint8(0))
@@ -167,7 +214,9 @@ def make_target(
     grid = make_grid(crop, case.spacing_mm, voxel_mm)
     scan = Scan(grid.resample(grid.crop(case.image)), grid, EmbeddingCache(segmenter, 2**28))
     where = region or crop
-    return pipeline.make_target(case, case.prompts[0], where, scan, settings, Observer())
+    return pipeline.make_target(
+        case, case.prompts[0], where, scan, settings, Observer(), Progress()
+    )
 
 
 def lift(
@@ -179,6 +228,12 @@ def lift(
     return pipeline.lift(case, volume, limit)
 
 
-def drive(walk: Walk, target: Target) -> None:
-    """Runs a walk of a target to its end."""
-    assert run(walk, target.scan, Stopwatch(float("inf")))
+def drive(seeking: Seeking[T], target: Target) -> T:
+    """Runs a walk of a target to its end, and returns what came of it."""
+    result: list[T] = []
+
+    def keep() -> Walk:
+        result.append((yield from seeking))
+
+    assert run(keep(), target.scan, Stopwatch(float("inf")))
+    return result[0]

@@ -10,7 +10,13 @@ from types import SimpleNamespace
 import pytest
 
 from gamt.lifting import budget
-from gamt.lifting.budget import Budget, OutOfTime, Pace, Stopwatch, process_start
+from gamt.lifting.budget import (
+    Budget,
+    OutOfTime,
+    Stopwatch,
+    StridePlanner,
+    process_start,
+)
 from gamt.settings import Settings
 
 SETTINGS = Settings(seconds_per_class=90, runs=6, runs_without_box=5, safety=0.2)
@@ -22,14 +28,14 @@ class Clock:
     def __init__(self, now: float) -> None:
         self.now = now
 
-    def time(self) -> float:
+    def monotonic(self) -> float:
         return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(1000)
-    monkeypatch.setattr(budget, "time", SimpleNamespace(time=clock.time))
+    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=clock.monotonic))
     return clock
 
 
@@ -64,18 +70,18 @@ def test_without_a_budget_there_is_no_deadline() -> None:
 
 
 def test_this_process_has_started_already() -> None:
-    assert process_start() <= time.time()
+    assert process_start() <= time.monotonic()
     assert process_start() == process_start()
 
 
 def test_a_process_starts_between_its_call_and_its_first_line() -> None:
     program = (
-        "import time; first = time.time()\n"
+        "import time; first = time.monotonic()\n"
         "from gamt.lifting.budget import process_start\n"
         "time.sleep(0.1)\n"
         "print(first, process_start())"
     )
-    called = time.time()
+    called = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
@@ -110,41 +116,41 @@ def test_steps_always_fit_without_a_deadline(clock: Clock) -> None:
 
 
 def test_the_step_makes_walks_fit_into_their_share_of_the_time(clock: Clock) -> None:
-    pace = Pace(Stopwatch(deadline=clock.now + 110), share=0.5)
-    pace.plan(60)
-    pace.plan(40)
+    planner = StridePlanner(Stopwatch(deadline=clock.now + 110), share=0.5)
+    planner.plan(60)
+    planner.plan(40)
     clock.now += 10  # both first slices: 5 a slice; half of the 100 left are enough for 10 of 100
-    assert pace.step() == 10
+    assert planner.stride() == 10
     clock.now += 50  # it stays as it is
-    assert pace.step() == 10
+    assert planner.stride() == 10
 
 
 def test_slices_that_are_encoded_ahead_cost_time_too(clock: Clock) -> None:
     encoded = [7]
-    pace = Pace(Stopwatch(deadline=clock.now + 60), 1, lambda: encoded[0])
-    pace.plan(100)
+    planner = StridePlanner(Stopwatch(deadline=clock.now + 60), 1, lambda: encoded[0])
+    planner.plan(100)
     clock.now += 10
     encoded[0] += 5  # 2 a slice, so that the 50 left are enough for 25
-    assert pace.step() == 4
+    assert planner.stride() == 4
 
 
 def test_every_slice_is_visited_while_there_is_time(clock: Clock) -> None:
-    pace = Pace(Stopwatch(deadline=clock.now + 1010), share=1)
-    pace.plan(100)
+    planner = StridePlanner(Stopwatch(deadline=clock.now + 1010), share=1)
+    planner.plan(100)
     clock.now += 10  # 100 slices of 10 just fit
-    assert pace.step() == 1
+    assert planner.stride() == 1
 
 
 @pytest.mark.parametrize("spent", [0, 10])
 def test_without_a_deadline_every_slice_is_visited(clock: Clock, spent: float) -> None:
-    pace = Pace(Stopwatch(math.inf), share=0.5)
-    pace.plan(1000)
+    planner = StridePlanner(Stopwatch(math.inf), share=0.5)
+    planner.plan(1000)
     clock.now += spent
-    assert pace.step() == 1
+    assert planner.stride() == 1
 
 
 def test_a_walk_of_which_no_further_slice_fits_steps_over_all(clock: Clock) -> None:
-    pace = Pace(Stopwatch(deadline=clock.now + 10), share=1)
-    pace.plan(30)
+    planner = StridePlanner(Stopwatch(deadline=clock.now + 10), share=1)
+    planner.plan(30)
     clock.now += 9
-    assert pace.step() == 30
+    assert planner.stride() == 30

@@ -1,5 +1,6 @@
 """Votes count where a view looked, and classes compete by score."""
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.special import expit, logit
 
 from gamt.axes import Plane, slice_shape
 from gamt.lifting.fusion import SIZE_RANK, SURE, Competition, Votes
+from gamt.lifting.rules import mean, median
 from gamt.lifting.shape import EDGE, LEAST, MOST, STEEPNESS
 from gamt.prompts import Box
 from gamt.segmenters.base import SliceMask
@@ -26,7 +28,7 @@ Claim = tuple[int, npt.NDArray[np.bool_], npt.NDArray[np.float32]]
 def answer(grid: Grid, plane: Plane, probability: float, quality: float = 1.0) -> SliceMask:
     """A segmenter's answer that is the same all over the slice."""
     logits = np.full(slice_shape(grid.shape, plane), logit(probability), np.float32)
-    return SliceMask(logits, quality, logits)
+    return SliceMask(logits, quality)
 
 
 def whole(grid: Grid, plane: Plane) -> tuple[int, int, int, int]:
@@ -43,7 +45,7 @@ def vote(votes: Votes, plane: Plane, index: int, probability: float, quality: fl
 
 @pytest.mark.parametrize("quality", [0.1, 1.0])
 def test_a_voxel_seen_by_one_view_keeps_that_views_probability(quality: float) -> None:
-    votes = Votes(EVERYTHING, GRID)
+    votes = Votes(EVERYTHING, GRID, mean)
     # Pixels x 2..5 and y 1..4 of the axial slice 3.
     votes.add(Plane.AXIAL, 3, (2, 1, 6, 5), answer(GRID, Plane.AXIAL, 0.7, quality))
     expected = np.zeros(SHAPE)
@@ -53,7 +55,7 @@ def test_a_voxel_seen_by_one_view_keeps_that_views_probability(quality: float) -
 
 
 def test_the_window_is_in_x_and_y_of_the_plane() -> None:
-    votes = Votes(EVERYTHING, GRID)
+    votes = Votes(EVERYTHING, GRID, mean)
     # In a sagittal slice x runs along the volume's y, and y along its z.
     votes.add(Plane.SAGITTAL, 8, (4, 0, 7, 2), answer(GRID, Plane.SAGITTAL, 0.7))
     expected = np.zeros(SHAPE, np.bool_)
@@ -66,13 +68,13 @@ def test_the_window_is_in_x_and_y_of_the_plane() -> None:
 def test_a_pixels_vote_goes_to_its_own_voxel() -> None:
     probability = np.linspace(0.1, 0.9, 45).reshape(5, 9)  # rows z, columns x
     logits = logit(probability).astype(np.float32)
-    votes = Votes(EVERYTHING, GRID)
-    votes.add(Plane.CORONAL, 2, (0, 0, 9, 5), SliceMask(logits, 1.0, logits))
+    votes = Votes(EVERYTHING, GRID, mean)
+    votes.add(Plane.CORONAL, 2, (0, 0, 9, 5), SliceMask(logits, 1.0))
     np.testing.assert_allclose(votes.fuse()[:, 2, :], probability, rtol=1e-5)
 
 
 def test_views_weigh_their_quality() -> None:
-    votes = Votes(EVERYTHING, GRID)
+    votes = Votes(EVERYTHING, GRID, mean)
     vote(votes, Plane.AXIAL, 1, 0.9, quality=1.0)
     vote(votes, Plane.CORONAL, 4, 0.3, quality=0.5)
     fused = votes.fuse()
@@ -84,24 +86,64 @@ def test_views_weigh_their_quality() -> None:
 
 
 def test_votes_of_no_quality_decide_nothing() -> None:
-    votes = Votes(EVERYTHING, GRID)
+    votes = Votes(EVERYTHING, GRID, mean)
     vote(votes, Plane.AXIAL, 1, 0.9, quality=0.0)
     assert votes.looked()[1].all()
     assert not votes.fuse().any()
 
 
 def test_without_votes_nothing_is_inside() -> None:
-    votes = Votes(EVERYTHING, GRID)
+    votes = Votes(EVERYTHING, GRID, mean)
     assert votes.fuse().shape == SHAPE
     assert not votes.fuse().any()
     assert not votes.looked().any()
 
 
 def test_fusing_does_not_use_votes_up() -> None:
-    votes = Votes(EVERYTHING, GRID)
+    votes = Votes(EVERYTHING, GRID, mean)
     vote(votes, Plane.AXIAL, 1, 0.9)
     first = votes.fuse(BOX, shape_weight=1)
     np.testing.assert_array_equal(votes.fuse(BOX, shape_weight=1), first)
+
+
+def test_a_planes_votes_are_told_without_the_others() -> None:
+    votes = Votes(EVERYTHING, GRID, mean)
+    votes.add(Plane.AXIAL, 1, (2, 1, 6, 5), answer(GRID, Plane.AXIAL, 0.7, 0.5))
+    vote(votes, Plane.AXIAL, 3, 0.9)
+    vote(votes, Plane.CORONAL, 4, 0.2)
+    slices, probability = votes.of_plane(Plane.AXIAL)
+    expected = np.full(SHAPE, np.nan)
+    expected[1, 1:5, 2:6] = 0.7
+    expected[3] = 0.9
+    assert slices == 2
+    np.testing.assert_allclose(probability, expected, rtol=1e-5)
+
+
+def test_a_plane_without_votes_says_nothing() -> None:
+    votes = Votes(EVERYTHING, GRID, mean)
+    vote(votes, Plane.AXIAL, 3, 0.9)
+    slices, probability = votes.of_plane(Plane.SAGITTAL)
+    assert slices == 0
+    assert np.isnan(probability).all()
+
+
+def test_a_copy_of_votes_is_added_to_by_itself() -> None:
+    votes = Votes(EVERYTHING, GRID, mean)
+    vote(votes, Plane.AXIAL, 3, 0.9)
+    copied = deepcopy(votes)
+    vote(copied, Plane.AXIAL, 4, 0.9)
+    assert not votes.looked()[4].any()
+    assert copied.looked()[4].all()
+
+
+def test_the_rule_fuses_what_several_planes_say() -> None:
+    votes = Votes(EVERYTHING, GRID, median)
+    for plane, probability in zip(Plane, (0.1, 0.6, 0.8), strict=True):
+        vote(votes, plane, 2, probability)
+    fused = votes.fuse()
+    assert fused[2, 2, 2] == pytest.approx(0.6, rel=1e-5)
+    assert fused[2, 2, 5] == pytest.approx((0.1 + 0.6) / 2, rel=1e-5)  # no sagittal slice
+    assert fused[2, 5, 5] == pytest.approx(0.1, rel=1e-5)  # the axial slice alone
 
 
 # --- grids that are not the raw voxels ----------------------------------------------------------
@@ -125,7 +167,7 @@ def test_a_vote_lands_on_the_raw_slices_that_map_to_its_slice(
 ) -> None:
     crop = ((10, 20, 30), (10 + raw, 24, 35))
     grid = make_grid(crop, (spacing_mm, voxel_mm, voxel_mm), voxel_mm)
-    votes = Votes(crop, grid)
+    votes = Votes(crop, grid, mean)
     votes.add(Plane.AXIAL, index, whole(grid, Plane.AXIAL), answer(grid, Plane.AXIAL, 0.7))
     looked = votes.looked(Plane.AXIAL)
     assert looked.shape == grid.raw_shape
@@ -137,7 +179,7 @@ def test_a_window_covers_the_raw_pixels_whose_place_is_inside() -> None:
     # Raw z 0, 1, 2 lie at the rows 0, 3, 6 of a coronal slice: rows 1..5 hold the second only.
     crop = ((0, 0, 0), (3, 4, 5))
     grid = make_grid(crop, (3.0, 1.0, 1.0))
-    votes = Votes(crop, grid)
+    votes = Votes(crop, grid, mean)
     votes.add(Plane.CORONAL, 2, (1, 1, 4, 6), answer(grid, Plane.CORONAL, 0.7))
     expected = np.zeros((3, 4, 5), np.bool_)
     expected[1, 2, 1:4] = True
@@ -145,7 +187,7 @@ def test_a_window_covers_the_raw_pixels_whose_place_is_inside() -> None:
 
 
 def test_votes_outside_of_the_region_are_dropped() -> None:
-    votes = Votes(((1, 2, 3), (3, 6, 8)), GRID)
+    votes = Votes(((1, 2, 3), (3, 6, 8)), GRID, mean)
     vote(votes, Plane.AXIAL, 0, 0.9)
     assert not votes.looked().any()
     vote(votes, Plane.AXIAL, 1, 0.9)
@@ -161,7 +203,7 @@ BOX = Box(z_min=1, z_max=4, z_mid=2, y_min=1, y_max=6, x_min=1, x_max=8)
 
 
 def test_the_ellipsoid_votes_with_its_weight() -> None:
-    votes = Votes(EVERYTHING, GRID)
+    votes = Votes(EVERYTHING, GRID, mean)
     vote(votes, Plane.AXIAL, 2, 0.2, quality=0.5)
     # At the centre the shape's log-odds are at their limit; on x it is three of 3.5 voxels away.
     aside = STEEPNESS * (EDGE - 3 / 3.5)
@@ -171,7 +213,7 @@ def test_the_ellipsoid_votes_with_its_weight() -> None:
 
 
 def test_the_ellipsoid_fills_slices_that_no_axial_view_came_to() -> None:
-    votes = Votes(EVERYTHING, GRID)
+    votes = Votes(EVERYTHING, GRID, mean)
     votes.add(Plane.AXIAL, 2, (3, 2, 6, 5), answer(GRID, Plane.AXIAL, 0.9))
     fused = votes.fuse(BOX, shape_weight=1)
     # On the neighbour the centre is one of 1.5 voxels away.
@@ -184,7 +226,7 @@ def test_the_ellipsoid_fills_slices_that_no_axial_view_came_to() -> None:
 
 
 def test_views_of_other_planes_leave_axial_gaps_open_to_the_ellipsoid() -> None:
-    votes = Votes(EVERYTHING, GRID)
+    votes = Votes(EVERYTHING, GRID, mean)
     vote(votes, Plane.CORONAL, 3, 0.2)
     fused = votes.fuse(BOX, shape_weight=1)
     assert fused[2, 3, 4] == pytest.approx((0.2 + expit(MOST)) / 2, rel=1e-5)
@@ -192,7 +234,7 @@ def test_views_of_other_planes_leave_axial_gaps_open_to_the_ellipsoid() -> None:
 
 
 def test_without_weight_the_ellipsoid_has_no_say() -> None:
-    votes = Votes(EVERYTHING, GRID)
+    votes = Votes(EVERYTHING, GRID, mean)
     vote(votes, Plane.AXIAL, 2, 0.9)
     fused = votes.fuse(BOX, shape_weight=0)
     np.testing.assert_allclose(fused[2], 0.9, rtol=1e-5)
@@ -208,7 +250,7 @@ LARGE_BOX = Box(z_min=0, z_max=48, z_mid=24, y_min=0, y_max=48, x_min=0, x_max=2
 
 def checked(probability: float, grid: Grid = LARGE_GRID) -> Votes:
     """Votes on a slice of a large volume; its only slice with another answer is 20."""
-    votes = Votes(((0, 0, 0), LARGE), grid)
+    votes = Votes(((0, 0, 0), LARGE), grid, mean)
     for index in range(grid.shape[0]):
         shown = probability if index == 20 else 0.1
         votes.add(Plane.AXIAL, index, whole(grid, Plane.AXIAL), answer(grid, Plane.AXIAL, shown))
@@ -225,7 +267,7 @@ def test_smoothing_averages_the_votes_of_neighbouring_slices() -> None:
 
 def test_smoothing_is_counted_in_voxels_of_the_grid() -> None:
     fine = Grid((0, 0, 0), LARGE, (95, 48, 24))  # two slices a raw one
-    votes = Votes(((0, 0, 0), LARGE), fine)
+    votes = Votes(((0, 0, 0), LARGE), fine, mean)
     for index in range(95):
         shown = answer(fine, Plane.AXIAL, 0.9 if index == 40 else 0.1)
         votes.add(Plane.AXIAL, index, whole(fine, Plane.AXIAL), shown)
@@ -241,7 +283,7 @@ def test_smoothing_leaves_what_is_small_and_what_has_no_box() -> None:
 
 
 def test_smoothing_spreads_no_votes_to_where_no_view_looked() -> None:
-    votes = Votes(((0, 0, 0), LARGE), LARGE_GRID)
+    votes = Votes(((0, 0, 0), LARGE), LARGE_GRID, mean)
     votes.add(Plane.AXIAL, 20, (4, 4, 20, 30), answer(LARGE_GRID, Plane.AXIAL, 0.9))
     fused = votes.fuse(LARGE_BOX, blur=1)
     np.testing.assert_array_equal(fused > 0, votes.looked())
@@ -254,7 +296,7 @@ def test_smoothing_spreads_no_votes_to_where_no_view_looked() -> None:
 
 @pytest.mark.parametrize("shape_weight", [0.0, 1.0])
 def test_nothing_is_inside_beyond_the_boxs_slices(shape_weight: float) -> None:
-    votes = Votes(EVERYTHING, GRID)
+    votes = Votes(EVERYTHING, GRID, mean)
     for z in range(5):
         vote(votes, Plane.AXIAL, z, 0.9)
     fused = votes.fuse(BOX, shape_weight)
@@ -263,7 +305,7 @@ def test_nothing_is_inside_beyond_the_boxs_slices(shape_weight: float) -> None:
 
 
 def test_beyond_a_range_that_is_not_exact_the_views_decide() -> None:
-    votes = Votes(EVERYTHING, GRID)
+    votes = Votes(EVERYTHING, GRID, mean)
     for z in range(5):
         vote(votes, Plane.AXIAL, z, 0.9)
     fused = votes.fuse(BOX, exact_range=False)
@@ -275,7 +317,7 @@ def test_beyond_a_range_that_is_not_exact_the_views_decide() -> None:
 
 @pytest.mark.parametrize(("first", "inside"), [(0, [1, 2, 3]), (2, [0, 1]), (3, [0]), (4, [])])
 def test_the_range_of_slices_is_counted_in_the_volume(first: int, inside: list[int]) -> None:
-    votes = Votes(((first, 0, 0), SHAPE), GRID)
+    votes = Votes(((first, 0, 0), SHAPE), GRID, mean)
     for z in range(5):
         vote(votes, Plane.AXIAL, z, 0.9)
     fused = votes.fuse(BOX)
@@ -284,7 +326,7 @@ def test_the_range_of_slices_is_counted_in_the_volume(first: int, inside: list[i
 
 def test_a_part_of_the_volume_is_fused_as_the_whole() -> None:
     rival = Box(z_min=2, z_max=3, z_mid=2, y_min=3, y_max=4, x_min=4, x_max=5)
-    everything, part = Votes(EVERYTHING, GRID), Votes(((1, 2, 3), (4, 7, 8)), GRID)
+    everything, part = Votes(EVERYTHING, GRID, mean), Votes(((1, 2, 3), (4, 7, 8)), GRID, mean)
     for votes in (everything, part):
         for z in range(5):
             vote(votes, Plane.AXIAL, z, 0.6)
@@ -294,7 +336,7 @@ def test_a_part_of_the_volume_is_fused_as_the_whole() -> None:
 
 def test_rivals_keep_the_ellipsoid_off_their_own() -> None:
     rival = Box(z_min=2, z_max=3, z_mid=2, y_min=3, y_max=4, x_min=4, x_max=5)
-    fused = Votes(EVERYTHING, GRID).fuse(BOX, shape_weight=1, rivals=[rival])
+    fused = Votes(EVERYTHING, GRID, mean).fuse(BOX, shape_weight=1, rivals=[rival])
     assert fused[2, 3, 4] == pytest.approx(expit(-MOST), rel=1e-5)
     assert fused[2, 3, 6] > 0.5
 

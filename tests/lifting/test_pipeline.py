@@ -16,7 +16,7 @@ from gamt.axes import Plane, box_to_slice, slice_shape
 from gamt.lifting import budget
 from gamt.lifting.budget import Budget
 from gamt.lifting.fusion import Votes
-from gamt.lifting.pipeline import Lifted, waves
+from gamt.lifting.pipeline import Lifted, split_by_memory
 from gamt.lifting.shape import EDGE
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox, box_of_mask
 from gamt.settings import PRESETS, Settings
@@ -403,17 +403,23 @@ def test_more_classes_on_the_same_slices_encode_no_more() -> None:
     assert encoded == [12 + 8 + 9, 12 + 2 * 8 + 2 * 9]
 
 
-def test_waves_split_by_bytes_and_lose_no_class() -> None:
-    def member(label: int, voxels: int) -> tuple[ClassPrompts, Any]:
-        return ClassPrompts(label), ((5, 5, 5), (6, 6, 5 + voxels))
+def test_classes_are_split_by_the_memory_of_their_votes_and_none_is_lost() -> None:
+    def member(label: int, megabytes: int) -> tuple[ClassPrompts, Any]:
+        # 9 bytes a voxel for each of two planes: 2^20 voxels of a column are 18 MB.
+        assert Votes.BYTES_PER_VOXEL == 9
+        return ClassPrompts(label), ((5, 5, 5), (6, 6, 5 + megabytes * 2**20 // 18))
 
     members = [member(label, n) for label, n in enumerate((4, 5, 2, 20, 1), 1)]
-    limit = 10 * Votes.BYTES_PER_VOXEL
-    split = [[prompts.label for prompts, _ in wave] for wave in waves(members, limit)]
-    assert split == [[1, 2], [3], [4], [5]]
-    assert [len(wave) for wave in waves(members, 0)] == [1] * 5
-    assert [len(wave) for wave in waves(members, 32 * Votes.BYTES_PER_VOXEL)] == [5]
-    assert list(waves([], limit)) == []
+
+    def split(megabytes: int) -> list[list[int]]:
+        settings = Settings(planes=(Plane.AXIAL, Plane.CORONAL), votes_mb=megabytes)
+        groups = split_by_memory(members, settings)
+        return [[prompts.label for prompts, _ in group] for group in groups]
+
+    assert split(10) == [[1, 2], [3], [4], [5]]
+    assert split(0) == [[1], [2], [3], [4], [5]]
+    assert split(32) == [[1, 2, 3, 4, 5]]
+    assert list(split_by_memory([], Settings())) == []
 
 
 def test_classes_that_do_not_fit_into_memory_together_come_out_the_same() -> None:
@@ -644,7 +650,7 @@ class Slow(Thresholder):
         super().__init__()
         self.now = 0.0
         self.slower = slower
-        monkeypatch.setattr(budget, "time", SimpleNamespace(time=lambda: self.now))
+        monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def segment(self, image: npt.NDArray[np.uint8], prompt: Any) -> Mask:
         self.now += 1 if self.now == 0 else self.slower
@@ -687,7 +693,7 @@ def test_a_class_that_runs_out_of_time_is_finished_from_what_was_seen(
 
 
 def test_time_that_a_class_leaves_over_goes_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Each class has a wave of its own.
+    # Each class is segmented by itself.
     settings = replace(DEFAULTS, votes_mb=0)
     prompts = boxed(LOW, RIGHT)
     limit = Budget(0, 35)

@@ -12,13 +12,14 @@ from hypothesis.extra import numpy as hnp
 
 from gamt.axes import Plane
 from gamt.lifting import budget
-from gamt.lifting.budget import Stopwatch
+from gamt.lifting.budget import Cancelled, OutOfTime, Stopwatch
+from gamt.lifting.progress import Progress, Report
 from gamt.lifting.propagation import (
-    LOOK_SLACK,
-    LOOK_SPREADS,
     MAX_SIDE,
+    MOST_DEVIATIONS,
+    MOST_GREY_LEVELS,
+    Appearance,
     End,
-    Look,
     Walk,
     interior_point,
     lost,
@@ -117,7 +118,16 @@ def test_the_next_prompt_is_the_tight_box_a_point_inside_and_the_scores() -> Non
     assert prompt.box == (3, 2, 8, 7)
     assert prompt.points.tolist() == [[5, 4]]
     assert prompt.labels.tolist() == [1]
-    assert prompt.mask is mask.low_res
+    assert prompt.mask is mask.logits
+    assert prompt.state is None
+
+
+def test_a_segmenters_own_state_goes_on_in_place_of_its_scores() -> None:
+    state = object()
+    mask = SliceMask(answer(np.ones((9, 12), np.bool_)).logits, 1.0, state)
+    prompt = next_prompt(mask, np.zeros((9, 12), np.uint8))
+    assert prompt.state is state
+    assert prompt.mask is None
 
 
 # --- the end of a walk --------------------------------------------------------------------------
@@ -153,18 +163,18 @@ def test_a_walk_ends_when_the_target_vanishes_jumps_grows_or_gets_doubtful(
     assert lost(answer(ROW), mask, SETTINGS) is end
 
 
-def test_a_look_is_the_median_and_the_median_distance_from_it() -> None:
+def test_an_appearance_is_the_median_and_the_median_distance_from_it() -> None:
     # The median of 10, 12, 14 and 200 is 13; they are 3, 1, 1 and 187 away from it.
-    assert Look.of(np.array([10, 200, 14, 12], np.uint8)) == Look(usual=13, spread=2)
+    assert Appearance.of(np.array([10, 200, 14, 12], np.uint8)) == Appearance(13, deviation=2)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_pixels_fit_as_long_as_their_median_is_usual(sign: int) -> None:
-    look = Look(usual=100, spread=4)
-    farthest = int(LOOK_SPREADS * 4 + LOOK_SLACK)
+    appearance = Appearance(median=100, deviation=4)
+    farthest = int(MOST_DEVIATIONS * 4 + MOST_GREY_LEVELS)
     for away, fits in ((0, True), (farthest, True), (farthest + 1, False)):
         pixels = np.array([0, 255, 100 + sign * away], np.uint8)
-        assert look.fits(pixels) is fits
+        assert appearance.fits(pixels) is fits
 
 
 # --- a walk -------------------------------------------------------------------------------------
@@ -180,28 +190,43 @@ def tagged(tag: int) -> SliceMask:
 class Walker:
     """A walk's owner: notes what it is asked and told, and ends the walk at some slices.
 
-    The masks that it goes on with are tagged with ten times their slice.
+    What it makes of a slice is ten times the slice's index.
     """
 
     def __init__(self, ends: Iterable[int] = ()) -> None:
         self.ends = set(ends)
-        self.asked: list[tuple[int, int, float]] = []
-        self.told: list[tuple[int, float | None, float]] = []
+        self.asked: list[tuple[int, int]] = []
+        self.told: list[tuple[int, int | None, float]] = []
 
-    def ask(self, index: int, before: int, mask: SliceMask) -> SlicePrompt:
-        self.asked.append((index, before, mask.quality))
+    def ask(self, index: int, before: int) -> SlicePrompt:
+        self.asked.append((index, before))
         return SlicePrompt(box=(index, 0, index + 1, 1))
 
     def accept(
-        self, index: int, prompt: SlicePrompt, before: SliceMask | None, mask: SliceMask
-    ) -> SliceMask | None:
+        self, index: int, prompt: SlicePrompt, before: int | None, mask: SliceMask
+    ) -> int | None:
         assert prompt.box == (index, 0, index + 1, 1)
-        self.told.append((index, None if before is None else before.quality, mask.quality))
-        return None if index in self.ends else tagged(10 * index)
+        self.told.append((index, before, mask.quality))
+        return None if index in self.ends else 10 * index
 
-    def start(self, anchor: int, indices: Iterable[int]) -> Walk:
+    def start(
+        self,
+        anchor: int,
+        indices: Iterable[int],
+        stride: int = 1,
+        report: Report = lambda done, planned: None,
+    ) -> Walk:
         prompt = SlicePrompt(box=(anchor, 0, anchor + 1, 1))
-        return walk(Plane.CORONAL, anchor, prompt, indices, self.ask, self.accept)
+        return walk(
+            Plane.CORONAL,
+            anchor,
+            prompt,
+            indices,
+            self.ask,
+            self.accept,
+            lambda: stride,
+            Progress(report),
+        )
 
 
 def steps(going: Walk) -> list[list[int]]:
@@ -226,10 +251,7 @@ def test_a_walk_visits_each_slice_once_in_order_of_distance() -> None:
 
 
 def test_a_walk_may_step_over_slices_but_not_over_the_last() -> None:
-    walker = Walker()
-    prompt = SlicePrompt(box=(4, 0, 5, 1))
-    going = walk(Plane.CORONAL, 4, prompt, range(12), walker.ask, walker.accept, lambda: 3)
-    assert steps(going) == [[4], [1, 7], [0, 10], [11]]
+    assert steps(Walker().start(4, range(12), stride=3)) == [[4], [1, 7], [0, 10], [11]]
 
 
 def test_an_anchor_outside_of_the_slices_is_visited_too() -> None:
@@ -240,7 +262,7 @@ def test_an_anchor_outside_of_the_slices_is_visited_too() -> None:
 def test_each_slice_is_asked_and_told_about_with_the_one_before_it() -> None:
     walker = Walker()
     steps(walker.start(4, range(2, 7)))
-    assert walker.asked == [(3, 4, 40), (5, 4, 40), (2, 3, 30), (6, 5, 50)]
+    assert walker.asked == [(3, 40), (5, 40), (2, 30), (6, 50)]
     assert walker.told == [(4, None, 4), (3, 40, 3), (5, 40, 5), (2, 30, 2), (6, 50, 6)]
 
 
@@ -285,6 +307,27 @@ def test_no_slice_is_visited_twice_and_none_behind_an_end(
     assert sorted(visited) == sorted(index for index in allowed if reached(index))
 
 
+@pytest.mark.parametrize(
+    ("ends", "stride", "expected"),
+    [
+        ([], 1, [0, 1, 3, 5, 6]),  # the anchor, two and two, and the last of the longer way
+        ([3], 1, [0, 1, 4, 5, 6]),  # with 3, the slice 2 behind it is done with
+        ([4], 1, [0, 6]),  # all is done with when the anchor is not accepted
+        ([], 2, [0, 1, 5, 6]),  # 2 and 6 settle 3 and 5 too
+    ],
+)
+def test_slices_that_a_walk_will_not_come_to_are_done_with(
+    ends: list[int], stride: int, expected: list[int]
+) -> None:
+    counted: list[tuple[int, int]] = []
+    # 2, 3 | 4 | 5, 6, 7
+    steps(Walker(ends).start(4, range(2, 8), stride, lambda *counts: counted.append(counts)))
+    assert {planned for _, planned in counted} == {6}
+    assert sorted({done for done, _ in counted}) == sorted(
+        {*expected, *(one for one, _ in counted if one < expected[-1])}
+    )
+
+
 # --- together -----------------------------------------------------------------------------------
 
 
@@ -325,7 +368,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(budget, "time", SimpleNamespace(time=lambda: self.now))
+        monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: self.now))
         self.segmenter = Constant(inside=True)
         self.scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(self.segmenter, 2**20))
         self.segmenter.segment = self.segment  # type: ignore[method-assign]
@@ -376,3 +419,27 @@ def test_a_run_answers_a_walk_with_its_own_slices() -> None:
 def test_a_walk_that_is_done_is_complete_whatever_it_asked() -> None:
     scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(Constant(inside=True), 2**20))
     assert run(slices(), scan, Stopwatch(float("inf")))
+
+
+def test_walks_are_told_when_their_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    told: list[str] = []
+
+    def returning(name: str) -> Walk:
+        try:
+            yield from slices(0, 1, 2)
+        except OutOfTime:
+            told.append(name)
+
+    inner = together([returning("a"), slices(0, 1, 2)])
+    assert not run(together([inner, returning("b")]), clock.scan, Stopwatch(130))
+    assert told == ["a", "b"]
+
+
+def test_a_cancelled_run_asks_no_further_slice() -> None:
+    segmenter = Constant(inside=True)
+    scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(segmenter, 2**20))
+    stopwatch = Stopwatch(float("inf"), lambda: len(segmenter.asked) == 2)
+    with pytest.raises(Cancelled):
+        run(slices(0, 1, 2, 3), scan, stopwatch)
+    assert len(segmenter.asked) == 2

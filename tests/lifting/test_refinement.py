@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gamt.lifting.refinement import REACH, correct, error_radius
+from gamt.lifting.refinement import WALK_RADII, correct, error_radius
 from gamt.prompts import ClassPrompts, Click
 from gamt.settings import PRESETS, Settings
 from tests.doubles import (
@@ -42,9 +42,7 @@ def corrected(
         picture(truth), ClassPrompts(1, None, clicks), spacing_mm=spacing_mm, previous=previous
     )
     target = make_target(case, segmenter or TruthTeller(), settings or Settings())
-    result = mask.copy()
-    drive(correct(target, result), target)
-    return result
+    return drive(correct(target, mask), target)
 
 
 # --- the size of an error -----------------------------------------------------------------------
@@ -218,7 +216,7 @@ def test_a_correction_walks_as_far_as_its_radius_lets_expect() -> None:
     corrected(mask, mask, Click(4, 5, 21, positive=True), segmenter=segmenter)
     sagittal = [shape for shape, _ in segmenter.asked if shape == (9, 10)]
     # Away from the mask as far as allowed; towards it over voxel 20, and to 19, which is right.
-    assert len(sagittal) == 1 + int(REACH * 2.5) + 2
+    assert len(sagittal) == 1 + int(WALK_RADII * 2.5) + 2
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -310,6 +308,5 @@ def test_a_grid_that_holds_several_slices_in_one_is_corrected_too() -> None:
     case = make_case(picture(mask), ClassPrompts(1, None, (click,)), previous=mask.astype(np.uint8))
     target = make_target(case, Constant(inside=False), voxel_mm=9)
     assert target.scan.grid.shape[0] == 1
-    result = mask.copy()
-    drive(correct(target, result), target)
+    result = drive(correct(target, mask), target)
     assert not result[1, 4, 4]

@@ -9,22 +9,16 @@ import pytest
 from scipy.special import expit, logit
 
 from gamt.axes import Plane, slice_shape
-from gamt.lifting.budget import Pace, Stopwatch
-from gamt.lifting.propagation import Look
 from gamt.lifting.shape import prior_logits
 from gamt.lifting.target import LEAST_PROBABILITY, Target
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
-from gamt.segmenters.base import SliceMask
+from gamt.segmenters.base import SliceMask, Traits
 from gamt.settings import Settings
 from tests.doubles import (
     Constant,
-    Thresholder,
     answer,
-    block,
-    drive,
     make_case,
     make_target,
-    picture,
 )
 
 SHAPE = (4, 6, 8)
@@ -52,7 +46,7 @@ def test_a_cross_section_fills_in_the_rows_between_thick_slices() -> None:
     expected = np.full((10, 8), logit(LEAST_PROBABILITY))
     expected[2:5, 3:5] = logit(0.8)  # raw slice 1 lies at row 3, the nearest of rows 2..4
     np.testing.assert_allclose(seen.logits, expected, rtol=1e-5)
-    assert seen.low_res is seen.logits
+    assert seen.state is None
     assert seen.quality == 1
 
 
@@ -153,52 +147,87 @@ def test_clicks_outside_of_the_crop_are_left_out() -> None:
     assert [click.voxel for click in target.others] == [(2, 3, 4)]
 
 
-# --- the shape that guides ----------------------------------------------------------------------
+# --- the box's shape as a prior -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("plane", Plane)
-@pytest.mark.parametrize("weight", [0.5, 1.0])
-def test_the_boxs_shape_is_added_to_the_scores(plane: Plane, weight: float) -> None:
-    inner = Box(z_min=2, z_max=3, z_mid=2, y_min=2, y_max=4, x_min=3, x_max=5)
-    target = target_of(
-        ClassPrompts(1, BOX), ClassPrompts(2, inner), settings=Settings(guide_weight=weight)
-    )
-    shape = slice_shape((10, 6, 8), plane)
-    scores = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    guided = target.guide(plane, 4, SlicePrompt((0, 0, 1, 1), mask=scores))
+class Guided(Constant):
+    """Declares that the box's shape is to be added to its mask prompts."""
+
+    traits = Traits(guided=True)
+
+
+def guided_target(*prompts: ClassPrompts, weight: float = 1.0) -> Target:
+    """The first of some classes in a dark volume of thick slices, for a guided segmenter."""
+    case = make_case(DARK, *prompts, spacing_mm=THICK)
+    return make_target(case, Guided(inside=False), Settings(guide_weight=weight))
+
+
+INNER = Box(z_min=2, z_max=3, z_mid=2, y_min=2, y_max=4, x_min=3, x_max=5)
+
+
+def prior_of_boxes(plane: Plane) -> npt.NDArray[np.float32]:
+    """The log-odds of `BOX`, less those of `INNER`, on the grid slice 4 of a plane."""
     # On the grid, the raw slices 1 and 2 reach from half-way before 3 to half-way past 6.
     box = Box(z_min=2, z_max=8, z_mid=6, y_min=1, y_max=5, x_min=2, x_max=7)
     rival = Box(z_min=5, z_max=8, z_mid=6, y_min=2, y_max=4, x_min=3, x_max=5)
     prior = prior_logits(box, [rival], (0, 0, 0), (10, 6, 8)).take(4, axis=plane.normal)
     assert prior.any()
+    return np.asarray(prior)
+
+
+@pytest.mark.parametrize("plane", Plane)
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+def test_the_boxs_shape_is_added_to_the_mask_prompt(plane: Plane, weight: float) -> None:
+    target = guided_target(ClassPrompts(1, BOX), ClassPrompts(2, INNER), weight=weight)
+    shape = slice_shape((10, 6, 8), plane)
+    scores = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    guided = target.add_prior(plane, 4, SlicePrompt((0, 0, 1, 1), mask=scores), BOX)
     assert guided.mask is not None
-    np.testing.assert_allclose(guided.mask, scores + weight * prior, rtol=1e-5, atol=1e-6)
+    expected = scores + weight * prior_of_boxes(plane)
+    np.testing.assert_allclose(guided.mask, expected, rtol=1e-5, atol=1e-6)
     assert guided.box == (0, 0, 1, 1)
 
 
+@pytest.mark.parametrize("plane", Plane)
+def test_beside_a_segmenters_own_state_the_boxs_shape_is_the_mask_prompt(plane: Plane) -> None:
+    target = guided_target(ClassPrompts(1, BOX), ClassPrompts(2, INNER))
+    state = object()
+    guided = target.add_prior(plane, 4, SlicePrompt((0, 0, 1, 1), state=state), BOX)
+    assert guided.state is state
+    assert guided.mask is not None
+    np.testing.assert_allclose(guided.mask, prior_of_boxes(plane), rtol=1e-5, atol=1e-6)
+
+
+SCORES = np.zeros((6, 8), np.float32)
+
+
 @pytest.mark.parametrize(
-    ("prompts", "weight", "scores"),
+    ("box", "weight", "prompt"),
     [
-        (ClassPrompts(1, BOX), 1.0, None),  # no scores to add to
-        (ClassPrompts(1, BOX), 1.0, np.zeros((3, 3), np.float32)),  # not the slice's own
-        (ClassPrompts(1, BOX), 0.0, np.zeros((6, 8), np.float32)),
-        (ClassPrompts(1), 1.0, np.zeros((6, 8), np.float32)),  # no box
+        (BOX, 1.0, SlicePrompt((0, 0, 1, 1))),  # it says nothing of an earlier slice
+        (BOX, 0.0, SlicePrompt((0, 0, 1, 1), mask=SCORES)),
+        (None, 1.0, SlicePrompt((0, 0, 1, 1), mask=SCORES)),
     ],
 )
-def test_without_scores_box_or_weight_a_prompt_stays_as_it_is(
-    prompts: ClassPrompts, weight: float, scores: npt.NDArray[np.float32] | None
+def test_without_an_earlier_slice_box_or_weight_a_prompt_stays_as_it_is(
+    box: Box | None, weight: float, prompt: SlicePrompt
 ) -> None:
-    target = target_of(prompts, settings=Settings(guide_weight=weight))
-    prompt = SlicePrompt((0, 0, 1, 1), mask=scores)
-    assert target.guide(Plane.AXIAL, 6, prompt) is prompt
+    target = guided_target(ClassPrompts(1, box), weight=weight)
+    assert target.add_prior(Plane.AXIAL, 6, prompt, box) is prompt
+
+
+def test_a_segmenter_that_does_not_ask_for_it_gets_no_prior() -> None:
+    # The mask has the slice's shape, which once decided.
+    target = target_of(ClassPrompts(1, BOX))
+    prompt = SlicePrompt((0, 0, 1, 1), mask=SCORES)
+    assert target.add_prior(Plane.AXIAL, 6, prompt, BOX) is prompt
 
 
 def test_only_smaller_boxes_that_overlap_are_rivals() -> None:
-    inner = Box(z_min=2, z_max=3, z_mid=2, y_min=2, y_max=4, x_min=3, x_max=5)
     aside = Box(z_min=3, z_max=4, z_mid=3, y_min=2, y_max=4, x_min=3, x_max=5)
     outer = Box(z_min=0, z_max=4, z_mid=2, y_min=0, y_max=6, x_min=0, x_max=8)
-    classes = [ClassPrompts(n, box) for n, box in enumerate((BOX, inner, aside, outer), 1)]
-    assert target_of(*classes, ClassPrompts(5)).rivals == (inner,)
+    classes = [ClassPrompts(n, box) for n, box in enumerate((BOX, INNER, aside, outer), 1)]
+    assert target_of(*classes, ClassPrompts(5)).rivals == (INNER,)
 
 
 # --- what was looked at -------------------------------------------------------------------------
@@ -227,75 +256,6 @@ def test_box_and_mask_with_a_margin_were_looked_at(
     assert target.window(SlicePrompt(box), answer(inside)) == expected
 
 
-# --- a walk's votes -----------------------------------------------------------------------------
-
-
-def test_the_masks_of_a_walk_become_votes() -> None:
-    truth = block((7, 12, 12), slice(1, 6), slice(4, 8), slice(3, 9))
-    target = make_target(make_case(picture(truth), ClassPrompts(1)), Thresholder())
-    prompt = SlicePrompt(box=(3, 4, 9, 8))
-    drive(target.walk(Plane.AXIAL, 3, prompt, target.to_grid(0)), target)
-    np.testing.assert_array_equal(target.votes.fuse() > 0.5, truth)
-    # Beyond the ends the target had vanished: that ends the walk, and is no vote.
-    looked = target.votes.looked(Plane.AXIAL).any(axis=(1, 2))
-    assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5]
-
-
-def test_slices_that_a_walk_steps_over_get_the_mixed_votes_of_their_neighbours() -> None:
-    # The target moves on by a pixel from slice to slice; 1, 4 and 7 are visited. The answers are
-    # equally sure, so that on the slices between them the nearer one decides.
-    truth = np.zeros((9, 12, 20), np.bool_)
-    for z in range(9):
-        truth[z, 4:8, z : z + 9] = True
-    target = make_target(make_case(picture(truth), ClassPrompts(1)), Thresholder())
-    watch = Stopwatch(float("inf"))
-    pace = Pace(watch, share=1.0)
-    pace.step = lambda: 3  # type: ignore[method-assign]
-    prompt = SlicePrompt(box=(4, 4, 13, 8))
-    indices = target.to_grid(0)[1:8]
-    drive(target.walk(Plane.AXIAL, 4, prompt, indices, pace=pace), target)
-    np.testing.assert_array_equal(target.votes.fuse()[1:8] > 0.5, truth[[1, 1, 4, 4, 4, 7, 7]])
-    looked = target.votes.looked(Plane.AXIAL).any(axis=(1, 2))
-    assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5, 6, 7]
-
-
-def test_an_empty_anchor_is_a_vote_against_its_window() -> None:
-    target = make_target(make_case(DARK, ClassPrompts(1)), Constant(inside=False))
-    drive(target.walk(Plane.AXIAL, 2, SlicePrompt(box=(3, 2, 5, 4)), target.to_grid(0)), target)
-    looked = np.argwhere(target.votes.looked())
-    assert looked.min(axis=0).tolist() == [2, 0, 1]
-    assert looked.max(axis=0).tolist() == [2, 5, 6]
-    assert target.votes.fuse().max() < 0.5
-
-
-def test_a_walk_shows_the_clicks_on_every_slice_that_has_some() -> None:
-    truth = block((7, 12, 12), slice(1, 6), slice(4, 8), slice(3, 9))
-    segmenter = Thresholder()
-    clicks = (Click(3, 5, 5, True), Click(4, 1, 2, False))
-    case = make_case(picture(truth), ClassPrompts(1, None, clicks))
-    target = make_target(case, segmenter)
-    drive(target.walk(Plane.AXIAL, 3, SlicePrompt((3, 4, 9, 8)), target.to_grid(0)[3:6]), target)
-    assert [prompt.labels.tolist() for _, prompt in segmenter.asked] == [[1], [1, 0], [1]]
-    assert segmenter.asked[0][1].points.tolist() == [[5, 5]]
-    assert segmenter.asked[1][1].points[1].tolist() == [2, 1]
-
-
-def test_a_walk_ends_where_the_mask_looks_different() -> None:
-    truth = block((10, 12, 12), slice(1, 9), slice(4, 8), slice(3, 9))
-    image = picture(truth)
-    image[6:9] = np.where(truth[6:9], 190, 0)
-    target = make_target(make_case(image, ClassPrompts(1)), Thresholder())
-    prompt = SlicePrompt(box=(3, 4, 9, 8))
-    look = Look(usual=255, spread=0)
-    drive(target.walk(Plane.AXIAL, 3, prompt, target.to_grid(0), look), target)
-    expected = truth.copy()
-    expected[6:] = False
-    np.testing.assert_array_equal(target.votes.fuse() > 0.5, expected)
-    # What looks different was looked at, and is something else; what comes after it is unknown.
-    looked = target.votes.looked(Plane.AXIAL).any(axis=(1, 2))
-    assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5, 6]
-
-
 # --- the mask -----------------------------------------------------------------------------------
 
 
@@ -306,10 +266,7 @@ def test_a_previous_prediction_is_the_mask_until_corrected() -> None:
     previous[2, 2, 2] = 2
     case = make_case(DARK, CLICKED, BESIDE, previous=previous)
     target = make_target(case, Constant(inside=False))
-    np.testing.assert_array_equal(target.mask, previous == 1)
-    target.mask[0, 0, 0] = True
-    assert target.previous is not None
-    assert not target.previous[0, 0, 0]
+    np.testing.assert_array_equal(target.find_mask(), previous == 1)
 
 
 def test_a_class_that_the_previous_prediction_lacks_begins_anew() -> None:
@@ -328,9 +285,9 @@ def test_pieces_without_a_positive_click_are_dropped() -> None:
     for piece in pieces:
         inside[piece] = True
     for z in range(4):
-        target.votes.add(Plane.AXIAL, z, (0, 0, 8, 6), answer(inside[z]))
+        target.finding.votes.add(Plane.AXIAL, z, (0, 0, 8, 6), answer(inside[z]))
     inside[3] = False
-    np.testing.assert_array_equal(target.mask, inside)
+    np.testing.assert_array_equal(target.find_mask(), inside)
 
 
 def test_all_pieces_stay_if_wanted() -> None:
@@ -339,8 +296,8 @@ def test_all_pieces_stay_if_wanted() -> None:
     inside = np.zeros(SHAPE, np.bool_)
     inside[0, 0, 0] = inside[3, 2:4, 5:8] = True
     for z in range(4):
-        target.votes.add(Plane.AXIAL, z, (0, 0, 8, 6), answer(inside[z]))
-    np.testing.assert_array_equal(target.mask, inside)
+        target.finding.votes.add(Plane.AXIAL, z, (0, 0, 8, 6), answer(inside[z]))
+    np.testing.assert_array_equal(target.find_mask(), inside)
 
 
 # --- the opinion of views and box ---------------------------------------------------------------
@@ -349,7 +306,7 @@ def test_all_pieces_stay_if_wanted() -> None:
 class IntensitiesAlone(Constant):
     """Says that it knows no shapes."""
 
-    intensities_alone = True
+    traits = Traits(intensities_alone=True)
 
 
 @pytest.mark.parametrize(
@@ -362,7 +319,7 @@ def test_the_box_counts_more_beside_a_segmenter_that_knows_no_shapes(
     for settings in (Settings(), Settings(shape_weight=weight)):
         target = make_target(case, segmenter, settings)
         sure = np.zeros(DARK.shape[1:], np.float32)  # as likely as not
-        target.votes.add(Plane.AXIAL, 2, (0, 0, 8, 6), SliceMask(sure, 1.0, sure))
+        target.finding.votes.add(Plane.AXIAL, 2, (0, 0, 8, 6), SliceMask(sure, 1.0))
         # In its middle, the ellipsoid's log-odds are 1.4.
         expected = (0.5 + weight * expit(1.4)) / (1 + weight)
         assert target.fuse()[2, 2, 4] == pytest.approx(expected, rel=1e-4)

@@ -1,29 +1,71 @@
 """Segmenters by name: embedded, registered by other packages, or by import path."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
-from gamt.segmenters import BUILT_IN, DEFAULT, SegmenterError, load
+from gamt.prompts import SlicePrompt
+from gamt.segmenters import (
+    BUILT_IN,
+    DEFAULT,
+    Embedding,
+    SegmenterError,
+    SliceMask,
+    Traits,
+    load,
+)
 from gamt.segmenters.statistical import StatisticalSegmenter
 
 
-class Recorder:
+class Answerless:
+    """All of a segmenter but its answers."""
+
+    name = "answerless"
+    traits = Traits()
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        raise NotImplementedError
+
+
+class Recorder(Answerless):
     """Keeps the arguments that it was made with."""
 
-    name = "recorder"
+    def decode(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt],
+        multimask: bool | None = None,
+    ) -> Sequence[SliceMask]:
+        raise NotImplementedError
 
     def __init__(self, **arguments: Any) -> None:
         self.arguments = arguments
 
 
-class TakesNothing:
+class TakesNothing(Recorder):
     """A segmenter without any options."""
 
-    name = "takes nothing"
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Untold(TakesNothing):
+    """A segmenter of an earlier version, which tells its traits one by one."""
+
+    traits = None
+    batch = 4
+
+
+class Nameless(TakesNothing):
+    """A segmenter without a name."""
+
+    name = None
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +73,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another package with segmenters, which knows nothing of this one."""
     module = ModuleType("brought_along")
     vars(module).update(Recorder=Recorder, TakesNothing=TakesNothing, NUMBER=3.5)
+    vars(module).update(Answerless=Answerless, Untold=Untold, Nameless=Nameless)
     monkeypatch.setitem(sys.modules, "brought_along", module)
 
 
@@ -128,6 +171,20 @@ def test_the_embedded_one_takes_no_checkpoint() -> None:
 def test_what_is_no_class_cannot_be_set_up() -> None:
     with pytest.raises(SegmenterError, match="can't be set up with no arguments"):
         load("brought_along:NUMBER")
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("Answerless", "expected a method 'decode'"),
+        ("Untold", "found NoneType as its 'traits', expected Traits"),
+        ("Nameless", "found NoneType as its 'name', expected str"),
+    ],
+)
+def test_what_is_no_segmenter_is_refused_with_what_it_lacks(name: str, fault: str) -> None:
+    with pytest.raises(SegmenterError) as caught:
+        load(f"brought_along:{name}")
+    assert str(caught.value) == f"'brought_along:{name}' makes no segmenter: {fault}"
 
 
 def test_weights_and_device_are_handed_on_only_when_given() -> None:

@@ -53,20 +53,22 @@ def make_prompts(shape: Shape, low_res: int) -> dict[str, SlicePrompt]:
         "point": SlicePrompt(None, points[:1], labels[:1]),
         "points": SlicePrompt(None, points, labels),
         "box and points": SlicePrompt(box, points, labels),
-        "box and mask": SlicePrompt(box, mask=draw_mask(low_res)),
-        "point and mask": SlicePrompt(None, points[:1], labels[:1], draw_mask(low_res)),
-        "mask": SlicePrompt(mask=draw_mask(low_res)),
+        "box and state": SlicePrompt(box, state=draw_mask(low_res)),
+        "point and state": SlicePrompt(None, points[:1], labels[:1], state=draw_mask(low_res)),
+        "state": SlicePrompt(state=draw_mask(low_res)),
         "nothing": SlicePrompt(),
     }
 
 
 def ask_predictor(predictor: SamPredictor, prompt: SlicePrompt, multimask: bool) -> SliceMask:
     """Returns the official predictor's best answer, its logits upsampled."""
+    earlier = prompt.state
+    assert earlier is None or isinstance(earlier, np.ndarray)
     logits, ious, low_res = predictor.predict(
         point_coords=prompt.points if len(prompt.points) else None,
         point_labels=prompt.labels if len(prompt.points) else None,
         box=None if prompt.box is None else np.array(prompt.box),
-        mask_input=None if prompt.mask is None else prompt.mask[None],
+        mask_input=None if earlier is None else earlier[None],
         multimask_output=multimask,
         return_logits=True,
     )
@@ -79,12 +81,13 @@ def set_image(predictor: SamPredictor, pixels: Pixels) -> None:
 
 
 def assert_like(found: SliceMask, expected: SliceMask, name: object = "") -> None:
-    for attribute in ("logits", "low_res", "quality"):
+    for attribute in ("logits", "state", "quality"):
         ours, theirs = getattr(found, attribute), getattr(expected, attribute)
         np.testing.assert_allclose(
             ours, theirs, rtol=0, atol=TOLERANCE, err_msg=f"{name} {attribute}"
         )
-    assert found.logits.dtype == found.low_res.dtype == np.float32
+    assert isinstance(found.state, np.ndarray)
+    assert found.logits.dtype == found.state.dtype == np.float32
 
 
 def assert_answers_like(
@@ -223,7 +226,7 @@ def test_prompts_on_different_slices_are_answered_as_if_alone(segmenter: SamSegm
 
 
 def test_slices_are_encoded_as_if_alone(segmenter: SamSegmenter) -> None:
-    slices = np.stack([draw_slice((40, 56), seed) for seed in range(segmenter.batch + 3)])
+    slices = np.stack([draw_slice((40, 56), seed) for seed in range(segmenter.traits.batch + 3)])
     together = segmenter.encode(slices)
     assert len(together) == len(slices)
     for pixels, one in zip(slices, together, strict=True):
@@ -253,7 +256,8 @@ def test_any_points_and_box_get_a_mask(segmenter: SamSegmenter, data: st.DataObj
     (embedding,) = segmenter.encode(np.zeros((1, *shape), np.uint8))
     (answer,) = segmenter.decode([embedding], [prompt])
     assert answer.logits.shape == shape
-    assert answer.low_res.shape == (SMALL // 4, SMALL // 4)
+    assert isinstance(answer.state, np.ndarray)
+    assert answer.state.shape == (SMALL // 4, SMALL // 4)
     assert np.isfinite(answer.logits).all()
     assert 0 <= answer.quality <= 1
 
@@ -279,14 +283,14 @@ def test_the_habit_is_the_network_s_own(network: Network, checkpoint: Path) -> N
     assert_like(*always.decode([embedding], [prompt]), *always.decode([embedding], [prompt], True))
 
 
-def test_low_res_scores_serve_as_the_next_mask(
+def test_the_state_serves_as_the_next_mask(
     segmenter: SamSegmenter, predictor: SamPredictor
 ) -> None:
     pixels = draw_slice((40, 56))
     set_image(predictor, pixels)
     (embedding,) = segmenter.encode(pixels[None])
     (first,) = segmenter.decode([embedding], [SlicePrompt((5, 6, 40, 30))])
-    prompt = SlicePrompt((5, 6, 40, 30), mask=first.low_res)
+    prompt = SlicePrompt((5, 6, 40, 30), state=first.state)
     (second,) = segmenter.decode([embedding], [prompt])
     assert_like(second, ask_predictor(predictor, prompt, multimask=False))
     assert abs(second.logits - first.logits).max() > 0.01
@@ -298,14 +302,14 @@ def test_a_mask_of_the_slice_s_shape_is_brought_to_low_res(segmenter: SamSegment
     scores = np.where(draw_slice(shape) > 110, np.inf, -3).astype(np.float32)
     small = LongestSide(SMALL).to_low_res(scores)
     (found,) = segmenter.decode([embedding], [SlicePrompt(mask=scores)])
-    (expected,) = segmenter.decode([embedding], [SlicePrompt(mask=small)])
+    (expected,) = segmenter.decode([embedding], [SlicePrompt(state=small)])
     assert_like(found, expected)
 
 
 def test_a_mask_of_another_shape_is_refused(segmenter: SamSegmenter) -> None:
     (embedding,) = segmenter.encode(draw_slice((40, 56))[None])
     prompt = SlicePrompt(mask=np.zeros((56, 40), np.float32))
-    with pytest.raises(ValueError, match=r"\(56, 40\), expected the slice's \(40, 56\) or small's"):
+    with pytest.raises(ValueError, match=r"\(56, 40\), expected the slice's \(40, 56\)"):
         segmenter.decode([embedding], [prompt])
 
 
@@ -338,7 +342,8 @@ def test_another_frame_lays_slices_elsewhere(network: Network, checkpoint: Path)
     segmenter = make(network, checkpoint)
     (embedding,) = segmenter.encode(pixels)
     (expected,) = segmenter.decode([embedding], [SlicePrompt((0, 0, SMALL, SMALL))])
-    np.testing.assert_allclose(answer.low_res, expected.low_res, rtol=0, atol=TOLERANCE)
+    assert isinstance(answer.state, np.ndarray)
+    np.testing.assert_allclose(answer.state, expected.state, rtol=0, atol=TOLERANCE)
 
 
 # Memory
@@ -450,7 +455,7 @@ def test_small_encoders_are_loaded_by_name(
 ) -> None:
     segmenter = load(name, str(standin(name)), "cpu", dtype="float32")
     assert isinstance(segmenter, SamSegmenter)
-    assert (segmenter.name, segmenter.device, segmenter.batch) == (name, "cpu", batch)
+    assert (segmenter.name, segmenter.traits.device, segmenter.traits.batch) == (name, "cpu", batch)
 
 
 @pytest.mark.parametrize(("name", "blocks"), [("sam_vit_l", 24), ("sam_vit_h", 32)])

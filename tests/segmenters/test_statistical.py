@@ -62,7 +62,7 @@ def segment(image: Image, prompt: SlicePrompt, multimask: bool | None = None) ->
     (mask,) = segmenter.decode(segmenter.encode(image[None]), [prompt], multimask)
     assert mask.logits.shape == image.shape
     assert np.isfinite(mask.logits).all()
-    assert np.isfinite(mask.low_res).all()
+    assert np.isfinite(np.asarray(mask.state)).all()
     assert 0 <= mask.quality <= 1
     return mask
 
@@ -103,24 +103,37 @@ def test_a_lone_click_finds_its_scale(name: str, multimask: bool | None) -> None
 @pytest.mark.parametrize("step", [(0, 2), (2, 0), (-1, 1)])
 def test_a_mask_follows_a_target_that_moves(step: tuple[int, int]) -> None:
     row, column = 40, 40
-    scores = segment(shade(disk(row, column, 8), 40), SlicePrompt((32, 32, 49, 49))).low_res
+    mask = segment(shade(disk(row, column, 8), 40), SlicePrompt((32, 32, 49, 49)))
     for number in range(10):
         row, column = row + step[0], column + step[1]
         truth = disk(row, column, 8)
-        prompt = SlicePrompt(box_of(scores > 0), mask=scores)
+        prompt = SlicePrompt(box_of(mask.mask), state=mask.state)
         mask = segment(shade(truth, 40, seed=number), prompt)
         assert dice(mask.mask, truth) >= 0.95
-        scores = mask.low_res
 
 
 @pytest.mark.parametrize("radii", [(20, 19, 17, 14, 10, 5), (5, 7, 10, 13, 16, 18)])
 def test_a_mask_follows_a_target_that_shrinks_or_grows(radii: Sequence[int]) -> None:
-    scores = np.where(disk(48, 48, radii[0]), np.float32(5), np.float32(-5))
+    first = disk(48, 48, radii[0])
+    prompt = SlicePrompt(box_of(first), mask=np.where(first, np.float32(5), np.float32(-5)))
     for number, radius in enumerate(radii[1:]):
         truth = disk(48, 48, radius)
-        mask = segment(shade(truth, 40, seed=number), SlicePrompt(box_of(scores > 0), mask=scores))
+        mask = segment(shade(truth, 40, seed=number), prompt)
         assert dice(mask.mask, truth) >= 0.95
-        scores = mask.low_res
+        prompt = SlicePrompt(box_of(mask.mask), state=mask.state)
+
+
+def test_a_mask_prompt_is_added_to_the_state() -> None:
+    truth = disk(48, 48, 12)
+    image = shade(truth, 40)
+    first = segment(image, SlicePrompt(box_of(truth)))
+    half = np.where(ROWS < 48, np.float32(20), np.float32(-20))
+    box = box_of(truth)
+    found = segment(image, SlicePrompt(box, mask=half, state=first.state))
+    expected = segment(image, SlicePrompt(box, mask=np.asarray(first.state) + half))
+    np.testing.assert_array_equal(found.logits, expected.logits)
+    assert not found.mask[60:].any()  # the mask says that the target ends
+    assert segment(image, SlicePrompt(box, state=first.state)).mask[56].any()
 
 
 def test_a_mask_without_contrast_keeps_its_shape() -> None:
@@ -234,9 +247,9 @@ def test_odd_slices_and_boxes_are_survived(shape: tuple[int, int], box: Box, fil
     image = np.full(shape, 0 if fill == "black" else 128, np.uint8)
     if fill == "noise":
         image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    scores = segment(image, SlicePrompt(box)).low_res
+    state = segment(image, SlicePrompt(box)).state
     point = clicks((0, shape[1] - 1, 1))
-    segment(image, SlicePrompt(box, *point, scores))
+    segment(image, SlicePrompt(box, *point, state=state))
     segment(image, SlicePrompt(None, *point))
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from gamt.prompts import SlicePrompt
-from gamt.segmenters.base import Embedding, SliceMask
+from gamt.segmenters.base import Embedding, SliceMask, Traits
 from gamt.volume.cache import EmbeddingCache, KeyedSlice
 
 AMPLE = 2**20
@@ -37,7 +37,7 @@ class Halver:
     def __init__(self, fingerprint: str = "a", batch: int = 1) -> None:
         self.name = "halver"
         self.fingerprint = fingerprint
-        self.batch = batch
+        self.traits = Traits(batch=batch)
         self.encoded: list[npt.NDArray[np.uint8]] = []
 
     def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gamt.axes import Plane, slice_view
 from gamt.prompts import SlicePrompt
-from gamt.segmenters.base import Embedding, SliceMask
+from gamt.segmenters.base import Embedding, SliceMask, Traits
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.geometry import Grid
 from gamt.volume.scan import Scan, SliceRequest
@@ -28,7 +28,7 @@ class CountingSegmenter:
     name = "counting"
 
     def __init__(self, batch: int) -> None:
-        self.batch = batch
+        self.traits = Traits(batch=batch)
         self.encoded: list[npt.NDArray[np.uint8]] = []
         self.calls: list[tuple[int, bool | None]] = []
 
@@ -46,7 +46,7 @@ class CountingSegmenter:
         masks = []
         for image, prompt in zip(embeddings, prompts, strict=True):
             logits = image + np.float32(prompt.points[0, 0])
-            masks.append(SliceMask(logits, 1.0, logits))
+            masks.append(SliceMask(logits, 1.0))
         return masks
 
     @property

@@ -65,43 +65,38 @@ def staple(opinions: Sequence[Opinion]) -> Opinion:
 
     This is STAPLE (Warfield, Zou and Wells, 2004) on yes and no, by voxel, without a spatial model:
     expectation maximisation over the voxels that at least one plane looked at. A plane that did not
-    look says nothing.
+    look at a voxel says nothing of it.
     """
-    weight = mean(opinions).weight
-    seen = weight > 0
-    looked = np.stack([one.weight[seen] > 0 for one in opinions])
-    says = np.stack([one.probability[seen] > 0.5 for one in opinions])
-    # Voxels of which the planes say the same are counted together: there are few such groups.
-    groups, group, size = np.unique(
-        np.concatenate([looked, says]), axis=1, return_inverse=True, return_counts=True
-    )
-    looked, says = np.split(groups, 2)
-    yes, no = looked & says, looked & ~says
-    frequency = (size * yes).sum() / (size * looked).sum()
+    # All that counts of a voxel is which planes say 1, no, or 2, yes, or 0, nothing. Voxels of
+    # which they say the same are one case, known by these digits of a number to the base of 3.
+    number = np.zeros(opinions[0].weight.shape, np.intp)
+    for one in opinions:
+        digit = np.where(one.weight > 0, 1 + (one.inside > 0.5 * one.weight), 0)
+        number = 3 * number + digit
+    said = np.indices((3,) * len(opinions)).reshape(len(opinions), -1)
+    voxels = np.bincount(number.ravel(), minlength=said.shape[1])
+    yes, no, looked = said == 2, said == 1, said > 0
+    frequency = (voxels * yes).sum() / max(1, (voxels * looked).sum())
     sensitivity = specificity = np.full((len(opinions), 1), STAPLE_START)
-    truth = np.zeros(len(size))
+    truth = np.zeros(said.shape[1])
     for _ in range(STAPLE_ROUNDS):
-        inside = frequency * np.prod(
-            np.where(yes, sensitivity, 1) * np.where(no, 1 - sensitivity, 1), axis=0
-        )
-        outside = (1 - frequency) * np.prod(
-            np.where(no, specificity, 1) * np.where(yes, 1 - specificity, 1), axis=0
-        )
+        if_inside = np.where(yes, sensitivity, np.where(no, 1 - sensitivity, 1)).prod(axis=0)
+        if_outside = np.where(no, specificity, np.where(yes, 1 - specificity, 1)).prod(axis=0)
+        inside, outside = frequency * if_inside, (1 - frequency) * if_outside
         truth = inside / (inside + outside).clip(np.finfo(float).tiny)
         before = sensitivity, specificity
-        sensitivity = _share(yes, looked, size * truth)
-        specificity = _share(no, looked, size * (1 - truth))
+        sensitivity = _share(yes, looked, voxels * truth)
+        specificity = _share(no, looked, voxels * (1 - truth))
         if np.allclose(before, (sensitivity, specificity), rtol=0, atol=STAPLE_CHANGE):
             break
-    fused = np.zeros_like(weight)
-    fused[seen] = truth[group.reshape(-1)] * weight[seen]
-    return Opinion(fused, weight)
+    weight = mean(opinions).weight
+    return Opinion(truth.astype(np.float32)[number] * weight, weight)
 
 
 def _share(
     part: npt.NDArray[np.bool_], whole: npt.NDArray[np.bool_], voxels: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Returns, plane by plane (N, 1), the share of the voxels of some groups in those of others."""
+    """Returns, plane by plane (N, 1), the share that some cases' voxels have of those of others."""
     total = (voxels * whole).sum(axis=1, keepdims=True)
     counted = (voxels * part).sum(axis=1, keepdims=True)
     return np.where(total > 0, counted / total.clip(np.finfo(float).tiny), STAPLE_START)

@@ -43,7 +43,7 @@ PIECES = 8
 LEAST_PIECE = 8
 """Voxels below which an unseen piece is taken for noise (measured)."""
 
-BODY_REACH = 1.5
+BODY_ELONGATION = 1.5
 """A body's longest extent on an axis is at most this many times its shortest (measured)."""
 
 BODY_ROOM = 0.1
@@ -244,7 +244,7 @@ def draw_box(
         for axis, first, last in zip((plane.row_axis, plane.column_axis), *bounds, strict=True):
             extents[axis] += [last - first, runs[axis][1] - runs[axis][0]]
             low[axis], high[axis] = min(low[axis], first), max(high[axis], last)
-    if any(max(sizes) > BODY_REACH * min(sizes) + 2 for sizes in extents if sizes):
+    if any(max(sizes) > BODY_ELONGATION * min(sizes) + 2 for sizes in extents if sizes):
         return None
     grid = target.scan.grid
     begin, end = zip(*(raw_range(grid, n, low[n], high[n]) for n in range(3)), strict=True)

@@ -1,0 +1,124 @@
+"""Walks in search of a target: what they ask, which masks vote, and where they end."""
+
+import numpy as np
+import numpy.typing as npt
+
+from gamt.axes import Plane
+from gamt.lifting.budget import Stopwatch, StridePlanner
+from gamt.lifting.propagation import Appearance
+from gamt.lifting.target import Target
+from gamt.lifting.walk import PlaneWalk
+from gamt.prompts import ClassPrompts, Click, SlicePrompt
+from tests.doubles import (
+    Constant,
+    Remembering,
+    Thresholder,
+    block,
+    drive,
+    make_case,
+    make_target,
+    picture,
+)
+
+
+def go(
+    target: Target,
+    anchor: int,
+    prompt: SlicePrompt,
+    indices: npt.NDArray[np.intp] | None = None,
+    appearance: Appearance | None = None,
+    strides: StridePlanner | None = None,
+) -> None:
+    """Walks through axial slices, all of them unless told otherwise."""
+    indices = target.to_grid(0) if indices is None else indices
+    going = PlaneWalk(target, target.finding, Plane.AXIAL, anchor, indices, appearance, strides)
+    drive(going.start(prompt), target)
+
+
+def test_the_masks_of_a_walk_become_votes() -> None:
+    truth = block((7, 12, 12), slice(1, 6), slice(4, 8), slice(3, 9))
+    target = make_target(make_case(picture(truth), ClassPrompts(1)), Thresholder())
+    prompt = SlicePrompt(box=(3, 4, 9, 8))
+    go(target, 3, prompt)
+    np.testing.assert_array_equal(target.finding.votes.fuse() > 0.5, truth)
+    # Beyond the ends the target had vanished: that ends the walk, and is no vote.
+    looked = target.finding.votes.looked(Plane.AXIAL).any(axis=(1, 2))
+    assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5]
+
+
+def test_slices_that_a_walk_steps_over_get_the_mixed_votes_of_their_neighbours() -> None:
+    # The target moves on by a pixel from slice to slice; 1, 4 and 7 are visited. The answers are
+    # equally sure, so that on the slices between them the nearer one decides.
+    truth = np.zeros((9, 12, 20), np.bool_)
+    for z in range(9):
+        truth[z, 4:8, z : z + 9] = True
+    target = make_target(make_case(picture(truth), ClassPrompts(1)), Thresholder())
+    strides = StridePlanner(Stopwatch(float("inf")), share=1.0)
+    strides.stride = lambda: 3  # type: ignore[method-assign]
+    prompt = SlicePrompt(box=(4, 4, 13, 8))
+    indices = target.to_grid(0)[1:8]
+    go(target, 4, prompt, indices, strides=strides)
+    np.testing.assert_array_equal(
+        target.finding.votes.fuse()[1:8] > 0.5, truth[[1, 1, 4, 4, 4, 7, 7]]
+    )
+    looked = target.finding.votes.looked(Plane.AXIAL).any(axis=(1, 2))
+    assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_an_empty_anchor_is_a_vote_against_its_window() -> None:
+    target = make_target(
+        make_case(np.zeros((4, 6, 8), np.uint8), ClassPrompts(1)), Constant(inside=False)
+    )
+    go(target, 2, SlicePrompt(box=(3, 2, 5, 4)))
+    looked = np.argwhere(target.finding.votes.looked())
+    assert looked.min(axis=0).tolist() == [2, 0, 1]
+    assert looked.max(axis=0).tolist() == [2, 5, 6]
+    assert target.finding.votes.fuse().max() < 0.5
+
+
+def test_a_walk_shows_the_clicks_on_every_slice_that_has_some() -> None:
+    truth = block((7, 12, 12), slice(1, 6), slice(4, 8), slice(3, 9))
+    segmenter = Thresholder()
+    clicks = (Click(3, 5, 5, True), Click(4, 1, 2, False))
+    case = make_case(picture(truth), ClassPrompts(1, None, clicks))
+    target = make_target(case, segmenter)
+    go(target, 3, SlicePrompt((3, 4, 9, 8)), target.to_grid(0)[3:6])
+    assert [prompt.labels.tolist() for _, prompt in segmenter.asked] == [[1], [1, 0], [1]]
+    assert segmenter.asked[0][1].points.tolist() == [[5, 5]]
+    assert segmenter.asked[1][1].points[1].tolist() == [2, 1]
+
+
+def test_a_walk_ends_where_the_mask_looks_different() -> None:
+    truth = block((10, 12, 12), slice(1, 9), slice(4, 8), slice(3, 9))
+    image = picture(truth)
+    image[6:9] = np.where(truth[6:9], 190, 0)
+    target = make_target(make_case(image, ClassPrompts(1)), Thresholder())
+    prompt = SlicePrompt(box=(3, 4, 9, 8))
+    go(target, 3, prompt, appearance=Appearance(median=255, deviation=0))
+    expected = truth.copy()
+    expected[6:] = False
+    np.testing.assert_array_equal(target.finding.votes.fuse() > 0.5, expected)
+    # What looks different was looked at, and is something else; what comes after it is unknown.
+    looked = target.finding.votes.looked(Plane.AXIAL).any(axis=(1, 2))
+    assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_memory_goes_from_slice_to_slice_in_each_direction() -> None:
+    # Every slice of the target shows another row as its first, so that they can be told apart.
+    truth = np.zeros((7, 12, 10), np.bool_)
+    for z in range(1, 6):
+        truth[z, z : z + 6, 3:7] = True
+    image = picture(truth)
+    segmenter = Remembering()
+    target = make_target(make_case(image, ClassPrompts(1)), segmenter)
+    go(target, 3, SlicePrompt(box=(3, 3, 7, 9)), np.arange(1, 6))
+    content = [one.tobytes() for one in image]
+    # The anchor 3 first; then 2 and 4, which both follow it; then 1 after 2, and 5 after 4.
+    assert segmenter.remembered == [
+        None,
+        (content[3],),
+        (content[3],),
+        (content[3], content[2]),
+        (content[3], content[4]),
+    ]
+    assert all(prompt.mask is None for _, prompt in segmenter.asked)
