@@ -218,11 +218,11 @@ def test_a_correction_is_shown_around_its_click() -> None:
     # The nearest voxel of the previous prediction is 4 away: four rows, and two of thrice the size.
     assert montage.ball is not None
     assert (montage.ball.low, montage.ball.high) == ((3, 4, 11), (6, 13, 20))
-    first, *_, last = montage.rows[0].layers
+    first, *_, last = montage.rows[0].overlays
     assert first.outlines["before"].any()
     z, y, x = (v - low for v, low in zip(click.voxel, montage.frame[0], strict=True))
     assert last.areas["added"][y, x]
-    assert montage.rows[1].layers[-1].areas["added"][z, x]
+    assert montage.rows[1].overlays[-1].areas["added"][z, x]
 
 
 def test_a_corrections_walks_end_where_nothing_is_wrong() -> None:
