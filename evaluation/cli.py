@@ -300,7 +300,7 @@ Exit status: 0 if all images became cases, 1 if not, 2 for wrong arguments.
 """
 )
 def prepare(
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of NIfTI images.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of images.")],
     labels: Annotated[
         Path,
         typer.Argument(
@@ -328,16 +328,25 @@ def prepare(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the boxes' margins.")] = 0,
+    volume: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Which volume to take of images that hold several, from 0 on."
+        ),
+    ] = None,
     verbose: Verbose = None,
 ) -> None:
-    """Makes cases of NIfTI images and segmentations, with boxes as the challenge draws them."""
+    """Makes cases of images and segmentations, with boxes as the challenge draws them.
+
+    Files are NIfTI; with the extra 'itk' also NRRD, MetaImage, or a DICOM series in a folder.
+    """
     start_log(verbose)
     from evaluation.prepare import NO_BOXES, prepare_folder
     from gamt.cli.console import progress_bar
 
     with progress_bar(verbose is not False and sys.stderr.isatty()) as progress:
         prepared = prepare_folder(
-            images, labels, out, modality, window, no_boxes or NO_BOXES, seed, progress
+            images, labels, out, modality, window, no_boxes or NO_BOXES, seed, volume, progress
         )
     failed = [one.error for one in prepared if one.error]
     for error in failed:

@@ -1,4 +1,4 @@
-"""Challenge cases from images and labels in NIfTI, with boxes as the organisers draw them.
+"""Challenge cases from images and labels in files, with boxes as the organisers draw them.
 
 The organisers' cases have intensities in 0..255 and a box a class; the boxes' facts are those of
 the organisers' `get_boxes.py` (contract, section 2).
@@ -16,8 +16,10 @@ import numpy.typing as npt
 
 from evaluation.records import MODALITIES
 from gamt.io.case import MAX_CLASSES, write_case
+from gamt.io.format import ImageError
+from gamt.io.formats import all_formats, recognise, strip_suffix
+from gamt.io.image import read_image, read_labels
 from gamt.io.labels import number_labels
-from gamt.io.nifti import NiftiError, read_image, read_labels
 from gamt.prompts import Box, ClassPrompts, box_of_mask
 from gamt.volume.geometry import intensity_window, normalise
 
@@ -65,16 +67,17 @@ def prepare_folder(
     window: tuple[float, float] | None = None,
     no_boxes: Sequence[str] = NO_BOXES,
     seed: int = 0,
+    volume: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[PreparedCase]:
     """Makes a case ``MODALITY_NAME.npz`` of every image, in the order of their names.
 
     An image that fails is reported in its result, and the others are done. `imgs`, `gts` and
-    `spacing` lie as `gamt.io.nifti.read_image` turns them: (z, y, x) towards head, back and left.
+    `spacing` lie as `gamt.io.image.read_image` turns them: (z, y, x) towards head, back and left.
 
     Args:
-        images: folder of ``NAME.nii`` or ``NAME.nii.gz``. A name that begins with the modality
-            doesn't get it twice.
+        images: folder of images in any format that `read_image` takes; a DICOM series is a folder
+            in it. A name that begins with the modality doesn't get it twice.
         labels: folder of label images, named as their images, or without the ``_0000`` of
             nnU-Net's images. All labels above 0 are classes.
         out: folder for the cases; made where there is none. Earlier cases are replaced.
@@ -84,6 +87,7 @@ def prepare_folder(
         no_boxes: shell patterns; cases whose name without suffix matches one, in either case of
             letters, have no boxes.
         seed: of the boxes' margins. They depend on it and on the case's name alone.
+        volume: which one of each image that holds several, such as a 4-D one, from 0 on.
         progress: called with the number of images done and of all, first with none done.
 
     Returns:
@@ -110,10 +114,10 @@ def prepare_folder(
         found: tuple[int, ...] = ()
         reason = None
         try:
-            found = _prepare(pair, labels, out, window, boxed, seed)
+            found = _prepare(pair, labels, out, window, boxed, seed, volume)
         except Exception as error:  # whatever a file or the memory failed at, the others go on
             text = " ".join(str(error).split())
-            named = isinstance(error, NiftiError)
+            named = isinstance(error, ImageError)
             reason = text if named else f"{pair.image.name}: {type(error).__name__}: {text}"
         seconds = time.perf_counter() - began
         name = f"{pair.case}.npz"
@@ -168,12 +172,12 @@ def _find_pairs(images: Path, labels: Path, modality: str) -> list[_Pair]:
     if images.resolve() == labels.resolve():
         raise PrepareError(f"{images}: found images and labels in one folder, expected two")
     if not image_files:
-        raise PrepareError(f"{images}: found no *.nii or *.nii.gz")
-    by_name = {_name(path): path for path in label_files}
+        raise PrepareError(f"{images}: found no images")
+    by_name = {strip_suffix(path): path for path in label_files}
     pairs: list[_Pair] = []
     taken: dict[str, Path] = {}
     for path in image_files:
-        name = _name(path)
+        name = strip_suffix(path)
         if name not in by_name:
             name = name.removesuffix(_FIRST_CHANNEL)
         case = f"{modality}_{name.removeprefix(f'{modality}_')}"
@@ -184,17 +188,18 @@ def _find_pairs(images: Path, labels: Path, modality: str) -> list[_Pair]:
 
 def _find_images(folder: Path) -> list[Path]:
     try:
-        return sorted(
-            path
-            for path in folder.iterdir()
-            if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
-        )
+        paths = sorted(folder.iterdir())
     except OSError as error:
         raise PrepareError(f"{folder}: {error.strerror}, expected a folder of images") from error
+    return [path for path in paths if not path.name.startswith(".") and _is_image(path)]
 
 
-def _name(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+def _is_image(path: Path) -> bool:
+    """Whether a file or a folder is an image, or a broken one by its name, to be reported."""
+    if path.suffix.lower() == ".img":  # NIfTI's pairs go by their headers
+        return False
+    suffixes = tuple(suffix for one in all_formats() for suffix in one.SUFFIXES)
+    return path.name.lower().endswith(suffixes) or recognise(path) is not None
 
 
 def _prepare(
@@ -204,20 +209,21 @@ def _prepare(
     window: tuple[float, float] | None,
     boxed: bool,
     seed: int,
+    volume: int | None,
 ) -> tuple[int, ...]:
     """Writes one case; returns the labels that became 1..K."""
     if pair.label is None:
-        name = _name(pair.image).removesuffix(_FIRST_CHANNEL)
+        name = strip_suffix(pair.image).removesuffix(_FIRST_CHANNEL)
         found = f"found no label file in {labels}"
-        raise NiftiError(pair.image, f"{found}, expected {name}.nii.gz")
+        raise ImageError(pair.image, f"{found}, expected {name}.nii.gz or the like")
     if pair.other is not None:
-        raise NiftiError(pair.image, f"is {pair.case}, which {pair.other.name} is already")
-    scan = read_image(pair.image)
+        raise ImageError(pair.image, f"is {pair.case}, which {pair.other.name} is already")
+    scan = read_image(pair.image, volume)
     truth = read_labels(pair.label, scan)
     values: list[int] = np.unique(truth[truth > 0]).tolist()
     if not 1 <= len(values) <= MAX_CLASSES:
         expected = f"1 to {MAX_CLASSES} of them above 0"
-        raise NiftiError(pair.label, f"found {len(values)} labels, expected {expected}")
+        raise ImageError(pair.label, f"found {len(values)} labels, expected {expected}")
     gts = number_labels(truth, values)
     # By the name, so that the boxes are the same whatever else is in the folder.
     rng = np.random.default_rng([seed, zlib.crc32(pair.case.encode())])

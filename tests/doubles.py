@@ -19,7 +19,7 @@ from gamt.prompts import ClassPrompts, SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask, Traits
 from gamt.settings import Settings
 from gamt.volume.cache import EmbeddingCache
-from gamt.volume.geometry import Range, make_grid, order_spacing
+from gamt.volume.geometry import Range, make_grid
 from gamt.volume.preparation import PreparedVolume
 from gamt.volume.scan import Scan
 
@@ -224,7 +224,7 @@ def lift(
 ) -> pipeline.Lifted:
     """Lifts a case by a segmenter that has seen nothing yet."""
     embeddings = EmbeddingCache(segmenter, 2**28)
-    volume = PreparedVolume(case.image, order_spacing(case.spacing_mm), embeddings, settings)
+    volume = PreparedVolume(case.image, case.spacing_mm, embeddings, settings)
     return pipeline.lift(case, volume, limit)
 
 

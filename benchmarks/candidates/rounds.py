@@ -9,7 +9,6 @@ from gamt.io.case import Case
 from gamt.lifting.evidence import Scale
 from gamt.lifting.refinement import ball_around, error_radius
 from gamt.prompts import Box, Click
-from gamt.volume.geometry import order_spacing
 
 LONE_RADIUS = 5.0
 """Of the ball at a click where there is no mask yet, in voxels of the finest spacing."""
@@ -54,6 +53,5 @@ def segment_in_rounds(case: Case, start: Start, correct: Correct) -> Labels:
 
 def voxel_scale(case: Case) -> Scale:
     """Returns the voxel's size (z, y, x) in units of its finest side."""
-    spacing = order_spacing(case.spacing_mm)
-    z, y, x = (side / min(spacing) for side in spacing)
+    z, y, x = (side / min(case.spacing_mm) for side in case.spacing_mm)
     return z, y, x

@@ -21,7 +21,6 @@ from gamt.plausibility import NO_NAMES, warn_of_input, warn_of_result
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache
-from gamt.volume.geometry import order_spacing
 from gamt.volume.preparation import PreparedVolume
 
 logger = logging.getLogger("gamt")
@@ -111,8 +110,7 @@ def predict_case(
     start = time.monotonic() if start is None else start
     has_box = any(prompts.box is not None for prompts in case.prompts)
     embeddings = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)
-    spacing_mm = order_spacing(case.spacing_mm)
-    volume = PreparedVolume(case.image, spacing_mm, embeddings, settings)
+    volume = PreparedVolume(case.image, case.spacing_mm, embeddings, settings)
     budget = Budget.for_run(settings, has_box, start, len(case.prompts), seconds)
     lifted = lift(case, volume, budget, observer, progress, cancelled)
     return Prediction(lifted.labels, lifted.encoded, time.monotonic() - start, lifted.complete)

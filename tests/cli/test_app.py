@@ -11,7 +11,7 @@ import gamt
 from gamt.cli.app import main
 from gamt.settings import PRESETS
 from tests.cli.calls import THRESHOLD, Run
-from tests.cli.scans import CORNERS, save_scan
+from tests.cli.scans import save_scan
 from tests.test_predict import save
 
 
@@ -113,7 +113,7 @@ def test_ctrl_c_is_one_line_and_status_130(
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
     assert (status, log) == (130, "gamt: interrupted\n")
     assert not list((tmp_path / "out").iterdir())
-    arguments = ("segment", save_scan(tmp_path), "-o", tmp_path / "out.nii", "--box", CORNERS)
+    arguments = ("segment", save_scan(tmp_path), "-o", tmp_path / "out.nii", "--click", "10,6,5")
     assert run(*arguments, *THRESHOLD) == (130, "gamt: interrupted\n")
     assert not (tmp_path / "out.nii").exists()
 

@@ -67,7 +67,7 @@ def test_true_labels_can_do_without_boxes(tmp_path: Path, run: Run) -> None:
     labels = save_truth(tmp_path)
     assert run("convert", save_scan(tmp_path), npz, "--labels", labels, "--no-boxes")[0] == 0
     with np.load(npz) as file:
-        assert file.files == ["imgs", "spacing", "gts"]
+        assert file.files == ["imgs", "spacing", "spacing_order", "gts"]
         assert file["gts"].max() == 2
 
 
@@ -119,13 +119,13 @@ def test_the_key_chooses_the_volume(key: str, tmp_path: Path, run: Run) -> None:
     [
         (["scan.nii.gz", "a.npz"], 2, "found 0 labels"),
         (["scan.nii.gz", "a.nii"], 2, "ends in .npz"),
-        (["scan.nii.gz", "a.npz", "--like", "scan.nii.gz"], 2, "npz to NIfTI"),
-        (["scan.nii.gz", "a.npz", "--key", "gts"], 2, "npz to NIfTI"),
+        (["scan.nii.gz", "a.npz", "--like", "scan.nii.gz"], 2, "npz to an image"),
+        (["scan.nii.gz", "a.npz", "--key", "gts"], 2, "npz to an image"),
         (["scan.nii.gz", "a.npz", "--labels", "scan.nii.gz", "--click", "3:1,1,1"], 2, "label 3"),
         (["none.nii.gz", "a.npz", "--click", "1,1,1"], 1, "none.nii.gz"),
-        (["case.npz", "a.npz"], 2, "ends in .nii"),
-        (["case.npz", "a.nii", "--click", "1,1,1"], 2, "NIfTI to npz"),
-        (["case.npz", "a.nii", "--no-boxes"], 2, "NIfTI to npz"),
+        (["case.npz", "a.npz"], 2, "ends in one of .mha, .mhd, .nii, .nii.gz"),
+        (["case.npz", "a.nii", "--click", "1,1,1"], 2, "an image to npz"),
+        (["case.npz", "a.nii", "--no-boxes"], 2, "an image to npz"),
         (["scan.nii.gz", "a.npz", "--click", "1,1,1", "--no-boxes"], 2, "--labels"),
         (["case.npz", "a.nii", "--key", "segs"], 1, "no such key"),
         (["case.npz", "a.nii", "--key", "nonsense"], 1, "no such key"),

@@ -60,7 +60,7 @@ def test_a_preset_without_its_checkpoint_is_an_error_that_says_how_to_get_it(
     command: str, tmp_path: Path, run: Run
 ) -> None:
     save(tmp_path / "in" / "a.npz")
-    options = ("-o", tmp_path / "out.nii", "--box", CORNERS)
+    options = ("-o", tmp_path / "out.nii", "--click", "10,6,5")
     places = {
         "predict": (tmp_path / "in", tmp_path / "out"),
         "segment": (save_scan(tmp_path), *options),

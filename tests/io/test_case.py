@@ -277,6 +277,57 @@ def test_spacing_is_read_as_it_stands(
 
 
 @pytest.mark.parametrize(
+    "spacing_mm",
+    [
+        (5.0, 0.7, 0.7),  # the in-plane axes agree as they stand
+        (0.7, 5.0, 5.0),
+        (1.0, 1.0, 1.0),  # isotropic: both orders agree, and are the same
+        (1.0, 2.0, 3.0),  # neither order agrees
+        (1.0, 2.0, 1.0),
+        (0.7, 0.75, 5.0),  # nor here
+        (1.0, 1.0, 1.0005),  # the two of either order agree within a thousandth
+    ],
+)
+def test_spacing_of_unknown_order_stays_as_the_file_has_it(
+    tmp_path: Path, spacing_mm: tuple[float, float, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="gamt"):
+        assert read(tmp_path, spacing=spacing_mm).spacing_mm == spacing_mm
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.7, 0.7, 5.0), (0.7, 0.7003, 5.0), (5.0, 5.0, 0.7)])
+def test_spacing_of_unknown_order_whose_first_two_agree_is_reversed_and_logged(
+    tmp_path: Path, spacing_mm: tuple[float, float, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="gamt"):
+        assert read(tmp_path, spacing=spacing_mm).spacing_mm == spacing_mm[::-1]
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    # Four digits are enough to tell a scan by, and 0.7003 has four.
+    numbers = ", ".join(f"{mm:.4g}" for mm in spacing_mm)
+    assert f"spacing {numbers} read as x, y, z" in record.getMessage()
+
+
+@pytest.mark.parametrize("order", [None, np.array("xyz"), np.array(["zyx"] * 2), np.array(3)])
+def test_spacing_alone_is_ordered_as_a_case_is(tmp_path: Path, order: Any) -> None:
+    path = save(tmp_path, spacing=(0.7, 0.7, 5.0), spacing_order=order, imgs=None)
+    assert read_spacing(path) == (5.0, 0.7, 0.7)
+
+
+def test_spacing_whose_order_the_file_says_is_not_guessed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sagittal = (0.6, 0.6, 6.0)  # thick slices along x
+    path = tmp_path / "scan.npz"
+    write_case(path, np.zeros(SHAPE, np.uint8), sagittal, [ClassPrompts(1, BOX_READ)])
+    with caplog.at_level(logging.INFO, logger="gamt"):
+        assert read_case(path).spacing_mm == sagittal
+        assert read_spacing(path) == sagittal
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
     ("spacing", "used", "message"),
     [
         (None, (1, 1, 1), "found no such key, used 1 mm"),
@@ -828,7 +879,8 @@ def test_case_as_the_official_files_look(tmp_path: Path) -> None:
     write_case(path, image, (3, 2, 1), prompts, gts=image, previous=image)
     with np.load(path, allow_pickle=True) as written:
         assert set(written.files) == {
-            *("imgs", "spacing", "gts", "boxes", "clicks", "clicks_order", "prev_pred")
+            *("imgs", "spacing", "spacing_order", "gts"),
+            *("boxes", "clicks", "clicks_order", "prev_pred"),
         }
         assert written["spacing"].tolist() == [3.0, 2.0, 1.0]
         assert written["boxes"].tolist() == [BOX, None]
@@ -842,14 +894,14 @@ def test_first_runs_file_has_no_clicks(tmp_path: Path) -> None:
     path = tmp_path / "scan.npz"
     write_case(path, np.zeros(SHAPE, np.uint8), (1, 1, 1), [ClassPrompts(1, BOX_READ)])
     with np.load(path) as written:
-        assert written.files == ["imgs", "spacing", "boxes"]
+        assert written.files == ["imgs", "spacing", "spacing_order", "boxes"]
 
 
 def test_file_without_boxes_has_no_such_key(tmp_path: Path) -> None:
     path = tmp_path / "scan.npz"
     write_case(path, np.zeros(SHAPE, np.uint8), (1, 1, 1), [ClassPrompts(1, clicks=(FG1,))])
     with np.load(path) as written:
-        assert written.files == ["imgs", "spacing", "clicks", "clicks_order"]
+        assert written.files == ["imgs", "spacing", "spacing_order", "clicks", "clicks_order"]
 
 
 def test_file_of_classes_without_prompts_has_no_key_for_them(tmp_path: Path) -> None:
@@ -857,7 +909,7 @@ def test_file_of_classes_without_prompts_has_no_key_for_them(tmp_path: Path) -> 
     image = np.zeros(SHAPE, np.uint8)
     write_case(path, image, (1, 1, 1), [ClassPrompts(1), ClassPrompts(2)], gts=image)
     with np.load(path) as written:
-        assert written.files == ["imgs", "spacing", "gts"]
+        assert written.files == ["imgs", "spacing", "spacing_order", "gts"]
     with pytest.raises(CaseError, match="found no prompts"):
         read_case(path)
 

@@ -1,6 +1,5 @@
 """Between raw volume and grid: windows, crops and resampling, and the exact way back."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,6 @@ from gamt.volume.geometry import (
     make_grid,
     merge_overlapping,
     normalise,
-    order_spacing,
 )
 
 Triple = tuple[int, int, int]
@@ -68,39 +66,6 @@ def within(inner: Range, outer: Range) -> bool:
 
 
 # --- spacing ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "spacing_mm",
-    [
-        (5.0, 0.7, 0.7),  # the in-plane axes agree as they stand
-        (0.7, 5.0, 5.0),
-        (1.0, 1.0, 1.0),  # isotropic: both orders agree, and are the same
-        (1.0, 2.0, 3.0),  # neither order agrees
-        (1.0, 2.0, 1.0),
-        (0.7, 0.75, 5.0),  # nor here
-        (1.0, 1.0, 1.0005),  # the two of either order agree within a thousandth
-    ],
-)
-def test_spacing_stays_as_the_file_has_it(
-    spacing_mm: tuple[float, float, float], caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO, logger="gamt"):
-        assert order_spacing(spacing_mm) == spacing_mm
-    assert not caplog.records
-
-
-@pytest.mark.parametrize("spacing_mm", [(0.7, 0.7, 5.0), (0.7, 0.7003, 5.0), (5.0, 5.0, 0.7)])
-def test_spacing_whose_first_two_agree_is_reversed_and_logged(
-    spacing_mm: tuple[float, float, float], caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO, logger="gamt"):
-        assert order_spacing(spacing_mm) == spacing_mm[::-1]
-    (record,) = caplog.records
-    assert record.levelno == logging.INFO
-    # Four digits are enough to tell a scan by, and 0.7003 has four.
-    numbers = ", ".join(f"{mm:.4g}" for mm in spacing_mm)
-    assert f"spacing {numbers} read as x, y, z" in record.getMessage()
 
 
 # --- intensities --------------------------------------------------------------------------------

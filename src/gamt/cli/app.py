@@ -71,18 +71,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _explain(error: Exception) -> tuple[str, int] | None:
     """Returns what to tell about an error, in one line, and the exit status."""
     from gamt.io.case import CaseError
+    from gamt.io.labels import LabelError
     from gamt.segmenters import SegmenterError
     from gamt.segmenters.checkpoints import CheckpointError
     from gamt.settings import SettingsError
 
     text = " ".join(str(error).split())
-    if isinstance(error, UsageError | SettingsError | SegmenterError | CheckpointError):
+    if isinstance(
+        error, UsageError | LabelError | SettingsError | SegmenterError | CheckpointError
+    ):
         return text, 2
     from gamt.io.files import OverwriteError
-    from gamt.io.nifti import NiftiError
+    from gamt.io.format import ImageError
     from gamt.predict import FolderError
     from gamt.segmenters.download import DownloadError
 
-    if isinstance(error, CaseError | NiftiError | OverwriteError | FolderError | DownloadError):
+    if isinstance(error, CaseError | ImageError | OverwriteError | FolderError | DownloadError):
         return text, 1
     return None

@@ -7,14 +7,16 @@ import typer
 
 from gamt.cli.console import UsageError, start_log
 from gamt.cli.options import (
-    NIFTI_SUFFIXES,
     Boxes,
     Clicks,
     LabelNames,
     Negatives,
     Ras,
     Verbose,
+    Volume,
+    check_image_output,
     check_output,
+    is_npz,
 )
 
 EPILOG = """
@@ -23,6 +25,7 @@ Examples:
   gamt convert scan.nii.gz CT_scan.npz --box 40,60,10,210,190,55
   gamt convert scan.nii.gz CT_scan.npz --labels truth.nii.gz
   gamt convert scan.nii.gz CT_scan.npz --labels truth.nii.gz --click 3:99,50,20
+  gamt convert dicom_folder CT_scan.npz --labels truth.seg.nrrd
   gamt convert CT_scan.npz scan.nii.gz
   gamt convert outputs/CT_scan.npz labels.nii.gz --key segs --like scan.nii.gz
 
@@ -39,7 +42,7 @@ back, x towards the patient's left.
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="NIfTI or npz.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="An image or an npz file.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The other of the two.")],
     boxes: Boxes = None,
     clicks: Clicks = None,
@@ -67,34 +70,40 @@ def convert(
     ] = None,
     like: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="From npz: the image that the volume was made from, as NIfTI."
-        ),
+        typer.Option(metavar="FILE", help="From npz: the image that the volume was made from."),
     ] = None,
+    volume: Volume = None,
     verbose: Verbose = None,
 ) -> None:
-    """Converts NIfTI to the challenge's npz, and back."""
-    start_log(verbose)
-    if source.suffix == ".npz":
-        if boxes or clicks or negatives or ras or label_names or labels or no_boxes:
-            options = "--box, --click, --negative, --ras, --label, --labels and --no-boxes"
-            raise UsageError(f"{options} are for NIfTI to npz")
-        check_output(target, NIFTI_SUFFIXES)
-        from gamt.io.convert import npz_to_nifti
+    """Converts an image to the challenge's npz, and back.
 
-        npz_to_nifti(source, target, key, like)
+    Images are NIfTI; with the extra 'itk' also NRRD, MetaImage and, as a source, a DICOM series.
+    """
+    start_log(verbose)
+    from gamt.io.files import refuse_overwrite
+
+    refuse_overwrite(target, [path for path in (source, labels, like) if path is not None])
+    if is_npz(source):
+        prompted = boxes or clicks or negatives or ras or label_names
+        if prompted or labels or no_boxes or volume is not None:
+            options = "--box, --click, --negative, --ras, --label, --labels, --no-boxes, --volume"
+            raise UsageError(f"{options} are for an image to npz")
+        check_image_output(target)
+        from gamt.io.convert import npz_to_image
+
+        npz_to_image(source, target, key, like)
     else:
         if key or like:
-            raise UsageError("--key and --like are for npz to NIfTI")
+            raise UsageError("--key and --like are for npz to an image")
         if no_boxes and not labels:
             raise UsageError("--no-boxes is for --labels")
         check_output(target, (".npz",))
         from gamt.cli.label_names import parse_label_names
         from gamt.cli.prompt_text import parse_prompts
-        from gamt.io.convert import nifti_to_npz
-        from gamt.io.nifti import read_image
+        from gamt.io.convert import image_to_npz
+        from gamt.io.image import read_image
 
-        scan = read_image(source)
         named_labels = parse_label_names(label_names)
+        scan = read_image(source, volume)
         prompts = parse_prompts(scan, boxes, clicks, negatives, ras, named_labels)
-        nifti_to_npz(scan, target, prompts, labels, draw_boxes=not no_boxes)
+        image_to_npz(scan, target, prompts, labels, draw_boxes=not no_boxes)

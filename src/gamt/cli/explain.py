@@ -20,10 +20,13 @@ from gamt.cli.options import (
     Preset,
     Previous,
     Ras,
+    ResamplePrevious,
     SegmenterName,
     Verbose,
+    Volume,
     Weights,
     check_output,
+    is_npz,
 )
 
 EPILOG = """
@@ -68,6 +71,8 @@ def explain(
     negatives: Negatives = None,
     ras: Ras = False,
     previous: Previous = None,
+    resample_previous: ResamplePrevious = False,
+    volume: Volume = None,
     label_names: LabelNames = None,
     labels: Annotated[
         Path | None,
@@ -85,9 +90,10 @@ def explain(
 ) -> None:
     """Writes a page that shows how a case is segmented, to see why the result is wrong."""
     start_log(verbose)
-    is_image = source.suffix != ".npz"
-    if not is_image and (boxes or clicks or negatives or ras or previous or labels):
-        given = "--box, --click, --negative, --ras, --previous and --labels"
+    is_image = not is_npz(source)
+    prompted = boxes or clicks or negatives or ras or previous or resample_previous
+    if not is_image and (prompted or labels or volume is not None):
+        given = "--box, --click, --negative, --ras, --previous, --labels and --volume"
         raise UsageError(f"{source}: {given} are for images; a case has its own prompts")
     out = out or Path(source.name.removesuffix(".gz")).with_suffix(".html")
     check_output(out, (".html",))
@@ -114,7 +120,17 @@ def explain(
     if is_image:
         from gamt.cli.image_case import read_image_case, read_image_truth
 
-        scan = read_image_case(source, boxes, clicks, negatives, ras, previous, named_labels)
+        scan = read_image_case(
+            source,
+            volume,
+            boxes,
+            clicks,
+            negatives,
+            ras,
+            previous,
+            resample_previous,
+            named_labels,
+        )
         truth = None if labels is None else read_image_truth(labels, scan)
         case, names = scan.case, scan.class_names
     else:

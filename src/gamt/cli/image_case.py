@@ -12,8 +12,8 @@ from gamt.cli.console import UsageError
 from gamt.cli.label_names import MAX_LABEL
 from gamt.cli.prompt_text import parse_prompts
 from gamt.io.case import Case
-from gamt.io.labels import number_labels, number_prompts, restore_labels
-from gamt.io.nifti import NiftiImage, read_image, read_labels
+from gamt.io.image import GridError, Image, read_image, read_labels
+from gamt.io.labels import match_previous, number_labels, number_prompts, restore_labels
 
 logger = logging.getLogger("gamt")
 
@@ -33,7 +33,7 @@ class ImageCase:
         previous: (z, y, x) the user's labels in the earlier segmentation, or None.
     """
 
-    image: NiftiImage
+    image: Image
     case: Case
     labels: tuple[int, ...]
     names: Mapping[int, str]
@@ -63,35 +63,44 @@ class ImageCase:
 
 def read_image_case(
     path: Path,
+    volume: int | None,
     boxes: Sequence[str] | None,
     clicks: Sequence[str] | None,
     negatives: Sequence[str] | None,
     ras: bool,
     previous: Path | None,
+    resample_previous: bool,
     named_labels: Mapping[str, int],
 ) -> ImageCase:
     """Reads an image and makes a case of it.
 
     Args:
         path: of the image.
+        volume: which one of an image that holds several, from 0 on, or None.
         boxes: texts of ``--box``.
         clicks: texts of ``--click``.
         negatives: texts of ``--negative``.
         ras: whether these are in the scanner's RAS coordinates (mm).
         previous: path of an earlier segmentation, or None.
+        resample_previous: whether that may lie on another grid.
         named_labels: the labels that have names, by name.
 
     Raises:
-        UsageError: a prompt can't be understood, there is none, or a label is too large.
-        NiftiError: a file can't be read, or a prompt is outside of the image.
+        UsageError: a prompt can't be understood, there is none, a label is too large, or the
+            earlier segmentation lies on another grid.
+        LabelError: a label with a prompt isn't in the earlier segmentation.
+        ImageError: a file can't be read, or a prompt is outside of the image.
     """
-    image = read_image(path)
+    image = read_image(path, volume)
     prompts = parse_prompts(image, boxes, clicks, negatives, ras, named_labels)
     if not prompts:
         raise UsageError("expected at least one --box, --click or --negative")
     if max(prompts) > MAX_LABEL:
         raise UsageError(f"found label {max(prompts)}, expected labels from 1 to {MAX_LABEL}")
-    earlier = None if previous is None else _read_previous(previous, image)
+    earlier = None
+    if previous is not None:
+        earlier = _read_previous(previous, image, resample_previous)
+        earlier = match_previous(earlier, list(prompts))
     case = Case(
         image.name,
         image.array,
@@ -110,13 +119,16 @@ def read_image_truth(path: Path, scan: ImageCase) -> npt.NDArray[np.uint8]:
         (z, y, x), the classes 1..K of the case.
 
     Raises:
-        NiftiError: the file can't be read, or isn't a segmentation of the image.
+        ImageError: the file can't be read, or isn't a segmentation of the image.
     """
     return number_labels(read_labels(path, scan.image), scan.labels)
 
 
-def _read_previous(path: Path, image: NiftiImage) -> npt.NDArray[np.int64]:
-    labels = read_labels(path, image)
+def _read_previous(path: Path, image: Image, resample: bool) -> npt.NDArray[np.int64]:
+    try:
+        labels = read_labels(path, image, resample)
+    except GridError as error:
+        raise UsageError(f"{error}; --resample-previous takes the nearest voxels") from error
     if labels.max() > MAX_LABEL:
         raise UsageError(f"found label {labels.max()} in {path}, expected at most {MAX_LABEL}")
     count = np.count_nonzero(np.bincount(labels.ravel())[1:])

@@ -1,6 +1,7 @@
 """The options that commands share, and what they choose."""
 
 import logging
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,6 @@ def _complete_preset() -> list[str]:
 
     return list(PRESETS)
 
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 SegmenterName = Annotated[
     str | None,
@@ -154,6 +153,20 @@ Previous = Annotated[
         help="An earlier segmentation to correct. Labels without a prompt stay as they are.",
     ),
 ]
+ResamplePrevious = Annotated[
+    bool,
+    typer.Option(
+        "--resample-previous",
+        help="The earlier segmentation may lie on another grid: take the nearest voxels.",
+    ),
+]
+Volume = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Which volume to take of an image that holds several, such as a 4-D one, from 0 on.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +247,11 @@ class PredictOptions:
         return segmenters.load(name, self.weights, device, **options)
 
 
+def is_npz(path: Path) -> bool:
+    """Says whether a file is one of the challenge's cases, by its name or its content."""
+    return path.suffix.lower() == ".npz" or zipfile.is_zipfile(path)
+
+
 def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
     """Refuses, before the work rather than after it, an output that can't be written.
 
@@ -242,5 +260,26 @@ def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
     """
     if not path.name.endswith(suffixes):
         raise UsageError(f"{path}: expected a name that ends in {' or '.join(suffixes)}")
+    _check_folder(path)
+
+
+def check_image_output(path: Path) -> None:
+    """Refuses, before the work rather than after it, an image that can't be written.
+
+    Raises:
+        UsageError: the name's suffix is that of no image format that can be written here, or the
+            folder doesn't exist.
+    """
+    from gamt.io.format import ImageError
+    from gamt.io.formats import writer_of
+
+    try:
+        writer_of(path)
+    except ImageError as error:
+        raise UsageError(str(error)) from error
+    _check_folder(path)
+
+
+def _check_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder doesn't exist")

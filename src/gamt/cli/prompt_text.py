@@ -1,23 +1,27 @@
 """Prompts as a user writes them, ``[LABEL:]I,J,K``, and what they mean on an image."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gamt.cli.console import UsageError
-from gamt.io.nifti import NiftiImage
-from gamt.prompts import ClassPrompts, Click
+from gamt.io.format import ImageError
+from gamt.io.image import Image
+from gamt.prompts import Box, ClassPrompts, Click
+
+_log = logging.getLogger("gamt")
 
 
 def parse_prompts(
-    image: NiftiImage,
+    image: Image,
     boxes: Sequence[str] | None,
     clicks: Sequence[str] | None,
     negatives: Sequence[str] | None,
     ras: bool,
     named_labels: Mapping[str, int],
 ) -> dict[int, ClassPrompts]:
-    """Turns the texts of the command line's options into prompts.
+    """Turns the texts of the command line's options into prompts, and logs boxes as understood.
 
     Args:
         image: what the prompts are about.
@@ -31,22 +35,55 @@ def parse_prompts(
         The user's labels in ascending order, and what was said about each.
 
     Raises:
-        UsageError: a text can't be understood, or a label has two boxes.
-        NiftiError: a place is outside of the image, or lies between voxels.
+        UsageError: a text can't be understood, a box is no pair of corners, or a label has two
+            boxes.
+        ImageError: a place is outside of the image, or lies between voxels.
     """
     said: dict[int, ClassPrompts] = {}
+    names = {label: name for name, label in named_labels.items()}
+    understood: list[tuple[str, str]] = []
     for text in boxes or []:
         label, numbers = _parse_prompt("--box", text, 6, named_labels)
         if label in said:
             raise UsageError(f"--box {text}: label {label} has a box already")
-        said[label] = ClassPrompts(label, image.box(numbers[:3], numbers[3:], ras))
+        said[label] = ClassPrompts(label, _find_box(image, text, numbers, ras))
+        name = names.get(label, f"label {label}")
+        understood.append((name, _describe_box(numbers, ras)))
     for option, texts in (("--click", clicks), ("--negative", negatives)):
         for text in texts or []:
             label, numbers = _parse_prompt(option, text, 3, named_labels)
             click = Click(*image.voxel(numbers, ras), positive=option == "--click")
             before = said.get(label, ClassPrompts(label))
             said[label] = replace(before, clicks=(*before.clicks, click))
+    for entry in understood:
+        _log.info("%s: box %s", *entry)
     return dict(sorted(said.items()))
+
+
+def _find_box(image: Image, text: str, numbers: Sequence[float], ras: bool) -> Box:
+    """Returns the box between two corners, and tells where the numbers are pairs by axis."""
+    try:
+        return image.box(numbers[:3], numbers[3:], ras)
+    except ImageError as error:
+        first, last = numbers[::2], numbers[1::2]
+        if any(low > high for low, high in zip(first, last, strict=True)):
+            raise
+        try:
+            image.box(first, last, ras)
+        except ImageError:
+            raise error from None
+        corners = ",".join(f"{number:g}" for number in (*first, *last))
+        raise UsageError(
+            f"--box {text}: found the first and last of each axis, expected two corners: {corners}"
+        ) from error
+
+
+def _describe_box(numbers: Sequence[float], ras: bool) -> str:
+    """Returns a box, such as "x 56-143, y 12-145, z 42-57", along the axes of its prompt."""
+    ranges = [sorted(pair) for pair in zip(numbers[:3], numbers[3:], strict=True)]
+    between, unit = (" to ", " mm") if ras else ("-", "")
+    named = zip("xyz", ranges, strict=True)
+    return ", ".join(f"{axis} {low:g}{between}{high:g}" for axis, (low, high) in named) + unit
 
 
 def _parse_prompt(

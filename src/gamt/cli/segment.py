@@ -8,7 +8,6 @@ import typer
 
 from gamt.cli.console import progress_bar, shows_progress, start_log
 from gamt.cli.options import (
-    NIFTI_SUFFIXES,
     Boxes,
     Cache,
     Changes,
@@ -21,10 +20,12 @@ from gamt.cli.options import (
     Preset,
     Previous,
     Ras,
+    ResamplePrevious,
     SegmenterName,
     Verbose,
+    Volume,
     Weights,
-    check_output,
+    check_image_output,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +55,12 @@ Examples:
 
 def segment(
     image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="A 3-D NIfTI image, in any orientation.")
+        Path,
+        typer.Argument(
+            metavar="IMAGE",
+            help="A 3-D image in any orientation: NIfTI; with the extra 'itk' also NRRD, "
+            "MetaImage, or a DICOM series, by its folder or one of its files.",
+        ),
     ],
     output: Annotated[
         Path,
@@ -62,7 +68,8 @@ def segment(
             "--output",
             "-o",
             metavar="FILE",
-            help="The segmentation, NIfTI, uint8, voxel by voxel on the image.",
+            help="The segmentation, uint8, voxel by voxel on the image, in the format of the "
+            "suffix: .nii, .nii.gz; with the extra 'itk' also .nrrd, .seg.nrrd, .mha, .mhd.",
         ),
     ],
     boxes: Boxes = None,
@@ -70,6 +77,8 @@ def segment(
     negatives: Negatives = None,
     ras: Ras = False,
     previous: Previous = None,
+    resample_previous: ResamplePrevious = False,
+    volume: Volume = None,
     label_names: LabelNames = None,
     segmenter: SegmenterName = None,
     weights: Weights = None,
@@ -80,16 +89,16 @@ def segment(
     cache: Cache = None,
     verbose: Verbose = None,
 ) -> None:
-    """Segments targets in a NIfTI image.
+    """Segments targets in an image.
 
     It takes the time that it takes, unless the setting budget is true.
     """
     start_log(verbose)
-    check_output(output, NIFTI_SUFFIXES)
+    check_image_output(output)
     from gamt.cli.image_case import read_image_case
     from gamt.cli.label_names import parse_label_names
     from gamt.io.files import refuse_overwrite
-    from gamt.io.nifti import write_image
+    from gamt.io.image import write_image
     from gamt.plausibility import warn_of_input
     from gamt.predict import log_prediction, predict_case
 
@@ -97,13 +106,23 @@ def segment(
     options = PredictOptions(segmenter, weights, device, dtype, preset, changes, cache)
     settings = options.choose_settings(budget=False)
     named_labels = parse_label_names(label_names)
-    scan = read_image_case(image, boxes, clicks, negatives, ras, previous, named_labels)
+    scan = read_image_case(
+        image,
+        volume,
+        boxes,
+        clicks,
+        negatives,
+        ras,
+        previous,
+        resample_previous,
+        named_labels,
+    )
     model = options.load_segmenter()
     warn_of_input(scan.case, scan.class_names)
     with progress_bar(shows_progress(verbose), "Slices") as progress:
         prediction = predict_case(scan.case, model, settings, cache=cache, progress=progress)
     labels = scan.restore(prediction.labels)
-    write_image(output, labels, like=scan.image)
+    write_image(output, labels, like=scan.image, names=scan.names)
     log_prediction(scan.case, prediction, model, prediction.seconds, scan.class_names)
     if verbose is not False:
         typer.echo(f"{output}: {_describe(scan, labels)}")
@@ -121,5 +140,5 @@ def _describe(scan: "ImageCase", labels: "npt.NDArray[np.uint8]") -> str:
     ]
     others = sum(map(bool, voxels[1:])) - sum(bool(voxels[label]) for label in scan.labels)
     if others:
-        parts.append(f"{others} other labels as before")
+        parts.append(f"{others} other {'label' if others == 1 else 'labels'} as before")
     return "; ".join(parts)

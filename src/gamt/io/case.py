@@ -4,6 +4,7 @@ The only place that knows the files' keys (contract, section 2). Files are untru
 wrong with one ends in a `CaseError` that says what and where.
 """
 
+import logging
 import math
 import os
 import reprlib
@@ -44,7 +45,11 @@ __all__ = [
     "write_segmentation",
 ]
 
+_log = logging.getLogger("gamt")
+
 MAX_CLASSES = 255  # labels are uint8, and 0 is the background
+
+_ZYX = "zyx"  # what `spacing_order` says in files whose spacing is (z, y, x)
 
 # The file's names of a box's inclusive bounds, axis by axis (z, y, x).
 _BOX_BOUNDS = (
@@ -62,8 +67,7 @@ class Case:
         name: the file's name without its suffix.
         image: (D, H, W), indexed [z, y, x]; bool, integer or float, values as in the file (floats
             may be NaN or infinite), in the machine's byte order.
-        spacing_mm: the voxel's size along the array axes (z, y, x), as it stands in the file;
-            positive and finite.
+        spacing_mm: the voxel's size along the array axes (z, y, x); positive and finite.
         prompts: one entry a class, labels 1..K in order.
         previous: (D, H, W) uint8, the labels 0..K of the previous round; None without.
     """
@@ -79,7 +83,8 @@ def read_case(path: str | os.PathLike[str]) -> Case:
     """Reads a challenge file. Ground truth (`gts`), where there is one, is never read.
 
     A box that is partly outside of the volume is clipped, and a spacing that is missing, zero,
-    negative or not finite becomes 1 mm, both with a warning in the log ("gamt").
+    negative or not finite becomes 1 mm, both with a warning in the log ("gamt"). A file that
+    doesn't say the order of its spacing may have it as (x, y, z): see `read_spacing`.
 
     Raises:
         CaseError: the file is missing, broken, or holds something else than a case.
@@ -87,9 +92,9 @@ def read_case(path: str | os.PathLike[str]) -> Case:
     path = Path(path)
     with open_npz(path) as archive:
         image = _read_volume(archive, Place(path, "imgs"))
-        spacing = _read_spacing(archive, place := Place(path, "spacing"))
+        spacing = _read_spacing(archive, path)
         if spacing is None:
-            place.warn("no such key", "1 mm")
+            Place(path, "spacing").warn("no such key", "1 mm")
             spacing = (1.0, 1.0, 1.0)
         prompts = _read_prompts(archive, path, image.shape)
         previous = _read_previous(archive, Place(path, "prev_pred"), image.shape, len(prompts))
@@ -138,7 +143,11 @@ def read_truth(path: str | os.PathLike[str], shape: tuple[int, ...]) -> npt.NDAr
 
 
 def read_spacing(path: str | os.PathLike[str]) -> tuple[float, float, float] | None:
-    """Reads a file's spacing alone, as `Case.spacing_mm` is; None where it has none.
+    """Reads a file's spacing (z, y, x) in millimetres; None where it has none.
+
+    Files that `write_case` wrote say the order of the three numbers. In others, made with
+    SimpleITK, it may be (x, y, z): where the first two agree and the last two don't, the first two
+    are taken for x and y, whose pixels are usually square, and the log says so.
 
     Numbers that are zero, negative or not finite become 1 mm, with a warning in the log ("gamt").
 
@@ -147,7 +156,7 @@ def read_spacing(path: str | os.PathLike[str]) -> tuple[float, float, float] | N
     """
     path = Path(path)
     with open_npz(path) as archive:
-        return _read_spacing(archive, Place(path, "spacing"))
+        return _read_spacing(archive, path)
 
 
 def write_segmentation(
@@ -173,6 +182,7 @@ def write_case(
 ) -> None:
     """Writes a file as the challenge's evaluator does; `read_case` gives the same case back.
 
+    Beside the challenge's keys there is `spacing_order`, so that nobody has to guess that.
     `boxes` and the clicks' keys are there only if a class has a box, or clicks. A file with the
     ground truth alone has neither: the evaluator makes the prompts, and `read_case` refuses it.
 
@@ -192,7 +202,11 @@ def write_case(
     labels = [one.label for one in prompts]
     if labels != list(range(1, len(labels) + 1)) or not 1 <= len(labels) <= MAX_CLASSES:
         raise ValueError(f"found the labels {reprlib.repr(labels)}, expected 1..K, K in 1..255")
-    arrays = {"imgs": image, "spacing": np.asarray(spacing_mm, dtype=np.float64)}
+    arrays = {
+        "imgs": image,
+        "spacing": np.asarray(spacing_mm, dtype=np.float64),
+        "spacing_order": np.array(_ZYX),
+    }
     boxed, clicked = any(one.box for one in prompts), any(one.clicks for one in prompts)
     if not boxed and not clicked and gts is None:
         raise ValueError("found neither boxes nor clicks, nor a ground truth to make them from")
@@ -226,7 +240,8 @@ def _read_volume(archive: zipfile.ZipFile, place: Place) -> npt.NDArray[Any]:
     return volume.astype(volume.dtype.newbyteorder("="), copy=False)
 
 
-def _read_spacing(archive: zipfile.ZipFile, place: Place) -> tuple[float, float, float] | None:
+def _read_spacing(archive: zipfile.ZipFile, path: Path) -> tuple[float, float, float] | None:
+    place = Place(path, "spacing")
     array = read_member(archive, place)
     if array is None:
         return None
@@ -237,7 +252,21 @@ def _read_spacing(archive: zipfile.ZipFile, place: Place) -> tuple[float, float,
     z, y, x = (n if n is not None and 0 < n < math.inf else 1.0 for n in numbers)
     if [z, y, x] != numbers:
         place.warn(show(numbers), f"{[z, y, x]} mm")
-    return z, y, x
+    order = read_member(archive, Place(path, "spacing_order"))
+    if order is not None and order.shape == () and order.item() == _ZYX:
+        return z, y, x
+    return _guess_order(z, y, x)
+
+
+def _guess_order(first: float, middle: float, last: float) -> tuple[float, float, float]:
+    """Returns the spacing (z, y, x) of a file that doesn't say the order of its numbers."""
+    if np.isclose(first, middle, rtol=1e-3) and not np.isclose(middle, last, rtol=1e-3):
+        _log.info(
+            "spacing %.4g, %.4g, %.4g read as x, y, z: its first two numbers agree",
+            *(first, middle, last),
+        )
+        return last, middle, first
+    return first, middle, last
 
 
 def _read_previous(

@@ -1,4 +1,4 @@
-"""NIfTI to the challenge's npz, and back."""
+"""Images to the challenge's npz, and back."""
 
 import logging
 from collections.abc import Mapping
@@ -7,18 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from gamt.cli.console import UsageError
 from gamt.io.case import MAX_CLASSES, CaseError, read_spacing, read_volume, write_case
-from gamt.io.labels import number_labels, number_prompts
-from gamt.io.nifti import NiftiImage, read_image, read_labels, write_image
+from gamt.io.image import Image, read_image, read_labels, write_image
+from gamt.io.labels import LabelError, number_labels, number_prompts
 from gamt.prompts import ClassPrompts, box_of_mask
-from gamt.volume.geometry import order_spacing
 
 logger = logging.getLogger("gamt")
 
 
-def nifti_to_npz(
-    scan: NiftiImage,
+def image_to_npz(
+    scan: Image,
     target: Path,
     prompts: Mapping[int, ClassPrompts],
     labels: Path | None = None,
@@ -30,23 +28,24 @@ def nifti_to_npz(
         scan: the image.
         target: the npz file.
         prompts: of the user's labels, in ascending order.
-        labels: NIfTI, the true segmentation, which becomes `gts`. All of its labels are classes.
+        labels: the file of the true segmentation, which becomes `gts`; all of its labels are
+            classes.
         draw_boxes: whether the labels' own boxes are the prompts where there are no others.
 
     Raises:
-        UsageError: there is no class, or there are too many, or one isn't in `labels`.
-        NiftiError: `labels` isn't a segmentation of the scan.
+        LabelError: there is no class, or there are too many, or one isn't in `labels`.
+        ImageError: `labels` isn't a segmentation of the scan.
     """
     said, truth = dict(prompts), None
     if labels is not None:
         truth = read_labels(labels, scan)
         values = np.unique(truth[truth > 0]).tolist()
         if unknown := sorted(set(said) - set(values)):
-            raise UsageError(f"label {unknown[0]} has a prompt, and isn't in {labels}")
+            raise LabelError(f"label {unknown[0]} has a prompt, and isn't in {labels}")
         said = {value: said.get(value, ClassPrompts(value)) for value in values}
     if not 1 <= len(said) <= MAX_CLASSES:
         expected = f"1 to {MAX_CLASSES} of them, from prompts or --labels"
-        raise UsageError(f"found {len(said)} labels, expected {expected}")
+        raise LabelError(f"found {len(said)} labels, expected {expected}")
     classes = number_prompts(said.values())
     gts = None if truth is None else number_labels(truth, list(said))
     if gts is not None and draw_boxes and not prompts:
@@ -57,18 +56,18 @@ def nifti_to_npz(
             logger.info("label %d became %d", label, number)
 
 
-def npz_to_nifti(source: Path, target: Path, key: str | None, like: Path | None) -> None:
+def npz_to_image(source: Path, target: Path, key: str | None, like: Path | None) -> None:
     """Writes a volume of an npz file as an image.
 
     Args:
         source: the npz file.
-        target: ends in ``.nii`` or ``.nii.gz``.
+        target: as for `gamt.io.image.write_image`.
         key: of the volume; None as for `gamt.io.case.read_volume`.
-        like: NIfTI, the image that the volume was made from, which says where it lies.
+        like: the file of the image that the volume was made from, which says where it lies.
 
     Raises:
         CaseError: the file has no such volume, or it isn't of the shape of `like`.
-        NiftiError: `like` can't be read, or `target` can't be written.
+        ImageError: `like` can't be read, or `target` can't be written.
     """
     volume = read_volume(source, key)
     if like is not None:
@@ -82,4 +81,4 @@ def npz_to_nifti(source: Path, target: Path, key: str | None, like: Path | None)
     if spacing_mm is None:
         logger.warning("%s: no spacing, used 1 mm; --like gives a better one", source.name)
         spacing_mm = (1.0, 1.0, 1.0)
-    write_image(target, volume, spacing_mm=order_spacing(spacing_mm))
+    write_image(target, volume, spacing_mm=spacing_mm)

@@ -1,6 +1,8 @@
 """Files that appear at once and whole, or not at all, and never over what they were made from."""
 
+import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +33,35 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             reason = error.strerror or str(error)
             raise OSError(error.errno, reason, os.fspath(path)) from error
         raise
+
+
+@contextmanager
+def atomic_write_files(path: Path) -> Iterator[Path]:
+    """Gives a path of the same name in a new folder, for libraries that write by name.
+
+    When the block ends, what is in the folder moves beside `path`: companions that some formats
+    write first, `path` itself last. If the block raises anything, nothing is left behind, and
+    earlier files stay as they were.
+
+    Raises:
+        OSError: a file can't be made or written, or a companion would replace a file that belongs
+            to another; it names `path`.
+    """
+    folder = path.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        folder.mkdir()
+        yield folder / path.name
+        companions = [file for file in sorted(folder.iterdir()) if file.name != path.name]
+        for file in companions:
+            if path.with_name(file.name).exists() and not path.exists():
+                raise OSError(errno.EEXIST, f"would replace {file.name}, which isn't its own")
+        for file in (*companions, folder / path.name):
+            file.replace(path.with_name(file.name))
+    except OSError as error:
+        text = error.strerror or str(error)
+        raise OSError(error.errno, text, os.fspath(path)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class OverwriteError(OSError):

@@ -6,7 +6,6 @@ voxel centre of the crop keep their place, so that on every axis raw index ``i``
 position ``(i - low) * (grid_size - 1) / (raw_size - 1)``: flipping the volume flips the grid.
 """
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,34 +17,11 @@ import numpy.typing as npt
 from gamt.axes import bounding_range
 from gamt.prompts import Box, ClassPrompts, SliceBox
 
-logger = logging.getLogger("gamt")
-
 NEAR_BORDER = 0.05
 """A prompt this close to a crop's border, as a share of the crop's side, makes the crop grow."""
 
 Range = tuple[tuple[int, int, int], tuple[int, int, int]]
 """Half-open voxel bounds (low, high), each (z, y, x)."""
-
-
-def order_spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:
-    """Brings a file's spacing into (z, y, x) order (design decision 2).
-
-    Files that were written from SimpleITK may hold (x, y, z). The order in which the two in-plane
-    axes agree is taken when exactly one order has them agree, and the file's order otherwise.
-
-    Args:
-        spacing_mm: three positive numbers, millimetres, as the file has them.
-
-    Returns:
-        The spacing (z, y, x) in millimetres.
-    """
-    first, middle, last = spacing_mm
-    if np.isclose(first, middle, rtol=1e-3) and not np.isclose(middle, last, rtol=1e-3):
-        logger.info(
-            "spacing %.4g, %.4g, %.4g read as x, y, z: its first two numbers agree", *spacing_mm
-        )
-        return last, middle, first
-    return first, middle, last
 
 
 def intensity_window(

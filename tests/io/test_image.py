@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gamt.io.nifti import NiftiError, NiftiImage, read_image, read_labels, write_image
+from gamt.io.format import ImageError
+from gamt.io.image import GridError, Image, read_image, read_labels, write_image
 from gamt.prompts import Box
 
 # mypy: allow-untyped-calls
@@ -58,7 +59,7 @@ def save(
     return path
 
 
-def read(folder: Path, *args: Any) -> NiftiImage:
+def read(folder: Path, *args: Any) -> Image:
     return read_image(save(folder / "scan.nii.gz", *args))
 
 
@@ -201,7 +202,7 @@ def test_a_failed_write_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(NiftiError, match=r"^out\.nii\.gz: can't be written: no space left"):
+    with pytest.raises(ImageError, match=r"^out\.nii\.gz: can't be written: no space left"):
         write_image(tmp_path / "out.nii.gz", np.zeros((2, 2, 2), np.uint8))
     assert list(tmp_path.iterdir()) == []
 
@@ -214,25 +215,25 @@ def test_a_volume_of_another_shape_is_not_written(tmp_path: Path) -> None:
 
 def test_a_voxel_outside_is_an_error_that_names_the_bounds(tmp_path: Path) -> None:
     image = read(tmp_path, numbered(), affine_of(("R", "I", "P")))
-    with pytest.raises(NiftiError, match=r"5,0,0 is outside .* from 0,0,0 to 4,5,6$"):
+    with pytest.raises(ImageError, match=r"5,0,0 is outside .* from 0,0,0 to 4,5,6$"):
         image.voxel((5, 0, 0), ras=False)
-    with pytest.raises(NiftiError, match=r"-1,0,0 is outside"):
+    with pytest.raises(ImageError, match=r"-1,0,0 is outside"):
         image.voxel((-1, 0, 0), ras=False)
-    with pytest.raises(NiftiError, match="outside"):
+    with pytest.raises(ImageError, match="outside"):
         image.box((0, 0, 0), (4, 5, 7), ras=False)
 
 
 def test_a_place_outside_is_an_error_that_names_the_bounds_in_millimetres(tmp_path: Path) -> None:
     image = read(tmp_path, numbered(), np.diag([2.0, 2.0, 3.0, 1.0]))
-    with pytest.raises(NiftiError, match=r"9.5,0,0 mm .* from 0,0,0 to 8,10,18$"):
+    with pytest.raises(ImageError, match=r"9.5,0,0 mm .* from 0,0,0 to 8,10,18$"):
         image.voxel((9.5, 0, 0), ras=True)
     assert image.voxel((8.9, 0, 0), ras=True) == image.voxel((4, 0, 0), ras=False)
-    with pytest.raises(NiftiError, match="outside"):
+    with pytest.raises(ImageError, match="outside"):
         image.voxel((1e300, 0, 0), ras=True)
 
 
 def test_voxels_are_whole(tmp_path: Path) -> None:
-    with pytest.raises(NiftiError, match=r"1\.5,2,3, expected whole"):
+    with pytest.raises(ImageError, match=r"1\.5,2,3, expected whole"):
         read(tmp_path).voxel((1.5, 2, 3), ras=False)
 
 
@@ -247,6 +248,54 @@ def test_labels_may_be_stored_as_whole_floats(tmp_path: Path) -> None:
     image = read(tmp_path)
     save(tmp_path / "labels.nii.gz", numbered().astype(np.float32))
     np.testing.assert_array_equal(read_labels(tmp_path / "labels.nii.gz", image), image.array)
+
+
+@pytest.mark.parametrize("size_mm", [0.0005, 0.5, 20.0])
+@pytest.mark.parametrize(("share", "same"), [(0.05, True), (0.2, False)])
+def test_labels_may_lie_a_small_share_of_a_voxel_away(
+    size_mm: float, share: float, same: bool, tmp_path: Path
+) -> None:
+    affine = np.diag([size_mm, size_mm, size_mm, 1.0])
+    image = read(tmp_path, numbered(), affine)
+    affine[1, 3] = share * size_mm
+    path = save(tmp_path / "labels.nii.gz", numbered(), affine)
+    if same:
+        np.testing.assert_array_equal(read_labels(path, image), image.array)
+    else:
+        with pytest.raises(GridError, match="another grid of voxels than scan"):
+            read_labels(path, image)
+
+
+def test_resampled_labels_are_those_of_the_nearest_voxels(tmp_path: Path) -> None:
+    image = read(tmp_path, np.zeros((4, 2, 2), np.uint8), np.diag([1.0, 1.0, 1.0, 1.0]))
+    # Two voxels along i, 2 mm wide, the first at 0.6 mm: the image's i = 0, 1, 2, 3 lie at -0.3,
+    # 0.2, 0.7 and 1.2 of them.
+    affine = np.diag([2.0, 4.0, 4.0, 1.0])
+    affine[0, 3] = 0.6
+    labels = np.array([3, 8], np.uint8)[:, None, None]
+    path = save(tmp_path / "labels.nii.gz", labels, affine)
+    found = read_labels(path, image, resample=True)
+    by_i = [found[image.voxel((i, 0, 0), ras=False)] for i in range(4)]
+    assert by_i == [3, 3, 8, 8]
+
+
+def test_resampled_labels_are_nothing_where_they_do_not_reach(tmp_path: Path) -> None:
+    image = read(tmp_path, np.zeros((4, 2, 2), np.uint8), np.eye(4))
+    affine = np.eye(4)
+    affine[0, 3] = 2.0
+    path = save(tmp_path / "labels.nii.gz", np.full((4, 2, 2), 5, np.uint8), affine)
+    found = read_labels(path, image, resample=True)
+    by_i = [found[image.voxel((i, 1, 1), ras=False)] for i in range(4)]
+    assert by_i == [0, 0, 5, 5]
+
+
+def test_labels_that_all_lie_elsewhere_are_an_error(tmp_path: Path) -> None:
+    image = read(tmp_path)
+    affine = affine_of(("L", "P", "S"))
+    affine[0, 3] += 500
+    path = save(tmp_path / "labels.nii.gz", numbered(), affine)
+    with pytest.raises(ImageError, match="none of its labels lies within scan"):
+        read_labels(path, image, resample=True)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +316,7 @@ def test_what_is_no_segmentation_of_the_image_is_an_error(
 ) -> None:
     image = read(tmp_path)
     path = save(tmp_path / "labels.nii.gz", array, affine)
-    with pytest.raises(NiftiError, match=rf"^labels\.nii\.gz: .*{message}"):
+    with pytest.raises(ImageError, match=rf"^labels\.nii\.gz: .*{message}"):
         read_labels(path, image)
 
 
@@ -282,7 +331,7 @@ def test_what_is_no_segmentation_of_the_image_is_an_error(
     ids=["two volumes", "one slice", "complex", "colour"],
 )
 def test_what_is_no_volume_of_numbers_is_an_error(array: npt.NDArray[Any], tmp_path: Path) -> None:
-    with pytest.raises(NiftiError, match=r"^scan\.nii\.gz: found"):
+    with pytest.raises(ImageError, match=r"^scan\.nii\.gz: found"):
         read(tmp_path, array)
 
 
@@ -292,12 +341,12 @@ def test_an_affine_that_places_nothing_is_an_error(bad: float, tmp_path: Path) -
     data = bytearray(path.read_bytes())
     data[280 + 32 : 280 + 48] = np.array([0, 0, bad, 0], "<f4").tobytes()  # srow_z
     path.write_bytes(data)
-    with pytest.raises(NiftiError, match="affine"):
+    with pytest.raises(ImageError, match="affine"):
         read_image(path)
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(NiftiError, match=r"^none\.nii\.gz: "):
+    with pytest.raises(ImageError, match=r"^none\.nii\.gz: "):
         read_image(tmp_path / "none.nii.gz")
 
 
@@ -306,12 +355,12 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
 def test_a_broken_file_is_an_error(kind: str, kept: int, tmp_path: Path) -> None:
     path = save(tmp_path / f"scan.{kind}")
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(NiftiError, match="can't be read"):
+    with pytest.raises(ImageError, match="can't be read"):
         read_image(path)
 
 
 def test_another_format_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "scan.mgz"
     nib.save(nib.MGHImage(numbered().astype(np.int32), np.eye(4)), path)
-    with pytest.raises(NiftiError, match="expected NIfTI"):
+    with pytest.raises(ImageError, match="found no known image"):
         read_image(path)

@@ -1,0 +1,119 @@
+"""What an image format is, and what its files hold.
+
+A format is a module of `gamt.io.formats` with the attributes of `Format`, and of `WritableFormat`
+if it writes too. It is found there by itself: a new format is one new file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+
+class ImageError(ValueError):
+    """An image that can't be read or written, or a place that isn't in it."""
+
+    def __init__(self, path: Path, found: str) -> None:
+        super().__init__(f"{path.name}: {found}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredImage:
+    """A 3-D image with its axes as the file has them.
+
+    Attributes:
+        array: (i, j, k), values as the file means them, any scaling applied.
+        affine: (4, 4), takes voxel indices (i, j, k) to scanner RAS coordinates in mm.
+        spacing_mm: the voxel's size along (i, j, k).
+        header: what the same format's `write` wants back; None if the above says all.
+        second_affine: another place that the header gives for the same voxels, such as NIfTI's
+            qform beside the sform; None if there is one alone.
+    """
+
+    array: npt.NDArray[Any]
+    affine: npt.NDArray[np.float64]
+    spacing_mm: tuple[float, float, float]
+    header: Any = None
+    second_affine: npt.NDArray[np.float64] | None = None
+
+
+class Format(Protocol):
+    """A module that reads one format.
+
+    Attributes:
+        NAME: for messages, such as "NIfTI".
+        SUFFIXES: of the names of its files, in lower case; all of them are written if any is.
+        PACKAGE: the package that it imports, and the extra of this project that brings it; None
+            if the project always comes with all that it needs.
+    """
+
+    NAME: str
+    SUFFIXES: tuple[str, ...]
+    PACKAGE: tuple[str, str] | None
+
+    def recognises(self, path: Path, head: bytes) -> bool:
+        """Says whether a file, or a folder of them, is of this format.
+
+        Args:
+            path: the file or folder.
+            head: the file's first bytes, at least 512 of them if it has as many; none of a folder.
+        """
+
+    def read(self, path: Path, volume: int | None) -> StoredImage:
+        """Reads a file that is recognised.
+
+        Args:
+            path: the file or folder.
+            volume: which one of several volumes, from 0 on; for `choose_volume`.
+
+        Raises:
+            ImageError: the file is broken, or holds no such volume.
+        """
+
+
+@runtime_checkable
+class WritableFormat(Format, Protocol):
+    """A module that reads and writes one format.
+
+    Attributes:
+        NAMED_SUFFIXES: those of `SUFFIXES` whose files keep label names.
+    """
+
+    NAMED_SUFFIXES: tuple[str, ...]
+
+    def write(self, path: Path, image: StoredImage, names: Mapping[int, str]) -> None:
+        """Writes a new file, and any companions beside it.
+
+        Args:
+            path: ends in one of `SUFFIXES`, in upper or lower case.
+            image: its header may be that of another format, and is ignored then.
+            names: of labels; ignored but for `NAMED_SUFFIXES`.
+
+        Raises:
+            OSError: the file can't be written.
+            ImageError: the format can't hold the image.
+        """
+
+
+def choose_volume(path: Path, count: int, volume: int | None) -> int:
+    """Returns the number of the volume to read, of `count` in a file.
+
+    Raises:
+        ImageError: there are several and none is chosen, or there is no such volume.
+    """
+    if volume is None and count != 1:
+        choice = f"choose one by its number, --volume 0 to --volume {count - 1}"
+        raise ImageError(path, f"found {count} volumes, expected one: {choice}")
+    if volume is not None and not 0 <= volume < count:
+        raise ImageError(path, f"found {count} volumes, expected --volume from 0 to {count - 1}")
+    return volume or 0
+
+
+def reason(error: Exception) -> str:
+    """Returns why a library failed, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,103 @@
+"""What the formats share that SimpleITK reads and writes.
+
+SimpleITK places voxels in LPS coordinates, the package in RAS: the first two change their sign.
+"""
+
+# SimpleITK has no types.
+# mypy: allow-untyped-calls
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamt.io.format import ImageError, StoredImage, choose_volume, reason
+
+ITK = ("SimpleITK", "itk")
+"""The package, and the extra that brings it."""
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""(4, 4), from LPS coordinates to RAS, and back."""
+
+
+def load_itk() -> Any:
+    """Imports SimpleITK, whose warnings would go past the log."""
+    import SimpleITK as sitk  # noqa: N813 - its usual name
+
+    sitk.ProcessObject_SetGlobalWarningDisplay(False)
+    return sitk
+
+
+def read_file(path: Path, image_io: str, volume: int | None) -> StoredImage:
+    """Reads a file by one of SimpleITK's readers, whatever the file's suffix.
+
+    Raises:
+        ImageError: the file is broken, or holds no such volume.
+    """
+    sitk = load_itk()
+    try:
+        image = sitk.ReadImage(str(path), imageIO=image_io)
+    except RuntimeError as error:
+        raise ImageError(path, f"can't be read: {itk_reason(error)}") from error
+    return to_stored(path, image, volume)
+
+
+def to_stored(path: Path, image: Any, volume: int | None) -> StoredImage:
+    """Takes over one volume of a SimpleITK image.
+
+    Further axes, and components such as colours, count as volumes.
+
+    Raises:
+        ImageError: the image has fewer than three axes, or no such volume.
+    """
+    dimension, size = image.GetDimension(), image.GetSize()
+    if dimension < 3:
+        raise ImageError(path, f"found an image of size {size}, expected a 3-D volume")
+    components = image.GetNumberOfComponentsPerPixel()
+    index = choose_volume(path, math.prod(size[3:]) * components, volume)
+    array = load_itk().GetArrayViewFromImage(image)
+    array = array.reshape(-1, *size[2::-1], components)
+    array = array[(index // components, ..., index % components)].T.copy()
+    spacing = image.GetSpacing()[:3]
+    affine = np.eye(4)
+    direction = np.reshape(image.GetDirection(), (dimension, dimension))[:3, :3]
+    affine[:3, :3] = direction * spacing
+    affine[:3, 3] = image.GetOrigin()[:3]
+    return StoredImage(array, LPS @ affine, spacing)
+
+
+def write_file(path: Path, image: StoredImage, metadata: Mapping[str, str]) -> None:
+    """Writes a compressed file of the format of the path's suffix.
+
+    Args:
+        path: the file.
+        image: the image.
+        metadata: texts by key, which go into the file's header.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    sitk = load_itk()
+    file = sitk.GetImageFromArray(image.array.T)
+    affine: npt.NDArray[np.float64] = LPS @ image.affine
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    file.SetSpacing(spacing.tolist())
+    file.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    file.SetOrigin(affine[:3, 3].tolist())
+    for key, value in metadata.items():
+        file.SetMetaData(key, value)
+    # SimpleITK knows suffixes in lower case alone.
+    written = path.with_suffix(path.suffix.lower())
+    try:
+        sitk.WriteImage(file, str(written), useCompression=True)
+    except RuntimeError as error:
+        raise OSError(itk_reason(error)) from error
+    written.rename(path)
+
+
+def itk_reason(error: RuntimeError) -> str:
+    """Returns the last line of SimpleITK's message, which says what went wrong."""
+    return reason(RuntimeError(str(error).strip().splitlines()[-1]))

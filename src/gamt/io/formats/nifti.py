@@ -1,0 +1,160 @@
+"""NIfTI-1 and NIfTI-2, in one file or as a pair of header and image, compressed or not."""
+
+# nibabel has types in part only.
+# mypy: allow-untyped-calls
+
+import gzip
+import logging
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from gamt.io.format import ImageError, StoredImage, choose_volume, reason
+
+NAME = "NIfTI"
+SUFFIXES = (".nii", ".nii.gz")
+PACKAGE = None
+NAMED_SUFFIXES = ()  # no reader knows a place for them
+
+_log = logging.getLogger("gamt")
+
+_GZIP = b"\x1f\x8b"
+_UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by code: unknown, metre, millimetre, micron
+_SAME_SIZE = 1e-3
+"""Share by which the header's voxel size may differ from the affine's: headers round numbers."""
+
+
+def recognises(path: Path, head: bytes) -> bool:
+    """Says whether a file has NIfTI's magic number, be it compressed or not."""
+    if path.suffix.lower() == ".img":  # the image of a pair, which begins in no way of its own
+        return _header_beside(path) is not None
+    return _kind(head) is not None
+
+
+def read(path: Path, volume: int | None) -> StoredImage:
+    """Reads an image; see `gamt.io.format.Format`.
+
+    The affine that places the voxels decides: the sform, or else the qform.
+    """
+    with _opened(path) as file:
+        shape = file.shape
+        if len(shape) < 3 or 0 in shape:
+            raise ImageError(path, f"found an image of shape {shape}, expected a 3-D volume")
+        index = choose_volume(path, math.prod(shape[3:]), volume)
+        chosen = np.unravel_index(index, shape[3:]) if shape[3:] else ()
+        try:
+            array = np.asanyarray(file.dataobj[(..., *chosen)])
+        except Exception as error:  # a broken file can make nibabel fail in many ways
+            raise ImageError(path, f"can't be read to its end: {reason(error)}") from error
+        header = file.header
+        affine = np.asarray(file.affine, dtype=np.float64)
+    unit_mm = _read_unit(path, header)
+    spacing = _read_spacing(path, header, affine) * unit_mm
+    scale = np.diag([unit_mm, unit_mm, unit_mm, 1.0])
+    i, j, k = spacing.tolist()
+    second = _read_qform(header)
+    return StoredImage(
+        array, scale @ affine, (i, j, k), header, None if second is None else scale @ second
+    )
+
+
+def write(path: Path, image: StoredImage, names: Mapping[int, str]) -> None:
+    """Writes an image; see `gamt.io.format.WritableFormat`."""
+    del names
+    array = image.array
+    if isinstance(image.header, nib.Nifti1Header):
+        shape = image.header.get_data_shape()
+        if math.prod(shape) == array.size:  # keeps further axes of length 1
+            array = array.reshape(shape)
+        kind = nib.Nifti2Image if isinstance(image.header, nib.Nifti2Header) else nib.Nifti1Image
+        # Without an affine of its own the image keeps the header's, codes and all.
+        file = kind(array, None, image.header, dtype=array.dtype)
+        file.header["cal_min"] = file.header["cal_max"] = 0  # a display range for other values
+    else:
+        file = nib.Nifti1Image(array, image.affine, dtype=array.dtype)
+        file.header.set_xyzt_units("mm")
+    data = file.to_bytes()
+    if path.suffix.lower() == ".gz":
+        data = gzip.compress(data, compresslevel=6, mtime=0)
+    path.write_bytes(data)
+
+
+def _kind(head: bytes) -> str | None:
+    """Returns "single" or "pair" by the first bytes of a file; None if it isn't NIfTI."""
+    if head.startswith(_GZIP):
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(head)
+        except zlib.error:
+            return None
+    magics = {b"n+1\0": "single", b"ni1\0": "pair", b"n+2\0": "single", b"ni2\0": "pair"}
+    return magics.get(head[344:348]) or magics.get(head[4:8])
+
+
+def _header_beside(image: Path) -> Path | None:
+    """Returns the header file of a pair's image; None without one."""
+    header = image.with_suffix(".HDR" if image.suffix == ".IMG" else ".hdr")
+    if not header.is_file():
+        return None
+    with header.open("rb") as file:
+        return header if _kind(file.read(1024)) == "pair" else None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Opens an image, whose data can be read in the block."""
+    with path.open("rb") as raw:
+        head = raw.read(1024)
+        raw.seek(0)
+        with gzip.open(raw) if head.startswith(_GZIP) else raw as file:
+            try:
+                if path.suffix.lower() == ".img" or _kind(head) == "pair":
+                    image = nib.load(path)
+                else:
+                    holder = nib.FileHolder(fileobj=file)
+                    start = file.read(8)
+                    file.seek(0)
+                    kind = nib.Nifti2Image if start[4:] == b"n+2\0" else nib.Nifti1Image
+                    image = kind.from_file_map({"header": holder, "image": holder})
+            except Exception as error:  # a broken file can make nibabel fail in many ways
+                raise ImageError(path, f"can't be read as NIfTI: {reason(error)}") from error
+            yield image
+
+
+def _read_unit(path: Path, header: nib.Nifti1Header) -> float:
+    """Returns the millimetres of the file's unit of length."""
+    code = int(header["xyzt_units"]) & 7
+    if code not in _UNIT_MM:
+        _log.warning("%s: found the unknown unit code %d, counted as mm", path.name, code)
+    return _UNIT_MM.get(code, 1.0)
+
+
+def _read_spacing(
+    path: Path, header: nib.Nifti1Header, affine: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Returns the voxel's size along (i, j, k), in the file's unit."""
+    stated = np.array(header["pixdim"][1:4], dtype=np.float64)
+    placed: npt.NDArray[np.float64] = np.linalg.norm(affine[:3, :3], axis=0)
+    if np.allclose(stated, placed, rtol=_SAME_SIZE, atol=0):
+        return stated
+    _log.warning(
+        "%s: the header's voxel size %s isn't that of its affine, %s, which is used",
+        *(path.name, *(" x ".join(f"{side:.4g}" for side in sides) for sides in (stated, placed))),
+    )
+    return placed
+
+
+def _read_qform(header: nib.Nifti1Header) -> Any:
+    """Returns the qform's affine, in the file's unit, where the sform decides; None without."""
+    if int(header["sform_code"]) == 0 or int(header["qform_code"]) == 0:
+        return None
+    try:
+        return header.get_qform()
+    except nib.spatialimages.HeaderDataError:  # numbers that are no rotation
+        return None

@@ -1,0 +1,136 @@
+"""NIfTI's header: units, sizes and places that don't agree, compression, several volumes."""
+
+# nibabel has types in part only.
+# mypy: allow-untyped-calls
+
+import gzip
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from gamt.io.format import ImageError
+from gamt.io.image import Image, read_image, read_labels, write_image
+
+SHAPE = (5, 6, 7)  # (i, j, k)
+AFFINE = np.diag([-0.5, -1.5, 4.0, 1.0])
+
+
+def numbered() -> npt.NDArray[np.int16]:
+    return np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+
+
+def new(affine: npt.NDArray[np.float64] = AFFINE) -> nib.Nifti1Image:
+    return nib.Nifti1Image(numbered(), affine)
+
+
+def value_at(image: Image, place: tuple[float, float, float]) -> int:
+    """Returns the value at a place in RAS coordinates, mm."""
+    return int(image.array[image.voxel(place, ras=True)])
+
+
+@pytest.mark.parametrize(("unit", "size"), [("micron", 500.0), ("meter", 0.0005), ("mm", 0.5)])
+def test_places_are_in_millimetres_whatever_the_files_unit(
+    unit: str, size: float, tmp_path: Path
+) -> None:
+    affine = np.diag([size, size, size, 1.0])
+    affine[0, 3] = 20 * size  # 10 mm to the right
+    file = new(affine)
+    file.header.set_xyzt_units(unit)
+    nib.save(file, tmp_path / "scan.nii")
+    image = read_image(tmp_path / "scan.nii")
+    assert image.spacing_mm == pytest.approx((0.5, 0.5, 0.5))
+    # Voxel (2, 4, 6) lies at (10 + 1, 2, 3) mm.
+    assert value_at(image, (11, 2, 3)) == numbered()[2, 4, 6]
+    write_image(tmp_path / "out.nii", image.array, like=image)
+    out = nib.load(tmp_path / "out.nii")
+    np.testing.assert_array_equal(out.affine, nib.load(tmp_path / "scan.nii").affine)  # type: ignore[attr-defined]
+    assert out.header.get_xyzt_units()[0] == unit  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("code", [4, 7])
+def test_an_unknown_unit_counts_as_millimetres_with_a_warning(
+    code: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = new()
+    file.header["xyzt_units"] = code
+    nib.save(file, tmp_path / "scan.nii")
+    assert read_image(tmp_path / "scan.nii").spacing_mm == (4.0, 1.5, 0.5)
+    assert caplog.messages == [f"scan.nii: found the unknown unit code {code}, counted as mm"]
+
+
+def test_the_affine_says_the_voxels_size_where_the_header_says_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = new()
+    file.header["pixdim"][1:4] = (0.5, 1.5, 5.0)
+    nib.save(file, tmp_path / "scan.nii")
+    assert read_image(tmp_path / "scan.nii").spacing_mm == (4.0, 1.5, 0.5)
+    sizes = "size 0.5 x 1.5 x 5 isn't that of its affine, 0.5 x 1.5 x 4, which is used"
+    assert caplog.messages == [f"scan.nii: the header's voxel {sizes}"]
+
+
+def test_sizes_that_agree_but_for_rounding_are_no_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = new()
+    file.header["pixdim"][1:4] = (0.5, 1.5, 4.0001)
+    nib.save(file, tmp_path / "scan.nii")
+    read_image(tmp_path / "scan.nii")
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "SCAN.NII.GZ", "Scan.Nii"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_compression_goes_by_content_on_reading(name: str, zipped: bool, tmp_path: Path) -> None:
+    data = new().to_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(data) if zipped else data)
+    image = read_image(tmp_path / name)
+    assert image.array[image.voxel((4, 5, 6), ras=False)] == 209
+    assert image.name.lower() == "scan"
+
+
+@pytest.mark.parametrize(
+    ("name", "zipped"), [("a.nii", False), ("A.NII", False), ("a.nii.gz", True), ("A.NII.GZ", True)]
+)
+def test_compression_goes_by_the_suffix_on_writing(name: str, zipped: bool, tmp_path: Path) -> None:
+    write_image(tmp_path / name, numbered())
+    assert ((tmp_path / name).read_bytes()[:2] == b"\x1f\x8b") == zipped
+    np.testing.assert_array_equal(read_image(tmp_path / name).array, numbered())
+
+
+@pytest.mark.parametrize("name", ["scan.hdr", "scan.img"])
+def test_a_pair_goes_by_either_of_its_files(name: str, tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Pair(numbered(), AFFINE), tmp_path / "scan.img")
+    image = read_image(tmp_path / name)
+    assert image.array[image.voxel((4, 5, 6), ras=False)] == 209
+
+
+def test_one_of_several_volumes_is_chosen_and_its_labels_are_one_volume(tmp_path: Path) -> None:
+    volumes = np.stack([numbered(), numbered() + 1000], axis=-1)
+    file = nib.Nifti1Image(volumes, AFFINE)
+    file.header.set_zooms((0.5, 1.5, 4.0, 2.0))
+    nib.save(file, tmp_path / "scan.nii")
+    with pytest.raises(ImageError, match=r"^scan\.nii: found 2 volumes, .* --volume 1$"):
+        read_image(tmp_path / "scan.nii")
+    image = read_image(tmp_path / "scan.nii", volume=1)
+    assert image.array[image.voxel((4, 5, 6), ras=False)] == 1209
+    write_image(tmp_path / "out.nii", image.array, like=image)
+    out = nib.load(tmp_path / "out.nii")
+    np.testing.assert_array_equal(np.asanyarray(out.dataobj), numbered() + 1000)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(out.affine, AFFINE)  # type: ignore[attr-defined]
+
+
+def test_labels_on_the_qforms_grid_are_those_of_the_same_voxels(tmp_path: Path) -> None:
+    moved = AFFINE.copy()
+    moved[:3, 3] = (40.0, 0.0, -25.0)
+    file = new()
+    file.set_sform(moved, code="talairach")
+    file.set_qform(AFFINE, code="scanner")
+    nib.save(file, tmp_path / "scan.nii")
+    nib.save(new(), tmp_path / "labels.nii")
+    image = read_image(tmp_path / "scan.nii")
+    assert value_at(image, (40, 0, -25)) == 0  # the sform decides
+    np.testing.assert_array_equal(read_labels(tmp_path / "labels.nii", image), image.array)
