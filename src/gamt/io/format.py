@@ -108,6 +108,8 @@ def choose_volume(path: Path, count: int, volume: int | None) -> int:
         choice = f"choose one by its number, --volume 0 to --volume {count - 1}"
         raise ImageError(path, f"found {count} volumes, expected one: {choice}")
     if volume is not None and not 0 <= volume < count:
+        if count == 1:
+            raise ImageError(path, "found 1 volume, expected no --volume, or 0")
         raise ImageError(path, f"found {count} volumes, expected --volume from 0 to {count - 1}")
     return volume or 0
 

@@ -1,0 +1,60 @@
+import logging
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from gamt.cli.console import UsageError
+from gamt.cli.prompt_text import parse_prompts
+from gamt.io.format import ImageError
+from gamt.io.image import Image, read_image
+from gamt.prompts import Box
+
+# mypy: allow-untyped-calls
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Image:
+    """Returns an image of 160 x 150 x 60 voxels, along left, back and head, each 1 x 1 x 2 mm."""
+    array = np.zeros((160, 150, 60), np.uint8)
+    nib.save(nib.Nifti1Image(array, np.diag([-1.0, -1.0, 2.0, 1.0])), tmp_path / "scan.nii")
+    return read_image(tmp_path / "scan.nii")
+
+
+def test_a_box_is_told_as_it_is_understood(image: Image, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="gamt"):
+        found = parse_prompts(image, ["3:56,145,57,143,12,42"], None, None, ras=False)
+    assert found[3].box == Box(42, 58, 49, 12, 146, 56, 144)
+    assert caplog.messages == ["label 3: box x 56-143, y 12-145, z 42-57"]
+
+
+def test_a_box_in_millimetres_is_told_in_millimetres(
+    image: Image, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="gamt"):
+        parse_prompts(image, ["-10,-20,30,-90.5,-70,50"], None, None, ras=True)
+    assert caplog.messages == ["label 1: box x -90.5 to -10, y -70 to -20, z 30 to 50 mm"]
+
+
+def test_pairs_by_axis_that_are_no_corners_are_told_from_them(
+    image: Image, caplog: pytest.LogCaptureFixture
+) -> None:
+    # x 10 to 70, y 90 to 140, z 5 to 50; as a corner, 10,70,90 has a z of 90, past the last, 59.
+    with pytest.raises(UsageError, match=r"first and last of each axis, .*: 10,90,5,70,140,50$"):
+        parse_prompts(image, ["10,70,90,140,5,50"], None, None, ras=False)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        "10,70,90,140,5,99",  # neither corners nor pairs are inside
+        "70,10,90,140,5,50",  # no pairs, for the first begins with its end
+    ],
+)
+def test_a_corner_outside_is_an_error_where_the_numbers_are_no_pairs_either(
+    image: Image, box: str
+) -> None:
+    with pytest.raises(ImageError, match="is outside of the image"):
+        parse_prompts(image, [box], None, None, ras=False)
