@@ -12,7 +12,7 @@ import pytest
 
 from gamt import predict
 from gamt.io.case import Case, read_case, write_case
-from gamt.predict import FolderError, Prediction, predict_case, predict_folder
+from gamt.predict import Cancelled, FolderError, Prediction, predict_case, predict_folder
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.segmenters import Embedding, SliceMask, Traits, load
 from gamt.settings import PRESETS
@@ -279,6 +279,52 @@ def test_cases_are_never_replaced_by_their_segmentations(tmp_path: Path) -> None
     with pytest.raises(FolderError, match="would replace"):
         predict_folder(tmp_path / "in", tmp_path / "in", ThresholdSegmenter())
     assert path.read_bytes() == before
+
+
+def two_boxes() -> Case:
+    """A case of two classes: the bright block in two halves."""
+    left, right = replace(BOX, x_max=10), replace(BOX, x_min=10)
+    prompts = ClassPrompts(1, left), ClassPrompts(2, right)
+    return Case("a", bright_block(), (1.0, 1.0, 1.0), prompts, None)
+
+
+def test_a_cancelled_case_has_no_result() -> None:
+    reported: list[tuple[int, int]] = []
+
+    def report(done: int, planned: int) -> None:
+        reported.append((done, planned))
+
+    with pytest.raises(Cancelled):
+        predict_case(
+            two_boxes(),
+            ThresholdSegmenter(),
+            UNLIMITED,
+            progress=report,
+            cancelled=lambda: len(reported) >= 5,
+        )
+    assert len(reported) < 10
+    assert reported[-1][0] < reported[-1][1]
+
+
+def test_the_progress_of_a_case_is_that_of_all_its_classes() -> None:
+    reported: list[tuple[int, int]] = []
+    predict_case(
+        two_boxes(),
+        ThresholdSegmenter(),
+        UNLIMITED,
+        progress=lambda *counts: reported.append(counts),
+    )
+    assert reported == sorted(reported)
+    assert (2, 12) in reported  # both anchors of the axial walks, of six slices each
+    assert reported[-1][0] == reported[-1][1]
+
+
+def test_seconds_are_counted_from_the_start_that_the_caller_gives() -> None:
+    long_ago = time.monotonic() - 100
+    limited = predict_case(two_boxes(), ThresholdSegmenter(), UNLIMITED, long_ago, seconds=99)
+    assert not limited.complete
+    assert limited.encoded == 0
+    assert predict_case(two_boxes(), ThresholdSegmenter(), UNLIMITED, seconds=1e6).complete
 
 
 def test_a_click_is_obeyed_without_a_box() -> None:

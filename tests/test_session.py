@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +18,11 @@ from benchmarks.bars import FLAT_LEAST, FLAT_MEAN
 from benchmarks.phantoms import Phantom, dice, draw_slice_box, ellipsoids
 from gamt import Session, segmenters
 from gamt.axes import Plane, bounding_range, slice_shape
-from gamt.prompts import Box, ClassPrompts, Click, box_of_mask
+from gamt.lifting.observer import Observer
+from gamt.lifting.target import Target
+from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt, box_of_mask
 from gamt.segmenters.base import Embedding
-from gamt.session import UnsupportedPromptError
+from gamt.session import Cancelled, UnsupportedPromptError
 from tests.doubles import Mask, Thresholder, block, lift, make_case, picture
 
 SHAPE = (20, 26, 30)
@@ -414,6 +419,97 @@ def test_a_folder_keeps_encodings_for_later_sessions(tmp_path: Path) -> None:
         counts.append(len(segmenter.slices))
     assert counts[0] > 0
     assert counts[1] == 0
+
+
+# --- deadline, progress, cancelling, watching ---------------------------------------------------
+
+
+class Watched(Thresholder):
+    """Tells somebody before it answers."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        super().__init__()
+        self.tell = tell
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
+        self.tell()
+        return super().segment(image, prompt)
+
+
+def test_a_cancelled_prediction_leaves_the_session_as_it_was() -> None:
+    stop = threading.Event()
+    segmenter = Thresholder()
+    session = Session(segmenter, cancelled=stop.is_set)
+    session.set_image(picture(BODY)[None])
+    session.set_target_buffer(buffer := np.zeros(SHAPE, np.uint8))
+    session.add_point_interaction(OUTSIDE, False)
+    stop.set()
+    with pytest.raises(Cancelled):
+        session.add_bbox_interaction(BOUNDS, True)
+    assert not buffer.any()
+    assert not segmenter.asked
+    stop.clear()
+    session.add_bbox_interaction(BOUNDS, True)  # it is still the target's first box
+    np.testing.assert_array_equal(buffer, BODY)
+
+
+def test_another_thread_cancels_between_two_slices() -> None:
+    started, stop = threading.Event(), threading.Event()
+
+    def wait_for_the_other() -> None:
+        started.set()
+        assert stop.wait(timeout=60)
+
+    segmenter = Watched(wait_for_the_other)
+    session = Session(segmenter, cancelled=stop.is_set)
+    session.set_image(picture(BODY)[None])
+    session.set_target_buffer(buffer := np.zeros(SHAPE, np.uint8))
+    with ThreadPoolExecutor(1) as pool:
+        prediction = pool.submit(session.add_bbox_interaction, BOUNDS, True)
+        assert started.wait(timeout=60)
+        stop.set()
+        with pytest.raises(Cancelled):
+            prediction.result(timeout=60)
+    assert len(segmenter.asked) == 1
+    assert not buffer.any()
+
+
+def test_progress_rises_to_all_that_was_planned() -> None:
+    reported: list[tuple[int, int]] = []
+    session = Session(Thresholder(), progress=lambda *counts: reported.append(counts))
+    session.set_image(picture(BODY)[None])
+    session.set_target_buffer(np.zeros(SHAPE, np.uint8))
+    session.add_bbox_interaction(BOUNDS, True)
+    assert reported == sorted(reported)
+    # Eleven axial slices; then the body's 13 coronal and 17 sagittal ones.
+    assert reported[0] == (0, 11)
+    assert reported[-1] == (11 + 13 + 17, 11 + 13 + 17)
+
+
+def test_a_prediction_out_of_time_is_finished_from_what_was_seen() -> None:
+    segmenter = Thresholder()
+    session = Session(segmenter, seconds=0)
+    session.set_image(picture(BODY)[None])
+    session.set_target_buffer(buffer := np.zeros(SHAPE, np.uint8))
+    session.add_point_interaction(INSIDE, True)
+    assert np.argwhere(buffer).tolist() == [INSIDE]
+    assert not segmenter.asked
+
+
+def test_an_observer_is_told_of_every_prediction() -> None:
+    class Listener(Observer):
+        found: ClassVar[list[int]] = []
+
+        def end_target(self, target: Target, found: npt.NDArray[np.float32]) -> None:
+            self.found.append(int(target.mask.sum()))
+
+    listener = Listener()
+    session = Session(Thresholder(), observer=listener)
+    session.set_image(picture(BODY)[None])
+    session.set_target_buffer(np.zeros(SHAPE, np.uint8))
+    session.add_bbox_interaction(BOUNDS, True)
+    session.add_point_interaction(INSIDE, True)  # agrees with what was found
+    assert listener.found == [BODY.sum()] * 2
 
 
 # --- images -------------------------------------------------------------------------------------

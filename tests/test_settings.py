@@ -21,6 +21,7 @@ A, C, S = Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL
         ("budget", "True", True),
         ("smoothing", "closing", "closing"),
         ("smoothing", "opening", "opening"),
+        ("fusion", "staple", "staple"),
         ("planes", "axial", (A,)),
         ("planes", "axial,sagittal", (A, S)),
         ("planes", "Axial, CORONAL , sagittal", (A, C, S)),
@@ -68,6 +69,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         ("crop_voxels", "-1", "a whole number, 0 or more"),
         ("budget", "yes", "true or false"),
         ("smoothing", "median", "none, opening or closing"),
+        ("fusion", "opening", "mean, median or staple"),
         ("planes", "axial,oblique", "planes such as axial,coronal,sagittal"),
         ("planes", "", "planes such as axial,coronal,sagittal"),
         ("planes", "coronal,axial", "axial first"),  # the walk from the box is always axial

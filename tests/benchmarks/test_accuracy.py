@@ -20,13 +20,13 @@ from benchmarks.accuracy import (
     table_head,
     table_row,
 )
-from benchmarks.candidates.boxed import Bounds, BoxedSegmenter, Image
+from benchmarks.candidates.boxed import BoxedSegmenter, Image
 from benchmarks.candidates.ellipsoid import ellipsoid_with_balls
 from benchmarks.candidates.histograms import ellipsoid_with_histograms
 from benchmarks.phantoms import Labels, Mask
 from evaluation.records import CaseRecord, ClassClick, Interaction
 from gamt.io.case import Case
-from gamt.prompts import SlicePrompt
+from gamt.prompts import PixelBox, SlicePrompt
 from tests.evaluation.toy_method import write_easy_case
 
 CLICK = ClassClick("fg", (0, 0, 0))
@@ -92,7 +92,7 @@ def test_intensities_help_the_ellipsoid(easy: Path) -> None:
 
 
 def test_pixels_are_decided_in_the_box_and_points_are_obeyed() -> None:
-    def inside(image: Image, box: Bounds, prompt: SlicePrompt) -> Mask:
+    def inside(image: Image, box: PixelBox, prompt: SlicePrompt) -> Mask:
         mask = np.zeros(image.shape, np.bool_)
         mask[box[1] : box[3], box[0] : box[2]] = True
         return mask

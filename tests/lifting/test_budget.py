@@ -12,6 +12,7 @@ import pytest
 from gamt.lifting import budget
 from gamt.lifting.budget import (
     Budget,
+    Cancelled,
     OutOfTime,
     Stopwatch,
     StridePlanner,
@@ -69,6 +70,28 @@ def test_without_a_budget_there_is_no_deadline() -> None:
     assert share.deadline(1) == math.inf
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (40, 10.0),  # four classes
+        (math.inf, 12.0),  # the challenge's, as above
+        (400, 12.0),
+        (0, 0.0),
+    ],
+)
+def test_seconds_that_the_caller_allows_are_shared_by_the_classes(
+    seconds: float, expected: float
+) -> None:
+    share = Budget.for_run(SETTINGS, has_box=True, start=100, classes=4, seconds=seconds)
+    assert share.seconds_per_class == pytest.approx(expected)
+
+
+def test_the_callers_seconds_hold_without_a_budget_too() -> None:
+    settings = replace(SETTINGS, budget=False)
+    share = Budget.for_run(settings, has_box=True, start=100, classes=4, seconds=400)
+    assert share.deadline(4) == 500
+
+
 def test_this_process_has_started_already() -> None:
     assert process_start() <= time.monotonic()
     assert process_start() == process_start()
@@ -106,6 +129,15 @@ def test_a_step_fits_while_the_longest_one_does(clock: Clock) -> None:
 def test_no_step_fits_after_the_deadline(clock: Clock) -> None:
     watch = Stopwatch(deadline=999)
     with pytest.raises(OutOfTime):
+        watch.lap()
+
+
+def test_whoever_cancels_is_asked_at_every_step() -> None:
+    answers = iter([False, False, True])
+    watch = Stopwatch(math.inf, lambda: next(answers))
+    watch.lap()
+    watch.lap()
+    with pytest.raises(Cancelled):
         watch.lap()
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gamt.lifting.postprocess import component_at, largest_component, smooth
+from gamt.settings import Smoothing
 
 Mask = npt.NDArray[np.bool_]
 
@@ -106,7 +107,7 @@ def test_closing_fills_a_hole_of_one_voxel() -> None:
 
 
 @pytest.mark.parametrize("how", ["opening", "closing"])
-def test_the_border_of_the_volume_is_no_edge_of_the_target(how: str) -> None:
+def test_the_border_of_the_volume_is_no_edge_of_the_target(how: Smoothing) -> None:
     np.testing.assert_array_equal(smooth(np.ones(SHAPE, np.bool_), how), True)
     # A slab that runs through the volume: only its two faces are edges, and they are flat.
     slab = np.zeros(SHAPE, np.bool_)
@@ -130,8 +131,3 @@ def test_opening_only_removes_and_closing_only_adds(seed: int) -> None:
 def test_none_leaves_the_mask_as_it_is() -> None:
     mask = np.random.default_rng(0).random(SHAPE) < 0.3
     np.testing.assert_array_equal(smooth(mask.copy(), "none"), mask)
-
-
-def test_other_names_are_errors() -> None:
-    with pytest.raises(KeyError, match="median"):
-        smooth(np.ones(SHAPE, np.bool_), "median")

@@ -58,14 +58,14 @@ class TakesNothing(Recorder):
 class Untold(TakesNothing):
     """A segmenter of an earlier version, which tells its traits one by one."""
 
-    traits = None
+    traits = None  # type: ignore[assignment]
     batch = 4
 
 
 class Nameless(TakesNothing):
     """A segmenter without a name."""
 
-    name = None
+    name = None  # type: ignore[assignment]
 
 
 @pytest.fixture(autouse=True)

@@ -13,13 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segment_anything import SamPredictor, sam_model_registry
 
-from gamt.prompts import SlicePrompt
+from gamt.axes import Plane
+from gamt.prompts import Box, ClassPrompts, SlicePrompt
 from gamt.segmenters import SegmenterError, load, sam
 from gamt.segmenters.base import SliceMask, StorableSegmenter
 from gamt.segmenters.checkpoints import CheckpointError
 from gamt.segmenters.frames import LongestSide, Squash
 from gamt.segmenters.networks import Network
 from gamt.segmenters.sam import SamEmbedding, SamSegmenter, is_lone_point
+from gamt.settings import Settings
+from tests.doubles import lift, make_case
 from tests.small_sam import small_network
 
 Pixels = npt.NDArray[np.uint8]
@@ -313,6 +316,47 @@ def test_a_mask_of_another_shape_is_refused(segmenter: SamSegmenter) -> None:
         segmenter.decode([embedding], [prompt])
 
 
+def test_a_mask_of_the_low_res_shape_is_still_one_of_slice_pixels(segmenter: SamSegmenter) -> None:
+    # A square slice as large as SAM's low-res scores: the shape says nothing of what a mask is.
+    side = SMALL // 4
+    (embedding,) = segmenter.encode(draw_slice((side, side))[None])
+    scores = np.where(draw_slice((side, side)) > 110, np.inf, -3).astype(np.float32)
+    small = LongestSide(SMALL).to_low_res(scores)
+    (found,) = segmenter.decode([embedding], [SlicePrompt(mask=scores)])
+    (expected,) = segmenter.decode([embedding], [SlicePrompt(state=small)])
+    assert_like(found, expected)
+
+
+@pytest.mark.parametrize("side", [SMALL // 4 - 2, SMALL // 4])
+def test_a_walk_hands_sam_its_own_scores_and_nothing_else(
+    side: int, segmenter: SamSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The box's shape guides no slice, also where slices are as large as the low-res scores.
+    asked: list[SlicePrompt] = []
+    answers: list[SliceMask] = []
+    decode = segmenter.decode
+
+    def noted(
+        embeddings: Sequence[SamEmbedding],
+        prompts: Sequence[SlicePrompt],
+        multimask: bool | None = None,
+    ) -> Sequence[SliceMask]:
+        asked.extend(prompts)
+        answers.extend(decode(embeddings, prompts, multimask))
+        return answers[-len(prompts) :]
+
+    monkeypatch.setattr(segmenter, "decode", noted)
+    image = np.stack([draw_slice((side, side))] * 5)
+    box = Box(0, 5, 2, side // 4, 3 * side // 4, side // 4, 3 * side // 4)
+    only_axial = Settings(planes=(Plane.AXIAL,), guide_weight=1, min_quality=0, min_overlap=0)
+    lift(make_case(image, ClassPrompts(1, box)), segmenter, only_axial)
+    assert len(asked) > 1
+    own = [one.state for one in answers]
+    for prompt in asked[1:]:
+        assert prompt.mask is None
+        assert any(prompt.state is one for one in own)
+
+
 def test_quality_is_a_share(checkpoint: Path) -> None:
     network = small_network(SMALL)
     head = network.mask_decoder.iou_prediction_head.layers[-1]
@@ -342,8 +386,8 @@ def test_another_frame_lays_slices_elsewhere(network: Network, checkpoint: Path)
     segmenter = make(network, checkpoint)
     (embedding,) = segmenter.encode(pixels)
     (expected,) = segmenter.decode([embedding], [SlicePrompt((0, 0, SMALL, SMALL))])
-    assert isinstance(answer.state, np.ndarray)
-    np.testing.assert_allclose(answer.state, expected.state, rtol=0, atol=TOLERANCE)
+    ours, theirs = np.asarray(answer.state), np.asarray(expected.state)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE)
 
 
 # Memory

@@ -212,6 +212,7 @@ def test_segmenters_whose_embeddings_cannot_be_written_leave_the_folder_alone(
 ) -> None:
     class Fleeting:
         name = "fleeting"
+        traits = Traits()
         encode = Halver.encode
         decode = Halver.decode
         encoded: list[npt.NDArray[np.uint8]] = []  # noqa: RUF012
