@@ -13,6 +13,7 @@ from gamt.cli.options import (
     Clicks,
     Device,
     Dtype,
+    ImageOptions,
     LabelNames,
     Negatives,
     NoBudget,
@@ -91,10 +92,13 @@ def explain(
     """Writes a page that shows how a case is segmented, to see why the result is wrong."""
     start_log(verbose)
     is_image = not is_npz(source)
+    given = ImageOptions(
+        volume, boxes, clicks, negatives, ras, previous, resample_previous, label_names
+    )
     prompted = boxes or clicks or negatives or ras or previous or resample_previous
     if not is_image and (prompted or labels or volume is not None):
-        given = "--box, --click, --negative, --ras, --previous, --labels and --volume"
-        raise UsageError(f"{source}: {given} are for images; a case has its own prompts")
+        options = "--box, --click, --negative, --ras, --previous, --labels and --volume"
+        raise UsageError(f"{source}: {options} are for images; a case has its own prompts")
     out = out or Path(source.name.removesuffix(".gz")).with_suffix(".html")
     check_output(out, (".html",))
     from gamt.cli.label_names import parse_label_names
@@ -113,31 +117,20 @@ def explain(
         ) from error
 
     refuse_overwrite(out, [path for path in (source, previous, labels) if path])
-    options = PredictOptions(segmenter, weights, device, dtype, preset, changes, cache, no_budget)
+    chosen = PredictOptions(segmenter, weights, device, dtype, preset, changes, cache, no_budget)
     # As 'gamt segment' does, an image takes the time that it takes.
-    settings = options.choose_settings(budget=False if is_image else None)
-    named_labels = parse_label_names(label_names)
+    settings = chosen.choose_settings(budget=False if is_image else None)
     if is_image:
         from gamt.cli.image_case import read_image_case, read_image_truth
 
-        scan = read_image_case(
-            source,
-            volume,
-            boxes,
-            clicks,
-            negatives,
-            ras,
-            previous,
-            resample_previous,
-            named_labels,
-        )
+        scan = read_image_case(source, given)
         truth = None if labels is None else read_image_truth(labels, scan)
         case, names = scan.case, scan.class_names
     else:
         case = read_case(source)
         truth = read_truth(source, case.image.shape)
-        names = {number: name for name, number in named_labels.items()}
-    model = options.load_segmenter()
+        names = {label: name for name, label in parse_label_names(label_names).items()}
+    model = chosen.load_segmenter()
     warn_of_input(case, names)
     with progress_bar(shows_progress(verbose), "Slices") as progress:
         explanation = explain_case(

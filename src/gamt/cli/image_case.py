@@ -1,7 +1,7 @@
 """A case made of an image and of what the command line says about it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.cli.console import UsageError
-from gamt.cli.label_names import MAX_LABEL
+from gamt.cli.label_names import MAX_LABEL, parse_label_names
+from gamt.cli.options import ImageOptions
 from gamt.cli.prompt_text import parse_prompts
 from gamt.io.case import Case
 from gamt.io.image import GridError, Image, read_image, read_labels
@@ -61,45 +62,31 @@ class ImageCase:
         return labels
 
 
-def read_image_case(
-    path: Path,
-    volume: int | None,
-    boxes: Sequence[str] | None,
-    clicks: Sequence[str] | None,
-    negatives: Sequence[str] | None,
-    ras: bool,
-    previous: Path | None,
-    resample_previous: bool,
-    named_labels: Mapping[str, int],
-) -> ImageCase:
+def read_image_case(path: Path, options: ImageOptions) -> ImageCase:
     """Reads an image and makes a case of it.
 
     Args:
         path: of the image.
-        volume: which one of an image that holds several, from 0 on, or None.
-        boxes: texts of ``--box``.
-        clicks: texts of ``--click``.
-        negatives: texts of ``--negative``.
-        ras: whether these are in the scanner's RAS coordinates (mm).
-        previous: path of an earlier segmentation, or None.
-        resample_previous: whether that may lie on another grid.
-        named_labels: the labels that have names, by name.
+        options: what to take of it, and where the targets are.
 
     Raises:
-        UsageError: a prompt can't be understood, there is none, a label is too large, or the
+        UsageError: an option can't be understood, there is no prompt, a label is too large, or the
             earlier segmentation lies on another grid.
         LabelError: a label with a prompt isn't in the earlier segmentation.
         ImageError: a file can't be read, or a prompt is outside of the image.
     """
-    image = read_image(path, volume)
-    prompts = parse_prompts(image, boxes, clicks, negatives, ras, named_labels)
+    named_labels = parse_label_names(options.label_names)
+    image = read_image(path, options.volume)
+    prompts = parse_prompts(
+        image, options.boxes, options.clicks, options.negatives, options.ras, named_labels
+    )
     if not prompts:
         raise UsageError("expected at least one --box, --click or --negative")
     if max(prompts) > MAX_LABEL:
         raise UsageError(f"found label {max(prompts)}, expected labels from 1 to {MAX_LABEL}")
     earlier = None
-    if previous is not None:
-        earlier = _read_previous(previous, image, resample_previous)
+    if options.previous is not None:
+        earlier = _read_previous(options.previous, image, options.resample_previous)
         earlier = match_previous(earlier, list(prompts))
     case = Case(
         image.name,

@@ -247,6 +247,31 @@ class PredictOptions:
         return segmenters.load(name, self.weights, device, **options)
 
 
+@dataclass(frozen=True, slots=True)
+class ImageOptions:
+    """The options that say what to take of an image, and where its targets are.
+
+    Attributes:
+        volume: which one of an image that holds several, from 0 on; None where it holds one.
+        boxes: texts of ``--box``.
+        clicks: texts of ``--click``.
+        negatives: texts of ``--negative``.
+        ras: whether these are in the scanner's RAS coordinates (mm), not in voxels.
+        previous: path of an earlier segmentation, or None.
+        resample_previous: whether that may lie on another grid.
+        label_names: texts of ``--label``.
+    """
+
+    volume: int | None
+    boxes: list[str] | None
+    clicks: list[str] | None
+    negatives: list[str] | None
+    ras: bool
+    previous: Path | None
+    resample_previous: bool
+    label_names: list[str] | None
+
+
 def is_npz(path: Path) -> bool:
     """Says whether a file is one of the challenge's cases, by its name or its content."""
     return path.suffix.lower() == ".npz" or zipfile.is_zipfile(path)

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from gamt.cli.console import UsageError
 from gamt.io.format import ImageError
@@ -19,7 +20,7 @@ def parse_prompts(
     clicks: Sequence[str] | None,
     negatives: Sequence[str] | None,
     ras: bool,
-    named_labels: Mapping[str, int],
+    named_labels: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[int, ClassPrompts]:
     """Turns the texts of the command line's options into prompts, and logs boxes as understood.
 

@@ -14,6 +14,7 @@ from gamt.cli.options import (
     Clicks,
     Device,
     Dtype,
+    ImageOptions,
     LabelNames,
     Negatives,
     PredictOptions,
@@ -96,28 +97,19 @@ def segment(
     start_log(verbose)
     check_image_output(output)
     from gamt.cli.image_case import read_image_case
-    from gamt.cli.label_names import parse_label_names
     from gamt.io.files import refuse_overwrite
     from gamt.io.image import write_image
     from gamt.plausibility import warn_of_input
     from gamt.predict import log_prediction, predict_case
 
     refuse_overwrite(output, [image, *([previous] if previous else [])])
-    options = PredictOptions(segmenter, weights, device, dtype, preset, changes, cache)
-    settings = options.choose_settings(budget=False)
-    named_labels = parse_label_names(label_names)
-    scan = read_image_case(
-        image,
-        volume,
-        boxes,
-        clicks,
-        negatives,
-        ras,
-        previous,
-        resample_previous,
-        named_labels,
+    chosen = PredictOptions(segmenter, weights, device, dtype, preset, changes, cache)
+    settings = chosen.choose_settings(budget=False)
+    given = ImageOptions(
+        volume, boxes, clicks, negatives, ras, previous, resample_previous, label_names
     )
-    model = options.load_segmenter()
+    scan = read_image_case(image, given)
+    model = chosen.load_segmenter()
     warn_of_input(scan.case, scan.class_names)
     with progress_bar(shows_progress(verbose), "Slices") as progress:
         prediction = predict_case(scan.case, model, settings, cache=cache, progress=progress)
