@@ -11,9 +11,9 @@ import pytest
 from gamt.cli.app import main
 from gamt.io.case import write_case
 from gamt.prompts import ClassPrompts
-from tests.doubles import (
-    picture,
-)
+from tests.cli.calls import THRESHOLD
+from tests.cli.scans import save_nifti
+from tests.doubles import picture
 from tests.explain.examples import BODY, BOX, SPACING
 
 
@@ -104,3 +104,65 @@ def test_a_missing_package_is_one_line_that_says_how_to_get_it(
     assert call(save(tmp_path / "a.npz"), "--out", tmp_path / "a.html") == 2
     error = capsys.readouterr().err
     assert error == f"gamt: gamt explain needs the package {package}: pip install 'gamt[explain]'\n"
+
+
+# `BODY` in a NIfTI file whose axes (i, j, k) are (x, y, z).
+CORNERS = "6,4,2,17,11,6"
+
+
+def save_images(folder: Path) -> None:
+    """Saves an image with `BODY`, and as its truth `BODY` as label 40 with label 7 beside it."""
+    truth = np.where(BODY, 40, 0).astype(np.uint8)
+    truth[0, 0, 0] = 7
+    affine = np.diag([-1.0, -1.0, 3.0, 1.0])
+    save_nifti(folder / "scan.nii.gz", picture(BODY).T, affine)
+    save_nifti(folder / "truth.nii.gz", truth.T, affine)
+
+
+def test_an_image_is_explained_by_the_prompts_that_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_images(tmp_path)
+    names = ("--label", "liver=40", "--label", "spleen=50")
+    prompts = ("--box", f"liver:{CORNERS}", "--click", "spleen:1,1,1")
+    assert call("scan.nii.gz", *names, *prompts, "--labels", "truth.nii.gz", *THRESHOLD) == 0
+    assert capsys.readouterr().out == "scan.html\n"
+    text = (tmp_path / "scan.html").read_text()
+    assert "<h1>How scan was segmented</h1>" in text
+    assert "<h2>liver: Dice 1.000</h2>" in text
+    assert "<h2>spleen" in text
+    assert "Box on slice z 4: z 2–6, y 4–11, x 6–17." in text
+
+
+def test_a_case_takes_names_but_no_prompts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    case = save(tmp_path / "a.npz")
+    assert call(case, "--label", "liver=1", *THRESHOLD) == 0
+    assert "<h2>liver</h2>" in (tmp_path / "a.html").read_text()
+    capsys.readouterr()
+    assert call(case, "--click", "1,1,1") == 2
+    assert "a case has its own prompts" in capsys.readouterr().err
+
+
+def test_an_image_without_prompts_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_images(tmp_path)
+    assert call("scan.nii.gz") == 2
+    assert capsys.readouterr().err == ("gamt: expected at least one --box, --click or --negative\n")
+
+
+def test_the_page_never_replaces_what_it_explains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    case = save(tmp_path / "a.npz")
+    before = case.read_bytes()
+    (tmp_path / "a.html").symlink_to(case)
+    assert call(case) == 1
+    assert "would replace the input" in capsys.readouterr().err
+    assert case.read_bytes() == before
