@@ -159,3 +159,15 @@ def test_after_a_failed_download_the_next_is_fetched(
         "ERROR 1 of 2 checkpoints failed",
     ]
     assert (tmp_path / "cache" / "two.pth").is_file()
+
+
+def test_the_readme_has_the_sizes_of_the_list(show: Run) -> None:
+    table = (ROOT / "README.md").read_text()
+    rows = [line.split("  ") for line in show("weights", "list")[1].splitlines()[1:]]
+    assert rows
+    for name, size, *_ in ([cell for cell in row if cell] for row in rows):
+        number, unit = size.split()
+        gigabytes = float(number) / (1 if unit == "GB" else 1000)
+        (line,) = [line for line in table.splitlines() if line.startswith(f"| `{name}` |")]
+        assert f"| {gigabytes:.1f} GB |" in line
+        assert f"gamt weights fetch {name}" in line

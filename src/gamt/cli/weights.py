@@ -47,7 +47,7 @@ def list_weights() -> None:
     rows = [("NAME", "SIZE", "LICENCE", "PRESET", "FILE")]
     for name, checkpoint in read_manifest().items():
         path = locate(checkpoint)
-        size = checkpoint.size or (path.stat().st_size if path else None)
+        size = checkpoint.size or (path.stat().st_size if path else checkpoint.approximate_size)
         presets = [preset for preset, used in PRESET_SEGMENTERS.items() if used == name]
         rows.append(
             (
