@@ -93,7 +93,7 @@ def predict_case(
     Args:
         case: the scan and its prompts.
         segmenter: the 2-D model to lift.
-        settings: of the method.
+        settings: how the method works, and the challenge's time limit.
         start: when the run's clock began, on the clock of `time.monotonic`; None for now.
         cache: a folder where encoded slices are kept for later runs; None keeps none.
         observer: is told how it goes; None for nobody.
@@ -134,7 +134,7 @@ def predict_folder(
         inputs: the folder, or a single case file. Files whose names begin with a dot don't count.
         outputs: the folder for the segmentations, named as their cases; made where there is none.
         segmenter: the 2-D model to lift.
-        settings: of the method.
+        settings: how the method works, and the challenge's time limit.
         start: when the first case's clock began, on the clock of `time.monotonic`; None for now.
             The clock of every other case begins when the one before it is done.
         progress: called with the number of cases done and of all cases, first with none done.

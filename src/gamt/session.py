@@ -1,4 +1,4 @@
-"""One image, interactively: a front of the engine with the interface of nnInteractive's session.
+"""One image, interactively: the method behind the interface of nnInteractive's session.
 
 Code that was written for ``nnInteractiveInferenceSession`` runs after another import and another
 constructor; the line that loads its network goes.
@@ -107,7 +107,7 @@ class Session:
         Args:
             segmenter: the 2-D model to lift, or its name for `segmenters.load`; None for the
                 embedded one.
-            settings: of the method; its time limit, which is the challenge's, has no part here.
+            settings: how the method works; the challenge's time limit in it does not count here.
             cache: a folder where encoded slices are kept for later sessions; None keeps none.
             seconds: allowed for a prediction. Out of time, it is finished from what has been seen,
                 so that it takes a little longer.

@@ -48,12 +48,13 @@ class Settings:
         vote_blur: grid voxels over which the views' votes are smoothed, as neighbouring slices err
             in different ways. None takes 0.7, or 0 for a segmenter that knows intensities alone,
             whose neighbouring slices err alike (measured).
-        guide_weight: how much of the ellipsoid's log-odds is added to the scores that prompt a
-            slice (measured).
+        guide_weight: how much of the ellipsoid's log-odds is added to a slice's mask prompt, for
+            segmenters whose traits say that they are to be guided (measured).
         largest_component: keep only the largest 3-D component of a class (paper, 2.3).
         smoothing: "none", "opening" or "closing" of the final masks (paper, 2.3: optional).
         cache_mb: encoded slices kept in memory, in MB.
-        votes_mb: classes are segmented together as long as their votes fit, in MB.
+        votes_mb: classes are segmented together as long as their votes fit, in MB: 9 bytes a voxel
+            for each plane.
         budget: whether to keep to the time limit.
         seconds_per_class: the challenge's limit for all runs of a case (paper, 3.1).
         runs: runs that share the limit: a box prediction and five clicks (contract, 1).

@@ -44,10 +44,24 @@ class Correction:
 
 
 class Observer:
-    """Is told what the lifting does, and must not change anything. This one does not listen."""
+    """Is told what the lifting does, as it does it.
+
+    Subclasses override the methods that they have a use for; here, all of them do nothing. They are
+    called in the thread of the prediction, which waits for them. What they are given is the
+    lifting's own, not a copy, and goes on changing: read it, and leave it as it is.
+
+    For every case: `begin_case`, then for each class `begin_walk` and what it returns, and
+    `end_correction` for each click that is obeyed, and last `end_target`. Classes that share a crop
+    take turns, slice by slice.
+    """
 
     def begin_case(self, case: "Case", volume: "PreparedVolume") -> None:
-        """All targets of a case are about to be found."""
+        """All targets of a case are about to be found.
+
+        Args:
+            case: the scan and its prompts, in raw voxels.
+            volume: the scan, ready for the segmenter.
+        """
 
     def begin_walk(
         self,
@@ -74,10 +88,16 @@ class Observer:
     def end_correction(
         self, target: "Target", correction: Correction, mask: npt.NDArray[np.bool_]
     ) -> None:
-        """A click was obeyed; `mask` (z, y, x) over the target's region is what came of it."""
+        """A click that the target's mask contradicted has been obeyed.
+
+        Args:
+            target: the class; its own `mask` is not there yet.
+            correction: the click, and what was weighed.
+            mask: (z, y, x) bool over the target's region, the mask after the correction.
+        """
 
     def end_target(self, target: "Target", found: npt.NDArray[np.float32]) -> None:
-        """A target has all of its votes and corrections, and competes with the others.
+        """A target has all of its votes and corrections, and competes with the others for voxels.
 
         Args:
             target: the class, with its votes and its mask.

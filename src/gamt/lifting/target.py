@@ -52,7 +52,7 @@ class Target:
             None without a previous prediction.
         scan: the crop that the class lies in.
         region: the raw bounds that votes are kept for.
-        settings: of the method.
+        settings: the method's numbers, for this class as for all others.
         finding: of its views; replaced by what a seed finds.
         observer: is told how it goes.
         progress: counts the slices that its walks visit.
@@ -145,8 +145,8 @@ class Target:
     ) -> SlicePrompt:
         """Adds a raw box's ellipsoid to what a slice's prompt says of the slice before.
 
-        Only segmenters that declare it are guided so, and the prompt of a walk's first slice is
-        left as the user has drawn it.
+        Only segmenters that declare it are guided so. A prompt that says nothing of another slice,
+        such as the user's own box, stays as it is.
         """
         weight = self.settings.guide_weight
         if box is None or weight == 0 or not self.scan.segmenter.traits.guided:
@@ -171,7 +171,7 @@ class Target:
     def cross_section(
         self, probability: npt.NDArray[np.float32], plane: Plane, index: int
     ) -> SliceMask:
-        """Returns how a raw volume of the region looks in a slice, as if a segmenter had said it.
+        """Returns a slice through a raw volume of the region, in the form of a segmenter's answer.
 
         Args:
             probability: (z, y, x) over the region, 0..1.

@@ -50,7 +50,7 @@ class PlaneWalk:
 
         Args:
             target: the class.
-            finding: where the masks vote; the ellipsoid of its box guides the walk.
+            finding: where the masks vote; the ellipsoid of its box is a prior.
             plane: of the slices.
             anchor: where to begin, a grid index.
             indices: the slices that may be visited, grid indices.
