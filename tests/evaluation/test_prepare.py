@@ -1,4 +1,4 @@
-"""Challenge cases from images and labels in NIfTI."""
+"""Challenge cases from images and labels."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from evaluation.prepare import PreparedCase, PrepareError, draw_box, prepare_folder
 from gamt.io.case import read_case, read_spacing, read_volume
+from gamt.io.image import read_image, read_labels, write_image
 from gamt.io.npz import CaseError
 from gamt.prompts import Box, box_of_mask
+from tests.io.formats.dicom_series import write_series
 
 SHAPE = (5, 24, 40)  # z, y, x
 SPACING = (3.0, 0.75, 0.5)
@@ -329,6 +331,50 @@ def test_a_broken_pair_is_reported_and_the_others_are_done(folders: Folders) -> 
     assert (results[1].error or "").startswith("b.nii.gz: can't be read: found no known image")
     assert results[1].labels == ()
     assert sorted(path.name for path in folders.out.iterdir()) == ["CT_a.npz", "CT_c.npz"]
+
+
+def test_images_and_labels_may_be_of_any_format(folders: Folders) -> None:
+    pytest.importorskip("SimpleITK")
+    for name in ("a", "b", "c"):
+        folders.add(f"{name}.nii.gz")
+    nifti = read_image(folders.images / "a.nii.gz")
+    write_image(folders.images / "a.nrrd", nifti.array, like=nifti)
+    write_image(folders.images / "b.MHD", nifti.array, like=nifti)
+    write_series(folders.images / "c", ramp().T, nifti.affine @ nifti.turn)
+    for path in folders.images.glob("*.nii.gz"):
+        path.unlink()
+    labels = read_labels(folders.labels / "a.nii.gz", nifti)
+    write_image(folders.labels / "a.seg.nrrd", labels, like=nifti)
+    (folders.labels / "a.nii.gz").unlink()
+    results = folders.prepare()
+    assert errors(results) == [None] * 3
+    assert [one.image for one in results] == ["a.nrrd", "b.MHD", "c"]
+    for one in results:
+        path = folders.out / one.case
+        expected = np.where(blocks() == 3, 1, np.where(blocks() == 70, 2, 0))
+        np.testing.assert_array_equal(read_volume(path, "gts"), expected)
+        assert read_spacing(path) == pytest.approx(SPACING)
+
+
+def test_of_images_with_several_volumes_one_is_chosen(folders: Folders) -> None:
+    write(folders.labels / "a.nii.gz", blocks())
+    z, y, x = SPACING
+    series = np.stack([ramp().T, ramp().T[::-1]], axis=-1)
+    affine = np.diag([-x, -y, z, 1.0])
+    nib.save(nib.Nifti1Image(series, affine), folders.images / "a.nii.gz")  # type: ignore[no-untyped-call]
+    (error,) = errors(folders.prepare())
+    assert (error or "").startswith("a.nii.gz: found 2 volumes, expected one")
+    assert errors(folders.prepare(volume=1)) == [None]
+    image = read_volume(folders.out / "CT_a.npz")
+    assert image[0, 0, 0] > image[0, 0, -1]  # along x the second one falls
+
+
+def test_the_case_says_the_order_of_its_spacing(folders: Folders) -> None:
+    sagittal = np.diag([-6.0, -0.6, 0.6, 1.0])  # thick slices along x
+    write(folders.images / "a.nii.gz", ramp(), sagittal)
+    write(folders.labels / "a.nii.gz", blocks(), sagittal)
+    folders.prepare()
+    assert read_case(folders.out / "CT_a.npz").spacing_mm == pytest.approx((0.6, 0.6, 6.0))
 
 
 def test_an_image_without_a_label_is_reported(folders: Folders) -> None:

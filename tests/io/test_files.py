@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gamt.io.files import OverwriteError, refuse_overwrite
+from gamt.io.files import OverwriteError, atomic_write_files, refuse_overwrite
 
 
 def test_an_output_beside_the_inputs_is_allowed(tmp_path: Path) -> None:
@@ -33,3 +33,34 @@ def test_an_input_under_another_name_is_refused_and_both_are_named(
         output.hardlink_to(scan)
     with pytest.raises(OverwriteError, match=rf"{output.name}.*input .*scan\.nii"):
         refuse_overwrite(output, [tmp_path / "other.nii", scan])
+
+
+def test_files_written_together_appear_when_the_block_ends(tmp_path: Path) -> None:
+    with atomic_write_files(tmp_path / "a.mhd") as partial:
+        partial.write_text("header")
+        partial.with_name("a.raw").write_text("data")
+        assert not (tmp_path / "a.mhd").exists()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "a.mhd": "header",
+        "a.raw": "data",
+    }
+
+
+def test_files_of_a_block_that_fails_leave_the_earlier_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.mhd").write_text("earlier")
+
+    def fail() -> None:
+        with atomic_write_files(tmp_path / "a.mhd") as partial:
+            partial.write_text("header")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.mhd": "earlier"}
+
+
+def test_a_folder_that_is_not_there_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "a.mhd"
+    with pytest.raises(OSError, match="No such file") as caught, atomic_write_files(path):
+        pass
+    assert caught.value.filename == str(path)

@@ -30,6 +30,7 @@ from nibabel.orientations import (
 )
 from scipy.ndimage import affine_transform
 
+from gamt.io import formats
 from gamt.io.files import atomic_write_files
 from gamt.io.format import ImageError, StoredImage, reason
 from gamt.prompts import Box
@@ -139,8 +140,6 @@ def read_image(path: str | os.PathLike[str], volume: int | None = None) -> Image
             missing, or it holds something else than one volume of numbers that lies somewhere in
             the scanner.
     """
-    from gamt.io import formats
-
     path = Path(path)
     stored = formats.reader_of(path).read(path, volume)
     affine = stored.affine
@@ -220,8 +219,6 @@ def write_image(
         ImageError: there is no such format, or the file can't be written.
         ValueError: `array` hasn't the shape of `like`.
     """
-    from gamt.io import formats
-
     path = Path(path)
     one = formats.writer_of(path)
     if names and not path.name.lower().endswith(one.NAMED_SUFFIXES):

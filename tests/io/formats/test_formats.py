@@ -75,9 +75,9 @@ def test_an_image_goes_to_a_format_and_back(
     assert_same(back, image)
     assert back.name == "Scan.1"
     write_image(tmp_path / "again.nii", back.array, like=back)
-    again = nib.load(tmp_path / "again.nii")
-    np.testing.assert_array_equal(np.asanyarray(again.dataobj), numbered())  # type: ignore[attr-defined]
-    np.testing.assert_allclose(again.affine, affine, atol=1e-5)  # type: ignore[attr-defined]
+    again: Any = nib.load(tmp_path / "again.nii")
+    np.testing.assert_array_equal(np.asanyarray(again.dataobj), numbered())
+    np.testing.assert_allclose(again.affine, affine, atol=1e-5)
     assert not list(tmp_path.glob(".*"))
 
 
