@@ -23,6 +23,8 @@ import psutil
 
 from evaluation import METHOD_SPECS
 from evaluation.loop import Method
+from gamt.cli.console import UsageError
+from gamt.cli.options import PredictOptions
 
 MEMORY = "32G"
 """What a container may use (contract, section 1)."""
@@ -305,34 +307,17 @@ def _ask(*command: str) -> str:
     return done.stdout.strip()
 
 
-def _parse_gamt_options(options: Sequence[str]) -> dict[str, Any]:
-    import typer
-    from typer.core import TyperGroup
-
-    from gamt.cli.app import app
-
-    group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup)
-    try:
-        # The two arguments are the folders of every run.
-        context = group.commands["predict"].make_context("gamt", [*options, ".", "."])
-    except Exception as error:
-        raise MethodError(f"gamt {shlex.join(options)}: {error}") from error
-    return context.params
-
-
-def _identify_gamt(options: Sequence[str]) -> str:
+def _identify_gamt(words: Sequence[str]) -> str:
     """Returns the version, the code's SHA-256, and what options and environment choose."""
     import gamt
-    from gamt.cli.options import choose_predict_settings
     from gamt.settings import SettingsError
 
-    chosen = _parse_gamt_options(options)
     try:
-        settings = choose_predict_settings(chosen["preset"], chosen["changes"], chosen["no_budget"])
-    except SettingsError as error:
-        raise MethodError(f"gamt {shlex.join(options)}: {error}") from error
-    model = {name: chosen[name] for name in ("segmenter", "weights", "device", "dtype")}
+        options = PredictOptions.parse(words)
+        settings = options.choose_settings()
+    except (UsageError, SettingsError) as error:
+        raise MethodError(f"gamt {shlex.join(words)}: {error}") from error
+    model = {name: getattr(options, name) for name in ("segmenter", "weights", "device", "dtype")}
     code = hashlib.sha256()
     for path in sorted(Path(gamt.__file__).parent.rglob("*.py")):
         code.update(path.read_bytes())
@@ -340,15 +325,9 @@ def _identify_gamt(options: Sequence[str]) -> str:
 
 
 @cache
-def _load_gamt(options: tuple[str, ...]) -> tuple[Any, Any, Path | None]:
-    from gamt.cli.options import choose_predict_settings, load_segmenter
-
-    chosen = _parse_gamt_options(options)
-    settings = choose_predict_settings(chosen["preset"], chosen["changes"], chosen["no_budget"])
-    model = load_segmenter(
-        chosen["segmenter"], chosen["preset"], chosen["weights"], chosen["device"], chosen["dtype"]
-    )
-    return model, settings, chosen["cache"]
+def _load_gamt(words: tuple[str, ...]) -> tuple[Any, Any, Path | None]:
+    options = PredictOptions.parse(words)
+    return options.load_segmenter(), options.choose_settings(), options.cache
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.io.case import Case, CaseError, read_case, write_segmentation
+from gamt.io.files import refuse_overwrite
 from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.observer import Observer
 from gamt.lifting.pipeline import lift
 from gamt.lifting.progress import Report
+from gamt.plausibility import NO_NAMES, warn_of_input, warn_of_result
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache
@@ -143,11 +145,14 @@ def predict_folder(
 
     Raises:
         FolderError: `inputs` doesn't exist, or nothing can be written to `outputs`.
+        OverwriteError: a segmentation would replace its case.
     """
     paths = _find_cases(Path(inputs))
     outputs = Path(outputs)
     if any(path.parent.resolve() == outputs.resolve() for path in paths):
         raise FolderError(f"{outputs}: the segmentations would replace the cases of this folder")
+    for path in paths:
+        refuse_overwrite(outputs / path.name, [path])
     _make_writable(outputs)
     start = time.monotonic() if start is None else start
     results = []
@@ -175,6 +180,7 @@ def _predict_file(
 ) -> CaseResult:
     try:
         case = read_case(path)
+        warn_of_input(case)
         prediction = predict_case(case, segmenter, settings, start, cache)
         write_segmentation(output, prediction.labels, segmenter.name)
     except Exception as error:  # whatever a segmenter or the memory failed at, the others go on
@@ -189,9 +195,21 @@ def _predict_file(
 
 
 def log_prediction(
-    case: Case, prediction: Prediction, segmenter: Segmenter, seconds: float
+    case: Case,
+    prediction: Prediction,
+    segmenter: Segmenter,
+    seconds: float,
+    names: Mapping[int, str] = NO_NAMES,
 ) -> None:
-    """Logs a finished case in one line."""
+    """Logs a finished case in one line, and warns of an empty result.
+
+    Args:
+        case: the scan and its prompts.
+        prediction: its segmentation.
+        segmenter: the 2-D model that was lifted.
+        seconds: that it took.
+        names: of the classes, by label; those without one are called "class 1" etc.
+    """
     logger.info(
         "%s: %s on %s, %d %s, %d slices encoded, %.1f s%s",
         case.name,
@@ -203,6 +221,7 @@ def log_prediction(
         seconds,
         "" if prediction.complete else ", cut short by the time limit",
     )
+    warn_of_result(case, prediction.labels, names)
 
 
 def _find_cases(inputs: Path) -> list[Path]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
@@ -29,8 +28,21 @@ from gamt.settings import PRESETS
 
 FOLDER = Path(__file__).parent
 
+TRUTH_COLOR: Final = "#25e6f0"
+RESULT_COLORS: Final = ("#ff9f2e", "#ff6ad5", "#ffe14d", "#35d07f", "#ff5c5c", "#b39dff", "#c8f169")
+"""Of the classes, in turn; cyan, as on the page of `gamt explain`, is the truth alone."""
+
 TRUTH_STYLE: Final = "dashed"
-PREDICTION_STYLE: Final = "solid"
+RESULT_STYLE: Final = "solid"
+
+CLASS_NAMES: Final = {
+    "CT_phantom": ("liver", "right kidney", "left kidney", "spleen", "aorta"),
+    "CT_vessels_phantom": ("portal vein", "hepatic vein"),
+    "MR_mni152": ("brain tissue", "right lateral ventricle", "left lateral ventricle"),
+    "MR_phantom": ("peripheral zone", "transition zone", "bladder"),
+    "US_phantom": ("left ventricle", "its muscle", "left atrium"),
+}
+"""What the labels 1, 2, ... of the sample cases are, where they have names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         picture(result).savefig(options.out / f"{result.name}.png")
         results.append(result)
     console.print(table(results))
-    console.print(f"Pictures: {options.out}/*.png (dashed: truth, solid: prediction)")
+    console.print(f"Pictures: {options.out}/*.png (cyan and dashed: the truth)")
 
 
 def segment(path: Path, segmenter: Segmenter) -> Result:
@@ -115,13 +127,11 @@ def picture(result: Result) -> Figure:
     for axes, plane in zip(figure.subplots(1, 3, width_ratios=ratios), Plane, strict=True):
         draw_slice(axes, result, plane, best_slice(result.truth, plane))
     figure.suptitle(f"{result.name}: mean Dice {np.mean(result.dice):.3f}")
-    handles = [
-        Line2D([], [], color=color_of(label), label=f"class {label}: {score:.2f}")
-        for label, score in enumerate(result.dice, start=1)
-    ]
-    handles.append(Line2D([], [], color="black", linestyle=TRUTH_STYLE, label="truth"))
-    handles.append(Line2D([], [], color="black", linestyle=PREDICTION_STYLE, label="prediction"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
+    handles = [Line2D([], [], color=TRUTH_COLOR, linestyle=TRUTH_STYLE, label="truth")]
+    for label, score in enumerate(result.dice, start=1):
+        title = f"{name_of(result.name, label)}: {score:.2f}"
+        handles.append(Line2D([], [], color=color_of(label), label=title))
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
     return figure
 
 
@@ -149,7 +159,7 @@ def draw_slice(axes: Axes, result: Result, plane: Plane, index: int) -> None:
         aspect=spacing[plane.row_axis] / spacing[plane.column_axis],
         origin="lower" if upwards else "upper",
     )
-    for labels, style in ((result.truth, TRUTH_STYLE), (result.labels, PREDICTION_STYLE)):
+    for labels, style in ((result.labels, RESULT_STYLE), (result.truth, TRUTH_STYLE)):
         pixels = slice_view(labels, plane, index)
         for label in range(1, len(result.dice) + 1):
             mask = pixels == label
@@ -162,7 +172,7 @@ def draw_slice(axes: Axes, result: Result, plane: Plane, index: int) -> None:
                     rows,
                     padded,
                     levels=[0.5],
-                    colors=[color_of(label)],
+                    colors=[TRUTH_COLOR if style == TRUTH_STYLE else color_of(label)],
                     linestyles=style,
                     linewidths=1.1,
                 )
@@ -170,10 +180,15 @@ def draw_slice(axes: Axes, result: Result, plane: Plane, index: int) -> None:
     axes.set_axis_off()
 
 
-def color_of(label: int) -> tuple[float, float, float, float]:
-    """Returns the colour of a class; the ten colours repeat."""
-    red, green, blue, alpha = mpl.colormaps["tab10"]((label - 1) % 10)
-    return red, green, blue, alpha
+def color_of(label: int) -> str:
+    """Returns the colour of a class in the result."""
+    return RESULT_COLORS[(label - 1) % len(RESULT_COLORS)]
+
+
+def name_of(case: str, label: int) -> str:
+    """Returns what a class of a sample case is called."""
+    names = CLASS_NAMES.get(case, ())
+    return names[label - 1] if label <= len(names) else f"class {label}"
 
 
 if __name__ == "__main__":

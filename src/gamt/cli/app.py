@@ -10,11 +10,10 @@ import typer
 
 import gamt
 from gamt.cli import convert, explain, predict, segment, weights
-from gamt.cli.console import UsageError, run_app
+from gamt.cli.console import UsageError, run_app, show_help
+from gamt.cli.options import Verbose
 
 app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""
@@ -43,18 +42,21 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _gamt(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version."),
     ] = False,
+    verbose: Verbose = None,
 ) -> None:
     """Segments targets in 3-D medical scans with promptable 2-D models, without training.
 
     A target is named by a box around it, by clicks, or by both. The 2-D model walks from there
     through the slices of the scan, and the views from several sides are fused.
     """
+    show_help(context)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

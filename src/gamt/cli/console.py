@@ -7,11 +7,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typer import Typer
+    from typer import Context, Typer
 
 
 class UsageError(ValueError):
     """Arguments that don't make sense."""
+
+
+def show_help(context: "Context") -> None:
+    """Ends a group of commands that was called without a command by showing its help."""
+    import typer
+
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
 
 
 def run_app(
@@ -33,6 +42,11 @@ def run_app(
 
     try:
         typer.main.get_command(app).main(args=arguments, prog_name=name)
+    except SystemExit as end:
+        # How typer ends after Ctrl-C: with status 130, and without a word.
+        if end.__context__ and isinstance(end.__context__.__cause__, KeyboardInterrupt):
+            typer.echo(f"{name.rsplit(maxsplit=1)[-1]}: interrupted", err=True)
+        raise
     except Exception as error:
         logging.getLogger("gamt").debug("where it failed", exc_info=True)
         message, status = explain(error) or _describe(error)
@@ -63,9 +77,19 @@ def start_log(verbose: bool | None) -> None:
     logger.setLevel({None: logging.INFO, True: logging.DEBUG, False: logging.ERROR}[verbose])
 
 
+def shows_progress(verbose: bool | None) -> bool:
+    """Says whether someone watches: at a terminal, and not under ``--quiet``."""
+    return verbose is not False and sys.stderr.isatty()
+
+
 @contextmanager
-def progress_bar(shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """Gives a function that takes the number of cases done, and that of all."""
+def progress_bar(shown: bool, title: str = "Cases") -> Iterator[Callable[[int, int], None]]:
+    """Gives a function that takes the number of cases done, and that of all.
+
+    Args:
+        shown: whether there is a bar at all; without one the function does nothing.
+        title: what is counted; the number of all may grow, as that of slices does.
+    """
     if not shown:
         yield lambda done, total: None
         return
@@ -74,7 +98,7 @@ def progress_bar(shown: bool) -> Iterator[Callable[[int, int], None]]:
 
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Cases", total=None)
+        task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

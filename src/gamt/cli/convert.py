@@ -1,6 +1,5 @@
 """``gamt convert``: images to the challenge's files, and back."""
 
-import zipfile
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +9,14 @@ from gamt.cli.console import UsageError, start_log
 from gamt.cli.options import (
     Boxes,
     Clicks,
+    LabelNames,
     Negatives,
     Ras,
     Verbose,
     Volume,
     check_image_output,
     check_output,
+    is_npz,
 )
 
 EPILOG = """
@@ -47,6 +48,7 @@ def convert(
     clicks: Clicks = None,
     negatives: Negatives = None,
     ras: Ras = False,
+    label_names: LabelNames = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -81,9 +83,10 @@ def convert(
     from gamt.io.files import refuse_overwrite
 
     refuse_overwrite(target, [path for path in (source, labels, like) if path is not None])
-    if source.suffix.lower() == ".npz" or zipfile.is_zipfile(source):
-        if boxes or clicks or negatives or ras or labels or no_boxes:
-            options = "--box, --click, --negative, --ras, --labels and --no-boxes"
+    if is_npz(source):
+        prompted = boxes or clicks or negatives or ras or label_names
+        if prompted or labels or no_boxes or volume is not None:
+            options = "--box, --click, --negative, --ras, --label, --labels, --no-boxes, --volume"
             raise UsageError(f"{options} are for an image to npz")
         if volume is not None and like is None:
             raise UsageError("--volume is for images, and there is none: neither SOURCE nor --like")
@@ -97,10 +100,12 @@ def convert(
         if no_boxes and not labels:
             raise UsageError("--no-boxes is for --labels")
         check_output(target, (".npz",))
+        from gamt.cli.label_names import parse_label_names
         from gamt.cli.prompt_text import parse_prompts
         from gamt.io.convert import image_to_npz
         from gamt.io.image import read_image
 
+        named_labels = parse_label_names(label_names)
         scan = read_image(source, volume)
-        prompts = parse_prompts(scan, boxes, clicks, negatives, ras)
+        prompts = parse_prompts(scan, boxes, clicks, negatives, ras, named_labels)
         image_to_npz(scan, target, prompts, labels, draw_boxes=not no_boxes)

@@ -5,35 +5,46 @@ from typing import Annotated
 
 import typer
 
-from gamt.cli.console import UsageError, start_log
+from gamt.cli.console import UsageError, progress_bar, shows_progress, start_log
 from gamt.cli.options import (
+    Boxes,
     Cache,
     Changes,
+    Clicks,
     Device,
     Dtype,
+    ImageOptions,
+    LabelNames,
+    Negatives,
     NoBudget,
+    PredictOptions,
     Preset,
+    Previous,
+    Ras,
+    ResamplePrevious,
     SegmenterName,
     Verbose,
+    Volume,
     Weights,
     check_output,
-    choose_predict_settings,
-    load_segmenter,
+    is_npz,
 )
 
 EPILOG = """
 For every class the page shows, plane by plane, which slices were planned and visited, where each
 walk ended and why, what the plane voted for, and what fusing, corrections and the other classes
-made of it. If the file holds the ground truth (gts), every step has its Dice, which tells the
-first one that goes wrong.
+made of it. With the ground truth, of the file (gts) or of --labels, every step has its Dice, which
+tells the first one that goes wrong.
 
 \b
 Examples:
   gamt explain CT_case.npz
   gamt explain CT_case.npz --out why.html --no-budget
+  gamt explain scan.nii.gz --label liver=1 --box liver:40,60,10,210,190,55 --labels truth.nii.gz
   gamt explain CT_case.npz --segmenter sam_vit_b --set max_growth=2
 
-The result is that of 'gamt predict' with the same options. It needs jinja2 and pillow:
+The result is that of 'gamt predict', or for an image that of 'gamt segment', with the same options.
+Prompts are for images; a case has its own. It needs jinja2 and pillow:
 pip install 'gamt[explain]'
 
 Exit status: 0 if the page was written, 1 if the case can't be read or segmented, 2 for wrong
@@ -43,7 +54,10 @@ arguments.
 
 def explain(
     source: Annotated[
-        Path, typer.Argument(metavar="CASE", help="One of the challenge's npz files.")
+        Path,
+        typer.Argument(
+            metavar="CASE", help="One of the challenge's npz files, or an image as for 'segment'."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -52,6 +66,18 @@ def explain(
             metavar="FILE",
             help="The page.  [default: the case's name with .html, in the working directory]",
         ),
+    ] = None,
+    boxes: Boxes = None,
+    clicks: Clicks = None,
+    negatives: Negatives = None,
+    ras: Ras = False,
+    previous: Previous = None,
+    resample_previous: ResamplePrevious = False,
+    volume: Volume = None,
+    label_names: LabelNames = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The true segmentation of an image."),
     ] = None,
     segmenter: SegmenterName = None,
     weights: Weights = None,
@@ -65,11 +91,22 @@ def explain(
 ) -> None:
     """Writes a page that shows how a case is segmented, to see why the result is wrong."""
     start_log(verbose)
-    out = Path(f"{source.stem}.html") if out is None else out
+    is_image = not is_npz(source)
+    given = ImageOptions(
+        volume, boxes, clicks, negatives, ras, previous, resample_previous, label_names
+    )
+    prompted = boxes or clicks or negatives or ras or previous or resample_previous
+    if not is_image and (prompted or labels or volume is not None):
+        options = "--box, --click, --negative, --ras, --previous, --labels and --volume"
+        raise UsageError(f"{source}: {options} are for images; a case has its own prompts")
+    out = out or Path(source.name.removesuffix(".gz")).with_suffix(".html")
     check_output(out, (".html",))
+    from gamt.cli.label_names import parse_label_names
     from gamt.explain.recorder import explain_case
     from gamt.io.case import read_case, read_truth
+    from gamt.io.files import refuse_overwrite
     from gamt.lifting.budget import process_start
+    from gamt.plausibility import warn_of_input
     from gamt.predict import log_prediction
 
     try:
@@ -79,11 +116,27 @@ def explain(
             f"gamt explain needs the package {error.name}: pip install 'gamt[explain]'"
         ) from error
 
-    settings = choose_predict_settings(preset, changes, no_budget)
-    model = load_segmenter(segmenter, preset, weights, device, dtype)
-    case = read_case(source)
-    truth = read_truth(source, case.image.shape)
-    explanation = explain_case(case, model, settings, truth, process_start(), cache)
+    refuse_overwrite(out, [path for path in (source, previous, labels) if path])
+    chosen = PredictOptions(segmenter, weights, device, dtype, preset, changes, cache, no_budget)
+    # As 'gamt segment' does, an image takes the time that it takes.
+    settings = chosen.choose_settings(budget=False if is_image else None)
+    if is_image:
+        from gamt.cli.image_case import read_image_case, read_image_truth
+
+        scan = read_image_case(source, given)
+        truth = None if labels is None else read_image_truth(labels, scan)
+        case, names = scan.case, scan.class_names
+    else:
+        case = read_case(source)
+        truth = read_truth(source, case.image.shape)
+        names = {label: name for name, label in parse_label_names(label_names).items()}
+    model = chosen.load_segmenter()
+    warn_of_input(case, names)
+    with progress_bar(shows_progress(verbose), "Slices") as progress:
+        explanation = explain_case(
+            case, model, settings, truth, process_start(), cache, names, progress
+        )
     write_page(explanation, out)
-    log_prediction(case, explanation.prediction, model, explanation.prediction.seconds)
+    prediction = explanation.prediction
+    log_prediction(case, prediction, model, prediction.seconds, names)
     typer.echo(out)

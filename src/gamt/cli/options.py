@@ -1,6 +1,9 @@
 """The options that commands share, and what they choose."""
 
+import logging
+import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +15,28 @@ if TYPE_CHECKING:
     from gamt.segmenters import Segmenter
     from gamt.settings import Settings
 
+logger = logging.getLogger("gamt")
+
+
+def _complete_segmenter() -> list[str]:
+    from gamt.segmenters import BUILT_IN
+
+    return list(BUILT_IN)
+
+
+def _complete_preset() -> list[str]:
+    from gamt.settings import PRESETS
+
+    return list(PRESETS)
+
+
 SegmenterName = Annotated[
     str | None,
     typer.Option(
         "--segmenter",
         envvar="GAMT_SEGMENTER",
         metavar="NAME",
+        autocompletion=_complete_segmenter,
         help="The 2-D model: a built-in name, a name that an installed package registers, or "
         "package.module:Class.  [default: the preset's, or else the embedded one, which needs no "
         "weights]",
@@ -52,6 +71,7 @@ Preset = Annotated[
     typer.Option(
         envvar="GAMT_PRESET",
         metavar="NAME",
+        autocompletion=_complete_preset,
         help="default, or the paper's: all-data, whose model is sam_vit_l, or coreset, whose model "
         "is sam_med2d.",
     ),
@@ -78,9 +98,24 @@ Changes = Annotated[
 NoBudget = Annotated[
     bool, typer.Option("--no-budget", help="Take as long as it takes: --set budget=false.")
 ]
+
+
+def _inherit_verbose(context: typer.Context, value: bool | None) -> bool | None:
+    """Takes what was given before the command's name where nothing is after it."""
+    if value is None and context.parent is not None:
+        before: bool | None = context.parent.params.get("verbose")
+        return before
+    return value
+
+
 Verbose = Annotated[
     bool | None,
-    typer.Option("--verbose/--quiet", "-v/-q", help="Log more, or errors alone."),
+    typer.Option(
+        "--verbose/--quiet",
+        "-v/-q",
+        callback=_inherit_verbose,
+        help="Log more, or errors alone.",
+    ),
 ]
 Boxes = Annotated[
     list[str] | None,
@@ -103,7 +138,28 @@ Ras = Annotated[
     bool,
     typer.Option("--ras", help="Prompts are in the scanner's RAS coordinates, in millimetres."),
 ]
-
+LabelNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="NAME=LABEL",
+        help="Names a label, such as liver=1; prompts then take the name too. Repeatable.",
+    ),
+]
+Previous = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="An earlier segmentation to correct. Labels without a prompt stay as they are.",
+    ),
+]
+ResamplePrevious = Annotated[
+    bool,
+    typer.Option(
+        "--resample-previous",
+        help="The earlier segmentation may lie on another grid: take the nearest voxels.",
+    ),
+]
 Volume = Annotated[
     int | None,
     typer.Option(
@@ -113,26 +169,112 @@ Volume = Annotated[
 ]
 
 
-def choose_predict_settings(
-    preset: str, changes: Sequence[str] | None, no_budget: bool
-) -> "Settings":
-    """Returns the settings that the options of ``gamt predict`` choose."""
-    from gamt.cli.environment import choose_settings
+@dataclass(frozen=True, slots=True)
+class PredictOptions:
+    """The options of ``gamt predict``, most of which other commands take too.
 
-    return choose_settings(preset, [*(changes or []), *["budget=false"] * no_budget])
+    Attributes:
+        segmenter: name of the 2-D model; None for the preset's.
+        weights: path of its checkpoint; None for the one that ``gamt weights fetch`` gets.
+        device: ``auto``, or a device that the segmenter knows.
+        dtype: ``auto``, or a precision that the segmenter knows.
+        preset: name of the settings to begin with.
+        changes: ``KEY=VALUE`` texts that change settings.
+        cache: folder of encoded slices; None keeps none.
+        no_budget: whether to lift the time limit.
+    """
+
+    segmenter: SegmenterName = None
+    weights: Weights = None
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    preset: Preset = "default"
+    changes: Changes = None
+    cache: Cache = None
+    no_budget: NoBudget = False
+
+    @classmethod
+    def parse(cls, words: Sequence[str]) -> "PredictOptions":
+        """Parses words such as ``["--preset", "coreset"]``; the environment counts as well.
+
+        Raises:
+            UsageError: the words are no options of ``gamt predict``.
+        """
+        parser = typer.Typer(add_completion=False, rich_markup_mode=None)
+        parser.command(add_help_option=False)(cls)  # its fields are the command's parameters
+        try:
+            options = typer.main.get_command(parser).main(
+                list(words), "gamt", standalone_mode=False
+            )
+        except Exception as error:  # typer's own, for which it has no public name
+            raise UsageError(str(error)) from error
+        assert isinstance(options, cls)
+        return options
+
+    def choose_settings(self, budget: bool | None = None) -> "Settings":
+        """Returns the preset's settings, changed by the environment and the options.
+
+        Args:
+            budget: replaces the preset's, before anything else does; None leaves it.
+
+        Raises:
+            SettingsError: no preset or setting has that name, or a setting can't take that value.
+            UsageError: one of the changes isn't ``KEY=VALUE``.
+        """
+        from gamt.cli.environment import choose_settings
+
+        changes = [*(self.changes or []), *["budget=false"] * self.no_budget]
+        return choose_settings(self.preset, changes, budget)
+
+    def load_segmenter(self) -> "Segmenter":
+        """Loads the 2-D model.
+
+        Raises:
+            SegmenterError: there is none of this name, or it can't be set up as asked.
+            CheckpointError: its checkpoint is missing or broken.
+        """
+        from gamt import segmenters
+        from gamt.settings import PRESET_SEGMENTERS
+
+        name = self.segmenter or PRESET_SEGMENTERS.get(self.preset, segmenters.DEFAULT)
+        device = self.device
+        if name == segmenters.DEFAULT and device != "auto":
+            if device != "cpu":
+                logger.warning("segmenter %s runs on the CPU alone, not on %s", name, device)
+            device = "auto"
+        # A model that knows no precisions isn't bothered unless one is asked for.
+        options = {} if self.dtype == "auto" else {"dtype": self.dtype}
+        return segmenters.load(name, self.weights, device, **options)
 
 
-def load_segmenter(
-    name: str | None, preset: str, weights: str | None, device: str, dtype: str
-) -> "Segmenter":
-    """Loads the segmenter that the options of those names choose."""
-    from gamt import segmenters
-    from gamt.settings import PRESET_SEGMENTERS
+@dataclass(frozen=True, slots=True)
+class ImageOptions:
+    """The options that say what to take of an image, and where its targets are.
 
-    name = name or PRESET_SEGMENTERS.get(preset, segmenters.DEFAULT)
-    # As for the device, a model that knows no precisions isn't bothered unless one is asked for.
-    options = {} if dtype == "auto" else {"dtype": dtype}
-    return segmenters.load(name, weights, device, **options)
+    Attributes:
+        volume: which one of an image that holds several, from 0 on; None where it holds one.
+        boxes: texts of ``--box``.
+        clicks: texts of ``--click``.
+        negatives: texts of ``--negative``.
+        ras: whether these are in the scanner's RAS coordinates (mm), not in voxels.
+        previous: path of an earlier segmentation, or None.
+        resample_previous: whether that may lie on another grid.
+        label_names: texts of ``--label``.
+    """
+
+    volume: int | None
+    boxes: list[str] | None
+    clicks: list[str] | None
+    negatives: list[str] | None
+    ras: bool
+    previous: Path | None
+    resample_previous: bool
+    label_names: list[str] | None
+
+
+def is_npz(path: Path) -> bool:
+    """Says whether a file is one of the challenge's cases, by its name or its content."""
+    return path.suffix.lower() == ".npz" or zipfile.is_zipfile(path)
 
 
 def check_output(path: Path, suffixes: tuple[str, ...]) -> None:

@@ -1,25 +1,23 @@
 """``gamt predict``: a folder of the challenge's cases."""
 
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gamt.cli.console import progress_bar, start_log
+from gamt.cli.console import progress_bar, shows_progress, start_log
 from gamt.cli.options import (
     Cache,
     Changes,
     Device,
     Dtype,
     NoBudget,
+    PredictOptions,
     Preset,
     SegmenterName,
     Verbose,
     Weights,
-    choose_predict_settings,
-    load_segmenter,
 )
 
 logger = logging.getLogger("gamt")
@@ -66,9 +64,9 @@ def predict(
     from gamt.lifting.budget import process_start
     from gamt.predict import predict_folder
 
-    settings = choose_predict_settings(preset, changes, no_budget)
-    model = load_segmenter(segmenter, preset, weights, device, dtype)
-    with progress_bar(shown=verbose is not False and sys.stderr.isatty()) as progress:
+    options = PredictOptions(segmenter, weights, device, dtype, preset, changes, cache, no_budget)
+    settings, model = options.choose_settings(), options.load_segmenter()
+    with progress_bar(shown=shows_progress(verbose)) as progress:
         results = predict_folder(inputs, outputs, model, settings, process_start(), progress, cache)
     failed = sum(result.error is not None for result in results)
     if not results:

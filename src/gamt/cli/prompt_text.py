@@ -2,8 +2,9 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from gamt.cli.console import UsageError
 from gamt.io.format import ImageError
@@ -19,6 +20,7 @@ def parse_prompts(
     clicks: Sequence[str] | None,
     negatives: Sequence[str] | None,
     ras: bool,
+    named_labels: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[int, ClassPrompts]:
     """Turns the texts of the command line's options into prompts, and logs boxes as understood.
 
@@ -28,6 +30,7 @@ def parse_prompts(
         clicks: of ``--click``; they count as earlier than the negative ones.
         negatives: of ``--negative``.
         ras: whether all of them are in the scanner's RAS coordinates (mm), not in voxels.
+        named_labels: the labels that have names, by name.
 
     Returns:
         The user's labels in ascending order, and what was said about each.
@@ -38,21 +41,23 @@ def parse_prompts(
         ImageError: a place is outside of the image, or lies between voxels.
     """
     said: dict[int, ClassPrompts] = {}
-    understood: list[tuple[int, str]] = []
+    names = {label: name for name, label in named_labels.items()}
+    understood: list[tuple[str, str]] = []
     for text in boxes or []:
-        label, numbers = _parse_prompt("--box", text, 6)
+        label, numbers = _parse_prompt("--box", text, 6, named_labels)
         if label in said:
             raise UsageError(f"--box {text}: label {label} has a box already")
         said[label] = ClassPrompts(label, _find_box(image, text, numbers, ras))
-        understood.append((label, _describe_box(numbers, ras)))
+        name = names.get(label, f"label {label}")
+        understood.append((name, _describe_box(numbers, ras)))
     for option, texts in (("--click", clicks), ("--negative", negatives)):
         for text in texts or []:
-            label, numbers = _parse_prompt(option, text, 3)
+            label, numbers = _parse_prompt(option, text, 3, named_labels)
             click = Click(*image.voxel(numbers, ras), positive=option == "--click")
             before = said.get(label, ClassPrompts(label))
             said[label] = replace(before, clicks=(*before.clicks, click))
     for entry in understood:
-        _log.info("label %d: box %s", *entry)
+        _log.info("%s: box %s", *entry)
     return dict(sorted(said.items()))
 
 
@@ -82,13 +87,19 @@ def _describe_box(numbers: Sequence[float], ras: bool) -> str:
     return ", ".join(f"{axis} {low:g}{between}{high:g}" for axis, (low, high) in named) + unit
 
 
-def _parse_prompt(option: str, text: str, count: int) -> tuple[int, list[float]]:
+def _parse_prompt(
+    option: str, text: str, count: int, named_labels: Mapping[str, int]
+) -> tuple[int, list[float]]:
     """Returns the label, 1 where none is given, and the numbers of ``[LABEL:]NUMBER,...``."""
-    label, _, rest = text.rpartition(":")
+    name, _, rest = text.rpartition(":")
     try:
+        label = named_labels[name] if name in named_labels else int(name or 1)
         numbers = [float(part) for part in rest.split(",")]
-        if len(numbers) == count and all(map(math.isfinite, numbers)) and int(label or 1) > 0:
-            return int(label or 1), numbers
+        if len(numbers) == count and all(map(math.isfinite, numbers)) and label > 0:
+            return label, numbers
     except ValueError:
         pass
-    raise UsageError(f"{option} {text}: expected {count} numbers with commas, as [LABEL:]NUMBERS")
+    raise UsageError(
+        f"{option} {text}: expected {count} numbers with commas, as [LABEL:]NUMBERS, "
+        "where LABEL is a number or a name given by --label"
+    )

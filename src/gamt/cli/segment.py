@@ -1,11 +1,12 @@
 """``gamt segment``: one's own scan."""
 
+from math import prod
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gamt.cli.console import UsageError, start_log
+from gamt.cli.console import progress_bar, shows_progress, start_log
 from gamt.cli.options import (
     Boxes,
     Cache,
@@ -13,18 +14,26 @@ from gamt.cli.options import (
     Clicks,
     Device,
     Dtype,
+    ImageOptions,
+    LabelNames,
     Negatives,
+    PredictOptions,
     Preset,
+    Previous,
     Ras,
+    ResamplePrevious,
     SegmenterName,
     Verbose,
     Volume,
     Weights,
     check_image_output,
-    load_segmenter,
 )
 
-MAX_LABEL = 255  # segmentations are uint8
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from gamt.cli.image_case import ImageCase
 
 EPILOG = """
 \b
@@ -33,12 +42,13 @@ such as ITK-SNAP (less 1) and FSLeyes show them; or, with --ras, millimetres.
   --box 40,60,10,210,190,55    the most information in one prompt
   --click 120,88,30            for targets that no box fits, such as vessels
   --negative 90,70,30          takes away what doesn't belong
-Several targets: begin a prompt with the target's label and a colon.
+Several targets: begin a prompt with the target's label, or its name, and a colon.
 
 \b
 Examples:
   gamt segment scan.nii.gz -o liver.nii.gz --box 40,60,10,210,190,55
   gamt segment scan.nii.gz -o both.nii.gz --box 1:40,60,10,210,190,55 --click 2:99,50,20
+  gamt segment scan.nii.gz -o liver.nii.gz --label liver=1 --box liver:40,60,10,210,190,55
   gamt segment scan.nii.gz -o node.nii.gz --ras --click=-31.5,12,-208
   gamt segment scan.nii.gz -o better.nii.gz --previous liver.nii.gz --negative 90,70,30
 """
@@ -67,21 +77,10 @@ def segment(
     clicks: Clicks = None,
     negatives: Negatives = None,
     ras: Ras = False,
-    previous: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="An earlier segmentation to correct. Labels without a prompt stay as they are.",
-        ),
-    ] = None,
-    resample_previous: Annotated[
-        bool,
-        typer.Option(
-            "--resample-previous",
-            help="The earlier segmentation may lie on another grid: take the nearest voxels.",
-        ),
-    ] = False,
+    previous: Previous = None,
+    resample_previous: ResamplePrevious = False,
     volume: Volume = None,
+    label_names: LabelNames = None,
     segmenter: SegmenterName = None,
     weights: Weights = None,
     device: Device = "auto",
@@ -97,43 +96,41 @@ def segment(
     """
     start_log(verbose)
     check_image_output(output)
-    import numpy as np
-
-    from gamt.cli.environment import choose_settings
-    from gamt.cli.prompt_text import parse_prompts
-    from gamt.io.case import Case
-    from gamt.io.image import GridError, read_image, read_labels, write_image
-    from gamt.io.labels import match_previous, number_labels, number_prompts, restore_labels
+    from gamt.cli.image_case import read_image_case
+    from gamt.io.files import refuse_overwrite
+    from gamt.io.image import write_image
+    from gamt.plausibility import warn_of_input
     from gamt.predict import log_prediction, predict_case
 
-    settings = choose_settings(preset, changes or [], budget=False)
-    scan = read_image(image, volume)
-    prompts = parse_prompts(scan, boxes, clicks, negatives, ras)
-    if not prompts:
-        raise UsageError("expected at least one --box, --click or --negative")
-    if max(prompts) > MAX_LABEL:
-        raise UsageError(f"found label {max(prompts)}, expected labels from 1 to {MAX_LABEL}")
-    earlier = None
-    if previous is not None:
-        try:
-            earlier = read_labels(previous, scan, resample_previous)
-        except GridError as error:
-            raise UsageError(f"{error}; --resample-previous takes the nearest voxels") from error
-        earlier = match_previous(earlier, list(prompts))
-    if earlier is not None and earlier.max() > MAX_LABEL:
-        raise UsageError(f"found label {earlier.max()} in {previous}, expected at most {MAX_LABEL}")
-    model = load_segmenter(segmenter, preset, weights, device, dtype)
-    case = Case(
-        scan.name,
-        scan.array,
-        scan.spacing_mm,
-        number_prompts(prompts.values()),
-        None if earlier is None else number_labels(earlier, list(prompts)),
+    refuse_overwrite(output, [image, *([previous] if previous else [])])
+    chosen = PredictOptions(segmenter, weights, device, dtype, preset, changes, cache)
+    settings = chosen.choose_settings(budget=False)
+    given = ImageOptions(
+        volume, boxes, clicks, negatives, ras, previous, resample_previous, label_names
     )
-    prediction = predict_case(case, model, settings, cache=cache)
-    labels = restore_labels(prediction.labels, list(prompts))
-    if earlier is not None:
-        stays = (labels == 0) & ~np.isin(earlier, list(prompts))
-        labels[stays] = earlier[stays]
-    write_image(output, labels, like=scan)
-    log_prediction(case, prediction, model, prediction.seconds)
+    scan = read_image_case(image, given)
+    model = chosen.load_segmenter()
+    warn_of_input(scan.case, scan.class_names)
+    with progress_bar(shows_progress(verbose), "Slices") as progress:
+        prediction = predict_case(scan.case, model, settings, cache=cache, progress=progress)
+    labels = scan.restore(prediction.labels)
+    write_image(output, labels, like=scan.image, names=scan.names)
+    log_prediction(scan.case, prediction, model, prediction.seconds, scan.class_names)
+    if verbose is not False:
+        typer.echo(f"{output}: {_describe(scan, labels)}")
+
+
+def _describe(scan: "ImageCase", labels: "npt.NDArray[np.uint8]") -> str:
+    """Tells the size of every label that has a prompt, and how many others there are."""
+    from gamt.plausibility import count_voxels
+
+    voxels = count_voxels(labels).tolist()
+    voxel_ml = prod(scan.image.spacing_mm) / 1000
+    parts = [
+        f"{scan.name(label)}: {voxels[label]:,} voxels, {voxels[label] * voxel_ml:.4g} ml"
+        for label in scan.labels
+    ]
+    others = sum(map(bool, voxels[1:])) - sum(bool(voxels[label]) for label in scan.labels)
+    if others:
+        parts.append(f"{others} other {'label' if others == 1 else 'labels'} as before")
+    return "; ".join(parts)

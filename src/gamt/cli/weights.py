@@ -1,21 +1,18 @@
 """``gamt weights``: checkpoints, fetched and checked."""
 
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gamt.cli.console import UsageError, download_bar, start_log
+from gamt.cli.console import UsageError, download_bar, show_help, shows_progress, start_log
 from gamt.cli.options import Verbose
 
 logger = logging.getLogger("gamt")
 
 weights_app = typer.Typer(
-    no_args_is_help=True,
     rich_markup_mode=None,
-    help="Gets the checkpoints of SAM, MedSAM and SAM-Med2D, and checks them.",
     epilog="""
 \b
 Examples:
@@ -24,6 +21,12 @@ Examples:
   gamt weights verify
 """,
 )
+
+
+@weights_app.callback(invoke_without_command=True)
+def _weights(context: typer.Context, verbose: Verbose = None) -> None:
+    """Gets the checkpoints of SAM, MedSAM and SAM-Med2D, and checks them."""
+    show_help(context)
 
 
 @weights_app.command(
@@ -44,7 +47,7 @@ def list_weights() -> None:
     rows = [("NAME", "SIZE", "LICENCE", "PRESET", "FILE")]
     for name, checkpoint in read_manifest().items():
         path = locate(checkpoint)
-        size = checkpoint.size or (path.stat().st_size if path else None)
+        size = checkpoint.size or (path.stat().st_size if path else checkpoint.approximate_size)
         presets = [preset for preset, used in PRESET_SEGMENTERS.items() if used == name]
         rows.append(
             (
@@ -71,6 +74,8 @@ Examples:
 
 An interrupted download goes on where it was when the command is given again. What is there and
 intact is left as it is. GAMT_WEIGHTS_MIRROR=URL takes URL/FILE before the publisher's.
+
+After a failure the others are fetched. Exit status: 0 if all are here, 1 if not.
 """
 )
 def fetch(
@@ -100,11 +105,22 @@ def fetch(
     if source is not None and len(chosen) > 1:
         raise UsageError("--from is for one NAME")
     folder = folder or checkpoints.fetch_folder()
+    failed = 0
     for checkpoint in chosen:
-        shown = verbose is not False and sys.stderr.isatty()
-        with download_bar(checkpoint.file, shown) as progress:
-            path, verified = download.fetch(checkpoint, folder, source, progress)
-        typer.echo(f"{checkpoint.name}: {path.absolute()}: verified: {verified}")
+        shown = shows_progress(verbose)
+        try:
+            with download_bar(checkpoint.file, shown) as progress:
+                path, verified = download.fetch(checkpoint, folder, source, progress)
+        except download.DownloadError as error:
+            if len(chosen) == 1:
+                raise
+            failed += 1
+            logger.error("%s: %s", checkpoint.name, " ".join(str(error).split()))
+        else:
+            typer.echo(f"{checkpoint.name}: {path.absolute()}: verified: {verified}")
+    if failed:
+        logger.error("%d of %d checkpoints failed", failed, len(chosen))
+        raise typer.Exit(1)
 
 
 @weights_app.command(

@@ -128,8 +128,8 @@ class ClickRecord:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """What is drawn onto a slice; all arrays are (rows, columns) of the sheet's frame.
+class Overlay:
+    """What is drawn onto a slice; all arrays are (rows, columns) of the montage's frame.
 
     Attributes:
         probability: float, 0..1, NaN where no view looked; None if there is none to show.
@@ -143,24 +143,24 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """One slice of a sheet.
+class MontageRow:
+    """One slice of a montage.
 
     Attributes:
         plane: of the slice.
         index: of the slice, in raw voxels.
         image: (rows, columns) uint8, as the segmenter sees it but for resampling.
-        layers: one for each of the sheet's columns.
+        overlays: one for each of the montage's columns.
     """
 
     plane: Plane
     index: int
     image: npt.NDArray[np.uint8]
-    layers: tuple[Layer, ...]
+    overlays: tuple[Overlay, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sheet:
+class Montage:
     """Pictures of the slices through one voxel, step by step from left to right.
 
     Attributes:
@@ -170,12 +170,12 @@ class Sheet:
         box: of the prompts, in raw voxels, or None.
         clicks: of the prompts.
         ball: the raw box around the ball that a click draws, or None.
-        correction: the click that the sheet is about; None where it is about the class.
+        correction: the click that the montage is about; None where it is about the class.
     """
 
     frame: Range
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[MontageRow, ...]
     box: Range | None
     clicks: tuple[Click, ...]
     ball: Box | None = None
@@ -196,8 +196,8 @@ class ClassRecord:
         corrections: walks that corrected clicks.
         clicks: what came of them, in order.
         stages: from the views to the result.
-        sheet: the pictures of the class, or None if it was not begun.
-        correction_sheets: the pictures of its corrections.
+        montage: the pictures of the class, or None if it was not begun.
+        correction_montages: the pictures of its corrections.
     """
 
     prompts: ClassPrompts
@@ -209,8 +209,8 @@ class ClassRecord:
     corrections: tuple[WalkRecord, ...] = ()
     clicks: tuple[ClickRecord, ...] = ()
     stages: tuple[Stage, ...] = ()
-    sheet: Sheet | None = None
-    correction_sheets: tuple[Sheet, ...] = ()
+    montage: Montage | None = None
+    correction_montages: tuple[Montage, ...] = ()
 
     @property
     def dice(self) -> float | None:
@@ -225,12 +225,13 @@ class Explanation:
     Attributes:
         name: the case's.
         segmenter: the name of the 2-D model.
-        settings: the numbers of the method.
+        settings: of the method.
         shape: of the scan (z, y, x).
         spacing_mm: (z, y, x).
         has_truth: whether there was a ground truth to compare with.
         prediction: the result; the same as without an explanation.
         classes: one each, in the order of their labels.
+        names: of the classes, by label, as far as they have some.
     """
 
     name: str
@@ -241,3 +242,4 @@ class Explanation:
     has_truth: bool
     prediction: Prediction
     classes: tuple[ClassRecord, ...]
+    names: Mapping[int, str]

@@ -8,39 +8,39 @@ shows it. Volumes are not kept but for the slices that are to be shown, so that 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from gamt.axes import Plane, bounding_range, slice_shape, slice_view
+from gamt.axes import Plane, bounding_range
 from gamt.explain.record import (
     ClassRecord,
     ClickRecord,
     Explanation,
-    Layer,
     Mask,
+    Montage,
+    MontageRow,
+    Overlay,
     PlaneRecord,
-    Row,
-    Sheet,
     Stage,
     Visit,
     WalkRecord,
 )
+from gamt.explain.slicing import NOTHING, SliceCutter, in_plane
 from gamt.io.case import Case
 from gamt.lifting.observer import Correction, Observer, Visited
+from gamt.lifting.progress import Report
 from gamt.lifting.propagation import End
 from gamt.lifting.target import Target
+from gamt.plausibility import NO_NAMES
 from gamt.predict import predict_case
 from gamt.prompts import ClassPrompts, Click
 from gamt.segmenters.base import Segmenter, SliceMask
 from gamt.settings import Settings
 from gamt.volume.geometry import Range, normalise
 from gamt.volume.preparation import PreparedVolume
-
-NOTHING: Mapping[str, Mask] = MappingProxyType({})
 
 FRAME_MARGIN, LEAST_MARGIN = 0.2, 3
 """Room around what a picture shows, on each side: as a share of its extent, and in voxels."""
@@ -53,19 +53,23 @@ def explain_case(
     truth: npt.NDArray[Any] | None = None,
     start: float | None = None,
     cache: Path | None = None,
+    names: Mapping[int, str] = NO_NAMES,
+    progress: Report = lambda done, planned: None,
 ) -> Explanation:
     """Segments a case and tells how it went.
 
     Args:
         case: the scan and its prompts.
         segmenter: the 2-D model to lift.
-        settings: the numbers of the method.
+        settings: of the method.
         truth: (z, y, x) labels 1..K, of the image's shape; only compared with, never used.
         start: when the run's clock began, on the clock of `time.monotonic`; None for now.
         cache: a folder where encoded slices are kept for later runs; None keeps none.
+        names: of the classes, by label, as far as they have some.
+        progress: called with the slices done and those planned so far.
     """
     recorder = Recorder(truth)
-    prediction = predict_case(case, segmenter, settings, start, cache, recorder)
+    prediction = predict_case(case, segmenter, settings, start, cache, recorder, progress=progress)
     return Explanation(
         case.name,
         segmenter.name,
@@ -75,16 +79,17 @@ def explain_case(
         truth is not None,
         prediction,
         tuple(recorder.finish(prompts, prediction.labels) for prompts in case.prompts),
+        names,
     )
 
 
 @dataclass(eq=False)
-class _Notes:
+class _ClassNotes:
     """What is known of a class so far."""
 
     walks: list[WalkRecord] = field(default_factory=list)
     changed: dict[Click, int] = field(default_factory=dict)
-    sheets: list[Sheet] = field(default_factory=list)
+    montages: list[Montage] = field(default_factory=list)
 
 
 class Recorder(Observer):
@@ -97,9 +102,13 @@ class Recorder(Observer):
     volume: PreparedVolume
 
     def __init__(self, truth: npt.NDArray[Any] | None = None) -> None:
-        """Knows nothing yet but the truth, (z, y, x) labels of the image's shape, or None."""
+        """Begins without records.
+
+        Args:
+            truth: (z, y, x) labels 1..K, of the image's shape; None where it isn't known.
+        """
         self._truth = truth
-        self._notes: dict[int, _Notes] = {}
+        self._notes: dict[int, _ClassNotes] = {}
         self._records: dict[int, ClassRecord] = {}
         self._fused: dict[int, tuple[Mask, ...]] = {}
 
@@ -120,9 +129,9 @@ class Recorder(Observer):
         axis = plane.normal
         to_raw = (grid.to_raw[axis] + grid.low[axis]).tolist()
         record = WalkRecord(plane, to_raw[anchor], tuple(to_raw[one] for one in planned), click)
-        self._note(target).walks.append(record)
+        self._notes_of(target).walks.append(record)
         pixel_mm2 = float(
-            np.prod([self.volume.spacing_mm[n] / (grid.scale[n] or 1) for n in _in_plane(plane)])
+            np.prod([self.volume.spacing_mm[n] / (grid.scale[n] or 1) for n in in_plane(plane)])
         )
 
         def visited(index: int, answer: SliceMask, end: End | None) -> None:
@@ -133,7 +142,7 @@ class Recorder(Observer):
 
     def end_correction(self, target: Target, correction: Correction, mask: Mask) -> None:
         """Draws what a click changed."""
-        notes, click = self._note(target), correction.click
+        notes, click = self._notes_of(target), correction.click
         changed = np.zeros(mask.shape, np.bool_)
         changed[correction.near] = correction.changed
         notes.changed[click] = int(changed.sum())
@@ -148,22 +157,22 @@ class Recorder(Observer):
                 _shifted(bounding_range(changed), low),
             ]
         )
-        cut = _Cutter(frame, low, click.voxel, self._truth_of(target.prompts.label))
+        cutter = SliceCutter(frame, low, click.voxel, self._truth_of(target.prompts.label))
         outlines = {"before": before}
-        columns, drawn = ["prompts"], [cut.layers(outlines=outlines)]
+        columns, drawn = ["prompts"], [cutter.overlays(outlines=outlines)]
         asked = any(walk.click == click for walk in notes.walks)
         for plane in target.settings.planes if asked else ():
             _, seen = correction.votes.of_plane(plane)
             columns.append(f"{plane.name.lower()} votes")
-            drawn.append(cut.layers(seen, outlines=outlines))
+            drawn.append(cutter.overlays(seen, outlines=outlines))
         columns += ["evidence", "result"]
-        drawn.append(cut.layers(odds, outlines=outlines))
-        drawn.append(cut.layers(areas={kind: changed}, outlines={"result": mask}))
-        notes.sheets.append(
-            Sheet(
+        drawn.append(cutter.overlays(odds, outlines=outlines))
+        drawn.append(cutter.overlays(areas={kind: changed}, outlines={"result": mask}))
+        notes.montages.append(
+            Montage(
                 frame,
                 tuple(columns),
-                self._rows(cut, drawn),
+                self._rows(cutter, drawn),
                 _box_bounds(target.prompts),
                 target.prompts.clicks,
                 correction.ball,
@@ -173,7 +182,7 @@ class Recorder(Observer):
 
     def end_target(self, target: Target, found: npt.NDArray[np.float32]) -> None:
         """Draws how a target was found."""
-        notes, prompts, low = self._note(target), target.prompts, target.region[0]
+        notes, prompts, low = self._notes_of(target), target.prompts, target.region[0]
         truth = self._truth_of(prompts.label)
         looking = [one for one in notes.walks if one.click is None]
         fused = found > 0.5
@@ -185,26 +194,26 @@ class Recorder(Observer):
                 None if truth is None else _shifted(bounding_range(truth), (0, 0, 0)),
             ]
         )
-        cut = _Cutter(frame, low, _middle(target, looking, frame), truth)
+        cutter = SliceCutter(frame, low, _middle(target, looking, frame), truth)
         new = target.previous is None
         columns = ["prompts"]
-        drawn = [cut.layers(outlines=NOTHING if new else {"before": fused})]
+        drawn = [cutter.overlays(outlines=NOTHING if new else {"before": fused})]
         stages, planes = [], []
         if new:
             for plane in target.settings.planes:
                 count, seen = target.finding.votes.of_plane(plane)
                 name = f"{plane.name.lower()} votes"
                 columns.append(name)
-                drawn.append(cut.layers(seen))
+                drawn.append(cutter.overlays(seen))
                 stages.append(self._stage(name, seen > 0.5, target, any_view=count > 0))
                 walks = tuple(one for one in looking if one.plane is plane)
                 planes.append(PlaneRecord(plane, walks, count))
             columns.append("fused")
-            drawn.append(cut.layers(found))
+            drawn.append(cutter.overlays(found))
         names = ("fused", "cleaned and corrected") if new else ("previous", "corrected")
         for name, mask in zip(names, (fused, target.mask), strict=True):
             stages.append(self._stage(name, mask, target))
-        self._fused[prompts.label] = tuple(cut.section(fused, plane) for plane in Plane)
+        self._fused[prompts.label] = tuple(cutter.cut(fused, plane) for plane in Plane)
         self._records[prompts.label] = ClassRecord(
             prompts=prompts,
             begun=True,
@@ -215,45 +224,45 @@ class Recorder(Observer):
             corrections=tuple(one for one in notes.walks if one.click is not None),
             clicks=tuple(_click_record(one, notes, target) for one in prompts.clicks),
             stages=tuple(stages),
-            sheet=Sheet(
+            montage=Montage(
                 frame,
                 tuple(columns),
-                self._rows(cut, drawn),
+                self._rows(cutter, drawn),
                 _box_bounds(prompts),
                 prompts.clicks,
             ),
-            correction_sheets=tuple(notes.sheets),
+            correction_montages=tuple(notes.montages),
         )
 
     def finish(self, prompts: ClassPrompts, labels: npt.NDArray[np.uint8]) -> ClassRecord:
         """Returns the record of a class, with the final segmentation (z, y, x) of the case."""
         record = self._records.get(prompts.label)
-        if record is None or record.sheet is None:
+        if record is None or record.montage is None:
             return ClassRecord(prompts)
-        sheet, truth = record.sheet, self._truth_of(prompts.label)
+        montage, truth = record.montage, self._truth_of(prompts.label)
         result = labels == prompts.label
-        z, y, x = (row.index for row in sheet.rows)
-        cut = _Cutter(sheet.frame, (0, 0, 0), (z, y, x), truth)
+        z, y, x = (row.index for row in montage.rows)
+        cutter = SliceCutter(montage.frame, (0, 0, 0), (z, y, x), truth)
         rows = []
-        for row, before, layer in zip(
-            sheet.rows,
+        for row, before, overlay in zip(
+            montage.rows,
             self._fused[prompts.label],
-            cut.layers(outlines={"result": result}),
+            cutter.overlays(outlines={"result": result}),
             strict=True,
         ):
-            after = layer.outlines["result"]
+            after = overlay.outlines["result"]
             changes = {"added": after & ~before, "removed": before & ~after}
-            layers = (*row.layers, replace(layer, areas=changes))
-            rows.append(replace(row, layers=layers))
+            overlays = (*row.overlays, replace(overlay, areas=changes))
+            rows.append(replace(row, overlays=overlays))
         dice = None if truth is None else _dice(result, truth, int(truth.sum()))
         return replace(
             record,
             stages=(*record.stages, Stage("result", int(result.sum()), dice)),
-            sheet=replace(sheet, columns=(*sheet.columns, "result"), rows=tuple(rows)),
+            montage=replace(montage, columns=(*montage.columns, "result"), rows=tuple(rows)),
         )
 
-    def _note(self, target: Target) -> _Notes:
-        return self._notes.setdefault(target.prompts.label, _Notes())
+    def _notes_of(self, target: Target) -> _ClassNotes:
+        return self._notes.setdefault(target.prompts.label, _ClassNotes())
 
     def _truth_of(self, label: int) -> Mask | None:
         return None if self._truth is None else self._truth == label
@@ -276,77 +285,16 @@ class Recorder(Observer):
         z1, y1, x1 = np.minimum(shape, most + room).tolist()
         return (z0, y0, x0), (z1, y1, x1)
 
-    def _rows(self, cut: "_Cutter", columns: Sequence[Sequence[Layer]]) -> tuple[Row, ...]:
-        whole = replace(cut, low=(0, 0, 0))
+    def _rows(
+        self, cutter: SliceCutter, columns: Sequence[Sequence[Overlay]]
+    ) -> tuple[MontageRow, ...]:
+        whole = replace(cutter, low=(0, 0, 0))
         rows = []
-        for plane, *layers in zip(Plane, *columns, strict=True):
-            raw = whole.section(self.volume.image, plane)
+        for plane, *overlays in zip(Plane, *columns, strict=True):
+            raw = whole.cut(self.volume.image, plane)
             image = normalise(raw[np.newaxis], self.volume.window)[0]
-            rows.append(Row(plane, cut.voxel[plane.normal], image, tuple(layers)))
+            rows.append(MontageRow(plane, cutter.voxel[plane.normal], image, tuple(overlays)))
         return tuple(rows)
-
-
-@dataclass(frozen=True, eq=False)
-class _Cutter:
-    """Cuts the slices through a voxel out of volumes, as far as a frame shows them.
-
-    Attributes:
-        frame: raw bounds.
-        low: the first raw voxel (z, y, x) of the volumes that are cut.
-        voxel: the raw voxel (z, y, x) that all slices go through.
-        truth: (z, y, x) of the whole scan, or None.
-    """
-
-    frame: Range
-    low: tuple[int, int, int]
-    voxel: tuple[int, int, int]
-    truth: Mask | None
-
-    def section(self, volume: npt.NDArray[Any], plane: Plane) -> npt.NDArray[Any]:
-        """Returns a slice (rows, columns); False or NaN where the volume has none."""
-        first, last = self.frame
-        size = [b - a for a, b in zip(first, last, strict=True)]
-        empty = np.nan if volume.dtype.kind == "f" else 0
-        result = np.full(slice_shape(size, plane), empty, volume.dtype)
-        layer = self.voxel[plane.normal] - self.low[plane.normal]
-        if 0 <= layer < volume.shape[plane.normal]:
-            source = slice_view(volume, plane, layer)
-            taken, put = [], []
-            for axis, side in zip(_in_plane(plane), source.shape, strict=True):
-                begin = max(first[axis], self.low[axis])
-                end = max(begin, min(last[axis], self.low[axis] + side))
-                taken.append(slice(begin - self.low[axis], end - self.low[axis]))
-                put.append(slice(begin - first[axis], end - first[axis]))
-            result[tuple(put)] = source[tuple(taken)]
-        return result
-
-    def layers(
-        self,
-        probability: npt.NDArray[np.float32] | None = None,
-        areas: Mapping[str, Mask] = NOTHING,
-        outlines: Mapping[str, Mask] = NOTHING,
-    ) -> list[Layer]:
-        """Returns the layers of one step, axial, coronal, sagittal; the truth is in all of them.
-
-        Args:
-            probability: (z, y, x), 0..1 or NaN, or None.
-            areas: (z, y, x), by what they are.
-            outlines: (z, y, x), by what they are.
-        """
-        layers = []
-        whole = replace(self, low=(0, 0, 0))
-        for plane in Plane:
-            lines = {name: self.section(mask, plane) for name, mask in outlines.items()}
-            if self.truth is not None:
-                lines["truth"] = whole.section(self.truth, plane)
-            seen = None if probability is None else self.section(probability, plane)
-            fills = {name: self.section(mask, plane) for name, mask in areas.items()}
-            layers.append(Layer(seen, fills, lines))
-        return layers
-
-
-def _in_plane(plane: Plane) -> tuple[int, int]:
-    return plane.row_axis, plane.column_axis
 
 
 def _shifted(
@@ -381,7 +329,7 @@ def _middle(target: Target, walks: Sequence[WalkRecord], frame: Range) -> tuple[
     return voxel[0], voxel[1], voxel[2]
 
 
-def _click_record(click: Click, notes: _Notes, target: Target) -> ClickRecord:
+def _click_record(click: Click, notes: _ClassNotes, target: Target) -> ClickRecord:
     agrees = bool(target.mask[target.inside_region(click.voxel)]) == click.positive
     return ClickRecord(click, notes.changed.get(click, 0), reached=agrees)
 

@@ -39,6 +39,7 @@ class Checkpoint:
         citation: the publication to cite.
         description: what it is, in one line.
         size: in bytes; None where nobody has published it.
+        approximate_size: in bytes, as users tell it; None where the size is known.
         sha256: in lower-case hexadecimal digits; None likewise.
     """
 
@@ -50,6 +51,7 @@ class Checkpoint:
     description: str
     size: int | None = None
     sha256: str | None = None
+    approximate_size: int | None = None
 
 
 def manifest() -> Traversable:

@@ -1,0 +1,26 @@
+"""Names of labels, as ``--label NAME=LABEL`` gives them."""
+
+from collections.abc import Sequence
+
+from gamt.cli.console import UsageError
+
+MAX_LABEL = 255  # segmentations are uint8
+
+
+def parse_label_names(texts: Sequence[str] | None) -> dict[str, int]:
+    """Turns ``NAME=LABEL`` texts into the labels by name.
+
+    Raises:
+        UsageError: a text can't be understood, or a name or a number is there twice.
+    """
+    labels: dict[str, int] = {}
+    for text in texts or []:
+        name, _, number = (part.strip() for part in text.rpartition("="))
+        if not (number.isdecimal() and 1 <= int(number) <= MAX_LABEL):
+            raise UsageError(f"--label {text}: expected NAME=LABEL, a label from 1 to {MAX_LABEL}")
+        if not name or ":" in name or name.isdecimal():
+            raise UsageError(f"--label {text}: expected a name without a colon, and no number")
+        if name in labels or int(number) in labels.values():
+            raise UsageError(f"--label {text}: found the name or the number before")
+        labels[name] = int(number)
+    return labels

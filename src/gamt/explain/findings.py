@@ -1,0 +1,131 @@
+"""What an explanation says in words: prompts, why walks ended, and what is worth a look."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+
+from gamt.explain.record import ClassRecord, ClickRecord, Stop, WalkRecord
+from gamt.lifting.propagation import End
+from gamt.prompts import Click
+from gamt.volume.geometry import Range
+
+ENDS = {
+    End.VANISHED: "the mask vanished",
+    End.UNSURE: "quality too low (min_quality)",
+    End.JUMPED: "the mask jumped (min_overlap)",
+    End.GREW: "the mask grew too much (max_growth)",
+    End.STRANGE: "it looks like something else",
+    End.CORRECTED: "nothing more to correct",
+    End.RANGE: "end of the range",
+    End.TIME: "out of time",
+}
+"""Why a walk went no further, in words, with the setting that decides it."""
+
+LOST = (End.UNSURE, End.JUMPED, End.GREW, End.TIME)
+"""Ends at which the target may well go on."""
+
+POOR, DIFFERENT, WORSE = 0.7, 0.15, 0.02
+"""What is worth a look: a Dice, and its differences between planes and from step to step."""
+
+MISSED = 0.1
+"""A walk that leaves out more than this share of its slices is worth a look."""
+
+# Unbroken runs of slices that are told one by one.
+_MOST_RUNS = 3
+
+
+def spans(indices: Iterable[int]) -> str:
+    """Tells slices in words: "3–40 (38)", and where there are too many gaps "3–40 (19 of 38)"."""
+    ordered = sorted(set(indices))
+    if not ordered:
+        return "none"
+    breaks = np.flatnonzero(np.diff(ordered) > 1) + 1
+    runs = [run.tolist() for run in np.split(np.array(ordered), breaks)]
+    if len(runs) > _MOST_RUNS:
+        first, last = ordered[0], ordered[-1]
+        return f"{first}–{last} ({len(ordered)} of {last - first + 1})"
+    listed = ", ".join(f"{a[0]}–{a[-1]}" if len(a) > 1 else str(a[0]) for a in runs)
+    return f"{listed} ({len(ordered)})"
+
+
+def tell_stop(stop: Stop) -> str:
+    """Tells in words where a walk ended and why."""
+    return ENDS[stop.end] if stop.index is None else f"{stop.index}: {ENDS[stop.end]}"
+
+
+def describe_prompts(record: ClassRecord) -> Iterable[str]:
+    """Tells the prompts of a class, and what came of its clicks, in sentences."""
+    box, slice_box = record.prompts.box, record.prompts.slice_box
+    if box is not None:
+        yield f"Box on slice z {box.z_mid}: {_show_range((box.low, box.high))}."
+    if slice_box is not None:
+        bounds = _show_range((slice_box.low, slice_box.high))
+        yield f"Box on one {slice_box.plane.name.lower()} slice: {bounds}."
+    if record.drawn_box is not None:
+        bounds = _show_range((record.drawn_box.low, record.drawn_box.high))
+        yield f"Box that the method drew around what the first prompt shows: {bounds}."
+    for number, one in enumerate(record.clicks, 1):
+        yield f"Click {number}, {_show_click(one.click)}: {_tell_change(one)}."
+    if record.had_previous:
+        yield "Previous prediction, which stays where no click contradicts it."
+
+
+def _tell_change(one: ClickRecord) -> str:
+    if one.changed:
+        return f"{'added' if one.click.positive else 'removed'} {one.changed:,} voxels"
+    return "agrees with what was found" if one.reached else "the time was up before its turn"
+
+
+def _show_range(bounds: Range) -> str:
+    return ", ".join(
+        f"{axis} {a}–{b - 1}" for axis, a, b in zip("zyx", bounds[0], bounds[1], strict=True)
+    )
+
+
+def _show_click(click: Click) -> str:
+    side = "inside" if click.positive else "outside"
+    return f"{side}, at z {click.z}, y {click.y}, x {click.x}"
+
+
+def find_problems(record: ClassRecord) -> Iterable[str]:
+    """Tells what is worth a look, in sentences."""
+    if not record.begun:
+        yield "There is neither a prompt nor a previous prediction: nothing was looked for."
+        return
+    for plane in record.planes:
+        name = plane.plane.name.lower()
+        if not plane.walks:
+            yield f"No {name} walk: nothing that was seen before leads to such a slice."
+        # Where walks go on from what others found, most of them end somehow.
+        elif len(plane.walks) <= _MOST_RUNS:
+            for walk in plane.walks:
+                yield from _find_early_stops(name, walk, record.prompts.box is not None)
+    scored = [(one.name, one.dice) for one in record.stages if one.dice is not None]
+    votes = sorted((one for one in scored if one[0].endswith("votes")), key=lambda one: one[1])
+    if votes and votes[-1][1] < POOR:
+        yield (
+            f"No plane's votes are near the truth: Dice {votes[-1][1]:.2f} at most. It goes wrong "
+            "where the model looks at single slices."
+        )
+    elif votes and votes[-1][1] - votes[0][1] > DIFFERENT:
+        (worst, low), (best, high) = votes[0], votes[-1]
+        yield f"The planes differ: Dice {low:.2f} for {worst}, {high:.2f} for {best}."
+    steps = [one for one in scored if not one[0].endswith("votes")]
+    for (before, high), (after, low) in pairwise(steps):
+        if high - low > WORSE:
+            yield f"Dice falls from {high:.2f} to {low:.2f} between “{before}” and “{after}”."
+
+
+def _find_early_stops(name: str, walk: WalkRecord, range_is_known: bool) -> Iterable[str]:
+    for stop, way, sign in zip(walk.stops(), ("down", "up"), (-1, 1), strict=True):
+        reached = walk.anchor if stop.index is None else stop.index
+        missed = sum(sign * (index - reached) >= 0 for index in walk.planned)
+        # From a click alone, how far the target goes is what the walk is to find out.
+        lost = stop.end in LOST or (range_is_known and stop.end is not End.RANGE)
+        if lost and missed > MISSED * len(walk.planned):
+            edge = walk.planned[0 if sign < 0 else -1]
+            yield (
+                f"The {name} walk {way} from slice {walk.anchor} ended early, at "
+                f"{tell_stop(stop)}. It was to go to {edge}."
+            )

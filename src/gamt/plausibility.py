@@ -1,0 +1,76 @@
+"""Warnings about cases and results that can't be meant, such as a box of one voxel."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from gamt.io.case import Case
+from gamt.prompts import ClassPrompts
+
+logger = logging.getLogger("gamt")
+
+NO_NAMES: Mapping[int, str] = MappingProxyType({})
+
+
+def warn_of_input(case: Case, names: Mapping[int, str] = NO_NAMES) -> None:
+    """Warns in the log of an image without contrast, and of prompts that name no target.
+
+    Args:
+        case: the scan and its prompts.
+        names: of the classes, by label; those without one are called "class 1" etc.
+    """
+    for finding in _doubt_image(case.image):
+        logger.warning("%s: %s", case.name, finding)
+    for prompts in case.prompts:
+        name = names.get(prompts.label, f"class {prompts.label}")
+        for finding in _doubt_prompts(case, prompts):
+            logger.warning("%s: %s: %s", case.name, name, finding)
+
+
+def warn_of_result(
+    case: Case, labels: npt.NDArray[np.uint8], names: Mapping[int, str] = NO_NAMES
+) -> None:
+    """Warns in the log of classes that no voxel has.
+
+    Args:
+        case: the scan and its prompts.
+        labels: (z, y, x), the class's label in the case, or 0.
+        names: as for `warn_of_input`.
+    """
+    voxels = count_voxels(labels)
+    for prompts in case.prompts:
+        name = names.get(prompts.label, f"class {prompts.label}")
+        if not voxels[prompts.label]:
+            logger.warning("%s: %s: the segmentation is empty", case.name, name)
+
+
+def count_voxels(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Returns the number of voxels of each label, (256,), of a segmentation (z, y, x)."""
+    counts = np.zeros(256, np.int64)
+    for layer in labels:  # slice by slice: bincount turns all it is given into large integers
+        counts += np.bincount(layer.ravel(), minlength=256)
+    return counts
+
+
+def _doubt_image(image: npt.NDArray[np.generic]) -> Iterator[str]:
+    finite = image[np.isfinite(image)] if image.dtype.kind == "f" else image
+    if finite.size == 0:
+        yield "the image holds no finite number"
+    elif finite.min() == finite.max():
+        yield f"all voxels of the image are {finite.flat[0]:g}: nothing can be told apart"
+
+
+def _doubt_prompts(case: Case, prompts: ClassPrompts) -> Iterator[str]:
+    inside = {click.voxel for click in prompts.clicks if click.positive}
+    outside = {click.voxel for click in prompts.clicks if not click.positive}
+    if prompts.box is not None and prompts.box.volume == 1:
+        yield "the box is a single voxel; expected two opposite corners of a box around the target"
+    if inside & outside:
+        yield "a voxel is clicked as inside and as outside; outside counts"
+    has_place = inside or prompts.box is not None or prompts.slice_box is not None
+    has_previous = case.previous is not None and (case.previous == prompts.label).any()
+    if outside and not has_place and not has_previous:
+        yield "there are negative clicks alone, and no earlier result to take away from"

@@ -1,0 +1,68 @@
+"""What the tests of the command line share."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gamt import predict
+from gamt.cli.app import main
+from gamt.lifting.pipeline import Lifted
+from gamt.settings import Settings
+from tests.cli.calls import Run
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hides the tester's own settings and start, and undoes what a command line does to the log."""
+    for name in list(os.environ):
+        if name.startswith("GAMT_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("gamt.lifting.budget.process_start", time.monotonic)
+    logger = logging.getLogger("gamt")
+    handlers, level = logger.handlers, logger.level
+    yield
+    logger.handlers = handlers
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line here; returns the exit status and what is on standard error."""
+
+    def call(*arguments: str | Path) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        return int(end.value.code or 0), capsys.readouterr().err
+
+    return call
+
+
+@pytest.fixture
+def show(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line here; returns the exit status and what is on standard output."""
+
+    def call(*arguments: str | Path) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        return int(end.value.code or 0), capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """Collects the settings that the method is run with, and lets it find nothing."""
+    seen: list[Settings] = []
+
+    def lift(case: Any, volume: Any, *_: object) -> Lifted:
+        seen.append(volume.settings)
+        return Lifted(np.zeros(case.image.shape, np.uint8), 0, complete=True)
+
+    monkeypatch.setattr(predict, "lift", lift)
+    return seen

@@ -1,0 +1,142 @@
+"""``gamt predict``: folders of cases."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gamt.prompts import Box
+from tests.cli.calls import FAILING, THRESHOLD, Run, on_terminal, one_line
+from tests.test_predict import BLOCK, SHAPE, save, save_unlucky, segmentation
+
+
+def test_predict_writes_a_segmentation_for_each_case(tmp_path: Path, run: Run) -> None:
+    for name in ("a.npz", "b.npz"):
+        save(tmp_path / "in" / name)
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
+    assert status == 0
+    assert [line.split(":")[0] for line in log.splitlines()] == ["INFO a", "INFO b"]
+    for name in ("a.npz", "b.npz"):
+        labels = segmentation(tmp_path / "out" / name)
+        assert labels[BLOCK].all()
+        assert labels.sum() == labels[BLOCK].sum()
+
+
+def test_predict_takes_a_single_file(tmp_path: Path, run: Run) -> None:
+    path = save(tmp_path / "in" / "a.npz")
+    assert run("predict", path, tmp_path / "out", *THRESHOLD)[0] == 0
+    assert (tmp_path / "out" / "a.npz").is_file()
+
+
+def test_one_failed_case_makes_the_status_1(tmp_path: Path, run: Run) -> None:
+    save(tmp_path / "in" / "a.npz")
+    (tmp_path / "in" / "b.npz").write_bytes(b"no zip file")
+    save_unlucky(tmp_path / "in" / "c.npz")
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *FAILING)
+    assert status == 1
+    assert [line.split(":")[0] for line in log.splitlines()] == [
+        "INFO a",
+        "ERROR b.npz",
+        "ERROR c.npz",
+        "ERROR 2 of 3 cases failed",
+    ]
+
+
+def test_an_empty_folder_makes_the_status_1(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "in").mkdir()
+    status, log = run("predict", tmp_path / "in", tmp_path / "out")
+    assert status == 1
+    assert "no npz file" in log
+
+
+def test_missing_inputs_are_one_line(tmp_path: Path, run: Run) -> None:
+    status, log = run("predict", tmp_path / "nowhere", tmp_path / "out")
+    assert status == 1
+    assert one_line(log)
+    assert "nowhere" in log
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--segmenter", "nonsense"], "nonsense"),
+        (["--weights", "file.pth"], "weights"),
+        (["--preset", "nonsense"], "default, all-data, coreset"),
+        (["--set", "nonsense=1"], "range_percentile"),
+        (["--set", "range_percentile=much"], "a number"),
+        (["--set", "range_percentile"], "KEY=VALUE"),
+    ],
+)
+def test_wrong_options_are_one_line_and_status_2(
+    options: Sequence[str], message: str, tmp_path: Path, run: Run
+) -> None:
+    save(tmp_path / "in" / "a.npz")
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *options)
+    assert status == 2
+    assert one_line(log)
+    assert message in log
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_arguments_are_status_2(run: Run) -> None:
+    status, log = run("predict")
+    assert status == 2
+    assert "Missing argument 'INPUTS'" in log
+
+
+def test_quiet_leaves_errors_alone_and_verbose_shows_tracebacks(tmp_path: Path, run: Run) -> None:
+    save(tmp_path / "in" / "a.npz")
+    save_unlucky(tmp_path / "in" / "b.npz")
+    arguments = ("predict", tmp_path / "in", tmp_path / "out", *FAILING)
+    assert [line.split()[0] for line in run(*arguments, "--quiet")[1].splitlines()] == [
+        "ERROR",
+        "ERROR",
+    ]
+    assert "Traceback" not in run(*arguments)[1]
+    assert "Traceback" in run(*arguments, "--verbose")[1]
+
+
+def test_the_first_clock_begins_with_the_process(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "in" / "a.npz")
+    monkeypatch.setattr("gamt.lifting.budget.process_start", lambda: -1e9)
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
+    assert status == 0
+    assert log.endswith("cut short by the time limit\n")
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD, "--no-budget")
+    assert status == 0
+    assert log.endswith(" s\n")
+
+
+def test_a_terminal_shows_how_many_cases_are_done(tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a.npz")
+    shown = on_terminal("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
+    assert "1/1" in shown
+    assert "INFO a: threshold" in shown
+
+
+def test_predict_never_replaces_a_case_through_a_link(tmp_path: Path, run: Run) -> None:
+    real = save(tmp_path / "real" / "a.npz")
+    before = real.read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.npz").symlink_to(real)
+    status, log = run("predict", tmp_path / "in", tmp_path / "real", *THRESHOLD)
+    assert (status, one_line(log)) == (1, True)
+    assert "would replace the input" in log
+    assert real.read_bytes() == before
+
+
+def test_predict_warns_of_an_image_without_contrast(tmp_path: Path, run: Run) -> None:
+    save(tmp_path / "in" / "a.npz", np.full(SHAPE, 7, np.uint8))
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
+    assert status == 0
+    assert log.startswith("WARNING a: all voxels of the image are 7: nothing can be told apart\n")
+
+
+def test_predict_warns_of_an_empty_result(tmp_path: Path, run: Run) -> None:
+    save(tmp_path / "in" / "a.npz", box=Box(1, 4, 2, 1, 4, 1, 4))  # beside the block
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
+    assert status == 0
+    assert log.endswith("WARNING a: class 1: the segmentation is empty\n")
