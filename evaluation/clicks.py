@@ -1,4 +1,4 @@
-"""The simulated user of the challenge (contract, section 3): a click per class and interaction.
+"""The simulated user of the challenge (docs/challenge.md, 3): a click per class and interaction.
 
 A click goes to the voxel deepest inside the largest connected error. Errors are handled as runs,
 stretches of consecutive voxels along x, of which there are far fewer than voxels.

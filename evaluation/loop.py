@@ -1,4 +1,4 @@
-"""The challenge's six runs of one case around any method (contract, sections 1 to 4).
+"""The challenge's six runs of one case around any method (docs/challenge.md, 1 to 4).
 
 Follows the loop of `CVPR25_iter_eval.py`. What is written for the method holds the same values
 under the same keys as the official script's files.

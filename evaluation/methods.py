@@ -25,7 +25,7 @@ from evaluation import METHOD_SPECS
 from evaluation.loop import Method
 
 MEMORY = "32G"
-"""What a container may use (contract, section 1)."""
+"""What a container may use (docs/challenge.md, 1)."""
 
 
 class MethodError(ValueError):
@@ -101,7 +101,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """An image run by docker or podman with the challenge's command (contract, section 1).
+    """An image run by docker or podman with the challenge's command (docs/challenge.md, 1).
 
     Attributes:
         engine: "docker" or "podman".

@@ -131,7 +131,7 @@ class CaseRecord:
 
     @property
     def modality(self) -> str:
-        """The part of the name before the first underscore (contract, section 4)."""
+        """The part of the name before the first underscore (docs/challenge.md, 4)."""
         return self.name.split("_")[0]
 
     @property
