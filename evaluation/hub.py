@@ -3,6 +3,11 @@
 The data set `REPOSITORY` holds far more than the validation set; only the cases that have ground
 truth for the interactive track are fetched, and that ground truth. It is the organisers', under
 CC BY-NC-SA 4.0: not for commercial use.
+
+Why not `huggingface_hub.snapshot_download`: it lists the whole data set, training set included,
+before it picks files (6 lists more beside 5,000 training files on the tests' hub, which answers a
+list with 1,000 names); and where the hub refuses or can't be reached, it warns and returns the
+folder as it is, incomplete. It would save the ten lines of the thread pool in `fetch`.
 """
 
 import os

@@ -135,16 +135,20 @@ def evaluate_folder(
         show(progress())
         workplace = TeamFolder(folder.path.absolute())
         jobs = [_Job(one, method.method, workplace) for one in todo]
-        for job, outcome in _run_jobs(jobs, min(workers, len(jobs)), make_executor):
-            case = job.files.case
-            if isinstance(outcome, CaseRecord):
-                records[case] = outcome
-                folder.write_metrics(progress().records, strict_time)
-            else:
-                failed[case] = outcome
-            show(progress())
-        folder.write_metrics(progress().records, strict_time)
-        folder.write_classes(progress().records)
+        try:
+            for job, outcome in _run_jobs(jobs, min(workers, len(jobs)), make_executor):
+                case = job.files.case
+                if isinstance(outcome, CaseRecord):
+                    records[case] = outcome
+                    folder.write_metrics(progress().records, strict_time)
+                else:
+                    failed[case] = outcome
+                show(progress())
+        finally:
+            # From the files: after Ctrl-C, workers may have written more than they have told.
+            there = folder.records()
+            folder.write_metrics(there, strict_time)
+            folder.write_classes(there)
         shutil.rmtree(folder.path / "work", ignore_errors=True)
         return progress()
 
