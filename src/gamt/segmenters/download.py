@@ -4,6 +4,7 @@ Why not gdown (6.5.1): a later call resumes a partial file without knowing of wh
 and joined the first 1 MB of one file with the rest of the file that replaced it; where no SHA-256
 is published nothing would tell. It stores a login page as the checkpoint, and gives up at the first
 HTTP 503. `test_download.py` has a test for each of these. Of this file, it would replace `_Page`.
+"""
 
 import http.client
 import json
