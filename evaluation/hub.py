@@ -38,7 +38,7 @@ _DOWNLOADS = 8  # at a time
 
 
 class HubError(ValueError):
-    """A data set that can't be had."""
+    """A data set that can't be fetched, or that isn't laid out as expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def fetch(
         progress: called with the bytes of the files that are there and of all, first with 0.
 
     Raises:
-        HubError: a file can't be had, or the files don't fit into the folder.
+        HubError: a file can't be fetched, or the files don't fit into the folder.
     """
     _refuse_telemetry()
     from huggingface_hub import hf_hub_download

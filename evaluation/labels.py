@@ -1,4 +1,4 @@
-"""Ground truth and prediction as bytes, so that one compiled pass serves every type of array."""
+"""Recodes ground truth and prediction as bytes, so that compiled loops need one type of array."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""The paper's table for evaluations made here: means by modality and method, and how sure they are.
+"""The leaderboard: mean scores by modality and team with intervals, and comparisons of teams.
 
-A method stands under its team's name. Published numbers come from other cases, and so stand in a
-table of their own.
+Its layout is that of the GAMT paper's tables. The paper's numbers were measured on other cases, and
+so stand in a table of their own.
 """
 
 import html

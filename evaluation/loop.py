@@ -58,7 +58,7 @@ class Method(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CaseFiles:
-    """Where a case lies.
+    """The files of one case.
 
     Attributes:
         image: npz with `imgs`, `spacing` and, except for targets without a box, `boxes`.
@@ -281,7 +281,7 @@ def _read_output(output: Path, gts: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _changed(output: Path) -> tuple[int, int] | None:
-    """Returns what tells one version of a file from the next; None if there is no file."""
+    """Returns (inode, time of change in ns), equal for one version; None if there is no file."""
     try:
         status = output.stat()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: one record a case, and the challenge's CSV made from them.
+"""The results of an evaluation: one record a case, and the challenge's CSV made from them.
 
 The folder of a team holds::
 

@@ -1,4 +1,4 @@
-"""One HTML file that tells everything about evaluations: it needs no network and no other file."""
+"""The report: one HTML file with leaderboard, curves, cases and pictures, readable offline."""
 
 import math
 from collections.abc import Iterable, Sequence

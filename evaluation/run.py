@@ -1,4 +1,4 @@
-"""A folder of cases evaluated in parallel, to be interrupted and taken up again at any time."""
+"""Evaluates a folder of cases in parallel; can be interrupted and resumed at any time."""
 
 import multiprocessing as mp
 import os
@@ -24,11 +24,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 SETTINGS = ("method", "identity", "cases_folder", "gts_folder", "strict_time", "run_limit")
-"""What must be the same for results to go together."""
+"""Entries of run.json that must be equal for a run to resume an earlier one."""
 
 
 class RunError(ValueError):
-    """An evaluation that can't begin."""
+    """An evaluation that can't begin: no cases, or a folder in use or of other settings."""
 
 
 STOP_SECONDS = 10
@@ -247,7 +247,7 @@ def _find_cases(cases: Path, gts: Path | None) -> list[CaseFiles]:
 
 
 def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str]) -> None:
-    """Makes the folder ready, or takes up what is in it.
+    """Prepares the team's folder for a first run or for one that resumes.
 
     Raises:
         RunError: it holds results of other settings.
@@ -303,10 +303,10 @@ def stop_workers() -> None:
 
 
 def _end_with_parent() -> None:
-    """Makes a worker stop what it runs and end when it is told to, or its parent is gone.
+    """Makes this worker end, with what it runs, on SIGTERM or when its parent has ended.
 
-    Without its parent it would wait for work for ever, or evaluate a case that the next evaluation
-    also does. Ctrl-C reaches the parent too, which decides.
+    Otherwise it would wait for work for ever, or evaluate a case that the next evaluation also
+    does. SIGINT is ignored: Ctrl-C reaches the parent too, which ends its workers.
     """
 
     def end() -> None:

@@ -1,4 +1,4 @@
-"""What the scores of a number of cases can tell: how sure a mean is, whether two methods differ."""
+"""Confidence intervals of mean scores, and tests of whether two methods differ."""
 
 import math
 from collections.abc import Sequence
