@@ -1,4 +1,4 @@
-"""Runs the command line: ``python -m evaluation``."""
+"""Runs the command line: ``python -m evaluation``, the same as ``gamt-evaluate``."""
 
 from evaluation.cli import main
 

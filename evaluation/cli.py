@@ -1,4 +1,4 @@
-"""The evaluator's command line; see ``python -m evaluation --help``.
+"""The evaluator's command line; see ``gamt-evaluate --help``.
 
 The commands import what they need when they run, so that help is quick.
 """
@@ -21,6 +21,9 @@ logger = logging.getLogger("gamt.evaluation")
 
 RUN_LIMIT = 3600.0
 
+EXTRA = ("huggingface_hub", "jinja2", "numba", "pandas", "PIL")
+"""What the extra ``gamt[evaluation]`` installs, as Python imports it."""
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -29,14 +32,14 @@ app = typer.Typer(
     epilog="""
 \b
 Examples:
-  python -m evaluation run --cases tests/cases --method gamt --out results
-  python -m evaluation run --cases val --gts val_gt --method docker:team.tar.gz --out results
-  python -m evaluation leaderboard results
-  python -m evaluation report results
-  python -m evaluation fetch --to data
-  python -m evaluation prepare images labels cases --modality CT --window -160 240
+  gamt-evaluate run --cases tests/cases --method gamt --out results
+  gamt-evaluate run --cases val --gts val_gt --method docker:team.tar.gz --out results
+  gamt-evaluate leaderboard results
+  gamt-evaluate report results
+  gamt-evaluate fetch --to data
+  gamt-evaluate prepare images labels cases --modality CT --window -160 240
 
-'python -m evaluation COMMAND --help' says more about each command.
+'gamt-evaluate COMMAND --help' says more about each command.
 """,
 )
 
@@ -68,11 +71,11 @@ Methods:
 
 \b
 Examples:
-  python -m evaluation run --cases tests/cases --method gamt --out results
-  python -m evaluation run --cases tests/cases --method "gamt --preset coreset" --name coreset \\
+  gamt-evaluate run --cases tests/cases --method gamt --out results
+  gamt-evaluate run --cases tests/cases --method "gamt --preset coreset" --name coreset \\
       --out results --workers 2
-  python -m evaluation run --cases val --gts val_gt --method docker:team.tar.gz --out results
-  python -m evaluation run --cases val --method "command:python my.py inputs outputs" --out results
+  gamt-evaluate run --cases val --gts val_gt --method docker:team.tar.gz --out results
+  gamt-evaluate run --cases val --method "command:python my.py inputs outputs" --out results
 
 \b
 OUT/TEAM gets:
@@ -184,8 +187,8 @@ def run(
     epilog="""
 \b
 Examples:
-  python -m evaluation leaderboard results
-  python -m evaluation leaderboard results/gamt results/myteam --to tables
+  gamt-evaluate leaderboard results
+  gamt-evaluate leaderboard results/gamt results/myteam --to tables
 """
 )
 def leaderboard(
@@ -220,8 +223,8 @@ def leaderboard(
     epilog="""
 \b
 Examples:
-  python -m evaluation report results
-  python -m evaluation report results --case CT_phantom --case MR_phantom --to report.html
+  gamt-evaluate report results
+  gamt-evaluate report results --case CT_phantom --case MR_phantom --to report.html
 
 Without --case, the worst, the median and the best case of each team are shown in pictures.
 """
@@ -255,8 +258,8 @@ def report(
     epilog="""
 \b
 Examples:
-  python -m evaluation fetch
-  python -m evaluation fetch --to /data/validation --yes
+  gamt-evaluate fetch
+  gamt-evaluate fetch --to /data/validation --yes
 
 What is there already isn't fetched again. HF_ENDPOINT names another hub.
 """
@@ -293,8 +296,8 @@ def fetch(
     epilog="""
 \b
 Examples:
-  python -m evaluation prepare images labels cases --modality CT --window -160 240
-  python -m evaluation prepare imagesTr labelsTr cases --modality MR --no-box '*vessel*'
+  gamt-evaluate prepare images labels cases --modality CT --window -160 240
+  gamt-evaluate prepare imagesTr labelsTr cases --modality MR --no-box '*vessel*'
 
 Exit status: 0 if all images became cases, 1 if not, 2 for wrong arguments.
 """
@@ -362,11 +365,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: those after the program's name; None for the process's own.
     """
-    run_app(app, "python -m evaluation", _explain, arguments)
+    run_app(app, "gamt-evaluate", _explain, arguments)
 
 
 def _explain(error: Exception) -> tuple[str, int] | None:
     """Returns what to tell about an error, and the exit status."""
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRA:
+        how = "pip install 'gamt[evaluation]', or '.[evaluation]' in a clone, or 'make setup' there"
+        return f"the package {error.name} isn't installed; this installs it: {how}", 1
     from evaluation.hub import HubError
     from evaluation.methods import MethodError
     from evaluation.prepare import PrepareError

@@ -1,4 +1,4 @@
-"""What the command line shows of an evaluation: how far it is, and what came of it."""
+"""Progress and summary of an evaluation on the terminal."""
 
 import logging
 from collections import defaultdict

@@ -3,6 +3,11 @@
 The data set `REPOSITORY` holds far more than the validation set; only the cases that have ground
 truth for the interactive track are fetched, and that ground truth. It is the organisers', under
 CC BY-NC-SA 4.0: not for commercial use.
+
+Why not `huggingface_hub.snapshot_download`: it lists the whole data set, training set included,
+before it picks files (6 lists more beside 5,000 training files on the tests' hub, which answers a
+list with 1,000 names); and where the hub refuses or can't be reached, it warns and returns the
+folder as it is, incomplete. It would save the ten lines of the thread pool in `fetch`.
 """
 
 import os
@@ -33,7 +38,7 @@ _DOWNLOADS = 8  # at a time
 
 
 class HubError(ValueError):
-    """A data set that can't be had."""
+    """A data set that can't be fetched, or that isn't laid out as expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +167,7 @@ def fetch(
         progress: called with the bytes of the files that are there and of all, first with 0.
 
     Raises:
-        HubError: a file can't be had, or the files don't fit into the folder.
+        HubError: a file can't be fetched, or the files don't fit into the folder.
     """
     _refuse_telemetry()
     from huggingface_hub import hf_hub_download

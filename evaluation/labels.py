@@ -1,4 +1,4 @@
-"""Ground truth and prediction as bytes, so that one compiled pass serves every type of array."""
+"""Recodes ground truth and prediction as bytes, so that compiled loops need one type of array."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def coded(gts: Volume, segs: Volume) -> Iterator[Coded]:
     """Codes two volumes over the classes of the first, in ascending order of labels.
 
     The classes are the sorted distinct values of `gts` without the smallest, which is taken to be
-    the background (contract, section 4). Arrays of bytes are used as they are; others are recoded,
+    the background (docs/challenge.md, 4). Arrays of bytes are used as they are; others are recoded,
     in batches if they have more classes than a byte has codes.
 
     Args:

@@ -1,7 +1,7 @@
-"""The paper's table for evaluations made here: means by modality and method, and how sure they are.
+"""The leaderboard: mean scores by modality and team with intervals, and comparisons of teams.
 
-A method stands under its team's name. Published numbers come from other cases, and so stand in a
-table of their own.
+Its layout is that of the GAMT paper's tables. The paper's numbers were measured on other cases, and
+so stand in a table of their own.
 """
 
 import html
@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.records import COLUMNS, METRICS, MODALITIES, CaseRecord, TeamFolder
-from evaluation.statistics import compare, confidence_interval
+from evaluation.statistics import LEAST_CASES, compare, confidence_interval
 from gamt.io.files import atomic_write
 
 ALL = "all"
@@ -31,9 +31,9 @@ PUBLISHED_NOTE = (
     "comparable case by case."
 )
 LEADERBOARD_NOTE = (
-    "Means over cases, with 95 % bootstrap intervals; AUC is in 0..4, Final in 0..1. A case "
-    "without any prediction counts as zeros. Missing: cases without a result yet, which no mean "
-    "includes."
+    "Means over cases; AUC is in 0..4, Final in 0..1. Below them 95 % bootstrap intervals, from "
+    f"{LEAST_CASES} cases on: even the range of all scores is too narrow for fewer. A case without "
+    "any prediction counts as zeros. Missing: cases without a result yet, which no mean includes."
 )
 COMPARISON_NOTE = (
     "First less second on the cases that both have, in identical files; p is Wilcoxon's "
@@ -103,7 +103,7 @@ def rank(results: Sequence[Results]) -> pd.DataFrame:
         Modality (the challenge's in its order, then others, then `ALL` if there are several),
         Team, Method, Cases (with a record), Missing (without one yet); for each of METRICS the
         mean, and the ends of its 95 % interval as METRIC_low and METRIC_high, NaN where there is
-        none; Seconds, the mean time of all runs of a case.
+        none (see `confidence_interval`); Seconds, the mean time of all runs of a case.
     """
     cases = tabulate_cases(results)
     found = {*cases["Modality"], *(_modality(case) for one in results for case in one.missing)}
@@ -176,6 +176,52 @@ def read_published() -> pd.DataFrame:
     order = tracks["modality"].map(MODALITIES.index)
     tracks = tracks.assign(order=order).sort_values("order", kind="stable")
     return tracks[["modality", "method", "track", *METRICS]].reset_index(drop=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One method's mean scores, among those of others.
+
+    Attributes:
+        modality: of the cases.
+        method: as published, or the team's name.
+        track: the challenge's, as `read_published` returns it; None for a team.
+        cases: that a team was evaluated on; None for published scores, whose cases are others.
+        scores: in the order of METRICS; AUCs are in 0..4, the others in 0..1.
+    """
+
+    modality: str
+    method: str
+    track: str | None
+    cases: int | None
+    scores: tuple[float, ...]
+
+
+def stand_among_published(ranked: pd.DataFrame) -> list[Standing]:
+    """Puts the teams of a leaderboard among the published methods.
+
+    Args:
+        ranked: what `rank` returned. Rows of other modalities than the published ones, of all
+            modalities together and without a score are left out.
+
+    Returns:
+        By modality, in the challenge's order; within one from the highest DSC Final down.
+    """
+    standings = [
+        Standing(row["modality"], row["method"], row["track"], None, _scores(row))
+        for row in _records(read_published())
+    ]
+    standings += [
+        Standing(row["Modality"], row["Team"], None, row["Cases"], _scores(row))
+        for row in _records(ranked)
+        if row["Modality"] in MODALITIES and not np.isnan(row["DSC_Final"])
+    ]
+    final = METRICS.index("DSC_Final")
+    return sorted(standings, key=lambda one: (MODALITIES.index(one.modality), -one.scores[final]))
+
+
+def _scores(row: Mapping[str, Any]) -> tuple[float, ...]:
+    return tuple(float(row[metric]) for metric in METRICS)
 
 
 def write_leaderboard(teams: Sequence[TeamFolder], folder: Path) -> None:

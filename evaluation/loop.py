@@ -1,4 +1,4 @@
-"""The challenge's six runs of one case around any method (contract, sections 1 to 4).
+"""The challenge's six runs of one case around any method (docs/challenge.md, 1 to 4).
 
 Follows the loop of `CVPR25_iter_eval.py`. What is written for the method holds the same values
 under the same keys as the official script's files.
@@ -58,7 +58,7 @@ class Method(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CaseFiles:
-    """Where a case lies.
+    """The files of one case.
 
     Attributes:
         image: npz with `imgs`, `spacing` and, except for targets without a box, `boxes`.
@@ -281,7 +281,7 @@ def _read_output(output: Path, gts: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _changed(output: Path) -> tuple[int, int] | None:
-    """Returns what tells one version of a file from the next; None if there is no file."""
+    """Returns (inode, time of change in ns), equal for one version; None if there is no file."""
     try:
         status = output.stat()
     except FileNotFoundError:

@@ -11,13 +11,15 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -26,8 +28,12 @@ from evaluation.loop import Method
 from gamt.cli.console import UsageError
 from gamt.cli.options import PredictOptions
 
+if TYPE_CHECKING:
+    from gamt.segmenters import Segmenter
+    from gamt.settings import Settings
+
 MEMORY = "32G"
-"""What a container may use (contract, section 1)."""
+"""What a container may use (docs/challenge.md, 1)."""
 
 
 class MethodError(ValueError):
@@ -69,7 +75,8 @@ def parse_method(
     kind, _, rest = spec.partition(":")
     if spec.split()[:1] == ["gamt"]:
         options = tuple(shlex.split(spec)[1:])
-        return ParsedMethod(InProcess(options, run_limit), "gamt", _identify_gamt(options))
+        method = InProcess(options, Path.cwd(), run_limit)
+        return ParsedMethod(method, "gamt", _identify_gamt(options))
     if kind == "command" and rest.strip():
         return ParsedMethod(Command(rest.strip(), run_limit), "command", spec)
     if kind in ("docker", "podman") and rest:
@@ -103,12 +110,12 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """An image run by docker or podman with the challenge's command (contract, section 1).
+    """An image run by docker or podman with the challenge's command (docs/challenge.md, 1).
 
     Attributes:
         engine: "docker" or "podman".
         image: its name with the tag.
-        name: the container's; several that run at a time have their process's number added.
+        name: the container's; several that run at a time have a random number added.
         parallel: whether several run at a time.
         gpu: whether it is given one.
         run_limit: seconds after which a run is stopped.
@@ -123,7 +130,7 @@ class Container:
 
     def run(self, folder: Path, log: Path) -> str | None:
         """See `evaluation.loop.Method`."""
-        name = f"{self.name}_{os.getpid()}" if self.parallel else self.name
+        name = f"{self.name}_{uuid.uuid4().hex}" if self.parallel else self.name
         stop = (self.engine, "container", "rm", "--force", name)
         return _run(self.command(folder, name), folder, log, self.run_limit, stop)
 
@@ -172,27 +179,53 @@ class Apptainer:
 class InProcess:
     """gamt in this process, which spares its start at every run.
 
+    Works in any thread. Threads of one process wait for each other, because they share the
+    segmenter and the log; a run's time then includes the waiting.
+
     Attributes:
         options: of ``gamt predict``.
-        run_limit: seconds after which a run is stopped.
+        folder: absolute, that relative paths in `options` start from; a worker may run in another.
+        run_limit: seconds after which a run is stopped, at its next batch of slices.
     """
 
     options: tuple[str, ...]
+    folder: Path
     run_limit: float
+
+    def load(self) -> "tuple[Segmenter, Settings, Path | None]":
+        """Returns the segmenter, loaded once a process, the settings and the cache's folder."""
+        return _load_gamt(self.options, self.folder)
 
     def run(self, folder: Path, log: Path) -> str | None:
         """See `evaluation.loop.Method`."""
-        from gamt.predict import predict_folder
+        from gamt.io.case import read_case, write_segmentation
+        from gamt.predict import Cancelled, describe_error, log_prediction, predict_case
 
-        segmenter, settings, embeddings = _load_gamt(self.options)
-        try:
-            with _logged(log), _time_limit(self.run_limit):
-                results = predict_folder(
-                    folder / "inputs", folder / "outputs", segmenter, settings, cache=embeddings
+        (path,) = (folder / "inputs").iterdir()
+        with _ONE_AT_A_TIME, _logged(log):
+            segmenter, settings, cache = self.load()
+            start = time.monotonic()
+            try:
+                case = read_case(path)
+                prediction = predict_case(
+                    case,
+                    segmenter,
+                    settings,
+                    start,
+                    cache,
+                    cancelled=lambda: time.monotonic() - start > self.run_limit,
                 )
-        except _OutOfTime:
-            return _stopped(self.run_limit)
-        return results[0].error
+                write_segmentation(
+                    folder / "outputs" / path.name, prediction.labels, segmenter.name
+                )
+            except Cancelled:
+                return _stopped(self.run_limit)
+            except Exception as error:  # a failure of the method is a result of the evaluation
+                reason = describe_error(error)
+                logging.getLogger("gamt").error("%s", reason)
+                return reason
+            log_prediction(case, prediction, segmenter, time.monotonic() - start)
+        return None
 
 
 def has_gpu() -> bool:
@@ -205,7 +238,7 @@ def has_gpu() -> bool:
 
 def stop_running() -> None:
     """Stops what this process runs; for a process that is about to end."""
-    for stop in _running:
+    for stop in _running.copy():
         stop()
     # One that has only just been started isn't noted yet.
     for child in psutil.Process().children(recursive=True):
@@ -214,6 +247,9 @@ def stop_running() -> None:
 
 
 _running: list[Callable[[], None]] = []
+
+# Runs of gamt in this process.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def _run(
@@ -325,8 +361,13 @@ def _identify_gamt(words: Sequence[str]) -> str:
 
 
 @cache
-def _load_gamt(words: tuple[str, ...]) -> tuple[Any, Any, Path | None]:
+def _load_gamt(words: tuple[str, ...], folder: Path) -> "tuple[Segmenter, Settings, Path | None]":
     options = PredictOptions.parse(words)
+    options = replace(
+        options,
+        weights=options.weights and os.fspath(folder / options.weights),
+        cache=options.cache and folder / options.cache,
+    )
     return options.load_segmenter(), options.choose_settings(), options.cache
 
 
@@ -345,23 +386,3 @@ def _logged(log: Path) -> Iterator[None]:
         logger.handlers, level, logger.propagate = before
         logger.setLevel(level)
         handler.close()
-
-
-class _OutOfTime(BaseException):
-    """No `Exception`, because the method catches those."""
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raises `_OutOfTime` in the main thread after some seconds."""
-
-    def expire(number: int, frame: FrameType | None) -> None:
-        raise _OutOfTime
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -1,4 +1,4 @@
-"""Dice and surface Dice as the challenge computes them (contract, section 4), in compiled passes.
+"""Dice and surface Dice as the challenge computes them (docs/challenge.md, 4), in compiled passes.
 
 Surface Dice follows DeepMind's surface-distance (github.com/google-deepmind/surface-distance): the
 surface passes through the corners between voxels whose 2x2x2 neighbours are not all alike. Corners

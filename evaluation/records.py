@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: one record a case, and the challenge's CSV made from them.
+"""The results of an evaluation: one record a case, and the challenge's CSV made from them.
 
 The folder of a team holds::
 
@@ -131,7 +131,7 @@ class CaseRecord:
 
     @property
     def modality(self) -> str:
-        """The part of the name before the first underscore (contract, section 4)."""
+        """The part of the name before the first underscore (docs/challenge.md, 4)."""
         return self.name.split("_")[0]
 
     @property

@@ -1,9 +1,10 @@
-"""One HTML file that tells everything about evaluations: it needs no network and no other file."""
+"""The report: one HTML file with leaderboard, curves, cases and pictures, readable offline."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -69,18 +70,34 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """One team's scores on a chart.
+
+    Attributes:
+        points: from the box to the last click.
+        strokes: `points`, cut where the number of cases changes. Cases without a box join at the
+            first click; a line from one mean to the other would show a change that no case had.
+        cases: over how many the means are, in words; "" without a case.
+    """
+
+    points: tuple[Point, ...]
+    strokes: tuple[tuple[Point, ...], ...]
+    cases: str
+
+
+@dataclass(frozen=True, slots=True)
 class Chart:
     """The teams' scores against clicks.
 
     Attributes:
         modality: of the cases.
         metric: "DSC" or "NSD".
-        lines: a team's points each.
+        curves: one a team.
     """
 
     modality: str
     metric: str
-    lines: tuple[tuple[Point, ...], ...]
+    curves: tuple[Curve, ...]
 
 
 def write_report(
@@ -117,7 +134,7 @@ def write_report(
         leaderboard_note=leaderboard.LEADERBOARD_NOTE,
         comparison=leaderboard.comparison_rows(leaderboard.compare_teams(results)),
         comparison_note=leaderboard.COMPARISON_NOTE,
-        published=leaderboard.published_rows(),
+        standings=leaderboard.stand_among_published(ranked),
         published_title=leaderboard.PUBLISHED_TITLE,
         published_note=leaderboard.PUBLISHED_NOTE,
         modalities=modalities,
@@ -127,6 +144,7 @@ def write_report(
         clicks=CLICKS,
         cases=_case_rows(results),
         metrics=METRICS,
+        highest=[CLICKS - 1 if metric.endswith("AUC") else 1 for metric in METRICS],
         pictured=pictured,
     )
 
@@ -194,10 +212,20 @@ def _picture(
 
 def _charts(results: Sequence[Results], modalities: Iterable[str]) -> list[Chart]:
     return [
-        Chart(modality, metric, tuple(tuple(_points(one, modality, metric)) for one in results))
+        Chart(modality, metric, tuple(_curve(one, modality, metric) for one in results))
         for modality in modalities
         for metric in ("DSC", "NSD")
     ]
+
+
+def _curve(results: Results, modality: str, metric: str) -> Curve:
+    points = tuple(_points(results, modality, metric))
+    strokes = tuple(tuple(group) for _, group in groupby(points, lambda point: point.cases))
+    if len(strokes) > 1:
+        cases = f"box n = {points[0].cases}, clicks n = {points[-1].cases}"
+    else:
+        cases = f"n = {points[0].cases}" if points else ""
+    return Curve(points, strokes, cases)
 
 
 def _points(results: Results, modality: str, metric: str) -> Iterable[Point]:

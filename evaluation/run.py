@@ -1,4 +1,4 @@
-"""A folder of cases evaluated in parallel, to be interrupted and taken up again at any time."""
+"""Evaluates a folder of cases in parallel; can be interrupted and resumed at any time."""
 
 import multiprocessing as mp
 import os
@@ -7,12 +7,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -21,12 +20,15 @@ from evaluation.methods import ParsedMethod, stop_running
 from evaluation.records import CaseRecord, TeamFolder
 from gamt.io.npz import CaseError
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 SETTINGS = ("method", "identity", "cases_folder", "gts_folder", "strict_time", "run_limit")
-"""What must be the same for results to go together."""
+"""Entries of run.json that must be equal for a run to resume an earlier one."""
 
 
 class RunError(ValueError):
-    """An evaluation that can't begin."""
+    """An evaluation that can't begin: no cases, or a folder in use or of other settings."""
 
 
 STOP_SECONDS = 10
@@ -48,7 +50,26 @@ class Progress:
     failed: dict[str, str]
 
 
-def make_process_pool(workers: int) -> Executor:
+class CaseExecutor(Protocol):
+    """What cases are evaluated on: any `concurrent.futures.Executor`, or what has these methods.
+
+    Dask's `Client.get_executor` and loky's executors are of this kind. Workers need the package
+    `evaluation`, and must find the cases and the results' folder under the same absolute paths.
+    They may be processes, threads or other machines; none of them needs a main thread.
+    """
+
+    def submit(self, function: Callable[[T], R], argument: T, /) -> Future[R]:
+        """Schedules a call.
+
+        Returns:
+            Its future, which raises an error where the worker was lost.
+        """
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Frees what the executor holds, at once unless `wait`."""
+
+
+def make_process_pool(workers: int) -> CaseExecutor:
     """Returns an executor whose processes end with this one."""
     # The count of threads is read when libraries load, so it has to be there before.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
@@ -66,7 +87,7 @@ def evaluate_folder(
     strict_time: bool = False,
     run_limit: float,
     show: Callable[[Progress], None] = lambda progress: None,
-    make_executor: Callable[[int], Executor] = make_process_pool,
+    make_executor: Callable[[int], CaseExecutor] = make_process_pool,
 ) -> Progress:
     """Evaluates a method on every ``*.npz`` of a folder that has no record yet.
 
@@ -81,7 +102,8 @@ def evaluate_folder(
         strict_time: whether scores are 0 where the method took longer than the challenge allows.
         run_limit: seconds after which `method` stops a run; only noted here.
         show: called first and whenever a case is done.
-        make_executor: makes what runs the cases, given the number of workers.
+        make_executor: makes what runs the cases, given the number of workers: once for all cases,
+            and once more, with one worker, for every case whose worker was lost.
 
     Raises:
         RunError: there are no cases, or `folder` is in use or holds results of other settings.
@@ -111,69 +133,105 @@ def evaluate_folder(
             return Progress(len(files), [records[case] for case in sorted(records)], failed)
 
         show(progress())
-        jobs = [_Job(one, method.method, folder) for one in todo]
-        for job, outcome in _run_jobs(jobs, min(workers, len(jobs)), make_executor):
-            case = job.files.case
-            if isinstance(outcome, CaseRecord):
-                records[case] = outcome
-                folder.write_metrics(progress().records, strict_time)
-            else:
-                failed[case] = _describe(case, outcome)
-            show(progress())
-        folder.write_metrics(progress().records, strict_time)
-        folder.write_classes(progress().records)
+        workplace = TeamFolder(folder.path.absolute())
+        jobs = [_Job(one, method.method, workplace) for one in todo]
+        try:
+            for job, outcome in _run_jobs(jobs, min(workers, len(jobs)), make_executor):
+                case = job.files.case
+                if isinstance(outcome, CaseRecord):
+                    records[case] = outcome
+                    folder.write_metrics(progress().records, strict_time)
+                else:
+                    failed[case] = outcome
+                show(progress())
+        finally:
+            # From the files: after Ctrl-C, workers may have written more than they have told.
+            there = folder.records()
+            folder.write_metrics(there, strict_time)
+            folder.write_classes(there)
         shutil.rmtree(folder.path / "work", ignore_errors=True)
         return progress()
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
+    """A case to evaluate. Its paths are absolute: workers may run in other folders."""
+
     files: CaseFiles
     method: Method
     folder: TeamFolder
 
 
-def _evaluate(job: _Job) -> CaseRecord:
-    """Evaluates a case, in a process of its own; it is done when its record is written."""
+def _evaluate(job: _Job) -> CaseRecord | str:
+    """Evaluates a case on a worker; it is done when its record is written.
+
+    Returns:
+        The record, or in one line why there is none. All failures of the case are returned, so
+        that an error raised by a future means that the worker was lost, whatever its type.
+    """
     case, folder = job.files.case, job.folder
-    record = evaluate_case(
-        job.files,
-        job.method,
-        folder.work_folder(case),
-        folder.log_file(case),
-        folder.prediction_file(case),
-    )
-    record.write(folder.record_file(case))
+    try:
+        record = evaluate_case(
+            job.files,
+            job.method,
+            folder.work_folder(case),
+            folder.log_file(case),
+            folder.prediction_file(case),
+        )
+        record.write(folder.record_file(case))
+    except CaseError as error:
+        return str(error)
+    except (Exception, SystemExit) as error:
+        return f"{case}: {_describe(error)}"
     return record
 
 
 def _run_jobs(
-    jobs: Iterable[_Job], workers: int, make_executor: Callable[[int], Executor]
-) -> Iterator[tuple[_Job, CaseRecord | BaseException]]:
-    """Yields jobs as they are done, each with its record or with what went wrong."""
-    if not workers:
-        return
-    broken = []
-    executor = make_executor(workers)
-    try:
-        futures = {executor.submit(_evaluate, job): job for job in jobs}
-        for future in as_completed(futures):
-            error = future.exception()
-            if isinstance(error, BrokenProcessPool):
-                broken.append(futures[future])
+    jobs: Sequence[_Job], workers: int, make_executor: Callable[[int], CaseExecutor]
+) -> Iterator[tuple[_Job, CaseRecord | str]]:
+    """Yields jobs as they are done, each with its record or why there is none."""
+    lost = []
+    if jobs:
+        for job, outcome in _run_once(jobs, make_executor(workers)):
+            if isinstance(outcome, Exception):
+                lost.append(job)
             else:
-                yield futures[future], error or future.result()
+                yield job, outcome
+    # A process that ends takes those of other cases with it. Alone, the one that ended it shows.
+    for job in lost:
+        for _, outcome in _run_once([job], make_executor(1)):
+            if isinstance(outcome, Exception):
+                alone = "its worker was lost, also when it had no other case (out of memory?)"
+                yield job, f"{job.files.case}: {alone}: {_describe(outcome)}"
+            else:
+                yield job, outcome
+
+
+def _run_once(
+    jobs: Iterable[_Job], executor: CaseExecutor
+) -> Iterator[tuple[_Job, CaseRecord | str | Exception]]:
+    """Yields jobs as they are done, each with what `_evaluate` returned or how it was lost."""
+    futures: dict[Future[CaseRecord | str], _Job] = {}
+    try:
+        for job in jobs:
+            try:
+                futures[executor.submit(_evaluate, job)] = job
+            except BrokenExecutor as error:  # by a case that was submitted before
+                yield job, error
+        for future in as_completed(futures):
+            yield futures[future], _outcome(future)
     finally:
         # After Ctrl-C, not to wait for what is at work: see `stop_workers`.
-        executor.shutdown(wait=False, cancel_futures=True)
-    # A process that ends takes all jobs down with it. Alone, the one that ended it shows.
-    for job in broken:
-        executor = make_executor(1)
-        try:
-            future = executor.submit(_evaluate, job)
-            yield job, future.exception() or future.result()
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+        for future in futures:
+            future.cancel()
+        executor.shutdown(wait=False)
+
+
+def _outcome(future: Future[CaseRecord | str]) -> CaseRecord | str | Exception:
+    try:
+        return future.result()
+    except Exception as error:
+        return error
 
 
 def _find_cases(cases: Path, gts: Path | None) -> list[CaseFiles]:
@@ -184,11 +242,12 @@ def _find_cases(cases: Path, gts: Path | None) -> list[CaseFiles]:
     found = [path for path in paths if not path.name.startswith(".")]
     if not found:
         raise RunError(f"{cases}: no npz file in this folder")
-    return [CaseFiles(path, gts / path.name if gts else path) for path in found]
+    paths = [path.absolute() for path in found]
+    return [CaseFiles(path, gts.absolute() / path.name if gts else path) for path in paths]
 
 
 def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str]) -> None:
-    """Makes the folder ready, or takes up what is in it.
+    """Prepares the team's folder for a first run or for one that resumes.
 
     Raises:
         RunError: it holds results of other settings.
@@ -229,12 +288,8 @@ def _refuse_changed(files: Sequence[CaseFiles], records: dict[str, CaseRecord]) 
     return failed
 
 
-def _describe(case: str, error: BaseException) -> str:
-    if isinstance(error, CaseError):
-        return str(error)
-    if isinstance(error, BrokenProcessPool):
-        return f"{case}: the process ended abruptly (out of memory?)"
-    return f"{case}: {type(error).__name__}: {' '.join(str(error).split())}"
+def _describe(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def stop_workers() -> None:
@@ -248,10 +303,10 @@ def stop_workers() -> None:
 
 
 def _end_with_parent() -> None:
-    """Makes a worker stop what it runs and end when it is told to, or its parent is gone.
+    """Makes this worker end, with what it runs, on SIGTERM or when its parent has ended.
 
-    Without its parent it would wait for work for ever, or evaluate a case that the next evaluation
-    also does. Ctrl-C reaches the parent too, which decides.
+    Otherwise it would wait for work for ever, or evaluate a case that the next evaluation also
+    does. SIGINT is ignored: Ctrl-C reaches the parent too, which ends its workers.
     """
 
     def end() -> None:

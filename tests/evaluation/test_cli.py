@@ -68,7 +68,31 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert call(command, "--help") == 0
     shown = capsys.readouterr().out
     assert "Examples:" in shown
-    assert f"python -m evaluation {command}" in shown
+    assert f"gamt-evaluate {command}" in shown
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("pandas", ("run", "--cases", ".", "--method", "gamt", "--out", "out")),
+        ("jinja2", ("report", "out")),
+        ("huggingface_hub", ("fetch",)),
+    ],
+)
+def test_a_package_that_is_missing_is_an_error_of_one_line_that_names_the_extra(
+    package: str, arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    script = (
+        f"import sys; sys.modules['{package}'] = None\n"
+        f"from evaluation.cli import main; main({arguments})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"gamt-evaluate: the package {package} isn't installed")
+    assert "pip install 'gamt[evaluation]'" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_from_cases_to_leaderboard_and_report(

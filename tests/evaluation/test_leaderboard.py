@@ -102,17 +102,26 @@ def test_missing_cases_are_counted_by_modality() -> None:
     assert math.isnan(ranked["DSC_Final"].iloc[1])
 
 
+def halves(number: int) -> list[CaseRecord]:
+    """Twice as many cases, half of them all one, the others all zero."""
+    return [
+        make_record(f"CT_{score:.0f}{case}.npz", (score,) * 6)
+        for case in range(number)
+        for score in (0.0, 1.0)
+    ]
+
+
 def test_an_interval_encloses_the_mean_of_cases_that_differ() -> None:
-    row = only_row(
-        rank([results(make_record("CT_a.npz", ALL_ONE), make_record("CT_b.npz", ALL_ZERO))])
-    )
-    # Of two cases, see test_statistics.
-    assert (row["DSC_Final_low"], row["DSC_Final_high"]) == (0.0, 1.0)
-    assert (row["DSC_AUC_low"], row["DSC_AUC_high"]) == (0.0, 4.0)
+    row = only_row(rank([results(*halves(3))]))
+    # Of six scores, resamples without a one are 1 of 2^6, less than 2.5 %, and those with at most
+    # one of them 7 of 2^6, more: so the interval begins at 1/6, and by symmetry ends at 5/6.
+    assert row["DSC_Final"] == 0.5
+    assert (row["DSC_Final_low"], row["DSC_Final_high"]) == pytest.approx((1 / 6, 5 / 6))
+    assert (row["DSC_AUC_low"], row["DSC_AUC_high"]) == pytest.approx((4 / 6, 20 / 6))
 
 
-def test_there_is_no_interval_for_a_single_case() -> None:
-    ranked = rank([results(make_record("CT_a.npz", ALL_ONE))])
+def test_there_is_no_interval_for_few_cases() -> None:
+    ranked = rank([results(*halves(1))])
     assert ranked[[f"{metric}_low" for metric in METRICS]].isna().all(axis=None)
 
 
@@ -189,12 +198,11 @@ def test_markdown_in_names_stays_text(tmp_path: Path) -> None:
 
 
 def test_two_teams_are_compared_in_markdown(tmp_path: Path) -> None:
-    cases = [make_record("CT_a.npz", ALL_ONE), make_record("CT_b.npz", ALL_ZERO)]
-    teams = [write_team(tmp_path / name, cases) for name in ("one", "two")]
+    teams = [write_team(tmp_path / name, halves(3)) for name in ("one", "two")]
     write_leaderboard(teams, tmp_path)
     text = (tmp_path / "leaderboard.md").read_text()
-    assert "| one | two | DSC AUC | 2 | +0.0000 | all differences are zero |" in text
-    assert "0.5000 (0.00–1.00)" in text
+    assert "| one | two | DSC AUC | 6 | +0.0000 | all differences are zero |" in text
+    assert "0.5000 (0.17–0.83)" in text
 
 
 def test_a_team_without_results_yet_is_shown_with_its_missing_cases(tmp_path: Path) -> None:
@@ -204,8 +212,8 @@ def test_a_team_without_results_yet_is_shown_with_its_missing_cases(tmp_path: Pa
 
 
 def test_what_is_printed_fits_100_columns(tmp_path: Path) -> None:
-    cases = [make_record(f"Microscopy_{name}.npz", ALL_ONE, seconds=999.0) for name in "ab"]
-    cases.append(make_record("Microscopy_c.npz", ALL_ZERO, seconds=999.0))
+    cases = [make_record(f"Microscopy_{name}.npz", ALL_ONE, seconds=999.0) for name in "abcd"]
+    cases += [make_record(f"Microscopy_{name}.npz", ALL_ZERO, seconds=999.0) for name in "ef"]
     teams = [write_team(tmp_path / f"team-of-a-rather-long-name-{n}", cases) for n in (1, 2)]
     console = Console(file=io.StringIO(), width=100)
     show_leaderboard(teams, console)
@@ -215,8 +223,8 @@ def test_what_is_printed_fits_100_columns(tmp_path: Path) -> None:
     # Numbers are whole, on one line: the means, the interval, the seconds.
     for number in (
         "2.6667",
-        "0.00–4.00",
-        "0.00–1.00",
+        "1.33–4.00",
+        "0.33–1.00",
         "5994.0",
         "Published, challenge validation set",
     ):

@@ -4,13 +4,15 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from evaluation import methods
-from evaluation.methods import Container, MethodError, ParsedMethod, parse_method
+from evaluation.methods import Container, InProcess, MethodError, ParsedMethod, parse_method
+from gamt.cli.options import PredictOptions
 from tests.cases.run import FOLDER as SAMPLES
 from tests.evaluation.engine import Engine
 
@@ -168,6 +170,34 @@ def test_gamt_is_given_its_options(folder: Path) -> None:
 
 def test_gamt_that_hangs_is_stopped(folder: Path) -> None:
     assert run(parse_method("gamt", run_limit=0.01), folder) == "stopped after 0.01 s"
+
+
+def test_paths_in_gamts_options_start_where_it_was_parsed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "elsewhere"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    parsed = parse_method("gamt --cache slices --weights model.pth", run_limit=60)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    loaded: list[object] = []
+    monkeypatch.setattr(
+        PredictOptions, "load_segmenter", lambda options: loaded.append(options.weights)
+    )
+    assert isinstance(parsed.method, InProcess)
+    _, _, cache = parsed.method.load()
+    assert cache == tmp_path / "here" / "slices"
+    assert loaded == [str(tmp_path / "here" / "model.pth")]
+
+
+def test_gamt_runs_and_is_stopped_in_any_thread(folder: Path) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(run, parse_method("gamt", run_limit=60), folder).result() is None
+        output = folder / "outputs" / "US_phantom.npz"
+        before = output.read_bytes()
+        stopped = threads.submit(run, parse_method("gamt", run_limit=0.01), folder).result()
+    assert stopped == "stopped after 0.01 s"
+    assert output.read_bytes() == before
 
 
 def test_why_gamt_failed_is_told(folder: Path) -> None:

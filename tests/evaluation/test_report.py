@@ -124,6 +124,73 @@ def test_curves_leave_the_box_out_where_there_is_none(tmp_path: Path) -> None:
     assert "mine, click 1: 0.500 over 2 cases<" in text
 
 
+def lines(text: str) -> list[int]:
+    """Returns the number of points of each line on the charts of Dice."""
+    charts = re.findall(r'aria-label="Mean DSC by clicks.*?</svg>', text, re.DOTALL)
+    return [len(one.split()) for one in re.findall(r'<polyline points="([^"]*)"', "".join(charts))]
+
+
+def test_no_line_leads_from_the_box_to_clicks_of_other_cases(tmp_path: Path) -> None:
+    boxless = make_record("CT_a.npz", (0.25,) * 5)
+    boxed = make_record("CT_b.npz", (0.75,) * 6)
+    text = report([write_team(tmp_path / "mine", [boxless, boxed])])
+    # The box is a point on its own, and one line joins the five clicks.
+    assert lines(text) == [5]
+    assert "box n = 1, clicks n = 2" in text
+
+
+def test_a_line_leads_from_the_box_to_clicks_of_the_same_cases(tmp_path: Path) -> None:
+    records = [make_record(f"CT_{name}.npz", (0.75,) * 6) for name in "ab"]
+    text = report([write_team(tmp_path / "mine", records)])
+    assert lines(text) == [6]
+    assert "<span>n = 2</span>" in text
+
+
+def test_a_curve_says_of_which_team_its_number_of_cases_is(tmp_path: Path) -> None:
+    # The first team has no CT case, so the only number is the second team's.
+    records = [make_record(f"{name}.npz", (0.75,) * 6) for name in ("MR_a", "CT_a")]
+    teams = [write_team(tmp_path / f"team{one.case}", [one]) for one in records]
+    text = report(teams)
+    (ct,) = re.findall(r"<figcaption>CT, mean DSC<.*?</figure>", text, re.DOTALL)
+    assert re.findall(r'<span><svg class="swatch (team\d)"', ct) == ["team1"]
+
+
+def published(text: str, modality: str) -> list[tuple[str, bool]]:
+    """Returns the methods of a modality, each with whether its row is highlighted."""
+    (table,) = re.findall(r'<table id="published-table">.*?</table>', text, re.DOTALL)
+    rows = re.findall(r'<tr class="([^"]*)">\n<td>(.*?)</td>\n<td>(.*?)</td>', table, re.DOTALL)
+    return [
+        (re.sub(r"<svg.*?</svg> ", "", method, flags=re.DOTALL), "here" in names)
+        for names, found, method in rows
+        if found == modality
+    ]
+
+
+def test_a_team_is_highlighted_where_it_stands_among_published_methods(tmp_path: Path) -> None:
+    # Between SegVol's DSC Final of 0.7452 and SAM-Med3D's of 0.5590.
+    records = [make_record("CT_a.npz", (0.7,) * 6)]
+    text = report([write_team(tmp_path / "mine", records)])
+    assert published(text, "CT") == [
+        ("nnInteractive", False),
+        ("VISTA3D", False),
+        ("SegVol", False),
+        ("mine", True),
+        ("SAM-Med3D", False),
+        ("GAMT", False),
+        ("GAMT", False),
+    ]
+    assert "mine" not in [name for name, _ in published(text, "US")]
+
+
+def test_a_bar_is_as_long_as_its_share_of_the_highest_score(tmp_path: Path) -> None:
+    # The AUC of 0.5 at all clicks is 2 of 4.
+    text = report([write_team(tmp_path / "mine", [make_record("CT_a.npz", (0.5,) * 6)])])
+    (row,) = re.findall(r'<tr class=" here.*?</tr>', text, re.DOTALL)
+    assert re.findall(r"--share: ([\d.]+)%", row) == ["50.0"] * 4
+    # nnInteractive's DSC AUC on CT: 3.4337 of 4.
+    assert "--share: 85.8%" in text
+
+
 def test_each_teams_worst_median_and_best_are_shown(tmp_path: Path) -> None:
     finals = {"a": 0.5, "b": 0.9, "c": 0.1, "d": 0.6, "e": 0.7}
     records = [make_record(f"CT_{name}.npz", (0.8,) * 5 + (dsc,)) for name, dsc in finals.items()]

@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -16,9 +19,10 @@ import pandas as pd
 import psutil
 import pytest
 
-from evaluation.methods import parse_method
+from evaluation.methods import ParsedMethod, parse_method
 from evaluation.records import COLUMNS, TeamFolder
-from evaluation.run import Progress, RunError, evaluate_folder
+from evaluation.run import CaseExecutor, Progress, RunError, evaluate_folder
+from tests.evaluation.doubles import Deadly, Toy
 
 TOY = f"command:{sys.executable} {Path(__file__).with_name('toy_method.py')}"
 KILLS = 20
@@ -191,16 +195,131 @@ def test_strict_time_takes_the_scores_of_late_cases(cases: Path, tmp_path: Path)
 
 def test_a_method_that_ends_its_process_fails_its_case_alone(cases: Path, tmp_path: Path) -> None:
     # `parse_method` can't make one: no method of ours does that but by running out of memory.
-    from evaluation.methods import ParsedMethod
-    from tests.evaluation.doubles import Deadly
-
     method = ParsedMethod(Deadly("MR_1"), "deadly", "deadly")
     result = evaluate_folder(
         cases, None, "deadly", method, TeamFolder(tmp_path / "team"), workers=2, run_limit=60
     )
     assert list(result.failed) == ["MR_1.npz"]
-    assert "the process ended abruptly" in result.failed["MR_1.npz"]
+    assert "its worker was lost" in result.failed["MR_1.npz"]
     assert len(result.records) == 4
+
+
+@pytest.fixture
+def toy() -> ParsedMethod:
+    """The toy method, in the worker's own process."""
+    return ParsedMethod(Toy(), "toy", "toy")
+
+
+class Minimal:
+    """An executor with nothing but the two methods that are asked for; it runs in a thread.
+
+    Attributes:
+        lost: names of the cases whose first submission fails, as if their worker was gone.
+        submitted: names of the cases, as they came.
+        running: executors that were not shut down.
+    """
+
+    def __init__(self, *lost: str) -> None:
+        self.lost = list(lost)
+        self.submitted: list[str] = []
+        self.running = 0
+
+    def make(self, workers: int) -> CaseExecutor:
+        self.running += 1
+        return self
+
+    def submit(self, function: Callable[[Any], Any], argument: Any, /) -> Future[Any]:
+        name = argument.files.case
+        self.submitted.append(name)
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            if name in self.lost:
+                self.lost.remove(name)
+                future.set_exception(ConnectionResetError("the node is gone"))
+            else:
+                future.set_result(function(argument))
+
+        Thread(target=work).start()
+        return future
+
+    def shutdown(self, wait: bool = True) -> None:
+        self.running -= 1
+
+
+def evaluate_on(
+    make_executor: Callable[[int], CaseExecutor], cases: Path, out: Path, method: ParsedMethod
+) -> Progress:
+    return evaluate_folder(
+        cases,
+        None,
+        "toy",
+        method,
+        TeamFolder(out),
+        workers=2,
+        run_limit=60,
+        make_executor=make_executor,
+    )
+
+
+def test_an_executor_needs_no_more_than_submit_and_shutdown(
+    cases: Path, tmp_path: Path, toy: ParsedMethod
+) -> None:
+    executor = Minimal()
+    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
+    assert len(result.records) == 5
+    assert executor.submitted == sorted(path.name for path in cases.iterdir())
+    assert executor.running == 0
+
+
+def test_results_on_threads_are_those_on_processes(
+    cases: Path, tmp_path: Path, toy: ParsedMethod
+) -> None:
+    evaluate(cases, tmp_path / "processes" / "team", workers=2)
+    evaluate_on(ThreadPoolExecutor, cases, tmp_path / "threads" / "team", toy)
+    pd.testing.assert_frame_equal(
+        scores(tmp_path / "threads" / "team"),
+        scores(tmp_path / "processes" / "team"),
+        check_exact=True,
+    )
+
+
+def test_a_case_whose_worker_was_lost_is_evaluated_again(
+    cases: Path, tmp_path: Path, toy: ParsedMethod
+) -> None:
+    executor = Minimal("MR_1.npz")
+    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
+    assert not result.failed
+    assert len(result.records) == 5
+    assert executor.submitted.count("MR_1.npz") == 2
+    assert len(executor.submitted) == 5 + 1
+    assert executor.running == 0
+
+
+def test_a_case_whose_worker_is_lost_again_fails_alone(
+    cases: Path, tmp_path: Path, toy: ParsedMethod
+) -> None:
+    executor = Minimal("MR_1.npz", "MR_1.npz")
+    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
+    assert list(result.failed) == ["MR_1.npz"]
+    assert result.failed["MR_1.npz"].endswith("ConnectionResetError: the node is gone")
+    assert len(result.records) == 4
+
+
+def test_workers_may_be_in_another_folder(
+    cases: Path, tmp_path: Path, toy: ParsedMethod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    executor = Minimal()
+
+    def make(workers: int) -> CaseExecutor:
+        monkeypatch.chdir(elsewhere)
+        return executor.make(workers)
+
+    result = evaluate_on(make, Path("cases"), tmp_path / "team", toy)
+    assert len(result.records) == 5
 
 
 def test_two_evaluations_do_not_share_a_folder(cases: Path, tmp_path: Path) -> None:

@@ -1,4 +1,10 @@
-"""Gets a checkpoint's file: resumed where it was cut, verified before it appears under its name."""
+"""Downloads checkpoints: resumed where they were cut, verified before they get their names.
+
+Why not gdown (6.5.1): a later call resumes a partial file without knowing of which version it is,
+and joined the first 1 MB of one file with the rest of the file that replaced it; where no SHA-256
+is published nothing would tell. It stores a login page as the checkpoint, and gives up at the first
+HTTP 503. `test_download.py` has a test for each of these. Of this file, it would replace `_Page`.
+"""
 
 import http.client
 import json
@@ -27,7 +33,7 @@ from gamt.segmenters.checkpoints import Checkpoint, CheckpointError, record_path
 logger = logging.getLogger("gamt")
 
 Progress = Callable[[int, int | None], None]
-"""Takes the number of bytes that are there, and that of all, or None where it isn't known."""
+"""Called with the bytes done and the bytes in all; the latter None where they aren't known."""
 
 PAUSES_S = (1.0, 2.0, 4.0)
 """Before each further attempt that follows one without progress."""
@@ -43,24 +49,24 @@ PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class DownloadError(ValueError):
-    """A checkpoint that can't be had."""
+    """A checkpoint that can't be downloaded or copied."""
 
 
 class _SourceError(Exception):
-    """One source doesn't have the file; says why."""
+    """A source that doesn't have the file, and why."""
 
 
 class _PassingError(Exception):
-    """An attempt failed, and the next one may not; says why."""
+    """A failed attempt that is worth another, and why it failed."""
 
 
 class _ChangedError(_PassingError):
-    """What is there already isn't part of what the source has."""
+    """The partial file is not the beginning of the source's file."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """Where a partial file is from, kept beside it, so that only that file's rest is added.
+    """What a partial file is the beginning of; kept beside it, so that only the same file's rest joins.
 
     Attributes:
         url: the source.
@@ -96,7 +102,7 @@ def fetch(
         The file, and what vouches for it, in a few words.
 
     Raises:
-        DownloadError: it can't be had, or what was had isn't it.
+        DownloadError: no source has the file, or what came is another file than the manifest's.
         OSError: `folder` can't be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
