@@ -8,9 +8,12 @@ BIN := .venv/bin
 # away from a larger one.
 READY := .venv/.ready
 ALL := .venv/.ready-all
-SYNC = $(UV) sync --locked --inexact --compile-bytecode --python $(PYTHON)
+SYNC = $(UV) sync --locked --inexact --python $(PYTHON)
 SYNC_READY = $(SYNC) --no-default-groups --group samples --extra evaluation --extra explain --extra itk
 SYNC_ALL = $(SYNC) --all-extras
+
+# Tests that share a large stand-in checkpoint stay in one process; so each is written once.
+PARALLEL := --numprocesses auto --dist loadgroup
 
 .PHONY: help setup setup-all run test test-fast coverage test-container lint bench bench-accuracy \
 	bench-container eval data weights docker docker-run docker-save format clean

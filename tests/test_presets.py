@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.samples import FOLDER
 from gamt.cli.app import main
 from gamt.io.case import read_volume, write_case
 from gamt.lifting import budget
 from gamt.prompts import Box, ClassPrompts
 from gamt.segmenters import checkpoints
-from tests.cases.run import FOLDER
 
 Run = Callable[..., str]
 

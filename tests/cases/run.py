@@ -20,14 +20,13 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.phantoms import Labels, dice
+from benchmarks.samples import FOLDER
 from gamt import segmenters
 from gamt.axes import Plane, slice_view
 from gamt.io.case import read_case
 from gamt.predict import predict_case
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS
-
-FOLDER = Path(__file__).parent
 
 TRUTH_STYLE: Final = "dashed"
 PREDICTION_STYLE: Final = "solid"

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.samples import FOLDER as SAMPLES
 from evaluation import methods
 from evaluation.methods import Container, MethodError, ParsedMethod, parse_method
-from tests.cases.run import FOLDER as SAMPLES
 from tests.evaluation.engine import Engine
 
 
