@@ -118,7 +118,7 @@ format: $(ALL) ## Apply the style
 	$(BIN)/ruff format
 
 clean: ## Remove all that make and the tools made
-	rm -rf .venv .tools .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out
+	rm -rf .venv .tools .coverage* .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out
 
 $(READY): pyproject.toml uv.lock | $(UV)
 	$(SYNC_READY)

@@ -1,5 +1,6 @@
 """SAM as a segmenter against segment-anything's own predictor, and what it does besides."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -500,7 +501,8 @@ def test_without_torch_the_command_that_gets_it_is_named(
         if module.partition(".")[0] == "torch" or module.startswith("gamt.segmenters."):
             monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(sys, "meta_path", [Absent("torch"), *sys.meta_path])
-    with pytest.raises(SegmenterError, match=r"needs the package torch: pip install 'gamt\[sam\]'"):
+    commands = "pip install 'gamt[sam]', in a clone make setup-all"
+    with pytest.raises(SegmenterError, match=re.escape(f"needs the package torch: {commands}")):
         load(name)
 
 

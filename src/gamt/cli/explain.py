@@ -34,7 +34,7 @@ Examples:
   gamt explain CT_case.npz --segmenter sam_vit_b --set max_growth=2
 
 The result is that of 'gamt predict' with the same options. It needs jinja2 and pillow:
-pip install 'gamt[explain]'
+pip install 'gamt[explain]', in a clone 'make setup'.
 
 Exit status: 0 if the page was written, 1 if the case can't be read or segmented, 2 for wrong
 arguments.
@@ -76,7 +76,8 @@ def explain(
         from gamt.explain.page import write_page
     except ImportError as error:
         raise UsageError(
-            f"gamt explain needs the package {error.name}: pip install 'gamt[explain]'"
+            f"gamt explain needs the package {error.name}: "
+            "pip install 'gamt[explain]', in a clone make setup"
         ) from error
 
     settings = choose_predict_settings(preset, changes, no_budget)
