@@ -14,6 +14,8 @@ from gamt.lifting import budget
 from gamt.prompts import Box, ClassPrompts
 from gamt.segmenters import checkpoints
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., str]
 
 
