@@ -14,7 +14,7 @@ ENV UV_LINK_MODE=copy UV_NO_CACHE=1
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 python3-pip \
     && python3 -m pip install --quiet --no-cache-dir --break-system-packages \
-        hatchling numpy platformdirs uv
+        hatch-fancy-pypi-readme hatchling numpy platformdirs uv
 WORKDIR /workspace
 
 FROM tools AS checkpoint

@@ -3,44 +3,61 @@
 PYTHON ?= python3
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
+# Two sets of packages in one environment: READY is what the embedded segmenter, the evaluator and
+# the pictures need; ALL adds torch and the tools. Either only adds, so a smaller set never takes
+# away from a larger one.
 READY := .venv/.ready
-SYNC = $(UV) sync --locked --all-extras --compile-bytecode --python $(PYTHON)
+ALL := .venv/.ready-all
+SYNC = $(UV) sync --locked --inexact --python $(PYTHON)
+SYNC_READY = $(SYNC) --no-default-groups --group samples --extra evaluation --extra explain --extra itk
+SYNC_ALL = $(SYNC) --all-extras
 
-.PHONY: help setup run test test-container lint bench bench-accuracy bench-container eval data \
-	weights docker docker-run docker-save format clean
+# Tests that share a large stand-in checkpoint stay in one process; so each is written once.
+PARALLEL := --numprocesses auto --dist loadgroup
+
+.PHONY: help setup setup-all run test test-fast coverage test-container lint bench bench-accuracy \
+	bench-container eval data weights docker docker-run docker-save format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY) ## Make .venv from uv.lock
+setup: $(READY) ## Make .venv from uv.lock, without torch
+
+setup-all: $(ALL) ## The same with torch for SAM, and the tools for development
 
 run: $(READY) ## Segment the sample cases
 	$(BIN)/python -m tests.cases.run
 
-test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest
+test: $(ALL) ## Run the tests
+	$(BIN)/python -m pytest $(PARALLEL)
 
-test-container: $(READY) ## Build the container and run its tests, with the engine that answers
+test-fast: $(ALL) ## Run the tests but for the slow ones
+	$(BIN)/python -m pytest $(PARALLEL) -m "not container and not slow"
+
+coverage: $(ALL) ## Run the tests, and measure which lines and branches they reach
+	$(BIN)/python -m pytest $(PARALLEL) --cov
+
+test-container: $(ALL) ## Build the container and run its tests, with the engine that answers
 	$(BIN)/python -m pytest -m container tests/container
 
-lint: $(READY) ## Check style and types
+lint: $(ALL) ## Check style, types, and who imports whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-bench: $(READY) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see README)
+bench: $(ALL) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see README)
 	@status=0; \
 	$(BIN)/python -m benchmarks.bench $(if $(CASES),--cases "$(CASES)") || status=1; \
 	$(BIN)/python -m benchmarks.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m benchmarks.speed || status=1; \
 	exit $$status
 
-# Into the same environment; the next plain set-up takes these packages out again.
-bench-accuracy: $(READY) ## Compare candidates for a method without a checkpoint (CASES=DIR)
-	$(SYNC) --group accuracy
+bench-accuracy: $(ALL) ## Compare candidates for a method without a checkpoint (CASES=DIR)
+	$(SYNC_ALL) --group accuracy
 	$(BIN)/python -m benchmarks.accuracy $(if $(CASES),--cases "$(CASES)")
 
-bench-container: $(READY) ## Measure the container's start-up and rebuild
+bench-container: $(ALL) ## Measure the container's start-up and rebuild
 	$(BIN)/python -m benchmarks.container
 
 # Results are named after the cases' folder, so that those of different cases keep apart.
@@ -96,16 +113,21 @@ docker-save: docker $(READY) ## Build, save as out/TEAM.tar.gz, load that back a
 engine:
 	@[ -n "$(ENGINE)" ] || { echo "no container engine answers: start docker, or install podman" >&2; exit 1; }
 
-format: $(READY) ## Apply the style
+format: $(ALL) ## Apply the style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean: ## Remove all that make and the tools made
-	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out
+	rm -rf .venv .tools .coverage* .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out
 
 $(READY): pyproject.toml uv.lock | $(UV)
-	$(SYNC)
+	$(SYNC_READY)
 	@touch $@
+
+# It holds all of READY, and so stands for it.
+$(ALL): pyproject.toml uv.lock | $(UV)
+	$(SYNC_ALL)
+	@touch $@ $(READY)
 
 .tools/bin/uv:
 	$(PYTHON) -m pip install --quiet --upgrade --target .tools uv

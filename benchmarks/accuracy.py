@@ -28,12 +28,12 @@ from benchmarks.candidates.histograms import ellipsoid_with_histograms
 from benchmarks.candidates.lifted import lift
 from benchmarks.candidates.threshold import threshold
 from benchmarks.candidates.walker import random_walker
+from benchmarks.samples import FOLDER
 from evaluation.loop import CaseFiles, evaluate_case
 from evaluation.records import MODALITIES, CaseRecord
 from gamt import segmenters
 from gamt.axes import Plane
 from gamt.io.npz import CaseError
-from tests.cases.run import FOLDER
 
 CANDIDATES: Mapping[str, Candidate] = {
     "ellipsoid, balls at clicks": ellipsoid_with_balls,

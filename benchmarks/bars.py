@@ -46,7 +46,7 @@ from gamt.io.case import Case, read_case, read_volume
 from gamt.predict import predict_case
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask
-from gamt.settings import PRESETS
+from gamt.settings import PRESETS, Settings
 
 UNLIMITED = replace(PRESETS["default"], budget=False)
 
@@ -188,10 +188,10 @@ def dice_of(one: Labels, other: Labels, labels: Iterable[int]) -> tuple[float, .
     return tuple(dice(one == label, other == label) for label in labels)
 
 
-def score(case: Case, truth: Labels) -> Score:
+def score(case: Case, truth: Labels, settings: Settings = UNLIMITED) -> Score:
     """Segments a case and compares it with the truth, on the classes that have prompts."""
     labels = [one.label for one in case.prompts]
-    prediction = predict_case(case, segmenters.load(), UNLIMITED)
+    prediction = predict_case(case, segmenters.load(), settings)
     return Score(case.name, dice_of(truth, prediction.labels, labels), prediction.seconds)
 
 

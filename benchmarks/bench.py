@@ -18,11 +18,11 @@ from rich.table import Table
 
 from benchmarks import bars
 from benchmarks.bars import Score
+from benchmarks.samples import FOLDER
 from gamt import segmenters
 from gamt.io.case import read_case
 from gamt.lifting.budget import Budget
 from gamt.settings import PRESETS
-from tests.cases.run import FOLDER, Result, segment
 
 SEEDS = range(3)
 
@@ -192,26 +192,26 @@ def large_bars(console: Console) -> list[Bar]:
 
 def print_speed(console: Console) -> None:
     """Times the sample cases, within the time limit of one run."""
-    segmenter = segmenters.load()
+    settings = PRESETS["default"]
     grid = new_table("Speed on the sample cases", "Case", "Classes", "Dice", "Seconds", "Limit")
-    results: list[Result] = []
+    results: list[Score] = []
     paths = sorted(FOLDER.glob("*.npz"))
     for path in track(paths, "Sample cases", console=console, transient=True):
-        result = segment(path, segmenter)
-        prompts = read_case(path).prompts
-        has_box = any(one.box is not None for one in prompts)
-        budget = Budget.for_run(PRESETS["default"], has_box, 0.0)
-        limit = budget.deadline(len(prompts))
+        case = read_case(path)
+        with np.load(path) as file:
+            result = bars.score(case, file["gts"], settings)
+        has_box = any(one.box is not None for one in case.prompts)
+        limit = Budget.for_run(settings, has_box, 0.0).deadline(len(case.prompts))
         results.append(result)
         grid.add_row(
             result.name,
-            str(len(prompts)),
-            f"{np.mean(result.dice):.3f}",
+            str(len(result.dice)),
+            f"{result.mean:.3f}",
             f"{result.seconds:.1f}",
             f"{limit:.0f}",
         )
     grid.add_section()
-    mean = f"{np.mean([np.mean(result.dice) for result in results]):.3f}"
+    mean = f"{np.mean([result.mean for result in results]):.3f}"
     seconds = f"{np.mean([result.seconds for result in results]):.1f}"
     grid.add_row("mean", "", mean, seconds, "", style="bold")
     console.print(grid)

@@ -5,7 +5,6 @@ engine's command to its end. Prints every bar with the figure measured beside it
 1 where one is missed.
 """
 
-import os
 import shutil
 import sys
 import tempfile
@@ -17,9 +16,9 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.bench import Bar, new_table, print_bars
+from benchmarks.image import IMAGE, ROOT, Image, find_engine
+from benchmarks.samples import FOLDER as SAMPLES
 from gamt.io.case import read_case, write_case
-from tests.cases.run import FOLDER as SAMPLES
-from tests.container.conftest import IMAGE, ROOT, Image, find_engine
 
 REPETITIONS = 5
 NUMBERS = 'python -c "import numpy, scipy"'
@@ -41,7 +40,7 @@ def main() -> int:
     image = Image(engine, IMAGE)
     with tempfile.TemporaryDirectory() as name:
         context = copy_context(Path(name) / "context")
-        build(image, context)
+        image.build(context)
         folder = one_class_case(Path(name) / "work")
         numbers = least(lambda: image.show("sh", "-c", NUMBERS))
         rows = {
@@ -56,9 +55,9 @@ def main() -> int:
         with (context / "src" / "gamt" / "predict.py").open("a") as file:
             file.write("# changed\n")
         began = time.perf_counter()
-        build(image, context)
+        image.build(context)
         rebuild = time.perf_counter() - began
-    image.call("rmi", f"{IMAGE}:latest")
+    image.remove()
     grid = new_table("Start-up, least of several runs", "Container", "Seconds")
     for what, seconds in rows.items():
         grid.add_row(what, f"{seconds:.2f}")
@@ -94,12 +93,6 @@ def copy_context(context: Path) -> Path:
     (context / "weights").mkdir()
     shutil.copy(ROOT / "weights" / "manifest.toml", context / "weights")
     return context
-
-
-def build(image: Image, context: Path) -> None:
-    """Builds the image."""
-    tag = f"{image.name}:latest"
-    image.call("build", "--network", "host", "--tag", tag, os.fspath(context))
 
 
 def one_class_case(folder: Path) -> Path:

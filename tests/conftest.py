@@ -4,6 +4,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+COSTLY_FIXTURES = ("standin", "flat", "vessels", "browser")
+"""Made once a process, at a cost: tests that share one run in the same process."""
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("gamt", deadline=None)
+settings.load_profile("gamt")
+
+
+# First, because pytest-xdist looks for the marks in the same hook.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups the tests that share a costly fixture."""
+    for item in items:
+        for name in COSTLY_FIXTURES:
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")

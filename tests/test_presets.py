@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.samples import FOLDER
 from gamt.cli.app import main
-from gamt.io.case import read_volume, write_case
+from gamt.io.case import read_case, read_volume, write_case
 from gamt.lifting import budget
 from gamt.prompts import Box, ClassPrompts
 from gamt.segmenters import checkpoints
-from tests.cases.run import FOLDER
+
+pytestmark = pytest.mark.slow
 
 Run = Callable[..., str]
 
@@ -54,23 +56,33 @@ def assert_segmented(inputs: Path, outputs: Path, segmenter: str) -> None:
             assert file["segmenter"] == segmenter
 
 
-def test_coreset_segments_the_sample_cases_in_little_time(run: Run, tmp_path: Path) -> None:
+def test_coreset_segments_a_boxed_and_a_clicked_case_in_little_time(
+    run: Run, tmp_path: Path
+) -> None:
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    for name in ("PET_phantom.npz", "CT_vessels_phantom.npz"):
+        (inputs / name).symlink_to(FOLDER / name)
     # A run has 3 / 6 seconds a class, so that every case is cut short; none is lost.
     arguments = ("--preset", "coreset", "--set", "seconds_per_class=3")
-    log = run("sam_med2d", FOLDER, tmp_path, *arguments)
-    assert_segmented(FOLDER, tmp_path, "sam_med2d")
-    assert log.count("sam_med2d on cpu") == len(list(FOLDER.glob("*.npz")))
+    log = run("sam_med2d", inputs, tmp_path / "out", *arguments)
+    assert_segmented(inputs, tmp_path / "out", "sam_med2d")
+    assert log.count("sam_med2d on cpu") == 2
     assert "cut short" in log
 
 
 def test_all_data_segments_a_case_in_little_time(run: Run, tmp_path: Path) -> None:
+    # One class alone, because encoding one of its slices takes seconds.
+    case = read_case(FOLDER / "PET_phantom.npz")
+    truth = (read_volume(FOLDER / "PET_phantom.npz", "gts") == 1).astype(np.uint8)
     inputs = tmp_path / "in"
+    path = inputs / "PET_one.npz"
     inputs.mkdir()
-    (inputs / "PET_phantom.npz").symlink_to(FOLDER / "PET_phantom.npz")
+    write_case(path, case.image, case.spacing_mm, case.prompts[:1], gts=truth)
     arguments = ("--preset", "all-data", "--set", "seconds_per_class=3")
     log = run("sam_vit_l", inputs, tmp_path / "out", *arguments)
     assert_segmented(inputs, tmp_path / "out", "sam_vit_l")
-    assert "sam_vit_l on cpu, 3 classes" in log
+    assert "sam_vit_l on cpu, 1 class" in log
 
 
 def test_with_a_cache_a_second_run_encodes_nothing(run: Run, tmp_path: Path) -> None:

@@ -43,20 +43,24 @@ def vessels() -> dict[str, Score]:
     return {one.name: one for one in vessel_scores()}
 
 
+@pytest.mark.slow
 def test_flat_phantoms_are_found_from_their_boxes(flat: dict[str, Score]) -> None:
     assert np.mean(all_dice(flat.values())) >= FLAT_MEAN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLAT_NAMES)
 def test_no_class_of_a_flat_phantom_is_missed(flat: dict[str, Score], name: str) -> None:
     assert min(flat[name].dice) >= FLAT_LEAST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VESSEL_NAMES)
 def test_a_vessel_is_followed_from_one_click(vessels: dict[str, Score], name: str) -> None:
     assert min(vessels[name].dice) >= VESSEL_LEAST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", encoding_cases(), ids=lambda case: case.name)
 def test_no_slice_is_encoded_twice(case: Case) -> None:
     counter = count_encodings(case)
@@ -64,6 +68,7 @@ def test_no_slice_is_encoded_twice(case: Case) -> None:
     assert counter.repeated == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phantom", MIRRORED, ids=lambda phantom: phantom.name)
 def test_a_mirrored_scan_gives_the_mirrored_result(phantom: Phantom) -> None:
     assert np.min(mirror_dice(phantom_case(phantom))) >= MIRROR_LEAST

@@ -5,7 +5,6 @@ and stays as it is where nilearn is not installed. Rerunning gives the same file
 """
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,11 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from benchmarks.phantoms import Labels, Mask, Phantom, box_prompts
+from benchmarks.samples import FOLDER
 from gamt.axes import bounding_range
 from gamt.io.case import write_case
 from tests.cases.scenes import DRAWN, to_grey
 
-FOLDER = Path(__file__).parent
 TEMPLATE = "MR_mni152"
 TEMPLATE_MM = 2
 

@@ -19,14 +19,13 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.phantoms import Labels, dice
+from benchmarks.samples import FOLDER
 from gamt import segmenters
 from gamt.axes import Plane, slice_view
 from gamt.io.case import read_case
 from gamt.predict import predict_case
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS
-
-FOLDER = Path(__file__).parent
 
 TRUTH_COLOR: Final = "#25e6f0"
 RESULT_COLORS: Final = ("#ff9f2e", "#ff6ad5", "#ffe14d", "#35d07f", "#ff5c5c", "#b39dff", "#c8f169")

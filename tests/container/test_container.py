@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from benchmarks.container import copy_context
+from benchmarks.image import Image
+from benchmarks.samples import FOLDER as SAMPLES
 from evaluation.methods import parse_method
 from evaluation.records import COLUMNS, TeamFolder
 from evaluation.run import evaluate_folder
-from tests.cases.run import FOLDER as SAMPLES
-from tests.container.conftest import Image
 
 pytestmark = pytest.mark.container
 

@@ -95,6 +95,7 @@ def test_a_package_that_is_missing_is_an_error_of_one_line_that_names_the_extra(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_from_cases_to_leaderboard_and_report(
     cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +116,7 @@ def test_from_cases_to_leaderboard_and_report(
     assert (out / "report.html").read_text().count("CT_a") > 1
 
 
+@pytest.mark.slow
 def test_restart_discards_what_is_there(cases: Path, tmp_path: Path) -> None:
     arguments = ("run", "--cases", cases, "--out", tmp_path / "out", "--name", "toy", "--method")
     assert call(*arguments, "command:true") == 1
@@ -137,6 +139,7 @@ def test_runs_that_wrote_nothing_or_failed_are_told(
     assert len(pd.read_csv(tmp_path / "out" / "command" / "command_metrics.csv")) == 0
 
 
+@pytest.mark.slow
 def test_a_bad_case_makes_the_status_1(
     cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from benchmarks.samples import FOLDER as SAMPLES
 from evaluation.loop import CaseFiles, evaluate_case
 from evaluation.records import COLUMNS, CaseRecord
 from gamt.io.case import read_case
 from gamt.io.npz import CaseError
-from tests.cases.run import FOLDER as SAMPLES
 from tests.evaluation import toy_method
 
 HERE = Path(__file__).parent

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.samples import FOLDER as SAMPLES
 from evaluation import methods
 from evaluation.methods import Container, InProcess, MethodError, ParsedMethod, parse_method
 from gamt.cli.options import PredictOptions
-from tests.cases.run import FOLDER as SAMPLES
 from tests.evaluation.engine import Engine
 
 

@@ -25,7 +25,7 @@ from evaluation.run import CaseExecutor, Progress, RunError, evaluate_folder
 from tests.evaluation.doubles import Deadly, Toy
 
 TOY = f"command:{sys.executable} {Path(__file__).with_name('toy_method.py')}"
-KILLS = 20
+KILLS = 8
 
 
 @pytest.fixture
@@ -355,6 +355,7 @@ def test_ctrl_c_leaves_what_is_done_and_stops_the_rest(cases: Path, tmp_path: Pa
     wait_until_gone("sleep 61.25")
 
 
+@pytest.mark.slow
 def test_killed_at_random_and_taken_up_again_gives_the_same_table(
     cases: Path, tmp_path: Path
 ) -> None:

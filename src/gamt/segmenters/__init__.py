@@ -38,8 +38,8 @@ DEFAULT = "statistical"
 
 ENTRY_POINT_GROUP = "gamt.segmenters"
 
-INSTALL = "pip install 'gamt[sam]'"
-"""The command that gets the packages which some built-in segmenters need."""
+INSTALL = "pip install 'gamt[sam]', in a clone make setup-all"
+"""The commands that get the packages which some built-in segmenters need."""
 
 
 class SegmenterError(ValueError):

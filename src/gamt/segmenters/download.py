@@ -66,7 +66,7 @@ class _ChangedError(_PassingError):
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """What a partial file is the beginning of; kept beside it, so that only the same file's rest joins.
+    """Which file a partial one is the beginning of; kept beside it, so that no other is joined.
 
     Attributes:
         url: the source.
