@@ -1,7 +1,7 @@
 """Challenge cases from images and labels in files, with boxes as the organisers draw them.
 
 The organisers' cases have intensities in 0..255 and a box a class; the boxes' facts are those of
-the organisers' `get_boxes.py` (contract, section 2).
+the organisers' `get_boxes.py` (docs/challenge.md, 2).
 """
 
 import time

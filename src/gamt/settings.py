@@ -39,9 +39,9 @@ class Settings:
         min_overlap: a walk ends when less than this share of the smaller of two neighbouring
             masks lies in both (docs/constants.md).
         max_growth: a walk ends when the area grows by more than this factor from one slice to
-            the next (measured).
+            the next (docs/constants.md).
         fusion: how the planes' votes become one: "mean" by quality, "median", or "staple", which
-            estimates how far each plane is to be trusted (design decision 8).
+            estimates how far each plane is to be trusted (docs/design.md, 8).
         shape_weight: weight of the prompts' own ellipsoid as one more vote where views looked;
             a view's vote weighs its quality, 0..1. None takes 0.3, or 1 beside a segmenter that
             knows intensities alone and no shapes (docs/ablation.md, "its vote 0.3" and 1).

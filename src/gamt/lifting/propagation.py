@@ -44,7 +44,7 @@ MAX_SIDE = 128
 
 MOST_DEVIATIONS, MOST_GREY_LEVELS = 3.0, 10.0
 """How far a target's median intensity may stray: this many of its own deviations, and this many
-grey levels on top (measured)."""
+grey levels on top (docs/constants.md)."""
 
 
 def tight_box(mask: npt.NDArray[np.bool_]) -> PixelBox | None:

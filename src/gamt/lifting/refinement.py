@@ -36,7 +36,8 @@ from gamt.prompts import Box, Click, SlicePrompt
 from gamt.segmenters.base import SliceMask
 
 WALK_RADII = 3.0
-"""A walk ends this many error radii away from its click, along its plane's normal (measured)."""
+"""A walk ends this many error radii away from its click, along its plane's normal
+(docs/constants.md)."""
 
 SINGLE = 1e-3
 """Taken for the scale of an axis on which the grid has one slice for several raw ones."""
@@ -48,7 +49,7 @@ UNSEEN = logit(1 - KEEP)
 """Log-odds of an error where a view sees none, or where none came to."""
 
 VIEWS_WEIGHT = 1.5
-"""Weight of the views' votes on the error beside what is known without them (measured)."""
+"""Weight of the views' votes on the error beside what is known without them (docs/constants.md)."""
 
 
 def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Seeking[npt.NDArray[np.bool_]]:

@@ -3,7 +3,7 @@
 A click says where, not how large. Every plane offers masks of several scales around the click: the
 segmenter's own from the point alone, and those from boxes of growing size. Two planes cross in a
 line through the click; the scales are right where the masks agree along these lines and the click,
-which users place in the middle, lies where the masks are thickest (design decision 7).
+which users place in the middle, lies where the masks are thickest (docs/design.md, 7).
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,8 @@ from gamt.segmenters.base import SliceMask
 from gamt.volume.scan import SliceRequest
 
 BOX_SIDES = (8, 16, 32, 64, 128)
-"""Sides of the boxes tried around a click, in grid voxels: a factor of two apart (measured)."""
+"""Sides of the boxes tried around a click, in grid voxels: a factor of two apart
+(docs/constants.md)."""
 
 
 def candidates(target: Target, plane: Plane, voxel: tuple[int, int, int]) -> list[SliceRequest]:

@@ -39,22 +39,25 @@ from gamt.volume.geometry import Grid
 from gamt.volume.scan import SliceRequest
 
 PIECES = 8
-"""How many unseen pieces a plane follows in one round, the largest first (measured)."""
+"""How many unseen pieces a plane follows in one round, the largest first (docs/constants.md)."""
 
 LEAST_PIECE = 8
-"""Voxels below which an unseen piece is taken for noise (measured)."""
+"""Voxels below which an unseen piece is taken for noise (docs/constants.md)."""
 
 BODY_ELONGATION = 1.5
-"""A body's longest extent on an axis is at most this many times its shortest (measured)."""
+"""A body's longest extent on an axis is at most this many times its shortest
+(docs/constants.md)."""
 
 BODY_ROOM = 0.1
-"""Room on each side of a box drawn around a seed, as a share of its extent (measured)."""
+"""Room on each side of a box drawn around a seed, as a share of its extent (docs/constants.md)."""
 
 RUNS_OUT = 0.4
-"""A body's section at a face of its box is at most this share of its largest (measured)."""
+"""A body's section at a face of its box is at most this share of its largest
+(docs/constants.md)."""
 
 IN_BOX = 0.9
-"""A target has more than this share of its section in the box drawn on that slice (measured)."""
+"""A target has more than this share of its section in the box drawn on that slice
+(docs/constants.md)."""
 
 
 def click_walk(target: Target, click: Click) -> Seeking[Finding]:
