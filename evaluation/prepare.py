@@ -19,9 +19,9 @@ from gamt.io.case import MAX_CLASSES, write_case
 from gamt.io.format import ImageError
 from gamt.io.formats import all_formats, recognise, strip_suffix
 from gamt.io.image import read_image, read_labels
+from gamt.io.intensities import intensity_window, normalise
 from gamt.io.labels import number_labels
 from gamt.prompts import Box, ClassPrompts, box_of_mask
-from gamt.volume.geometry import intensity_window, normalise
 
 NO_BOXES = ("Microscopy_*",)
 """Cases that have no box in the challenge; vessels of other modalities have none either."""

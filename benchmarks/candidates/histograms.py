@@ -8,10 +8,10 @@ from scipy.special import expit
 from benchmarks.candidates.rounds import segment_in_rounds
 from benchmarks.phantoms import Labels, Mask
 from gamt.io.case import Case
+from gamt.io.intensities import intensity_window, normalise
 from gamt.lifting.shape import OUTSIDE, ellipsoid_logits
 from gamt.prompts import Box, Click
 from gamt.segmenters.histograms import density, log_likelihood_ratio
-from gamt.volume.geometry import intensity_window, normalise
 
 Array = npt.NDArray[np.float32]
 

@@ -7,9 +7,9 @@ from benchmarks.bars import inscribed_ellipsoid
 from benchmarks.candidates.rounds import voxel_scale
 from benchmarks.phantoms import Labels, Mask
 from gamt.io.case import Case
+from gamt.io.intensities import intensity_window, normalise
 from gamt.lifting.refinement import ball_around
 from gamt.prompts import Box, ClassPrompts
-from gamt.volume.geometry import intensity_window, normalise
 
 CORE = 0.6
 """Half-axes of the ellipsoid that seeds the target, in those of the box's."""

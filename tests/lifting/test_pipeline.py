@@ -411,6 +411,10 @@ class GuidedRemembering(Remembering):
     traits = Traits(guided=True)
 
 
+Z, Y, X = np.argwhere(RIGHT)[0].tolist()
+IN_RIGHT = Click(Z, Y, X, positive=False)
+
+
 @pytest.mark.parametrize("segmenter", [Remembering, GuidedRemembering])
 @pytest.mark.parametrize(
     ("prompts", "previous"),
@@ -419,7 +423,7 @@ class GuidedRemembering(Remembering):
         (ClassPrompts(1, None, (Click(7, 8, 6, True),)), None),
         (ClassPrompts(1, slice_box=draw_slice_box(LEFT, Plane.CORONAL)), None),
         (ClassPrompts(1, None, (Click(7, 8, 6, True),)), np.uint8(2) * RIGHT),
-        (ClassPrompts(1, None, (Click(*np.argwhere(RIGHT)[0], False),)), np.uint8(1) * RIGHT),
+        (ClassPrompts(1, None, (IN_RIGHT,)), np.uint8(1) * RIGHT),
     ],
     ids=["box", "click", "slice box", "beside another class", "correction"],
 )

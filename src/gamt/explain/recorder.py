@@ -30,6 +30,7 @@ from gamt.explain.record import (
 )
 from gamt.explain.slicing import NOTHING, SliceCutter, in_plane
 from gamt.io.case import Case
+from gamt.io.intensities import normalise
 from gamt.lifting.observer import Correction, Observer, Visited
 from gamt.lifting.progress import Report
 from gamt.lifting.propagation import End
@@ -39,7 +40,7 @@ from gamt.predict import predict_case
 from gamt.prompts import ClassPrompts, Click
 from gamt.segmenters.base import Segmenter, SliceMask
 from gamt.settings import Settings
-from gamt.volume.geometry import Range, normalise
+from gamt.volume.geometry import Range
 from gamt.volume.preparation import PreparedVolume
 
 FRAME_MARGIN, LEAST_MARGIN = 0.2, 3

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from gamt.io.intensities import intensity_window, normalise
 from gamt.settings import Settings
 from gamt.volume import geometry
 from gamt.volume.cache import EmbeddingCache
@@ -48,9 +49,7 @@ class PreparedVolume:
     def window(self) -> tuple[float, float]:
         """The intensities that become 0 and 255."""
         settings = self.settings
-        return geometry.intensity_window(
-            self.image, settings.low_percentile, settings.high_percentile
-        )
+        return intensity_window(self.image, settings.low_percentile, settings.high_percentile)
 
     @property
     def voxel_mm(self) -> float:
@@ -62,7 +61,7 @@ class PreparedVolume:
         if crop not in self._scans:
             limit = self.settings.max_grid_voxels
             grid = geometry.make_grid(crop, self.spacing_mm, self.voxel_mm, limit)
-            image = grid.resample(geometry.normalise(grid.crop(self.image), self.window))
+            image = grid.resample(normalise(grid.crop(self.image), self.window))
             while self._scans and sum(one.image.size for one in self._scans.values()) > (
                 limit - image.size
             ):
