@@ -75,8 +75,8 @@ def parse_method(
     kind, _, rest = spec.partition(":")
     if spec.split()[:1] == ["gamt"]:
         options = tuple(shlex.split(spec)[1:])
-        method = InProcess(options, Path.cwd(), run_limit)
-        return ParsedMethod(method, "gamt", _identify_gamt(options))
+        in_process = InProcess(options, Path.cwd(), run_limit)
+        return ParsedMethod(in_process, "gamt", _identify_gamt(options))
     if kind == "command" and rest.strip():
         return ParsedMethod(Command(rest.strip(), run_limit), "command", spec)
     if kind in ("docker", "podman") and rest:
