@@ -66,7 +66,7 @@ class _ChangedError(_PassingError):
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """Which file a partial one is the beginning of; kept beside it, so that no other is joined.
+    """The file that a partial file is the beginning of; kept beside it, to join no other's rest.
 
     Attributes:
         url: the source.
