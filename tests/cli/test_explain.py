@@ -103,7 +103,8 @@ def test_a_missing_package_is_one_line_that_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, package, None)
     assert call(save(tmp_path / "a.npz"), "--out", tmp_path / "a.html") == 2
     error = capsys.readouterr().err
-    assert error == f"gamt: gamt explain needs the package {package}: pip install 'gamt[explain]'\n"
+    commands = "pip install 'gamt[explain]', in a clone make setup"
+    assert error == f"gamt: gamt explain needs the package {package}: {commands}\n"
 
 
 # `BODY` in a NIfTI file whose axes (i, j, k) are (x, y, z).

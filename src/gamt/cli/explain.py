@@ -45,7 +45,7 @@ Examples:
 
 The result is that of 'gamt predict', or for an image that of 'gamt segment', with the same options.
 Prompts are for images; a case has its own. It needs jinja2 and pillow:
-pip install 'gamt[explain]'
+pip install 'gamt[explain]', in a clone 'make setup'.
 
 Exit status: 0 if the page was written, 1 if the case can't be read or segmented, 2 for wrong
 arguments.
@@ -113,7 +113,8 @@ def explain(
         from gamt.explain.page import write_page
     except ImportError as error:
         raise UsageError(
-            f"gamt explain needs the package {error.name}: pip install 'gamt[explain]'"
+            f"gamt explain needs the package {error.name}: "
+            "pip install 'gamt[explain]', in a clone make setup"
         ) from error
 
     refuse_overwrite(out, [path for path in (source, previous, labels) if path])
