@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,12 +56,14 @@ def count_voxels(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return counts
 
 
-def _doubt_image(image: npt.NDArray[np.generic]) -> Iterator[str]:
-    finite = image[np.isfinite(image)] if image.dtype.kind == "f" else image
-    if finite.size == 0:
+def _doubt_image(image: npt.NDArray[Any]) -> Iterator[str]:
+    finite = np.isfinite(image)
+    if not finite.any():
         yield "the image holds no finite number"
-    elif finite.min() == finite.max():
-        yield f"all voxels of the image are {finite.flat[0]:g}: nothing can be told apart"
+        return
+    first = image.flat[finite.argmax()]
+    if image.min(where=finite, initial=first) == image.max(where=finite, initial=first):
+        yield f"all voxels of the image are {first:g}: nothing can be told apart"
 
 
 def _doubt_prompts(case: Case, prompts: ClassPrompts) -> Iterator[str]:

@@ -124,9 +124,10 @@ def test_ctrl_c_is_one_line_and_status_130(
         ("gamt wei", "weights"),
         ("gamt predict --preset co", "coreset"),
         ("gamt segment --segmenter sam_m", "sam_med2d"),
+        ("gamt weights fetch sam_vit_l", "sam_vit_l"),
     ],
 )
-def test_a_shell_completes_commands_presets_and_segmenters(words: str, expected: str) -> None:
+def test_a_shell_completes_commands_and_what_has_names(words: str, expected: str) -> None:
     asked = {"_GAMT_COMPLETE": "complete_bash", "COMP_WORDS": words}
     done = subprocess.run(
         [sys.executable, "-c", "from gamt.cli.app import main; main()"],

@@ -11,6 +11,13 @@ from gamt.cli.options import Verbose
 
 logger = logging.getLogger("gamt")
 
+
+def _complete_checkpoint() -> list[str]:
+    from gamt.segmenters.checkpoints import read_manifest
+
+    return list(read_manifest())
+
+
 weights_app = typer.Typer(
     rich_markup_mode=None,
     epilog="""
@@ -80,7 +87,12 @@ After a failure the others are fetched. Exit status: 0 if all are here, 1 if not
 )
 def fetch(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME", help="As 'gamt weights list' shows them.")
+        list[str],
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=_complete_checkpoint,
+            help="As 'gamt weights list' shows them.",
+        ),
     ],
     folder: Annotated[
         Path | None,
@@ -138,7 +150,11 @@ Exit status: 0 if all are intact, 1 if not.
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Which.  [default: all that are here]"),
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=_complete_checkpoint,
+            help="Which.  [default: all that are here]",
+        ),
     ] = None,
     verbose: Verbose = None,
 ) -> None:
