@@ -419,7 +419,7 @@ class GuidedRemembering(Remembering):
         (ClassPrompts(1, None, (Click(7, 8, 6, True),)), None),
         (ClassPrompts(1, slice_box=draw_slice_box(LEFT, Plane.CORONAL)), None),
         (ClassPrompts(1, None, (Click(7, 8, 6, True),)), np.uint8(2) * RIGHT),
-        (ClassPrompts(1, None, (Click(*np.argwhere(RIGHT)[0], False),)), np.uint8(1) * RIGHT),
+        (ClassPrompts(1, None, (Click(5, 6, 16, False),)), np.uint8(1) * RIGHT),
     ],
     ids=["box", "click", "slice box", "beside another class", "correction"],
 )
