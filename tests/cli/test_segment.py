@@ -89,6 +89,18 @@ def test_a_negative_click_takes_away_and_labels_without_a_prompt_stay(
     assert set(np.unique(labels)) <= {0, 5, 9}
 
 
+def test_a_new_target_joins_an_earlier_one(tmp_path: Path, run: Run) -> None:
+    before = np.zeros_like(block())
+    before[0, 0, 0] = 255
+    previous = save_nifti(tmp_path / "before.nii.gz", before)
+    out = tmp_path / "out.nii.gz"
+    options = ("--previous", previous, "--click", "2:10,6,5")
+    status, log = run("segment", save_scan(tmp_path), "-o", out, *options, *THRESHOLD)
+    assert status == 0, log
+    labels = load_nifti(out)
+    assert (labels[0, 0, 0], labels[10, 6, 5]) == (255, 2)
+
+
 def test_segment_has_no_time_limit_unless_it_is_set(
     tmp_path: Path, run: Run, used: list[Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,9 +84,8 @@ def convert(
 
     refuse_overwrite(target, [path for path in (source, labels, like) if path is not None])
     if is_npz(source):
-        prompted = boxes or clicks or negatives or ras or label_names
-        if prompted or labels or no_boxes or volume is not None:
-            options = "--box, --click, --negative, --ras, --label, --labels, --no-boxes, --volume"
+        if boxes or clicks or negatives or ras or label_names or labels or no_boxes:
+            options = "--box, --click, --negative, --ras, --label, --labels and --no-boxes"
             raise UsageError(f"{options} are for an image to npz")
         if volume is not None and like is None:
             raise UsageError("--volume is for images, and there is none: neither SOURCE nor --like")

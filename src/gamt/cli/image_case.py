@@ -14,7 +14,7 @@ from gamt.cli.options import ImageOptions
 from gamt.cli.prompt_text import parse_prompts
 from gamt.io.case import Case
 from gamt.io.image import GridError, Image, read_image, read_labels
-from gamt.io.labels import match_previous, number_labels, number_prompts, restore_labels
+from gamt.io.labels import default_label, number_labels, number_prompts, restore_labels
 
 logger = logging.getLogger("gamt")
 
@@ -72,22 +72,27 @@ def read_image_case(path: Path, options: ImageOptions) -> ImageCase:
     Raises:
         UsageError: an option can't be understood, there is no prompt, a label is too large, or the
             earlier segmentation lies on another grid.
-        LabelError: a label with a prompt isn't in the earlier segmentation.
+        LabelError: a prompt has no label, and the earlier segmentation has several.
         ImageError: a file can't be read, or a prompt is outside of the image.
     """
     named_labels = parse_label_names(options.label_names)
     image = read_image(path, options.volume)
+    earlier = None
+    if options.previous is not None:
+        earlier = _read_previous(options.previous, image, options.resample_previous)
     prompts = parse_prompts(
-        image, options.boxes, options.clicks, options.negatives, options.ras, named_labels
+        image,
+        options.boxes,
+        options.clicks,
+        options.negatives,
+        options.ras,
+        named_labels,
+        lambda: 1 if earlier is None else default_label(earlier),
     )
     if not prompts:
         raise UsageError("expected at least one --box, --click or --negative")
     if max(prompts) > MAX_LABEL:
         raise UsageError(f"found label {max(prompts)}, expected labels from 1 to {MAX_LABEL}")
-    earlier = None
-    if options.previous is not None:
-        earlier = _read_previous(options.previous, image, options.resample_previous)
-        earlier = match_previous(earlier, list(prompts))
     case = Case(
         image.name,
         image.array,

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -21,6 +21,7 @@ def parse_prompts(
     negatives: Sequence[str] | None,
     ras: bool,
     named_labels: Mapping[str, int] = MappingProxyType({}),
+    default_label: Callable[[], int] = lambda: 1,
 ) -> dict[int, ClassPrompts]:
     """Turns the texts of the command line's options into prompts, and logs boxes as understood.
 
@@ -31,6 +32,7 @@ def parse_prompts(
         negatives: of ``--negative``.
         ras: whether all of them are in the scanner's RAS coordinates (mm), not in voxels.
         named_labels: the labels that have names, by name.
+        default_label: returns the label of prompts that have none; it may raise an error.
 
     Returns:
         The user's labels in ascending order, and what was said about each.
@@ -44,7 +46,8 @@ def parse_prompts(
     names = {label: name for name, label in named_labels.items()}
     understood: list[tuple[str, str]] = []
     for text in boxes or []:
-        label, numbers = _parse_prompt("--box", text, 6, named_labels)
+        named, numbers = _parse_prompt("--box", text, 6, named_labels)
+        label = named or default_label()
         if label in said:
             raise UsageError(f"--box {text}: label {label} has a box already")
         said[label] = ClassPrompts(label, _find_box(image, text, numbers, ras))
@@ -52,7 +55,8 @@ def parse_prompts(
         understood.append((name, _describe_box(numbers, ras)))
     for option, texts in (("--click", clicks), ("--negative", negatives)):
         for text in texts or []:
-            label, numbers = _parse_prompt(option, text, 3, named_labels)
+            named, numbers = _parse_prompt(option, text, 3, named_labels)
+            label = named or default_label()
             click = Click(*image.voxel(numbers, ras), positive=option == "--click")
             before = said.get(label, ClassPrompts(label))
             said[label] = replace(before, clicks=(*before.clicks, click))
@@ -89,13 +93,17 @@ def _describe_box(numbers: Sequence[float], ras: bool) -> str:
 
 def _parse_prompt(
     option: str, text: str, count: int, named_labels: Mapping[str, int]
-) -> tuple[int, list[float]]:
-    """Returns the label, 1 where none is given, and the numbers of ``[LABEL:]NUMBER,...``."""
+) -> tuple[int | None, list[float]]:
+    """Returns the label, None where none is given, and the numbers of ``[LABEL:]NUMBER,...``."""
     name, _, rest = text.rpartition(":")
     try:
-        label = named_labels[name] if name in named_labels else int(name or 1)
+        label = named_labels.get(name) or (int(name) if name else None)
         numbers = [float(part) for part in rest.split(",")]
-        if len(numbers) == count and all(map(math.isfinite, numbers)) and label > 0:
+        if (
+            len(numbers) == count
+            and all(map(math.isfinite, numbers))
+            and (label is None or label > 0)
+        ):
             return label, numbers
     except ValueError:
         pass

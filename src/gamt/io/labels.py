@@ -1,6 +1,5 @@
 """Labels as a user numbers them, any from 1 on, and as a case does: 1..K in the same order."""
 
-import logging
 import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -11,11 +10,9 @@ import numpy.typing as npt
 
 from gamt.prompts import ClassPrompts
 
-_log = logging.getLogger("gamt")
-
 
 class LabelError(ValueError):
-    """Labels of prompts that a segmentation doesn't have, or too many or too few labels."""
+    """Too many or too few labels, or one that has to be named and isn't."""
 
 
 def number_prompts(prompts: Iterable[ClassPrompts]) -> tuple[ClassPrompts, ...]:
@@ -39,28 +36,22 @@ def restore_labels(volume: npt.NDArray[np.uint8], labels: Sequence[int]) -> npt.
     return np.array([0, *labels], dtype=np.uint8)[volume]
 
 
-def match_previous(
-    previous: npt.NDArray[np.int64], targets: Sequence[int]
-) -> npt.NDArray[np.int64]:
-    """Gives a previous segmentation the labels that the prompts' targets have.
-
-    A mask of one label, whatever its number, is that of the only target.
+def default_label(previous: npt.NDArray[np.int64]) -> int:
+    """Returns which target is meant where the user names none: the only one that there is.
 
     Args:
-        previous: of any shape, labels, 0 for the background.
-        targets: the labels with prompts.
+        previous: an earlier segmentation of any shape, labels, 0 for the background.
+
+    Returns:
+        The segmentation's only label, whatever its number; 1 where it is empty.
 
     Raises:
-        LabelError: there are several labels or targets, and a target isn't among the labels.
+        LabelError: there are several labels.
     """
     labels = np.unique(previous[previous > 0]).tolist()
-    missing = sorted(set(targets) - set(labels))
-    if not labels or not missing:
-        return previous
-    if len(labels) == len(targets) == 1:
-        _log.info("label %d of the previous segmentation is taken for %d", *labels, *targets)
-        return np.where(previous > 0, targets[0], 0)
-    raise LabelError(
-        f"label {missing[0]} has a prompt, and the previous segmentation has the labels "
-        f"{reprlib.repr(labels)[1:-1]}: begin the prompt with one of them and a colon"
-    )
+    if len(labels) > 1:
+        raise LabelError(
+            f"found a prompt without a label, and in the earlier segmentation the labels "
+            f"{reprlib.repr(labels)[1:-1]}: begin the prompt with the target's and a colon"
+        )
+    return labels[0] if labels else 1
