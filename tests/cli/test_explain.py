@@ -36,7 +36,7 @@ def test_the_page_goes_into_the_working_directory_and_its_path_is_printed(
     monkeypatch.chdir(tmp_path)
     assert call(case, "--no-budget") == 0
     assert capsys.readouterr().out == "CT_a.html\n"
-    text = (tmp_path / "CT_a.html").read_text()
+    text = (tmp_path / "CT_a.html").read_text(encoding="utf-8")
     assert "<h1>How CT_a was segmented</h1>" in text
     assert "Dice" in text
 
@@ -45,7 +45,7 @@ def test_the_page_goes_where_it_is_told(tmp_path: Path) -> None:
     case = save(tmp_path / "CT_a.npz")
     arguments = ("--segmenter", "tests.test_predict:ThresholdSegmenter", "--set", "planes=axial")
     assert call(case, "--out", tmp_path / "why.html", "--no-budget", *arguments) == 0
-    text = (tmp_path / "why.html").read_text()
+    text = (tmp_path / "why.html").read_text(encoding="utf-8")
     assert "threshold" in text
     assert "Coronal votes" not in text
 
@@ -129,7 +129,7 @@ def test_an_image_is_explained_by_the_prompts_that_are_given(
     prompts = ("--box", f"liver:{CORNERS}", "--click", "spleen:1,1,1")
     assert call("scan.nii.gz", *names, *prompts, "--labels", "truth.nii.gz", *THRESHOLD) == 0
     assert capsys.readouterr().out == "scan.html\n"
-    text = (tmp_path / "scan.html").read_text()
+    text = (tmp_path / "scan.html").read_text(encoding="utf-8")
     assert "<h1>How scan was segmented</h1>" in text
     assert "<h2>liver: Dice 1.000</h2>" in text
     assert "<h2>spleen" in text
@@ -142,7 +142,7 @@ def test_a_case_takes_names_but_no_prompts(
     monkeypatch.chdir(tmp_path)
     case = save(tmp_path / "a.npz")
     assert call(case, "--label", "liver=1", *THRESHOLD) == 0
-    assert "<h2>liver</h2>" in (tmp_path / "a.html").read_text()
+    assert "<h2>liver</h2>" in (tmp_path / "a.html").read_text(encoding="utf-8")
     capsys.readouterr()
     assert call(case, "--click", "1,1,1") == 2
     assert "a case has its own prompts" in capsys.readouterr().err

@@ -144,7 +144,12 @@ def test_a_terminal_shows_how_far_a_download_is(run: Run, monkeypatch: pytest.Mo
 
 
 def test_the_makefile_fetches_what_the_presets_use() -> None:
-    recipe = (ROOT / "Makefile").read_text().partition("\nweights:")[2].partition("\n\n")[0]
+    recipe = (
+        (ROOT / "Makefile")
+        .read_text(encoding="utf-8")
+        .partition("\nweights:")[2]
+        .partition("\n\n")[0]
+    )
     assert recipe.split("weights fetch ")[1].split() == list(PRESET_SEGMENTERS.values())
 
 
@@ -162,7 +167,7 @@ def test_after_a_failed_download_the_next_is_fetched(
 
 
 def test_the_readme_has_the_sizes_of_the_list(show: Run) -> None:
-    table = (ROOT / "README.md").read_text()
+    table = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = [line.split("  ") for line in show("weights", "list")[1].splitlines()[1:]]
     assert rows
     for name, size, *_ in ([cell for cell in row if cell] for row in rows):

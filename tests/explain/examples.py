@@ -66,4 +66,4 @@ def corrected(*clicks: Click, truth: Mask = BODY) -> ClassRecord:
 
 def page_of(explanation: Explanation, folder: Path) -> str:
     write_page(explanation, folder / "page.html")
-    return (folder / "page.html").read_text()
+    return (folder / "page.html").read_text(encoding="utf-8")
