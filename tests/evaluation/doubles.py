@@ -9,6 +9,15 @@ from tests.evaluation import toy_method
 
 
 @dataclass(frozen=True)
+class Toy:
+    """The toy method, in the process that runs it."""
+
+    def run(self, folder: Path, log: Path) -> str | None:
+        toy_method.main(folder)
+        return None
+
+
+@dataclass(frozen=True)
 class Deadly:
     """The toy method, but one case kills the process that runs it.
 
