@@ -12,7 +12,7 @@ SYNC = $(UV) sync --locked --inexact --python $(PYTHON)
 SYNC_READY = $(SYNC) --no-default-groups --group samples --extra evaluation --extra explain --extra itk
 SYNC_ALL = $(SYNC) --all-extras
 
-# Tests that share a large stand-in checkpoint stay in one process; so each is written once.
+# Tests that share a costly fixture stay in one process; see tests/conftest.py.
 PARALLEL := --numprocesses auto --dist loadgroup
 
 .PHONY: help setup setup-all run test test-fast coverage test-container lint bench bench-accuracy \
