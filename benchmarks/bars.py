@@ -146,7 +146,8 @@ class CountingSegmenter:
         self._inner = segmenters.load()
         self._times: Counter[tuple[tuple[int, ...], bytes]] = Counter()
         self.name = self._inner.name
-        self.traits = self._inner.traits
+        # Asked for corrections too, like a network, so that their slices count.
+        self.traits = replace(self._inner.traits, intensities_alone=False)
 
     @property
     def encoded(self) -> int:

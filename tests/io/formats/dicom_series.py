@@ -3,7 +3,9 @@
 # SimpleITK has no types.
 # mypy: allow-untyped-calls
 
-from collections.abc import Sequence
+import locale
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +56,19 @@ def write_series(
         writer = sitk.ImageFileWriter()
         writer.KeepOriginalImageUIDOn()
         writer.SetFileName(str(folder / f"{series}-{count - k:03}.dcm"))
-        writer.Execute(image)
+        with _kept_locale():
+            writer.Execute(image)
     return folder
+
+
+@contextmanager
+def _kept_locale() -> Iterator[None]:
+    """Puts back the process's locale, which writing DICOM leaves at "C": text would be ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
 
 
 def _join(numbers: npt.NDArray[np.float64]) -> str:
