@@ -3,13 +3,15 @@
 PYTHON ?= python3
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
-# Two sets of packages in one environment: READY is what the embedded segmenter, the evaluator and
-# the pictures need; ALL adds torch and the tools. Either only adds, so a smaller set never takes
-# away from a larger one.
+# Three sets of packages in one environment: SMALL is what the embedded segmenter, its pictures and
+# `gamt` on NIfTI need; READY adds the evaluator and the other image formats; ALL adds torch and the
+# tools. Each only adds, so a smaller set never takes away from a larger one.
+SMALL := .venv/.ready-small
 READY := .venv/.ready
 ALL := .venv/.ready-all
 SYNC = $(UV) sync --locked --inexact --python $(PYTHON)
-SYNC_READY = $(SYNC) --no-default-groups --group samples --extra evaluation --extra explain --extra itk
+SYNC_SMALL = $(SYNC) --no-default-groups --group samples --extra explain
+SYNC_READY = $(SYNC_SMALL) --extra evaluation --extra itk
 SYNC_ALL = $(SYNC) --all-extras
 
 # Tests that share a costly fixture stay in one process; see tests/conftest.py.
@@ -21,11 +23,11 @@ PARALLEL := --numprocesses auto --dist loadgroup
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY) ## Make .venv from uv.lock, without torch
+setup: $(READY) ## Make .venv from uv.lock with everything but torch
 
 setup-all: $(ALL) ## The same with torch for SAM, and the tools for development
 
-run: $(READY) ## Segment the sample cases
+run: $(SMALL) ## Segment the sample cases
 	$(BIN)/python -m tests.cases.run
 
 test: $(ALL) ## Run the tests
@@ -77,7 +79,7 @@ eval: $(READY) ## Evaluate METHOD on CASES as the challenge does (also GTS, NAME
 data: $(READY) ## Fetch the challenge's validation set into data/
 	$(BIN)/python -m evaluation fetch --to data
 
-weights: $(READY) ## Fetch the checkpoints of the presets all-data and coreset
+weights: $(SMALL) ## Fetch the checkpoints of the presets all-data and coreset
 	$(BIN)/gamt weights fetch sam_vit_l sam_med2d
 
 # The challenge's naming rule: the team is the file's name up to the first dot, lower-cased, the image
@@ -120,14 +122,18 @@ format: $(ALL) ## Apply the style
 clean: ## Remove all that make and the tools made
 	rm -rf .venv .tools .coverage* .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out
 
-$(READY): pyproject.toml uv.lock | $(UV)
-	$(SYNC_READY)
+$(SMALL): pyproject.toml uv.lock | $(UV)
+	$(SYNC_SMALL)
 	@touch $@
 
-# It holds all of READY, and so stands for it.
+# A larger set holds the smaller ones, and so stands for them.
+$(READY): pyproject.toml uv.lock | $(UV)
+	$(SYNC_READY)
+	@touch $@ $(SMALL)
+
 $(ALL): pyproject.toml uv.lock | $(UV)
 	$(SYNC_ALL)
-	@touch $@ $(READY)
+	@touch $@ $(READY) $(SMALL)
 
 .tools/bin/uv:
 	$(PYTHON) -m pip install --quiet --upgrade --target .tools uv
