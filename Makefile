@@ -31,13 +31,13 @@ run: $(SMALL) ## Segment the sample cases
 	$(BIN)/python -m tests.cases.run
 
 test: $(ALL) ## Run the tests
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(PYTEST)
 
 test-fast: $(ALL) ## Run the tests but for the slow ones
-	$(BIN)/python -m pytest $(PARALLEL) -m "not container and not slow"
+	$(PYTEST) -m "not container and not slow"
 
 coverage: $(ALL) ## Run the tests, and measure which lines and branches they reach
-	$(BIN)/python -m pytest $(PARALLEL) --cov
+	$(PYTEST) --cov
 
 test-container: $(ALL) ## Build the container and run its tests, with the engine that answers
 	$(BIN)/python -m pytest -m container tests/container

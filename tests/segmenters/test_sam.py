@@ -19,6 +19,7 @@ from gamt.prompts import Box, ClassPrompts, SlicePrompt
 from gamt.segmenters import SegmenterError, load, sam
 from gamt.segmenters.base import SliceMask, StorableSegmenter
 from gamt.segmenters.checkpoints import CheckpointError
+from gamt.segmenters.devices import choose_dtype
 from gamt.segmenters.frames import LongestSide, Squash
 from gamt.segmenters.networks import Network
 from gamt.segmenters.sam import SamEmbedding, SamSegmenter, is_lone_point
@@ -146,21 +147,31 @@ def test_vit_b_equals_the_official_predictor(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    choose_dtype("auto", torch.device("cpu")) != torch.bfloat16,
+    reason="without its own arithmetic for bfloat16, a CPU takes minutes for one slice",
+)
 def test_masks_in_bfloat16_are_those_in_float32(
-    standin: Callable[[str], Path], vit_b: SamSegmenter, embedding: SamEmbedding
+    standin: Callable[[str], Path], vit_b: SamSegmenter
 ) -> None:
     narrow = sam.sam_vit_b(standin("sam_vit_b"), device="cpu", dtype="bfloat16")
-    (rounded,) = narrow.encode(draw_slice(SHAPE)[None])
-    prompts = make_prompts(SHAPE, 256)
+    assert_masks_like(vit_b, narrow, SHAPE, 256, 0.99)
+
+
+def assert_masks_like(
+    exact: SamSegmenter, narrow: SamSegmenter, shape: Shape, low_res: int, least_iou: float
+) -> None:
+    prompts = make_prompts(shape, low_res)
     del prompts["nothing"]
     for multimask in (True, False):
-        both = [
-            segmenter.decode([one] * len(prompts), [*prompts.values()], multimask)
-            for segmenter, one in ((vit_b, embedding), (narrow, rounded))
-        ]
-        for name, exact, close in zip(prompts, *both, strict=True):
-            shared, either = exact.mask & close.mask, exact.mask | close.mask
-            assert shared.sum() >= 0.99 * either.sum() > 0, (name, multimask)
+        both = []
+        for segmenter in (exact, narrow):
+            (embedding,) = segmenter.encode(draw_slice(shape)[None])
+            embeddings = [embedding] * len(prompts)
+            both.append(segmenter.decode(embeddings, [*prompts.values()], multimask))
+        for name, one, other in zip(prompts, *both, strict=True):
+            shared, either = one.mask & other.mask, one.mask | other.mask
+            assert shared.sum() >= least_iou * either.sum() > 0, (name, multimask)
 
 
 # The same architecture, small enough for many tests.
@@ -191,6 +202,14 @@ def make(network: Network, checkpoint: Path, **changes: Any) -> SamSegmenter:
 @pytest.fixture(scope="module")
 def segmenter(network: Network, checkpoint: Path) -> SamSegmenter:
     return make(network, checkpoint)
+
+
+def test_masks_of_a_small_network_in_bfloat16_are_those_in_float32(
+    segmenter: SamSegmenter, checkpoint: Path
+) -> None:
+    narrow = make(small_network(SMALL), checkpoint, dtype="bfloat16")
+    # Random weights draw long borders, on which rounding moves more pixels than at full size.
+    assert_masks_like(segmenter, narrow, (64, 48), SMALL // 4, 0.98)
 
 
 @pytest.mark.parametrize(
