@@ -24,7 +24,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist lo
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY) ## Make .venv from uv.lock with everything but torch
+setup: $(READY) ## Make .venv from uv.lock with all that runs and evaluates, without torch
 
 setup-all: $(ALL) ## The same with torch for SAM, and the tools for development
 
