@@ -42,7 +42,7 @@ from benchmarks.phantoms import (
     vessel_phantoms,
 )
 from gamt import segmenters
-from gamt.io.case import Case, read_case, read_volume
+from gamt.io.case import Case, guess_spacing_order, read_case, read_volume
 from gamt.predict import predict_case
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask
@@ -175,8 +175,9 @@ class CountingSegmenter:
 
 
 def phantom_case(phantom: Phantom) -> Case:
-    """Returns a phantom without its truth."""
-    return Case(phantom.name, phantom.image, phantom.spacing_mm, phantom.prompts, None)
+    """Returns a phantom without its truth, with its spacing as a file's would be read."""
+    spacing_mm = guess_spacing_order(*phantom.spacing_mm)
+    return Case(phantom.name, phantom.image, spacing_mm, phantom.prompts, None)
 
 
 def segment(case: Case, segmenter: Segmenter | None = None) -> Labels:

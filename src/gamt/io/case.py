@@ -37,6 +37,7 @@ __all__ = [
     "MAX_CLASSES",
     "Case",
     "CaseError",
+    "guess_spacing_order",
     "read_case",
     "read_spacing",
     "read_truth",
@@ -255,11 +256,20 @@ def _read_spacing(archive: zipfile.ZipFile, path: Path) -> tuple[float, float, f
     order = read_member(archive, Place(path, "spacing_order"))
     if order is not None and order.shape == () and order.item() == _ZYX:
         return z, y, x
-    return _guess_order(z, y, x)
+    return guess_spacing_order(z, y, x)
 
 
-def _guess_order(first: float, middle: float, last: float) -> tuple[float, float, float]:
-    """Returns the spacing (z, y, x) of a file that doesn't say the order of its numbers."""
+def guess_spacing_order(first: float, middle: float, last: float) -> tuple[float, float, float]:
+    """Returns the spacing (z, y, x) of a file that doesn't say the order of its numbers.
+
+    It is the order in which the two in-plane axes agree, when exactly one order has them agree,
+    and the file's order otherwise (docs/design.md, 2).
+
+    Args:
+        first: millimetres, as the file has them.
+        middle: likewise.
+        last: likewise.
+    """
     if np.isclose(first, middle, rtol=1e-3) and not np.isclose(middle, last, rtol=1e-3):
         _log.info(
             "spacing %.4g, %.4g, %.4g read as x, y, z: its first two numbers agree",
