@@ -145,7 +145,9 @@ def test_a_case_takes_names_but_no_prompts(
     assert "<h2>liver</h2>" in (tmp_path / "a.html").read_text(encoding="utf-8")
     capsys.readouterr()
     assert call(case, "--click", "1,1,1") == 2
-    assert "a case has its own prompts" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"gamt: --click: only for images; {case} is a case, which has its own prompts\n"
+    )
 
 
 def test_an_image_without_prompts_is_one_line(

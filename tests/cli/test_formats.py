@@ -173,7 +173,8 @@ def test_a_volume_that_is_not_there_is_one_line(number: str, tmp_path: Path, run
     path = save_nifti(tmp_path / "scan.nii", AXIAL)
     out = tmp_path / "out.nii"
     status, log = run("segment", path, "-o", out, "--click", "22,25,5", "--volume", number)
-    assert (status, log) == (1, "gamt: scan.nii: found 1 volume, expected no --volume, or 0\n")
+    message = f"found 1 volume and the number {number}, expected no number, or 0 (--volume)"
+    assert (status, log) == (2, f"gamt: scan.nii: {message}\n")
     assert not out.exists()
 
 
