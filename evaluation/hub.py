@@ -1,8 +1,8 @@
 """The challenge's public validation set, from the Hugging Face hub.
 
-The data set `evaluation.REPOSITORY` holds far more than the validation set; only the cases that have ground
-truth for the interactive track are fetched, and that ground truth. It is the organisers', under
-CC BY-NC-SA 4.0: not for commercial use.
+The data set `evaluation.REPOSITORY` holds far more than the validation set; only the cases that
+have ground truth for the interactive track are fetched, and that ground truth. It is the
+organisers', under CC BY-NC-SA 4.0: not for commercial use.
 
 Why not `huggingface_hub.snapshot_download`: it lists the whole data set, training set included,
 before it picks files (6 lists more beside 5,000 training files on the tests' hub, which answers a

@@ -18,7 +18,7 @@ from gamt.cli.options import (
     check_output,
     is_npz,
     refuse_options,
-    telling_how_to_choose_a_volume,
+    name_volume_option,
 )
 
 EPILOG = """
@@ -106,7 +106,7 @@ def convert(
         check_image_output(target)
         from gamt.io.convert import npz_to_image
 
-        with telling_how_to_choose_a_volume():
+        with name_volume_option():
             npz_to_image(source, target, key, like, volume, names)
     else:
         refuse_options(
@@ -115,14 +115,14 @@ def convert(
         )
         if no_boxes and not labels:
             raise UsageError("--no-boxes is for --labels")
+        check_output(target, ".npz", f", for {source} is an image")
         if not (labels or boxes or clicks or negatives):
             raise UsageError("expected at least one --box, --click, --negative or --labels")
-        check_output(target, ".npz", f", for {source} is an image")
         from gamt.cli.prompt_text import parse_prompts
         from gamt.io.convert import image_to_npz
         from gamt.io.image import read_image
 
-        with telling_how_to_choose_a_volume():
+        with name_volume_option():
             scan = read_image(source, volume)
         prompts = parse_prompts(scan, boxes, clicks, negatives, ras, named_labels)
         image_to_npz(scan, target, prompts, labels, draw_boxes=not no_boxes, names=names)

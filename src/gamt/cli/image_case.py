@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gamt.cli.console import UsageError
 from gamt.cli.label_names import MAX_LABEL, parse_label_names
-from gamt.cli.options import ImageOptions, telling_how_to_choose_a_volume
+from gamt.cli.options import ImageOptions, name_volume_option
 from gamt.cli.prompt_text import parse_prompts
 from gamt.io.case import Case
 from gamt.io.image import GridError, Image, read_image, read_labels
@@ -82,7 +82,7 @@ def read_image_case(path: Path, options: ImageOptions) -> ImageCase:
         ImageError: a file can't be read, or a prompt is outside of the image.
     """
     named_labels = parse_label_names(options.label_names)
-    with telling_how_to_choose_a_volume():
+    with name_volume_option():
         image = read_image(path, options.volume)
     earlier = None
     if options.previous is not None:

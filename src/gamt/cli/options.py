@@ -298,7 +298,7 @@ def refuse_options(given: Mapping[str, object], place: str) -> None:
 
 
 @contextmanager
-def telling_how_to_choose_a_volume() -> Iterator[None]:
+def name_volume_option() -> Iterator[None]:
     """Adds to the error of an image that holds several volumes the option that chooses one.
 
     Raises:
