@@ -7,3 +7,6 @@ METHOD_SPECS = """\
   apptainer:FILE.sif   the same with apptainer, where there is no docker
   command:CMD          a shell command, run in a folder that holds inputs/ and outputs/"""
 """What can be evaluated, for people to read."""
+
+REPOSITORY = "junma/CVPR-BiomedSegFM"
+"""The challenge's data set on the Hugging Face hub."""

@@ -7,15 +7,15 @@ import logging
 import os
 import re
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from evaluation import METHOD_SPECS
-from gamt.cli.console import UsageError, run_app, start_log
+from evaluation import METHOD_SPECS, REPOSITORY
+from gamt.cli.console import UsageError, run_app, show_help, shows_progress, start_log
+from gamt.cli.options import Verbose
 
 logger = logging.getLogger("gamt.evaluation")
 
@@ -25,8 +25,6 @@ EXTRA = ("huggingface_hub", "jinja2", "numba", "pandas", "PIL")
 """What the extra ``gamt[evaluation]`` installs, as Python imports it."""
 
 app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""
@@ -43,24 +41,21 @@ Examples:
 """,
 )
 
-Verbose = Annotated[
-    bool | None,
-    typer.Option("--verbose/--quiet", "-v/-q", help="Log more, or errors alone."),
-]
 Results = Annotated[
     list[Path],
     typer.Argument(metavar="OUT...", help="Folders given to 'run --out', or a team's in them."),
 ]
 
 
-@app.callback()
-def _evaluation() -> None:
+@app.callback(invoke_without_command=True)
+def _evaluation(context: typer.Context, verbose: Verbose = None) -> None:
     """Evaluates interactive segmentation of 3-D scans as the CVPR 2025 challenge does.
 
     A simulated user draws a box and clicks five times where the prediction is most wrong; after
     each, Dice and surface Dice say how good the prediction is. Same clicks, same scores, same
     CSV as the organisers' script, for any method.
     """
+    show_help(context)
 
 
 @app.command(
@@ -155,9 +150,8 @@ def run(
     folder = TeamFolder(out / team)
     if restart and folder.run_file.exists():
         shutil.rmtree(folder.path)
-    shown = verbose is not False and sys.stderr.isatty()
     try:
-        with progress_bar(team, shown) as show:
+        with progress_bar(team, shows_progress(verbose)) as show:
             result = evaluate_folder(
                 cases,
                 gts,
@@ -267,7 +261,7 @@ What is there already isn't fetched again. HF_ENDPOINT names another hub.
 def fetch(
     repository: Annotated[
         str, typer.Option(metavar="OWNER/NAME", help="The data set on the Hugging Face hub.")
-    ] = "junma/CVPR-BiomedSegFM",
+    ] = REPOSITORY,
     to: Annotated[Path, typer.Option(metavar="DIR", help="Where to.")] = Path("data"),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     verbose: Verbose = None,
@@ -287,7 +281,7 @@ def fetch(
         logger.warning("%d more cases have no ground truth there: left out", len(plan.without_gts))
     if missing and not yes:
         typer.confirm(f"Fetch them into {to}?", abort=True)
-    with download_bar(repository, verbose is not False and sys.stderr.isatty()) as progress:
+    with download_bar(repository, shows_progress(verbose)) as progress:
         fetched = hub.fetch(plan, to, progress)
     typer.echo(f"run --cases {fetched.cases} --gts {fetched.gts}")
 
@@ -347,7 +341,7 @@ def prepare(
     from evaluation.prepare import NO_BOXES, prepare_folder
     from gamt.cli.console import progress_bar
 
-    with progress_bar(verbose is not False and sys.stderr.isatty()) as progress:
+    with progress_bar(shows_progress(verbose)) as progress:
         prepared = prepare_folder(
             images, labels, out, modality, window, no_boxes or NO_BOXES, seed, volume, progress
         )

@@ -1,8 +1,8 @@
 """The challenge's public validation set, from the Hugging Face hub.
 
-The data set `REPOSITORY` holds far more than the validation set; only the cases that have ground
-truth for the interactive track are fetched, and that ground truth. It is the organisers', under
-CC BY-NC-SA 4.0: not for commercial use.
+The data set `evaluation.REPOSITORY` holds far more than the validation set; only the cases that
+have ground truth for the interactive track are fetched, and that ground truth. It is the
+organisers', under CC BY-NC-SA 4.0: not for commercial use.
 
 Why not `huggingface_hub.snapshot_download`: it lists the whole data set, training set included,
 before it picks files (6 lists more beside 5,000 training files on the tests' hub, which answers a
@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-REPOSITORY = "junma/CVPR-BiomedSegFM"
 
 CASES_FOLDER = "3D_val_npz"
 """The folder of the cases, at the top of the data set."""
@@ -106,7 +104,7 @@ class FetchedSet:
     gts: Path
 
 
-def plan(repository: str = REPOSITORY, endpoint: str | None = None) -> Plan:
+def plan(repository: str, endpoint: str | None = None) -> Plan:
     """Asks the hub what a validation set consists of; fetches nothing.
 
     Args:

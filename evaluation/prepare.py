@@ -217,7 +217,7 @@ def _prepare(
         found = f"found no label file in {labels}"
         raise ImageError(pair.image, f"{found}, expected {name}.nii.gz or the like")
     if pair.other is not None:
-        raise ImageError(pair.image, f"is {pair.case}, which {pair.other.name} is already")
+        raise ImageError(pair.image, f"would become {pair.case}, as {pair.other.name} does")
     scan = read_image(pair.image, volume)
     truth = read_labels(pair.label, scan)
     values: list[int] = np.unique(truth[truth > 0]).tolist()

@@ -29,7 +29,10 @@ CLICKS = 5
 """The simulated user's, after the prediction from the box."""
 
 SECONDS_PER_CLASS = 90
-"""The challenge's limit on the time of all runs of a case."""
+"""The challenge's limit on the time of all runs of a case.
+
+It judges any method, so it doesn't come from the settings of this one, `gamt.settings`.
+"""
 
 MODALITIES = ("CT", "MR", "Microscopy", "PET", "US")
 """The challenge's, as case names begin with them."""

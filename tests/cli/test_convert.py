@@ -117,14 +117,14 @@ def test_the_key_chooses_the_volume(key: str, tmp_path: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["scan.nii.gz", "a.npz"], 2, "found 0 labels"),
-        (["scan.nii.gz", "a.nii"], 2, "ends in .npz"),
+        (["scan.nii.gz", "a.npz"], 2, "at least one --box, --click, --negative or --labels"),
+        (["scan.nii.gz", "a.nii"], 2, "ends in .npz, for scan.nii.gz is an image"),
         (["scan.nii.gz", "a.npz", "--like", "scan.nii.gz"], 2, "npz to an image"),
-        (["scan.nii.gz", "a.npz", "--key", "gts"], 2, "npz to an image"),
+        (["scan.nii.gz", "a.npz", "--key", "gts"], 2, "--key: only for npz to an image"),
         (["scan.nii.gz", "a.npz", "--labels", "scan.nii.gz", "--click", "3:1,1,1"], 2, "label 3"),
         (["none.nii.gz", "a.npz", "--click", "1,1,1"], 1, "none.nii.gz"),
         (["case.npz", "a.npz"], 2, "ends in one of .mha, .mhd, .nii, .nii.gz"),
-        (["case.npz", "a.nii", "--click", "1,1,1"], 2, "an image to npz"),
+        (["case.npz", "a.nii", "--click", "1,1,1", "--ras"], 2, ": --click, --ras: only for an"),
         (["case.npz", "a.nii", "--no-boxes"], 2, "an image to npz"),
         (["scan.nii.gz", "a.npz", "--click", "1,1,1", "--no-boxes"], 2, "--labels"),
         (["case.npz", "a.nii", "--key", "segs"], 1, "no such key"),
@@ -165,3 +165,39 @@ def test_a_prompt_takes_the_name_of_its_label(tmp_path: Path, run: Run) -> None:
         ClassPrompts(1, BOX),
         ClassPrompts(2, None, (Click(1, 2, 3, True),)),
     )
+
+
+def test_a_name_that_no_label_has_is_warned_of(tmp_path: Path, run: Run) -> None:
+    names = ("--label", "liver=4", "--label", "spleen=9", "--label", "spine=5")
+    truth = save_truth(tmp_path)  # labels 4 and 9
+    scan = save_scan(tmp_path)
+    status, log = run("convert", scan, tmp_path / "CT_a.npz", *names, "--labels", truth)
+    assert (status, log) == (
+        0,
+        "WARNING scan.nii.gz: nothing has the label 5, named spine\n"
+        "INFO liver became 1\nINFO spleen became 2\n",
+    )
+    npz = tmp_path / "a.npz"
+    np.savez_compressed(npz, segs=4 * block().T, spacing=(2.0, 1.5, 1.0))
+    status, log = run("convert", npz, tmp_path / "a.nii", *names[:4])
+    assert (status, log) == (
+        0,
+        "WARNING a.npz: nothing has the label 9, named spleen\n"
+        "WARNING a.nii: label names aren't written, .seg.nrrd keeps them\n",
+    )
+
+
+def test_names_are_kept_in_a_segmentation_that_has_a_place_for_them(
+    tmp_path: Path, run: Run
+) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    npz, target = tmp_path / "a.npz", tmp_path / "organs.seg.nrrd"
+    np.savez_compressed(npz, segs=4 * block().T, spacing=(2.0, 1.5, 1.0))
+    assert run("convert", npz, target, "--label", "left kidney=4") == (0, "")
+    assert sitk.ReadImage(str(target)).GetMetaData("Segment0_Name") == "left kidney"
+
+
+def test_the_suffix_may_be_in_upper_case(tmp_path: Path, run: Run) -> None:
+    target = tmp_path / "CT_SCAN.NPZ"
+    assert run("convert", save_scan(tmp_path), target, "--box", CORNERS)[0] == 0
+    assert read_case(target).prompts == (ClassPrompts(1, BOX),)

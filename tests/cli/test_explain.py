@@ -145,7 +145,37 @@ def test_a_case_takes_names_but_no_prompts(
     assert "<h2>liver</h2>" in (tmp_path / "a.html").read_text(encoding="utf-8")
     capsys.readouterr()
     assert call(case, "--click", "1,1,1") == 2
-    assert "a case has its own prompts" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"gamt: --click: only for images; {case} is a case, which has its own prompts\n"
+    )
+
+
+def test_the_error_names_the_options_that_were_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = save(tmp_path / "a.npz")
+    assert call(case, "--resample-previous", "--volume", "0") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gamt: --resample-previous, --volume: only for images; ")
+
+
+def test_a_name_that_no_class_has_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(save(tmp_path / "a.npz"), "--label", "liver=2", *THRESHOLD) == 0
+    warning = "WARNING a.npz: nothing has the label 2, named liver\n"
+    assert warning in capsys.readouterr().err
+
+
+def test_the_page_of_an_image_has_its_name_without_the_suffix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_images(tmp_path)
+    (tmp_path / "scan.nii.gz").rename(tmp_path / "SCAN.1.NII.GZ")
+    assert call("SCAN.1.NII.GZ", "--box", CORNERS, *THRESHOLD) == 0
+    assert capsys.readouterr().out == "SCAN.1.html\n"
 
 
 def test_an_image_without_prompts_is_one_line(

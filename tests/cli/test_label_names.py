@@ -27,8 +27,8 @@ def test_no_names_are_none() -> None:
         (["=1"], "expected a name"),
         (["7=1"], "no number"),
         (["a:b=1"], "without a colon"),
-        (["liver=1", "liver=2"], "liver=2: found the name or the label before"),
-        (["liver=1", "spleen=1"], "spleen=1: found the name or the label before"),
+        (["liver=1", "liver=2"], "liver=2: name or label given twice"),
+        (["liver=1", "spleen=1"], "spleen=1: name or label given twice"),
     ],
 )
 def test_what_names_no_label_is_refused(texts: Sequence[str], message: str) -> None:

@@ -24,7 +24,7 @@ def image(tmp_path: Path) -> Image:
 
 def test_a_box_is_told_as_it_is_understood(image: Image, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="gamt"):
-        found = parse_prompts(image, ["3:56,145,57,143,12,42"], None, None, ras=False)
+        found = parse_prompts(image, ["3:143,12,42,56,145,57"], None, None, ras=False)
     assert found[3].box == Box(42, 58, 49, 12, 146, 56, 144)
     assert caplog.messages == ["label 3: box x 56-143, y 12-145, z 42-57"]
 
@@ -44,6 +44,37 @@ def test_pairs_by_axis_that_are_no_corners_are_told_from_them(
     with pytest.raises(UsageError, match=r"first and last of each axis, .*: 10,90,5,70,140,50$"):
         parse_prompts(image, ["10,70,90,140,5,50"], None, None, ras=False)
     assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("pairs", "corners"),
+    [
+        # As corners, y would go down from 145 to 12.
+        ("56,145,57,143,12,42", "56,57,12,145,143,42"),
+        # As corners, y would go down from 64 to 19.
+        ("16,64,18,63,19,19", "16,18,19,64,63,19"),
+    ],
+)
+def test_pairs_by_axis_are_refused_though_they_would_be_corners_inside(
+    image: Image, pairs: str, corners: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"^--box {pairs}: .* two corners: {corners}$"):
+        parse_prompts(image, [pairs], None, None, ras=False)
+
+
+@pytest.mark.parametrize(
+    ("corners", "box"),
+    [
+        # Pairs that ascend too, as do the corners: it can't be told.
+        ("10,20,30,40,50,55", Box(30, 56, 42, 20, 51, 10, 41)),
+        # y goes down; pairs that ascend, but whose y of 40 to 155 is past the last, 149.
+        ("5,70,40,155,30,50", Box(40, 51, 45, 30, 71, 5, 156)),
+        # y goes down; no pairs, for the first begins with its end.
+        ("70,50,20,90,30,40", Box(20, 41, 30, 30, 51, 70, 91)),
+    ],
+)
+def test_what_may_be_two_corners_is_taken_for_them(image: Image, corners: str, box: Box) -> None:
+    assert parse_prompts(image, [corners], None, None, ras=False)[1].box == box
 
 
 @pytest.mark.parametrize(

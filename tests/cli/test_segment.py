@@ -266,3 +266,16 @@ def test_a_terminal_shows_how_many_slices_are_done(tmp_path: Path) -> None:
     # The box's axial slices, and as many coronal and sagittal ones as the block fills: 6 + 6 + 9.
     assert (done, planned) == ("21", "21")
     assert on_terminal(*arguments, *THRESHOLD, "--quiet") == ""
+
+
+def test_a_name_that_no_label_has_is_warned_of(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_nifti(tmp_path / "before.nii.gz", block(3))
+    options = ("--previous", "before.nii.gz", "--click", "2:1,1,1")
+    arguments = ("segment", save_scan(tmp_path), "-o", "out.nii", *options, *THRESHOLD)
+    unused = "WARNING scan.nii.gz: nothing has the label 4, named spleen\n"
+    assert unused in run(*arguments, "--label", "spleen=4")[1]
+    # Those of the prompts and of the earlier segmentation are there.
+    assert "nothing has" not in run(*arguments, "--label", "a=2", "--label", "b=3")[1]

@@ -71,6 +71,33 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"gamt-evaluate {command}" in shown
 
 
+def test_the_command_alone_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call() == 0
+    assert capsys.readouterr().out.startswith("Usage: gamt-evaluate [OPTIONS] COMMAND")
+
+
+def test_quiet_may_stand_before_the_command(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("run", "--cases", cases, "--method", "command:true", "--out", tmp_path / "out")
+    assert call("-q", *arguments) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("ERROR command:true never wrote a prediction")
+    assert "WARNING" not in shown
+
+
+def test_a_shell_completes_commands() -> None:
+    asked = {"_GAMT_EVALUATE_COMPLETE": "complete_bash", "COMP_WORDS": "gamt-evaluate lea"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from evaluation.cli import main; main()"],
+        env=os.environ | asked | {"COMP_CWORD": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["leaderboard"]
+
+
 @pytest.mark.parametrize(
     ("package", "arguments"),
     [

@@ -412,7 +412,7 @@ def test_a_case_has_1_to_255_labels(folders: Folders, count: int, error: str | N
 def test_two_images_of_one_case_are_reported(folders: Folders) -> None:
     folders.add("a.nii.gz")
     folders.add("a_0000.nii.gz", label_name="a.nii.gz")
-    assert errors(folders.prepare()) == [None, "a_0000.nii.gz: is CT_a, which a.nii.gz is already"]
+    assert errors(folders.prepare()) == [None, "a_0000.nii.gz: would become CT_a, as a.nii.gz does"]
 
 
 def test_an_unknown_modality_is_refused(folders: Folders) -> None:

@@ -12,7 +12,6 @@ from tests.explain.examples import FROM_4, axial, explain, only
 
 
 def test_a_chart_spans_what_was_planned_and_marks_ends() -> None:
-    walk = WalkRecord(Plane.AXIAL, 4, tuple(range(2, 10)), None)
     box = Box(2, 10, 4, 4, 10, 2, 10)
     walk = axial(only(explain(make_case(picture(FROM_4), ClassPrompts(1, box)))))
     chart = draw_chart([walk])

@@ -1,8 +1,24 @@
 """What an explanation says in words."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from gamt.explain.findings import spans
+from gamt.axes import Plane
+from gamt.explain.findings import describe_prompts, find_problems, spans, tell_stop
+from gamt.explain.record import (
+    ClassRecord,
+    ClickRecord,
+    PlaneRecord,
+    Stage,
+    Stop,
+    Visit,
+    WalkRecord,
+)
+from gamt.lifting.propagation import End
+from gamt.prompts import Box, ClassPrompts, Click, SliceBox
+
+BOX = Box(z_min=2, z_max=10, z_mid=4, y_min=3, y_max=8, x_min=5, x_max=16)
 
 
 @pytest.mark.parametrize(
@@ -17,3 +33,121 @@ from gamt.explain.findings import spans
 )
 def test_slices_are_told_as_ranges(indices: list[int], text: str) -> None:
     assert spans(indices) == text
+
+
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        (Stop(6, End.VANISHED), "6: the mask vanished"),
+        (Stop(0, End.UNSURE), "0: quality too low (min_quality)"),
+        (Stop(None, End.TIME), "out of time"),
+    ],
+)
+def test_a_stop_is_told_with_its_slice_if_it_has_one(stop: Stop, text: str) -> None:
+    assert tell_stop(stop) == text
+
+
+def test_prompts_are_told_with_their_last_voxels_inside() -> None:
+    slice_box = SliceBox(Plane.CORONAL, low=(2, 7, 4), high=(9, 8, 15))
+    drawn = Box(z_min=1, z_max=5, z_mid=3, y_min=0, y_max=6, x_min=2, x_max=3)
+    assert list(describe_prompts(ClassRecord(ClassPrompts(1, BOX)))) == [
+        "Box on slice z 4: z 2–9, y 3–7, x 5–15."
+    ]
+    record = ClassRecord(ClassPrompts(1, slice_box=slice_box), drawn_box=drawn)
+    assert list(describe_prompts(record)) == [
+        "Box on one coronal slice: z 2–8, y 7–7, x 4–14.",
+        "Box that the method drew around what the first prompt shows: z 1–4, y 0–5, x 2–2.",
+    ]
+
+
+def test_clicks_are_told_with_what_came_of_them() -> None:
+    inside, outside = Click(1, 2, 3, positive=True), Click(4, 5, 6, positive=False)
+    clicks = (
+        ClickRecord(inside, changed=1234, reached=True),
+        ClickRecord(outside, changed=7, reached=True),
+        ClickRecord(inside, changed=0, reached=True),
+        ClickRecord(outside, changed=0, reached=False),
+    )
+    record = ClassRecord(ClassPrompts(1), had_previous=True, clicks=clicks)
+    assert list(describe_prompts(record)) == [
+        "Click 1, inside, at z 1, y 2, x 3: added 1,234 voxels.",
+        "Click 2, outside, at z 4, y 5, x 6: removed 7 voxels.",
+        "Click 3, inside, at z 1, y 2, x 3: agrees with what was found.",
+        "Click 4, outside, at z 4, y 5, x 6: the time was up before its turn.",
+        "Previous prediction, which stays where no click contradicts it.",
+    ]
+
+
+def walk_that_ended(end: End) -> WalkRecord:
+    """Returns a walk from slice 4 through 2..9 that went down to 2, and up to 6."""
+    visits = [Visit(index, 50.0, 0.9, None) for index in (4, 3, 2, 5)]
+    visits.append(Visit(6, 10.0, 0.9, end))
+    return WalkRecord(Plane.AXIAL, 4, tuple(range(2, 10)), None, visits)
+
+
+def problems(
+    box: Box | None = BOX, planes: Sequence[PlaneRecord] = (), stages: Sequence[Stage] = ()
+) -> list[str]:
+    record = ClassRecord(
+        ClassPrompts(1, box), begun=True, planes=tuple(planes), stages=tuple(stages)
+    )
+    return list(find_problems(record))
+
+
+def test_a_class_of_which_nothing_is_known_is_the_only_problem() -> None:
+    assert list(find_problems(ClassRecord(ClassPrompts(1)))) == [
+        "There is neither a prompt nor a previous prediction: nothing was looked for."
+    ]
+
+
+def test_a_walk_that_ended_before_the_boxs_last_slice_is_a_problem() -> None:
+    walk = walk_that_ended(End.VANISHED)
+    assert problems(planes=[PlaneRecord(Plane.AXIAL, (walk,), 5)]) == [
+        "The axial walk up from slice 4 ended early, at 6: the mask vanished. It was to go to 9."
+    ]
+
+
+def test_without_a_box_only_a_walk_that_lost_its_target_is_a_problem() -> None:
+    vanished = PlaneRecord(Plane.AXIAL, (walk_that_ended(End.VANISHED),), 5)
+    assert problems(box=None, planes=[vanished]) == []
+    unsure = PlaneRecord(Plane.AXIAL, (walk_that_ended(End.UNSURE),), 5)
+    (problem,) = problems(box=None, planes=[unsure])
+    assert "ended early, at 6: quality too low (min_quality)." in problem
+
+
+def test_of_a_plane_of_many_walks_no_end_is_told() -> None:
+    walks = (walk_that_ended(End.VANISHED),) * 4
+    assert problems(planes=[PlaneRecord(Plane.AXIAL, walks, 5)]) == []
+
+
+def test_a_plane_without_a_walk_is_a_problem() -> None:
+    assert problems(planes=[PlaneRecord(Plane.CORONAL, (), 0)]) == [
+        "No coronal walk: nothing that was seen before leads to such a slice."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("axial", "sagittal", "expected"),
+    [
+        (0.65, 0.40, ["No plane's votes are near the truth: Dice 0.65 at most. "]),
+        (0.90, 0.60, ["The planes differ: Dice 0.60 for sagittal votes, 0.90 for axial votes."]),
+        (0.90, 0.80, []),
+        (0.90, None, []),  # a plane that looked at nothing
+    ],
+)
+def test_votes_that_are_far_from_the_truth_or_each_other_are_a_problem(
+    axial: float, sagittal: float | None, expected: list[str]
+) -> None:
+    stages = [Stage("axial votes", 90, axial), Stage("sagittal votes", 80, sagittal)]
+    found = problems(stages=stages)
+    assert len(found) == len(expected)
+    assert all(one.startswith(begin) for one, begin in zip(found, expected, strict=True))
+
+
+def test_a_step_after_which_the_dice_is_lower_is_a_problem() -> None:
+    dice = {"axial votes": 0.95, "fused": 0.90, "corrected": 0.89, "result": 0.80}
+    stages = [Stage(name, 100, value) for name, value in dice.items()]
+    # Neither from votes to what is fused of them, nor by 0.01.
+    assert problems(stages=stages) == [
+        "Dice falls from 0.89 to 0.80 between “corrected” and “result”."
+    ]

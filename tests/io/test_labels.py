@@ -14,7 +14,9 @@ def test_of_an_empty_segmentation_label_1_is_meant() -> None:
 
 
 def test_of_several_labels_one_has_to_be_named() -> None:
-    with pytest.raises(LabelError, match=r"^found a prompt without a label, .* the labels 3, 7: "):
+    with pytest.raises(
+        LabelError, match=r"^found a prompt without a label, .* the labels 3, 7: write LABEL:I,J,K$"
+    ):
         default_label(np.array([0, 3, 7, 3]))
 
 

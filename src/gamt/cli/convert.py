@@ -17,6 +17,8 @@ from gamt.cli.options import (
     check_image_output,
     check_output,
     is_npz,
+    refuse_options,
+    name_volume_option,
 )
 
 EPILOG = """
@@ -28,6 +30,7 @@ Examples:
   gamt convert dicom_folder CT_scan.npz --labels truth.seg.nrrd
   gamt convert CT_scan.npz scan.nii.gz
   gamt convert outputs/CT_scan.npz labels.nii.gz --key segs --like scan.nii.gz
+  gamt convert outputs/CT_scan.npz organs.seg.nrrd --key segs --label liver=1
 
 With --labels and without a prompt, every label gets the box that the challenge would draw, less
 its random margin; targets that no box fits, such as vessels, are for --no-boxes.
@@ -80,31 +83,46 @@ def convert(
     Images are NIfTI; with the extra 'itk' also NRRD, MetaImage and, as a source, a DICOM series.
     """
     start_log(verbose)
+    from gamt.cli.label_names import parse_label_names
     from gamt.io.files import refuse_overwrite
 
     refuse_overwrite(target, [path for path in (source, labels, like) if path is not None])
+    named_labels = parse_label_names(label_names)
+    names = {label: name for name, label in named_labels.items()}
     if is_npz(source):
-        if boxes or clicks or negatives or ras or label_names or labels or no_boxes:
-            options = "--box, --click, --negative, --ras, --label, --labels and --no-boxes"
-            raise UsageError(f"{options} are for an image to npz")
+        refuse_options(
+            {
+                "--box": boxes,
+                "--click": clicks,
+                "--negative": negatives,
+                "--ras": ras,
+                "--labels": labels,
+                "--no-boxes": no_boxes,
+            },
+            f"only for an image to npz, and {source} is an npz file",
+        )
         if volume is not None and like is None:
             raise UsageError("--volume is for images, and there is none: neither SOURCE nor --like")
         check_image_output(target)
         from gamt.io.convert import npz_to_image
 
-        npz_to_image(source, target, key, like, volume)
+        with name_volume_option():
+            npz_to_image(source, target, key, like, volume, names)
     else:
-        if key or like:
-            raise UsageError("--key and --like are for npz to an image")
+        refuse_options(
+            {"--key": key, "--like": like},
+            f"only for npz to an image, and {source} is an image",
+        )
         if no_boxes and not labels:
             raise UsageError("--no-boxes is for --labels")
-        check_output(target, (".npz",))
-        from gamt.cli.label_names import parse_label_names
+        check_output(target, ".npz", f", for {source} is an image")
+        if not (labels or boxes or clicks or negatives):
+            raise UsageError("expected at least one --box, --click, --negative or --labels")
         from gamt.cli.prompt_text import parse_prompts
         from gamt.io.convert import image_to_npz
         from gamt.io.image import read_image
 
-        named_labels = parse_label_names(label_names)
-        scan = read_image(source, volume)
+        with name_volume_option():
+            scan = read_image(source, volume)
         prompts = parse_prompts(scan, boxes, clicks, negatives, ras, named_labels)
-        image_to_npz(scan, target, prompts, labels, draw_boxes=not no_boxes)
+        image_to_npz(scan, target, prompts, labels, draw_boxes=not no_boxes, names=names)

@@ -28,6 +28,7 @@ from gamt.cli.options import (
     Weights,
     check_output,
     is_npz,
+    refuse_options,
 )
 
 EPILOG = """
@@ -92,19 +93,27 @@ def explain(
     """Writes a page that shows how a case is segmented, to see why the result is wrong."""
     start_log(verbose)
     is_image = not is_npz(source)
-    given = ImageOptions(
-        volume, boxes, clicks, negatives, ras, previous, resample_previous, label_names
-    )
-    prompted = boxes or clicks or negatives or ras or previous or resample_previous
-    if not is_image and (prompted or labels or volume is not None):
-        options = "--box, --click, --negative, --ras, --previous, --labels and --volume"
-        raise UsageError(f"{source}: {options} are for images; a case has its own prompts")
-    out = out or Path(source.name.removesuffix(".gz")).with_suffix(".html")
-    check_output(out, (".html",))
+    if not is_image:
+        options: dict[str, object] = {
+            "--box": boxes,
+            "--click": clicks,
+            "--negative": negatives,
+            "--ras": ras,
+            "--previous": previous,
+            "--resample-previous": resample_previous,
+            "--volume": volume,
+            "--labels": labels,
+        }
+        refuse_options(options, f"only for images; {source} is a case, which has its own prompts")
+    from gamt.io.formats import strip_suffix
+
+    out = out or Path(f"{strip_suffix(source) if is_image else source.stem}.html")
+    check_output(out, ".html")
     from gamt.cli.label_names import parse_label_names
     from gamt.explain.recorder import explain_case
     from gamt.io.case import read_case, read_truth
     from gamt.io.files import refuse_overwrite
+    from gamt.io.labels import warn_of_unused_names
     from gamt.lifting.budget import process_start
     from gamt.plausibility import warn_of_input
     from gamt.predict import log_prediction
@@ -118,12 +127,31 @@ def explain(
         ) from error
 
     refuse_overwrite(out, [path for path in (source, previous, labels) if path])
-    chosen = PredictOptions(segmenter, weights, device, dtype, preset, changes, cache, no_budget)
+    chosen = PredictOptions(
+        segmenter=segmenter,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+        preset=preset,
+        changes=changes,
+        cache=cache,
+        no_budget=no_budget,
+    )
     # As 'gamt segment' does, an image takes the time that it takes.
     settings = chosen.choose_settings(budget=False if is_image else None)
     if is_image:
         from gamt.cli.image_case import read_image_case, read_image_truth
 
+        given = ImageOptions(
+            volume=volume,
+            boxes=boxes,
+            clicks=clicks,
+            negatives=negatives,
+            ras=ras,
+            previous=previous,
+            resample_previous=resample_previous,
+            label_names=label_names,
+        )
         scan = read_image_case(source, given)
         truth = None if labels is None else read_image_truth(labels, scan)
         case, names = scan.case, scan.class_names
@@ -131,6 +159,7 @@ def explain(
         case = read_case(source)
         truth = read_truth(source, case.image.shape)
         names = {label: name for name, label in parse_label_names(label_names).items()}
+        warn_of_unused_names(names, [one.label for one in case.prompts], source.name)
     model = chosen.load_segmenter()
     warn_of_input(case, names)
     with progress_bar(shows_progress(verbose), "Slices") as progress:

@@ -10,11 +10,17 @@ import numpy.typing as npt
 
 from gamt.cli.console import UsageError
 from gamt.cli.label_names import MAX_LABEL, parse_label_names
-from gamt.cli.options import ImageOptions
+from gamt.cli.options import ImageOptions, name_volume_option
 from gamt.cli.prompt_text import parse_prompts
 from gamt.io.case import Case
 from gamt.io.image import GridError, Image, read_image, read_labels
-from gamt.io.labels import default_label, number_labels, number_prompts, restore_labels
+from gamt.io.labels import (
+    default_label,
+    number_labels,
+    number_prompts,
+    restore_labels,
+    warn_of_unused_names,
+)
 
 logger = logging.getLogger("gamt")
 
@@ -70,13 +76,14 @@ def read_image_case(path: Path, options: ImageOptions) -> ImageCase:
         options: what to take of it, and where the targets are.
 
     Raises:
-        UsageError: an option can't be understood, there is no prompt, a label is too large, or the
-            earlier segmentation lies on another grid.
+        UsageError: an option can't be understood, there is no prompt, a label is too large, no
+            volume is chosen of several, or the earlier segmentation lies on another grid.
         LabelError: a prompt has no label, and the earlier segmentation has several.
         ImageError: a file can't be read, or a prompt is outside of the image.
     """
     named_labels = parse_label_names(options.label_names)
-    image = read_image(path, options.volume)
+    with name_volume_option():
+        image = read_image(path, options.volume)
     earlier = None
     if options.previous is not None:
         earlier = _read_previous(options.previous, image, options.resample_previous)
@@ -101,6 +108,8 @@ def read_image_case(path: Path, options: ImageOptions) -> ImageCase:
         None if earlier is None else number_labels(earlier, list(prompts)),
     )
     names = {number: name for name, number in named_labels.items()}
+    kept = [] if earlier is None else np.unique(earlier).tolist()
+    warn_of_unused_names(names, [*prompts, *kept], image.path.name)
     return ImageCase(image, case, tuple(prompts), names, earlier)
 
 

@@ -21,6 +21,6 @@ def parse_label_names(texts: Sequence[str] | None) -> dict[str, int]:
         if not name or ":" in name or name.isdecimal():
             raise UsageError(f"--label {text}: expected a name without a colon, and no number")
         if name in labels or int(number) in labels.values():
-            raise UsageError(f"--label {text}: found the name or the label before")
+            raise UsageError(f"--label {text}: name or label given twice")
         labels[name] = int(number)
     return labels

@@ -2,7 +2,8 @@
 
 import logging
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -247,7 +248,7 @@ class PredictOptions:
         return segmenters.load(name, self.weights, device, **options)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageOptions:
     """The options that say what to take of an image, and where its targets are.
 
@@ -277,14 +278,53 @@ def is_npz(path: Path) -> bool:
     return path.suffix.lower() == ".npz" or zipfile.is_zipfile(path)
 
 
-def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
-    """Refuses, before the work rather than after it, an output that can't be written.
+def refuse_options(given: Mapping[str, object], place: str) -> None:
+    """Refuses options that don't go with the others.
+
+    Args:
+        given: the values by option; None, False and empty lists count as not given.
+        place: what the options are for, and what was found instead.
 
     Raises:
-        UsageError: the name ends in none of `suffixes`, or the folder doesn't exist.
+        UsageError: some are given; it names them.
     """
-    if not path.name.endswith(suffixes):
-        raise UsageError(f"{path}: expected a name that ends in {' or '.join(suffixes)}")
+    named = [
+        name
+        for name, value in given.items()
+        if value is not None and value is not False and value != []
+    ]
+    if named:
+        raise UsageError(f"{', '.join(named)}: {place}")
+
+
+@contextmanager
+def name_volume_option() -> Iterator[None]:
+    """Adds to the error of an image that holds several volumes the option that chooses one.
+
+    Raises:
+        UsageError: in place of VolumeError.
+    """
+    from gamt.io.format import VolumeError
+
+    try:
+        yield
+    except VolumeError as error:
+        raise UsageError(f"{error} (--volume)") from error
+
+
+def check_output(path: Path, suffix: str, reason: str = "") -> None:
+    """Refuses, before the work rather than after it, an output that can't be written.
+
+    Args:
+        path: of the output.
+        suffix: of its name, in lower case; the name may have it in upper case.
+        reason: why it is expected; ends the error's text.
+
+    Raises:
+        UsageError: the name ends otherwise, or the folder doesn't exist.
+    """
+    if not path.name.lower().endswith(suffix):
+        raise UsageError(f"{path}: expected a name that ends in {suffix}{reason}")
     _check_folder(path)
 
 

@@ -64,7 +64,16 @@ def predict(
     from gamt.lifting.budget import process_start
     from gamt.predict import predict_folder
 
-    options = PredictOptions(segmenter, weights, device, dtype, preset, changes, cache, no_budget)
+    options = PredictOptions(
+        segmenter=segmenter,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+        preset=preset,
+        changes=changes,
+        cache=cache,
+        no_budget=no_budget,
+    )
     settings, model = options.choose_settings(), options.load_segmenter()
     with progress_bar(shown=shows_progress(verbose)) as progress:
         results = predict_folder(inputs, outputs, model, settings, process_start(), progress, cache)

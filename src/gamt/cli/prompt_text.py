@@ -11,7 +11,7 @@ from gamt.io.format import ImageError
 from gamt.io.image import Image
 from gamt.prompts import Box, ClassPrompts, Click
 
-_log = logging.getLogger("gamt")
+logger = logging.getLogger("gamt")
 
 
 def parse_prompts(
@@ -38,8 +38,8 @@ def parse_prompts(
         The user's labels in ascending order, and what was said about each.
 
     Raises:
-        UsageError: a text can't be understood, a box is no pair of corners, or a label has two
-            boxes.
+        UsageError: a text can't be understood, a box is given by the first and last of each axis
+            instead of by two corners, or a label has two boxes.
         ImageError: a place is outside of the image, or lies between voxels.
     """
     said: dict[int, ClassPrompts] = {}
@@ -61,30 +61,36 @@ def parse_prompts(
             before = said.get(label, ClassPrompts(label))
             said[label] = replace(before, clicks=(*before.clicks, click))
     for entry in understood:
-        _log.info("%s: box %s", *entry)
+        logger.info("%s: box %s", *entry)
     return dict(sorted(said.items()))
 
 
 def _find_box(image: Image, text: str, numbers: Sequence[float], ras: bool) -> Box:
-    """Returns the box between two corners, and tells where the numbers are pairs by axis."""
-    try:
-        return image.box(numbers[:3], numbers[3:], ras)
-    except ImageError as error:
-        first, last = numbers[::2], numbers[1::2]
-        if any(low > high for low, high in zip(first, last, strict=True)):
-            raise
-        try:
-            image.box(first, last, ras)
-        except ImageError:
-            raise error from None
+    """Returns the box between two corners; refuses the first and last of each axis."""
+    corner, opposite = numbers[:3], numbers[3:]
+    first, last = numbers[::2], numbers[1::2]
+    if _ascends(image, first, last, ras) and not _ascends(image, corner, opposite, ras):
         corners = ",".join(f"{number:g}" for number in (*first, *last))
         raise UsageError(
             f"--box {text}: found the first and last of each axis, expected two corners: {corners}"
-        ) from error
+        )
+    return image.box(corner, opposite, ras)
+
+
+def _ascends(image: Image, low: Sequence[float], high: Sequence[float], ras: bool) -> bool:
+    """Says whether two places are corners in the image, the one with the lower numbers first."""
+    try:
+        image.box(low, high, ras)
+    except ImageError:
+        return False
+    return all(a <= b for a, b in zip(low, high, strict=True))
 
 
 def _describe_box(numbers: Sequence[float], ras: bool) -> str:
-    """Returns a box, such as "x 56-143, y 12-145, z 42-57", along the axes of its prompt."""
+    """Returns a box, such as "x 56-143, y 12-145, z 42-57", along the axes of its prompt.
+
+    In voxels, x, y and z are the file's first, second and third axis, not the package's.
+    """
     ranges = [sorted(pair) for pair in zip(numbers[:3], numbers[3:], strict=True)]
     between, unit = (" to ", " mm") if ras else ("-", "")
     named = zip("xyz", ranges, strict=True)

@@ -43,6 +43,8 @@ such as ITK-SNAP (less 1) and FSLeyes show them; or, with --ras, millimetres.
   --click 120,88,30            for targets that no box fits, such as vessels
   --negative 90,70,30          takes away what doesn't belong
 Several targets: begin a prompt with the target's label, or its name, and a colon.
+A box is told as it is understood, such as "x 40-210, y 60-190, z 10-55": x, y, z are the
+file's first, second and third axis or, with --ras, the scanner's.
 
 \b
 Examples:
@@ -103,10 +105,25 @@ def segment(
     from gamt.predict import log_prediction, predict_case
 
     refuse_overwrite(output, [image, *([previous] if previous else [])])
-    chosen = PredictOptions(segmenter, weights, device, dtype, preset, changes, cache)
+    chosen = PredictOptions(
+        segmenter=segmenter,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+        preset=preset,
+        changes=changes,
+        cache=cache,
+    )
     settings = chosen.choose_settings(budget=False)
     given = ImageOptions(
-        volume, boxes, clicks, negatives, ras, previous, resample_previous, label_names
+        volume=volume,
+        boxes=boxes,
+        clicks=clicks,
+        negatives=negatives,
+        ras=ras,
+        previous=previous,
+        resample_previous=resample_previous,
+        label_names=label_names,
     )
     scan = read_image_case(image, given)
     model = chosen.load_segmenter()

@@ -46,7 +46,7 @@ __all__ = [
     "write_segmentation",
 ]
 
-_log = logging.getLogger("gamt")
+logger = logging.getLogger("gamt")
 
 MAX_CLASSES = 255  # labels are uint8, and 0 is the background
 
@@ -271,7 +271,7 @@ def guess_spacing_order(first: float, middle: float, last: float) -> tuple[float
         last: likewise.
     """
     if np.isclose(first, middle, rtol=1e-3) and not np.isclose(middle, last, rtol=1e-3):
-        _log.info(
+        logger.info(
             "spacing %.4g, %.4g, %.4g read as x, y, z: its first two numbers agree",
             *(first, middle, last),
         )

@@ -20,6 +20,10 @@ class ImageError(ValueError):
         super().__init__(f"{path.name}: {found}")
 
 
+class VolumeError(ImageError):
+    """An image of several volumes of which none is chosen, or one that isn't there."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredImage:
     """A 3-D image with its axes as the file has them.
@@ -102,15 +106,15 @@ def choose_volume(path: Path, count: int, volume: int | None) -> int:
     """Returns the number of the volume to read, of `count` in a file.
 
     Raises:
-        ImageError: there are several and none is chosen, or there is no such volume.
+        VolumeError: there are several and none is chosen, or there is no such volume.
     """
     if volume is None and count != 1:
-        choice = f"choose one by its number, --volume 0 to --volume {count - 1}"
-        raise ImageError(path, f"found {count} volumes, expected one: {choice}")
+        choice = f"chosen by its number from 0 to {count - 1}"
+        raise VolumeError(path, f"found {count} volumes, expected one, {choice}")
     if volume is not None and not 0 <= volume < count:
-        if count == 1:
-            raise ImageError(path, "found 1 volume, expected no --volume, or 0")
-        raise ImageError(path, f"found {count} volumes, expected --volume from 0 to {count - 1}")
+        expected = "no number, or 0" if count == 1 else f"a number from 0 to {count - 1}"
+        volumes = "1 volume" if count == 1 else f"{count} volumes"
+        raise VolumeError(path, f"found {volumes} and the number {volume}, expected {expected}")
     return volume or 0
 
 

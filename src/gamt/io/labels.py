@@ -1,7 +1,8 @@
 """Labels as a user numbers them, any from 1 on, and as a case does: 1..K in the same order."""
 
+import logging
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.prompts import ClassPrompts
+
+logger = logging.getLogger("gamt")
 
 
 class LabelError(ValueError):
@@ -52,6 +55,19 @@ def default_label(previous: npt.NDArray[np.int64]) -> int:
     if len(labels) > 1:
         raise LabelError(
             f"found a prompt without a label, and in the earlier segmentation the labels "
-            f"{reprlib.repr(labels)[1:-1]}: begin the prompt with the target's and a colon"
+            f"{reprlib.repr(labels)[1:-1]}: write LABEL:I,J,K"
         )
     return labels[0] if labels else 1
+
+
+def warn_of_unused_names(names: Mapping[int, str], labels: Collection[int], where: str) -> None:
+    """Warns of names whose labels are not there, for they are likely mistaken.
+
+    Args:
+        names: by label.
+        labels: those that are there.
+        where: what has the labels, for the message.
+    """
+    for label, name in names.items():
+        if label not in labels:
+            logger.warning("%s: nothing has the label %d, named %s", where, label, name)

@@ -192,9 +192,9 @@ def test_one_of_several_volumes_is_chosen_by_its_number(tmp_path: Path) -> None:
     vectors = sitk.GetImageFromArray(volumes.transpose(3, 2, 1, 0), isVector=True)
     sitk.WriteImage(vectors, str(tmp_path / "vectors.mha"))
     for name in ("4.nrrd", "vectors.mha"):
-        with pytest.raises(ImageError, match=rf"^{name}: found 3 volumes, .* --volume 2$"):
+        with pytest.raises(ImageError, match=rf"^{name}: found 3 volumes, .* from 0 to 2$"):
             read_image(tmp_path / name)
-        with pytest.raises(ImageError, match=r"found 3 volumes, expected --volume from 0 to 2$"):
+        with pytest.raises(ImageError, match=r"3 volumes and the number 3, expected .* 0 to 2$"):
             read_image(tmp_path / name, volume=3)
         image = read_image(tmp_path / name, volume=1)
         assert image.array[image.voxel((4, 5, 6), ras=False)] == numbered()[4, 5, 6] + 1

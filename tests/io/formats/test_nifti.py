@@ -113,7 +113,7 @@ def test_one_of_several_volumes_is_chosen_and_its_labels_are_one_volume(tmp_path
     file = nib.Nifti1Image(volumes, AFFINE)
     file.header.set_zooms((0.5, 1.5, 4.0, 2.0))
     nib.save(file, tmp_path / "scan.nii")
-    with pytest.raises(ImageError, match=r"^scan\.nii: found 2 volumes, .* --volume 1$"):
+    with pytest.raises(ImageError, match=r"^scan\.nii: found 2 volumes, .* from 0 to 1$"):
         read_image(tmp_path / "scan.nii")
     image = read_image(tmp_path / "scan.nii", volume=1)
     assert image.array[image.voxel((4, 5, 6), ras=False)] == 1209
