@@ -90,6 +90,9 @@ def predict_case(
 ) -> Prediction:
     """Segments one case.
 
+    By default it keeps to the challenge's time limit (`Settings.budget`), as `gamt predict` does;
+    `dataclasses.replace(settings, budget=False)` lifts that. A `Session` has no such limit.
+
     Args:
         case: the scan and its prompts.
         segmenter: the 2-D model to lift.

@@ -222,13 +222,13 @@ class Session:
         prompts = self._state.prompts
         if prompts.box is not None or prompts.slice_box is not None:
             raise UnsupportedPromptError(
-                "found a second box for the same target, which points correct, and "
-                "reset_interactions() ends"
+                "the target has a box already; correct it with points, or call "
+                "reset_interactions() first"
             )
         if self._state.has_initial:
             raise UnsupportedPromptError(
-                "found a box after an initial segmentation, which points correct, and "
-                "reset_interactions() ends"
+                "the target has an initial segmentation already; correct it with points, or call "
+                "reset_interactions() first"
             )
         box = _read_box(bbox_coords, shape)
         if isinstance(box, SliceBox):

@@ -90,7 +90,7 @@ class Settings:
     runs_without_box: int = 5
     safety: float = 0.2
 
-    def for_votes(self, intensities_alone: bool) -> tuple[float, float]:
+    def shape_weight_and_blur(self, intensities_alone: bool) -> tuple[float, float]:
         """Returns `shape_weight` and `vote_blur` for votes of one kind of segmenter or the other.
 
         Args:

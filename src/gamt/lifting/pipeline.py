@@ -31,7 +31,8 @@ PLANNED = 0.9
 """Share of the time left that walks plan with; each plane has an equal one (docs/constants.md)."""
 
 PREVIOUS_SCORE = np.float32(0.8)
-"""What a previous prediction is worth against another class's correction: less than a click."""
+"""What a previous prediction is worth against another class's correction: less than a click
+(docs/constants.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,7 +22,7 @@ from gamt.volume.geometry import Range, box_on_grid
 from gamt.volume.scan import Scan
 
 LEAST_PROBABILITY = np.float32(0.01)
-"""What is handed from view to view is never surer than this of either answer."""
+"""Probabilities that views hand on are clipped to [this, 1 - this] (docs/constants.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +75,9 @@ class Target:
 
     def fuse(self) -> npt.NDArray[np.float32]:
         """Returns the views' and the box's opinion, (z, y, x) over the region, 0..1."""
-        weight, blur = self.settings.for_votes(self.scan.segmenter.traits.intensities_alone)
+        weight, blur = self.settings.shape_weight_and_blur(
+            self.scan.segmenter.traits.intensities_alone
+        )
         votes, box = self.finding.votes, self.finding.box
         if not votes.looked().any():  # the shape that the prompts draw is the last resort
             weight = 1.0

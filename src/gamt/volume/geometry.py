@@ -18,7 +18,8 @@ from gamt.axes import bounding_range
 from gamt.prompts import Box, ClassPrompts, SliceBox
 
 NEAR_BORDER = 0.05
-"""A prompt this close to a crop's border, as a share of the crop's side, makes the crop grow."""
+"""A prompt this close to a crop's border, as a share of the crop's side, makes the crop grow
+(docs/constants.md)."""
 
 Range = tuple[tuple[int, int, int], tuple[int, int, int]]
 """Half-open voxel bounds (low, high), each (z, y, x)."""
