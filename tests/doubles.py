@@ -11,10 +11,9 @@ from scipy import ndimage
 from gamt.io.case import Case
 from gamt.lifting import pipeline
 from gamt.lifting.budget import Budget, Stopwatch
-from gamt.lifting.observer import Observer
 from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import Seeking, T, Walk, run
-from gamt.lifting.target import Target
+from gamt.lifting.target import Observer, Target
 from gamt.prompts import ClassPrompts, SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask, Traits
 from gamt.settings import Settings
@@ -96,6 +95,20 @@ class Thresholder(Double):
         wanted |= {piece for piece, label in zip(at, prompt.labels, strict=True) if label}
         wanted -= {piece for piece, label in zip(at, prompt.labels, strict=True) if not label}
         return np.isin(pieces, list(wanted - {0}))
+
+
+class Storable(Thresholder):
+    """A thresholder whose embeddings, the slices themselves, can be written."""
+
+    fingerprint = "slices"
+
+    def pack(self, embedding: Embedding) -> npt.NDArray[Any]:
+        """Returns the slice."""
+        return np.asarray(embedding)
+
+    def unpack(self, array: npt.NDArray[Any], shape: tuple[int, int]) -> Embedding:
+        """Returns the slice that `pack` was given."""
+        return array.reshape(shape)
 
 
 class TruthTeller(Double):

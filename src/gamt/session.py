@@ -18,9 +18,9 @@ from gamt import segmenters
 from gamt.axes import Plane, bounding_range, slice_shape
 from gamt.io.case import Case
 from gamt.lifting.budget import Budget, Cancelled
-from gamt.lifting.observer import Observer
 from gamt.lifting.pipeline import lift
 from gamt.lifting.progress import Report
+from gamt.lifting.target import Observer
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
@@ -42,9 +42,9 @@ ArrayBounds = list[list[int]]
 class UnsupportedPromptError(NotImplementedError):
     """A prompt of a kind that the method has no use for."""
 
-    def __init__(self, found: str) -> None:
-        """Says what was found, and which prompts are supported."""
-        super().__init__(f"{found}; supported are: {SUPPORTED}")
+    def __init__(self, reason: str) -> None:
+        """Says why the prompt isn't taken, and which prompts are supported."""
+        super().__init__(f"{reason}; supported are: {SUPPORTED}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,7 +17,6 @@ from gamt.lifting import budget
 from gamt.lifting.budget import Budget
 from gamt.lifting.fusion import Votes
 from gamt.lifting.pipeline import Lifted, split_by_memory
-from gamt.lifting.shape import EDGE
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox, box_of_mask
 from gamt.segmenters.base import Traits
 from gamt.settings import PRESETS, Settings
@@ -630,9 +629,9 @@ def test_missing_intensities_are_dark() -> None:
 
 
 def inscribed(box: Box) -> Mask:
-    """The ellipsoid that a box draws by itself, in the volume of `SHAPE`."""
+    """The ellipsoid that a box draws by itself, 0.9 of its half-axes, in the volume of `SHAPE`."""
     centre = [(a + b - 1) / 2 for a, b in zip(box.low, box.high, strict=True)]
-    half = [EDGE * (b - a) / 2 for a, b in zip(box.low, box.high, strict=True)]
+    half = [0.9 * (b - a) / 2 for a, b in zip(box.low, box.high, strict=True)]
     inside = ellipsoid(SHAPE, tuple(centre), tuple(half))
     assert inside.any()
     return inside

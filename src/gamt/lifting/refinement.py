@@ -19,7 +19,6 @@ from gamt.axes import Plane, slice_view, to_slice
 from gamt.lifting.budget import OutOfTime
 from gamt.lifting.evidence import CONTEXT_DISTANCE, Surroundings, error_odds, region_around
 from gamt.lifting.fusion import Votes
-from gamt.lifting.observer import Correction
 from gamt.lifting.postprocess import component_at
 from gamt.lifting.propagation import (
     End,
@@ -31,7 +30,7 @@ from gamt.lifting.propagation import (
     walk,
 )
 from gamt.lifting.rules import RULES
-from gamt.lifting.target import LEAST_PROBABILITY, Target
+from gamt.lifting.target import LEAST_PROBABILITY, Correction, Target
 from gamt.prompts import Box, Click, SlicePrompt
 from gamt.segmenters.base import SliceMask
 

@@ -1,7 +1,7 @@
 """Fusion rules: from what each plane says of a voxel to what the planes say together.
 
-A rule is a function of the planes' opinions, two or more, in the order of `Plane`; another one is
-written here and named in `RULES` and in `gamt.settings.Fusion`.
+A rule is a function of the planes' opinions, two or more, in the order of `Plane`. Another one is
+written here, and gets its name in `RULES` and `gamt.settings.Fusion`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
