@@ -152,12 +152,14 @@ class Remembering(Thresholder):
     Attributes:
         remembered: for every prompt, the slices that had been seen on the way there, by content;
             None where the prompt came without a memory.
+        looked: for every prompt, its slice, by content.
     """
 
     def __init__(self) -> None:
         """Remembers nothing yet."""
         super().__init__()
         self.remembered: list[tuple[bytes, ...] | None] = []
+        self.looked: list[bytes] = []
         self._given: list[_Memory] = []
 
     def decode(
@@ -174,20 +176,23 @@ class Remembering(Thresholder):
             if prompt.state is not None:
                 assert any(prompt.state is own for own in self._given)
                 assert isinstance(prompt.state, _Memory)
+                assert prompt.state.shape == image.shape  # of the same plane
                 earlier = prompt.state.slices
             self.remembered.append(None if prompt.state is None else earlier)
-            memory = _Memory((*earlier, image.tobytes()))
+            self.looked.append(image.tobytes())
+            memory = _Memory((*earlier, image.tobytes()), image.shape)
             self._given.append(memory)
             answers.append(SliceMask(one.logits, one.quality, memory))
         return answers
 
 
 class _Memory:
-    """Slices by their content, the first one first."""
+    """Slices of one shape by their content, the first one first."""
 
-    def __init__(self, slices: tuple[bytes, ...]) -> None:
+    def __init__(self, slices: tuple[bytes, ...], shape: tuple[int, ...]) -> None:
         """Takes them."""
         self.slices = slices
+        self.shape = shape
 
 
 def picture(truth: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -192,7 +192,10 @@ def test_what_is_no_class_cannot_be_set_up() -> None:
         ("Answerless", "expected a method 'decode'"),
         ("Untold", "found NoneType as its 'traits', expected Traits"),
         ("Nameless", "found NoneType as its 'name', expected str"),
-        ("Forgetful", "found 'pack' and 'unpack' without 'fingerprint'"),
+        (
+            "Forgetful",
+            "found 'pack' and 'unpack' without 'fingerprint'",
+        ),
     ],
 )
 def test_what_is_no_segmenter_is_refused_with_what_it_lacks(name: str, fault: str) -> None:

@@ -95,7 +95,7 @@ def _find_fault(segmenter: Any) -> str | None:
     missing = [one for one in STORING if getattr_static(segmenter, one, None) is None]
     if 0 < len(missing) < len(STORING):
         some = " and ".join(repr(one) for one in STORING if one not in missing)
-        return f"found {some} without {missing[0]!r}; embeddings are kept by all of them together"
+        return f"found {some} without {missing[0]!r}"
     return None
 
 
