@@ -33,9 +33,8 @@ from evaluation.records import CLICKS
 from gamt import segmenters
 from gamt.io.case import Case, read_case, read_volume
 from gamt.lifting.evidence import WEIGHTS, contrast_feature, features
-from gamt.lifting.observer import Correction, Observer
 from gamt.lifting.refinement import error_radius, scale_of, surroundings
-from gamt.lifting.target import Target
+from gamt.lifting.target import Correction, Observer, Target
 from gamt.predict import predict_case
 from gamt.prompts import Click
 from gamt.segmenters.base import Segmenter

@@ -214,7 +214,7 @@ def print_throughput(weights: dict[str, Path], console: Console) -> None:
         grid.add_row(device, dtype, "matrix product", "", "", f"{peak / 1e12:.2f}", "100 %")
         for name, architecture in ARCHITECTURES.items():
             segmenter = segmenters.load(name, str(weights[name]), device, dtype=dtype)
-            batch = getattr(segmenter, "batch", 1)
+            batch = segmenter.traits.batch
             slices = np.random.default_rng(0).integers(0, 256, (batch, 256, 256), np.uint8)
             seconds = best_time(lambda: segmenter.encode(slices), device) / batch  # noqa: B023
             rate = encoder_operations(architecture, name == "sam_med2d") / seconds

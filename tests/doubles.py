@@ -11,10 +11,9 @@ from scipy import ndimage
 from gamt.io.case import Case
 from gamt.lifting import pipeline
 from gamt.lifting.budget import Budget, Stopwatch
-from gamt.lifting.observer import Observer
 from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import Seeking, T, Walk, run
-from gamt.lifting.target import Target
+from gamt.lifting.target import Observer, Target
 from gamt.prompts import ClassPrompts, SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask, Traits
 from gamt.settings import Settings
@@ -98,6 +97,20 @@ class Thresholder(Double):
         return np.isin(pieces, list(wanted - {0}))
 
 
+class Storable(Thresholder):
+    """A thresholder whose embeddings, the slices themselves, can be written."""
+
+    fingerprint = "slices"
+
+    def pack(self, embedding: Embedding) -> npt.NDArray[Any]:
+        """Returns the slice."""
+        return np.asarray(embedding)
+
+    def unpack(self, array: npt.NDArray[Any], shape: tuple[int, int]) -> Embedding:
+        """Returns the slice that `pack` was given."""
+        return array.reshape(shape)
+
+
 class TruthTeller(Double):
     """Answers with all that is bright, whatever it is asked."""
 
@@ -139,12 +152,14 @@ class Remembering(Thresholder):
     Attributes:
         remembered: for every prompt, the slices that had been seen on the way there, by content;
             None where the prompt came without a memory.
+        looked: for every prompt, its slice, by content.
     """
 
     def __init__(self) -> None:
         """Remembers nothing yet."""
         super().__init__()
         self.remembered: list[tuple[bytes, ...] | None] = []
+        self.looked: list[bytes] = []
         self._given: list[_Memory] = []
 
     def decode(
@@ -161,20 +176,23 @@ class Remembering(Thresholder):
             if prompt.state is not None:
                 assert any(prompt.state is own for own in self._given)
                 assert isinstance(prompt.state, _Memory)
+                assert prompt.state.shape == image.shape  # of the same plane
                 earlier = prompt.state.slices
             self.remembered.append(None if prompt.state is None else earlier)
-            memory = _Memory((*earlier, image.tobytes()))
+            self.looked.append(image.tobytes())
+            memory = _Memory((*earlier, image.tobytes()), image.shape)
             self._given.append(memory)
             answers.append(SliceMask(one.logits, one.quality, memory))
         return answers
 
 
 class _Memory:
-    """Slices by their content, the first one first."""
+    """Slices of one shape by their content, the first one first."""
 
-    def __init__(self, slices: tuple[bytes, ...]) -> None:
+    def __init__(self, slices: tuple[bytes, ...], shape: tuple[int, ...]) -> None:
         """Takes them."""
         self.slices = slices
+        self.shape = shape
 
 
 def picture(truth: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -332,3 +332,21 @@ def test_a_click_is_obeyed_without_a_box() -> None:
     case = Case("a", bright_block(), (1.0, 1.0, 1.0), (prompts,), None)
     labels = predict_case(case, ThresholdSegmenter(), UNLIMITED).labels
     assert labels[5, 6, 9] == 1
+
+
+def test_a_cache_that_the_segmenter_cannot_use_is_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("one", "two"):
+        save(tmp_path / "in" / f"{name}.npz")
+    predict_folder(
+        tmp_path / "in",
+        tmp_path / "out",
+        ThresholdSegmenter(),
+        UNLIMITED,
+        cache=tmp_path / "encoded",
+    )
+    warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "encoded slices of the segmenter threshold can't be written" in warnings[0]
+    assert not (tmp_path / "encoded").exists()

@@ -108,11 +108,11 @@ def test_the_papers_presets_have_the_papers_segmenters() -> None:
 def test_votes_are_taken_as_their_segmenter_errs_unless_a_setting_says_how(
     alone: bool, expected: tuple[float, float]
 ) -> None:
-    assert Settings().for_votes(alone) == expected
-    assert Settings(shape_weight=0.5, vote_blur=0.0).for_votes(alone) == (0.5, 0.0)
+    assert Settings().shape_weight_and_blur(alone) == expected
+    assert Settings(shape_weight=0.5, vote_blur=0.0).shape_weight_and_blur(alone) == (0.5, 0.0)
     assert override(Settings(shape_weight=2.0), {"shape_weight": "auto"}) == Settings()
     for name in ("all-data", "coreset"):
-        assert PRESETS[name].for_votes(alone) == (0.0, 0.0)
+        assert PRESETS[name].shape_weight_and_blur(alone) == (0.0, 0.0)
 
 
 def test_the_default_preset_is_the_default() -> None:

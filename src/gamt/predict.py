@@ -14,13 +14,13 @@ import numpy.typing as npt
 from gamt.io.case import Case, CaseError, read_case, write_segmentation
 from gamt.io.files import refuse_overwrite
 from gamt.lifting.budget import Budget, Cancelled
-from gamt.lifting.observer import Observer
 from gamt.lifting.pipeline import lift
 from gamt.lifting.progress import Report
+from gamt.lifting.target import Observer
 from gamt.plausibility import NO_NAMES, warn_of_input, warn_of_result
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
-from gamt.volume.cache import EmbeddingCache
+from gamt.volume.cache import EmbeddingCache, open_store
 from gamt.volume.preparation import PreparedVolume
 
 logger = logging.getLogger("gamt")
@@ -90,6 +90,9 @@ def predict_case(
 ) -> Prediction:
     """Segments one case.
 
+    By default it keeps to the challenge's time limit (`Settings.budget`), as `gamt predict` does;
+    `dataclasses.replace(settings, budget=False)` lifts that. A `Session` has no such limit.
+
     Args:
         case: the scan and its prompts.
         segmenter: the 2-D model to lift.
@@ -154,6 +157,8 @@ def predict_folder(
     for path in paths:
         refuse_overwrite(outputs / path.name, [path])
     _make_writable(outputs)
+    if cache is not None and open_store(segmenter, cache) is None:
+        cache = None  # the warning comes once, not with every case
     start = time.monotonic() if start is None else start
     results = []
     progress(0, len(paths))

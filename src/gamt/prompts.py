@@ -138,8 +138,8 @@ class SlicePrompt:
         labels: (N,) int, 1 for a point inside the target and 0 for one outside.
         mask: (rows, columns) log-odds of the slice's pixels, positive inside the target: what is
             known of them beside `state`. None without.
-        state: the `SliceMask.state` of the same segmenter's answer for the slice before; None
-            without.
+        state: the `SliceMask.state` of the same segmenter's answer for the slice before or, where a
+            walk begins from an answer, for this slice; None without.
     """
 
     box: tuple[float, float, float, float] | None = None

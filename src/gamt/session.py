@@ -18,9 +18,9 @@ from gamt import segmenters
 from gamt.axes import Plane, bounding_range, slice_shape
 from gamt.io.case import Case
 from gamt.lifting.budget import Budget, Cancelled
-from gamt.lifting.observer import Observer
 from gamt.lifting.pipeline import lift
 from gamt.lifting.progress import Report
+from gamt.lifting.target import Observer
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
@@ -42,9 +42,9 @@ ArrayBounds = list[list[int]]
 class UnsupportedPromptError(NotImplementedError):
     """A prompt of a kind that the method has no use for."""
 
-    def __init__(self, found: str) -> None:
-        """Says what was found, and which prompts are supported."""
-        super().__init__(f"{found}; supported are: {SUPPORTED}")
+    def __init__(self, reason: str) -> None:
+        """Says why the prompt isn't taken, and which prompts are supported."""
+        super().__init__(f"{reason}; supported are: {SUPPORTED}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,13 +222,13 @@ class Session:
         prompts = self._state.prompts
         if prompts.box is not None or prompts.slice_box is not None:
             raise UnsupportedPromptError(
-                "found a second box for the same target, which points correct, and "
-                "reset_interactions() ends"
+                "the target has a box already; correct it with points, or call "
+                "reset_interactions() first"
             )
         if self._state.has_initial:
             raise UnsupportedPromptError(
-                "found a box after an initial segmentation, which points correct, and "
-                "reset_interactions() ends"
+                "the target has an initial segmentation already; correct it with points, or call "
+                "reset_interactions() first"
             )
         box = _read_box(bbox_coords, shape)
         if isinstance(box, SliceBox):

@@ -90,7 +90,7 @@ class Settings:
     runs_without_box: int = 5
     safety: float = 0.2
 
-    def for_votes(self, intensities_alone: bool) -> tuple[float, float]:
+    def shape_weight_and_blur(self, intensities_alone: bool) -> tuple[float, float]:
         """Returns `shape_weight` and `vote_blur` for votes of one kind of segmenter or the other.
 
         Args:
@@ -175,7 +175,13 @@ def _parse(name: str, text: str, kind: Any) -> Any:
             int: "a whole number, 0 or more",
             float: "a number, 0 or more",
             float | None: "a number, 0 or more, or auto",
-            Fusion: "mean, median or staple",
-            Smoothing: "none, opening or closing",
+            Fusion: _list_choices(Fusion),
+            Smoothing: _list_choices(Smoothing),
         }.get(kind, "planes such as axial,coronal,sagittal, axial first")
         raise SettingsError(f"setting {name}: found {text!r}, expected {expected}") from None
+
+
+def _list_choices(kind: Any) -> str:
+    """Returns the values of a `Literal` as in "one, two or three"."""
+    *rest, last = get_args(kind)
+    return f"{', '.join(rest)} or {last}"

@@ -16,6 +16,8 @@ from tests.cli.calls import THRESHOLD, Run, one_line
 from tests.cli.scans import CORNERS, save_scan
 from tests.test_predict import ThresholdSegmenter, save
 
+STORABLE = ("--segmenter", "tests.doubles:Storable")
+
 
 class NetworkDouble(ThresholdSegmenter):
     """Needs a checkpoint, as the networks do, and shows how it was set up."""
@@ -104,9 +106,9 @@ def test_the_folder_of_encoded_slices_is_handed_on(
         monkeypatch.setenv("GAMT_CACHE", str(encoded))
     option = () if variable else ("--cache", encoded)
     path, scan = save(tmp_path / "in" / "a.npz"), save_scan(tmp_path)
-    assert run("predict", path, tmp_path / "out", *THRESHOLD, *option)[0] == 0
+    assert run("predict", path, tmp_path / "out", *STORABLE, *option)[0] == 0
     out = tmp_path / "out.nii"
-    assert run("segment", scan, "-o", out, "--box", CORNERS, *THRESHOLD, *option)[0] == 0
+    assert run("segment", scan, "-o", out, "--box", CORNERS, *STORABLE, *option)[0] == 0
     assert seen == [encoded, encoded]
 
 

@@ -8,12 +8,11 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from gamt.axes import Plane, slice_shape
-from gamt.lifting.fusion import SIZE_RANK, SURE, Competition, Votes
+from gamt.lifting.fusion import SURE, Competition, Votes
 from gamt.lifting.rules import mean, median
-from gamt.lifting.shape import EDGE, LEAST, MOST, STEEPNESS
 from gamt.prompts import Box
 from gamt.segmenters.base import SliceMask
 from gamt.volume.geometry import Grid, make_grid
@@ -205,21 +204,22 @@ BOX = Box(z_min=1, z_max=4, z_mid=2, y_min=1, y_max=6, x_min=1, x_max=8)
 def test_the_ellipsoid_votes_with_its_weight() -> None:
     votes = Votes(EVERYTHING, GRID, mean)
     vote(votes, Plane.AXIAL, 2, 0.2, quality=0.5)
-    # At the centre the shape's log-odds are at their limit; on x it is three of 3.5 voxels away.
-    aside = STEEPNESS * (EDGE - 3 / 3.5)
+    # The view's 0.2 has the weight 0.5, the ellipsoid 0.25. At the centre its log-odds are at
+    # their limit, 1.4, which is 0.80218: (0.1 + 0.20055) / 0.75. On x, three of 3.5 voxels away,
+    # they are 10 (0.9 - 0.85714) = 0.42857, which is 0.60553: (0.1 + 0.15138) / 0.75.
     fused = votes.fuse(BOX, shape_weight=0.25)
-    assert fused[2, 3, 4] == pytest.approx((0.2 * 0.5 + 0.25 * expit(MOST)) / 0.75, rel=1e-5)
-    assert fused[2, 3, 7] == pytest.approx((0.2 * 0.5 + 0.25 * expit(aside)) / 0.75, rel=1e-5)
+    assert fused[2, 3, 4] == pytest.approx(0.40073, abs=1e-5)
+    assert fused[2, 3, 7] == pytest.approx(0.33518, abs=1e-5)
 
 
 def test_the_ellipsoid_fills_slices_that_no_axial_view_came_to() -> None:
     votes = Votes(EVERYTHING, GRID, mean)
     votes.add(Plane.AXIAL, 2, (3, 2, 6, 5), answer(GRID, Plane.AXIAL, 0.9))
     fused = votes.fuse(BOX, shape_weight=1)
-    # On the neighbour the centre is one of 1.5 voxels away.
-    middle = min(MOST, STEEPNESS * (EDGE - 1 / 1.5))
+    # On the neighbours, one of 1.5 voxels from the centre, 10 (0.9 - 0.667) is above the limit of
+    # 1.4, which is 0.80218.
     for z in (1, 3):
-        assert fused[z, 3, 4] == pytest.approx(expit(middle), rel=1e-5)
+        assert fused[z, 3, 4] == pytest.approx(0.80218, abs=1e-5)
     # On the slice that was looked at, it stays out of what was not looked at.
     assert fused[2, 3, 6] == 0
     assert fused[2, 3, 5] > 0
@@ -229,7 +229,8 @@ def test_views_of_other_planes_leave_axial_gaps_open_to_the_ellipsoid() -> None:
     votes = Votes(EVERYTHING, GRID, mean)
     vote(votes, Plane.CORONAL, 3, 0.2)
     fused = votes.fuse(BOX, shape_weight=1)
-    assert fused[2, 3, 4] == pytest.approx((0.2 + expit(MOST)) / 2, rel=1e-5)
+    # The coronal view's 0.2 and the ellipsoid's 0.80218 at its centre, of equal weight.
+    assert fused[2, 3, 4] == pytest.approx(0.50109, abs=1e-5)
     assert fused[2, 2, 4] > 0.5  # beside the coronal slice: the shape alone
 
 
@@ -310,9 +311,10 @@ def test_beyond_a_range_that_is_not_exact_the_views_decide() -> None:
         vote(votes, Plane.AXIAL, z, 0.9)
     fused = votes.fuse(BOX, exact_range=False)
     np.testing.assert_allclose(fused, 0.9, rtol=1e-5)
-    # The shape has a say as everywhere: slice 0 is two of 1.5 voxels away, where it is against.
+    # The shape has a say as everywhere: slice 0 is two of 1.5 voxels away, where it is
+    # as surely against as ever: -3 is 0.04743.
     fused = votes.fuse(BOX, shape_weight=1, exact_range=False)
-    assert fused[0, 3, 4] == pytest.approx((0.9 + expit(LEAST)) / 2, rel=1e-5)
+    assert fused[0, 3, 4] == pytest.approx((0.9 + 0.04743) / 2, abs=1e-5)
 
 
 @pytest.mark.parametrize(("first", "inside"), [(0, [1, 2, 3]), (2, [0, 1]), (3, [0]), (4, [])])
@@ -337,7 +339,8 @@ def test_a_part_of_the_volume_is_fused_as_the_whole() -> None:
 def test_rivals_keep_the_ellipsoid_off_their_own() -> None:
     rival = Box(z_min=2, z_max=3, z_mid=2, y_min=3, y_max=4, x_min=4, x_max=5)
     fused = Votes(EVERYTHING, GRID, mean).fuse(BOX, shape_weight=1, rivals=[rival])
-    assert fused[2, 3, 4] == pytest.approx(expit(-MOST), rel=1e-5)
+    # The rival's centre: as surely against as the own one would be for it, -1.4.
+    assert fused[2, 3, 4] == pytest.approx(0.19782, abs=1e-5)
     assert fused[2, 3, 6] > 0.5
 
 
@@ -368,14 +371,13 @@ def test_the_higher_score_wins() -> None:
 def test_of_two_that_are_sure_the_smaller_target_wins() -> None:
     # A single voxel in a target of 5 x 7 x 9, which is the surer one of the two.
     large, small = claim(1, 0.99, np.s_[:]), claim(2, 0.91, np.s_[2, 3, 4])
-    assert min(large[2].min(), small[2].min()) > SURE
     assert compete(large, small)[2, 3, 4] == 2
     assert compete(small, large)[2, 3, 4] == 2
 
 
 def test_size_does_not_outweigh_a_clearly_higher_score() -> None:
-    # Between 315 voxels and one lie 2.5 powers of ten.
-    assert 2.5 * SIZE_RANK < 0.8 - 0.6
+    # 315 voxels are 2.5 powers of ten more than one: that costs 0.025, less than the 0.2 between
+    # the scores.
     labels = compete(claim(1, 0.6, np.s_[2, 3, 4]), claim(2, 0.8, np.s_[:]))
     assert labels[2, 3, 4] == 2
 

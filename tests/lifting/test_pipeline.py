@@ -17,7 +17,6 @@ from gamt.lifting import budget
 from gamt.lifting.budget import Budget
 from gamt.lifting.fusion import Votes
 from gamt.lifting.pipeline import Lifted, split_by_memory
-from gamt.lifting.shape import EDGE
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox, box_of_mask
 from gamt.segmenters.base import Traits
 from gamt.settings import PRESETS, Settings
@@ -438,6 +437,29 @@ def test_a_segmenter_whose_state_is_no_array_is_lifted_as_one_without(
     assert double.remembered
 
 
+def test_a_walk_from_a_click_begins_with_the_state_of_its_own_slice() -> None:
+    segmenter = Remembering()
+    lift(make_case(noisy(LEFT), ClassPrompts(1, None, (Click(7, 8, 6, True),))), segmenter)
+    pairs = zip(segmenter.looked, segmenter.remembered, strict=True)
+    with_state = [(now, earlier) for now, earlier in pairs if earlier is not None]
+    begins = [(now, earlier) for now, earlier in with_state if now in earlier]
+    # One in each plane; all other states are those of slices on the way there.
+    assert [earlier for _, earlier in begins] == [(now,) for now, _ in begins]
+    assert len(begins) == 3
+    assert len(with_state) > len(begins)
+
+
+def test_no_state_comes_back_in_a_correction() -> None:
+    segmenter = Remembering()
+    previous = np.uint8(1) * RIGHT
+    clicks = (IN_RIGHT, Click(7, 8, 6, True))
+    lift(
+        make_case(noisy(LEFT | RIGHT), ClassPrompts(1, None, clicks), previous=previous), segmenter
+    )
+    assert segmenter.remembered
+    assert set(segmenter.remembered) == {None}
+
+
 def test_classes_are_split_by_the_memory_of_their_votes_and_none_is_lost() -> None:
     def member(label: int, megabytes: int) -> tuple[ClassPrompts, Any]:
         # 9 bytes a voxel for each of two planes: 2^20 voxels of a column are 18 MB.
@@ -630,9 +652,9 @@ def test_missing_intensities_are_dark() -> None:
 
 
 def inscribed(box: Box) -> Mask:
-    """The ellipsoid that a box draws by itself, in the volume of `SHAPE`."""
+    """The ellipsoid that a box draws by itself, 0.9 of its half-axes, in the volume of `SHAPE`."""
     centre = [(a + b - 1) / 2 for a, b in zip(box.low, box.high, strict=True)]
-    half = [EDGE * (b - a) / 2 for a, b in zip(box.low, box.high, strict=True)]
+    half = [0.9 * (b - a) / 2 for a, b in zip(box.low, box.high, strict=True)]
     inside = ellipsoid(SHAPE, tuple(centre), tuple(half))
     assert inside.any()
     return inside

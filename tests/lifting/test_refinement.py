@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gamt.lifting.refinement import WALK_RADII, correct, error_radius
+from gamt.lifting.refinement import correct, error_radius
 from gamt.prompts import ClassPrompts, Click
 from gamt.settings import PRESETS, Settings
 from tests.doubles import (
@@ -215,8 +215,9 @@ def test_a_correction_walks_as_far_as_its_radius_lets_expect() -> None:
     segmenter = Constant(inside=True)
     corrected(mask, mask, Click(4, 5, 21, positive=True), segmenter=segmenter)
     sagittal = [shape for shape, _ in segmenter.asked if shape == (9, 10)]
-    # Away from the mask as far as allowed; towards it over voxel 20, and to 19, which is right.
-    assert len(sagittal) == 1 + int(WALK_RADII * 2.5) + 2
+    # The click's own slice; seven away from the mask, as three times the ball's half of 2.5 are
+    # 7.5; towards it over voxel 20, and to 19, which is right.
+    assert len(sagittal) == 1 + 7 + 2
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

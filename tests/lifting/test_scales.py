@@ -11,8 +11,8 @@ from gamt.lifting.scales import (
     agree,
     candidates,
     centrality,
-    cross_sections,
-    run_lengths,
+    requests_across,
+    runs_through,
 )
 from gamt.prompts import ClassPrompts, Click, SliceBox
 from gamt.segmenters.base import SliceMask
@@ -111,21 +111,21 @@ def test_without_offers_nothing_is_chosen() -> None:
 def test_runs_are_told_by_the_volumes_axes(
     plane: Plane, expected: dict[int, tuple[int, int]]
 ) -> None:
-    assert run_lengths(section(plane, *SMALL), plane, VOXEL) == expected
+    assert runs_through(section(plane, *SMALL), plane, VOXEL) == expected
 
 
 def test_a_run_ends_at_gaps_and_at_the_borders() -> None:
     mask = np.zeros((22, 24), np.bool_)
     mask[11, [0, 1, 3, 10, 11, 12, 14]] = True  # along x: from 10 up to the gap at 13
     mask[:, 12] = True
-    assert run_lengths(answer(mask), Plane.AXIAL, VOXEL) == {1: (0, 22), 2: (10, 13)}
+    assert runs_through(answer(mask), Plane.AXIAL, VOXEL) == {1: (0, 22), 2: (10, 13)}
 
 
 @given(seed=st.integers(0, 2**16), plane=st.sampled_from(Plane))
 def test_a_run_is_the_longest_unbroken_one_at_the_voxel(seed: int, plane: Plane) -> None:
     volume = np.random.default_rng(seed).random(SHAPE) < 0.8
     volume[VOXEL] = True
-    for axis, (start, stop) in run_lengths(
+    for axis, (start, stop) in runs_through(
         answer(slice_view(volume, plane, VOXEL[plane.normal])), plane, VOXEL
     ).items():
         line = np.moveaxis(volume, axis, 0)[(slice(None), *(np.delete(VOXEL, axis)))]
@@ -182,7 +182,7 @@ def test_the_other_planes_are_asked_for_masks_as_wide_as_the_box(
     box = SliceBox(Plane.AXIAL, (10, 7, 6), (11, 14, 15))
     prompts = ClassPrompts(1, None, (Click(5, 11, 12, False),), box)
     target = make_target(make_case(np.zeros(SHAPE, np.uint8), prompts), Constant(inside=False))
-    requests = cross_sections(target, plane, VOXEL, box)
+    requests = requests_across(target, plane, VOXEL, box)
     assert {(request.plane, request.index) for request in requests} == {(plane, index)}
     for request, side in zip(requests, BOX_SIDES, strict=True):
         # The click is on both slices, at z = 5.

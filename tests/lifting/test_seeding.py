@@ -9,9 +9,6 @@ import pytest
 
 from gamt.axes import Plane, slice_view
 from gamt.lifting.seeding import (
-    BODY_ELONGATION,
-    BODY_ROOM,
-    IN_BOX,
     LEAST_PIECE,
     PIECES,
     draw_box,
@@ -89,11 +86,9 @@ def boxed(sections: dict[Plane, SliceMask], **options: Any) -> Box | None:
 
 
 def test_a_body_is_boxed_with_some_room() -> None:
-    room = round(10 * BODY_ROOM)
-    low, high = np.array([5, 6, 7]) - room, np.array([15, 16, 17]) + room
+    # Ten voxels on every axis, from (5, 6, 7), and a tenth of that as room on each side.
     box = boxed({plane: section(plane, *BODY) for plane in Plane})
-    assert box is not None
-    assert (box.low, box.z_mid, box.high) == (tuple(low), 10, tuple(high))
+    assert box == Box(4, 16, 10, 5, 17, 6, 18)
 
 
 def test_a_body_that_fills_the_volume_is_boxed_by_it() -> None:
@@ -104,10 +99,10 @@ def test_a_body_that_fills_the_volume_is_boxed_by_it() -> None:
 
 @pytest.mark.parametrize("plane", [Plane.AXIAL, Plane.CORONAL])
 def test_what_is_much_longer_in_one_slice_than_in_another_is_no_body(plane: Plane) -> None:
-    # Both of these slices run along x, in which the body is four voxels wide.
+    # Both of these slices run along x, in which the body is four voxels wide. Half as much again
+    # and two voxels are eight.
     body = ((8, 13), (9, 14), (10, 14))
-    longest = int(BODY_ELONGATION * 4 + 2)
-    for extent, is_body in ((longest, True), (longest + 1, False)):
+    for extent, is_body in ((8, True), (9, False)):
         sections = {one: section(one, *body) for one in Plane}
         sections[plane] = section(plane, *body[:2], (10, 10 + extent))
         assert (boxed(sections) is not None) == is_body
@@ -184,8 +179,7 @@ def test_a_box_is_extended_by_what_the_other_planes_show() -> None:
 def test_a_target_may_only_leave_a_tenth_of_its_section_outside_of_the_box(
     beside: int, leaves: bool
 ) -> None:
-    # 9 x 7 voxels in the box: 7 more are a tenth of all 70.
-    assert round(IN_BOX * 70) == 63
+    # 9 x 7 = 63 voxels in the box: 7 more are a tenth of all 70.
     box = SliceBox(Plane.AXIAL, (10, 7, 6), (11, 14, 15))
     target = dark_target(ClassPrompts(1, slice_box=box))
     mask = np.zeros(SHAPE[1:], np.bool_)

@@ -62,6 +62,18 @@ class Untold(TakesNothing):
     batch = 4
 
 
+class Forgetful(TakesNothing):
+    """A segmenter that could keep its embeddings, were it not for a typo."""
+
+    fingerprnt = "a"
+
+    def pack(self, embedding: Embedding) -> npt.NDArray[Any]:
+        raise NotImplementedError
+
+    def unpack(self, array: npt.NDArray[Any], shape: tuple[int, int]) -> Embedding:
+        raise NotImplementedError
+
+
 class Nameless(TakesNothing):
     """A segmenter without a name."""
 
@@ -74,6 +86,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("brought_along")
     vars(module).update(Recorder=Recorder, TakesNothing=TakesNothing, NUMBER=3.5)
     vars(module).update(Answerless=Answerless, Untold=Untold, Nameless=Nameless)
+    vars(module).update(Forgetful=Forgetful)
     monkeypatch.setitem(sys.modules, "brought_along", module)
 
 
@@ -179,6 +192,10 @@ def test_what_is_no_class_cannot_be_set_up() -> None:
         ("Answerless", "expected a method 'decode'"),
         ("Untold", "found NoneType as its 'traits', expected Traits"),
         ("Nameless", "found NoneType as its 'name', expected str"),
+        (
+            "Forgetful",
+            "found 'pack' and 'unpack' without 'fingerprint'",
+        ),
     ],
 )
 def test_what_is_no_segmenter_is_refused_with_what_it_lacks(name: str, fault: str) -> None:

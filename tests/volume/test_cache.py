@@ -207,8 +207,8 @@ def test_a_folder_that_cannot_be_written_to_is_an_error_that_names_it(tmp_path: 
         embed(EmbeddingCache(Halver(), AMPLE, tmp_path / "file"), IMAGE[0])
 
 
-def test_segmenters_whose_embeddings_cannot_be_written_leave_the_folder_alone(
-    tmp_path: Path,
+def test_segmenters_whose_embeddings_cannot_be_written_leave_the_folder_alone_and_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Fleeting:
         name = "fleeting"
@@ -219,6 +219,9 @@ def test_segmenters_whose_embeddings_cannot_be_written_leave_the_folder_alone(
 
     embed(EmbeddingCache(Fleeting(), AMPLE, tmp_path), IMAGE[0])
     assert not any(tmp_path.iterdir())
+    assert caplog.messages == [
+        f"{tmp_path}: encoded slices of the segmenter fleeting can't be written, none are kept"
+    ]
 
 
 def visit(folder: Path) -> int:

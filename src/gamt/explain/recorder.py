@@ -31,10 +31,9 @@ from gamt.explain.record import (
 from gamt.explain.slicing import NOTHING, SliceCutter, in_plane
 from gamt.io.case import Case
 from gamt.io.intensities import normalise
-from gamt.lifting.observer import Correction, Observer, Visited
 from gamt.lifting.progress import Report
 from gamt.lifting.propagation import End
-from gamt.lifting.target import Target
+from gamt.lifting.target import Correction, Observer, Target, Visited
 from gamt.plausibility import NO_NAMES
 from gamt.predict import predict_case
 from gamt.prompts import ClassPrompts, Click

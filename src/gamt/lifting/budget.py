@@ -5,12 +5,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 import psutil
 
-if TYPE_CHECKING:
-    from gamt.settings import Settings
+from gamt.settings import Settings
 
 
 @cache
@@ -35,7 +33,7 @@ class Budget:
     @classmethod
     def for_run(
         cls,
-        settings: "Settings",
+        settings: Settings,
         has_box: bool,
         start: float,
         classes: int = 1,

@@ -68,8 +68,15 @@ MAX_GRADIENT, MAX_CONTRAST = 15.0, 100.0
 gradients a voxel (docs/constants.md)."""
 
 OPPOSITE_RATIO = 2.0
-"""Opposite clicks speak against a voxel that is less than so many times as far from the nearest of
-them as from this click. The feature is what is missing from that (docs/constants.md)."""
+"""The feature is max(0, OPPOSITE_RATIO - d / c), where d is a voxel's distance from the nearest
+opposite click and c its distance from this click (docs/constants.md)."""
+
+MIN_CLICK_DISTANCE = 0.5
+"""Least distance from this click in that ratio, in grid voxels (docs/constants.md)."""
+
+ELSEWHERE_DISTANCE = 2.0
+"""From how far on intensities count as those of the rest of the click's side; in depths
+(docs/constants.md)."""
 
 MAX_DISTANCE, CONTEXT_DISTANCE = 7.0, 8.0
 """How far from the click voxels may change, and how far intensities are compared; in depths
@@ -88,14 +95,14 @@ NOISE = 1.5
 """Added to the spread of the click's intensity, in an image of 0..255 (docs/constants.md)."""
 
 LINE_SAMPLES = 8
-"""Points at which the line from a click to a voxel is looked at."""
+"""Points at which the line from a click to a voxel is looked at (docs/constants.md)."""
 
 BLUR, MAX_BLUR = 0.7, 3.0
 """Standard deviation of the smoothing of intensities: in grid voxels, and in raw voxels at most,
 where the grid is coarser than the scan (docs/constants.md)."""
 
 MIN_GRADIENT_BLUR = 0.5
-"""Least standard deviation at which gradients are taken, in raw voxels."""
+"""Least standard deviation at which gradients are taken, in raw voxels (docs/constants.md)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,7 +262,7 @@ def features(around: Surroundings) -> Iterator[tuple[str, Odds]]:
     yield "log_distance", np.log(np.maximum(distance / depth, DISTANCE_FLOOR))
     own = ndimage.distance_transform_edt(around.same_side, around.scale)[candidate]
     yield "log_depth", np.log(own.astype(np.float32) / depth + DEPTH_OFFSET)
-    rest = around.same_side & (around.distance > 2 * depth)
+    rest = around.same_side & (around.distance > ELSEWHERE_DISTANCE * depth)
     if rest.any():
         near = candidate & (around.distance <= depth)
         yield "intensity_ratio", intensity_ratio(around.smooth, near, rest)[candidate]
@@ -270,7 +277,7 @@ def features(around: Surroundings) -> Iterator[tuple[str, Odds]]:
     for voxel in around.opposite:  # several say no more than the nearest one
         there = distances(voxel, around.scale, around.mask.shape)[candidate]
         np.minimum(opposite, there, out=opposite)
-    ratio = opposite / np.maximum(distance, np.float32(0.5))
+    ratio = opposite / np.maximum(distance, np.float32(MIN_CLICK_DISTANCE))
     yield "opposite_click", (OPPOSITE_RATIO - ratio).clip(min=0)
 
 

@@ -21,7 +21,7 @@ MOST_BLUR, BLUR_SHARE = 3.0, 1 / 24
 the most as a share of the box's side, as small targets would vanish (docs/constants.md)."""
 
 TRUNCATE = 4.0
-"""Standard deviations at which the average ends."""
+"""Standard deviations at which the average ends (docs/constants.md)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +46,7 @@ class Votes:
     """
 
     BYTES_PER_VOXEL = 9
-    """Of each plane that has voted."""
+    """Of each plane that has voted: two float32 and a bool."""
 
     def __init__(self, region: Range, grid: Grid, rule: Rule) -> None:
         """Starts without votes.
@@ -191,7 +191,8 @@ SURE = 0.9
 (docs/constants.md)."""
 
 SIZE_RANK = 0.01
-"""What a target that is ten times smaller gains between two sure claims: just enough to decide."""
+"""What a target that is ten times smaller gains between two sure claims: just enough to decide
+(docs/constants.md)."""
 
 
 class Competition:

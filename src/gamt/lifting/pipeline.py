@@ -10,14 +10,13 @@ from gamt.axes import Plane, box_to_slice, slice_shape, slice_view
 from gamt.io.case import Case
 from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
 from gamt.lifting.fusion import Competition, Votes
-from gamt.lifting.observer import Observer
 from gamt.lifting.postprocess import largest_component
 from gamt.lifting.progress import Progress, Report
 from gamt.lifting.propagation import Seeking, Walk, next_prompt, run, together
 from gamt.lifting.refinement import correct
 from gamt.lifting.rules import RULES
 from gamt.lifting.seeding import click_walk, slice_box_walk
-from gamt.lifting.target import Finding, Target
+from gamt.lifting.target import Finding, Observer, Target
 from gamt.lifting.views import fullest, projected_range, runs
 from gamt.lifting.walk import PlaneWalk
 from gamt.prompts import Box, ClassPrompts, SlicePrompt
@@ -31,7 +30,8 @@ PLANNED = 0.9
 """Share of the time left that walks plan with; each plane has an equal one (docs/constants.md)."""
 
 PREVIOUS_SCORE = np.float32(0.8)
-"""What a previous prediction is worth against another class's correction: less than a click."""
+"""What a previous prediction is worth against another class's correction: less than a click
+(docs/constants.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -34,13 +34,12 @@ Walk = Seeking[None]
 """A walk whose masks are votes, and that returns nothing else."""
 
 CORE_SHARE = 0.5
-"""Pixels at least this share of the largest distance from the border form a mask's core."""
-
-AHEAD = 16
-"""Slices that a request announces beside its own; no segmenter takes larger batches."""
+"""Pixels at least this share of the largest distance from the border form a mask's core
+(docs/constants.md)."""
 
 MAX_SIDE = 128
-"""A larger mask is thinned out to about this many pixels a side to find its interior point."""
+"""A larger mask is thinned out to about this many pixels a side to find its interior point
+(docs/constants.md)."""
 
 MOST_DEVIATIONS, MOST_GREY_LEVELS = 3.0, 10.0
 """How far a target's median intensity may stray: this many of its own deviations, and this many
@@ -169,7 +168,7 @@ def walk(
     plane: Plane,
     anchor: int,
     prompt: SlicePrompt,
-    indices: Iterable[int],
+    indices: Sequence[int],
     ask: Ask[T],
     accept: Accept[T],
     choose_stride: Callable[[], int],
@@ -181,19 +180,18 @@ def walk(
         plane: the plane of all slices.
         anchor: the slice to begin with, a grid index.
         prompt: for the anchor.
-        indices: the slices that may be visited, grid indices.
+        indices: the slices that may be visited, ascending grid indices.
         ask: makes the prompts of the slices after the anchor.
         accept: is told every answer, and decides how the walk goes on.
         choose_stride: asked once, after the anchor: how many slices to step at a time. The last
             slice of each direction is visited whatever the stride.
         progress: counts the slices.
     """
-    ordered = sorted(set(indices))
-    down = [index for index in reversed(ordered) if index < anchor]
-    up = [index for index in ordered if index > anchor]
+    down = [index for index in reversed(indices) if index < anchor]
+    up = [index for index in indices if index > anchor]
     progress.plan(len(down) + 1 + len(up))
     nearest = [index for pair in zip_longest(down, up) for index in pair if index is not None]
-    (answer,) = yield [SliceRequest(plane, anchor, prompt, ahead=nearest[:AHEAD])]
+    (answer,) = yield [SliceRequest(plane, anchor, prompt, ahead=nearest)]
     start = accept(anchor, prompt, None, answer)
     if start is None:
         progress.finish(len(down) + 1 + len(up))
@@ -207,7 +205,7 @@ def walk(
             index = way[min(stride, len(way)) - 1]
             steps.append((way, index, before, ask(index, before)))
         answers = yield [
-            SliceRequest(plane, index, prompt, ahead=thin_out(way[stride:], stride)[:AHEAD])
+            SliceRequest(plane, index, prompt, ahead=thin_out(way[stride:], stride))
             for way, index, _, prompt in steps
         ]
         fronts = []

@@ -19,7 +19,6 @@ from gamt.axes import Plane, slice_view, to_slice
 from gamt.lifting.budget import OutOfTime
 from gamt.lifting.evidence import CONTEXT_DISTANCE, Surroundings, error_odds, region_around
 from gamt.lifting.fusion import Votes
-from gamt.lifting.observer import Correction
 from gamt.lifting.postprocess import component_at
 from gamt.lifting.propagation import (
     End,
@@ -31,7 +30,7 @@ from gamt.lifting.propagation import (
     walk,
 )
 from gamt.lifting.rules import RULES
-from gamt.lifting.target import LEAST_PROBABILITY, Target
+from gamt.lifting.target import LEAST_PROBABILITY, Correction, Target
 from gamt.prompts import Box, Click, SlicePrompt
 from gamt.segmenters.base import SliceMask
 
@@ -39,11 +38,17 @@ WALK_RADII = 3.0
 """A walk ends this many error radii away from its click, along its plane's normal
 (docs/constants.md)."""
 
-SINGLE = 1e-3
-"""Taken for the scale of an axis on which the grid has one slice for several raw ones."""
+FLAT_AXIS_SCALE = 1e-3
+"""Taken for the scale of an axis on which the grid has one slice for several raw ones
+(docs/constants.md)."""
 
 KEEP = 0.9
-"""Probability with which the previous mask is handed on: firm, yet open to correction."""
+"""Probability with which the previous mask is handed on: firm, yet open to correction
+(docs/constants.md)."""
+
+FIRST_SEARCH = 8.0
+"""Grid voxels around a click in which the mask's surface is looked for first; doubled until it is
+found (docs/constants.md)."""
 
 UNSEEN = logit(1 - KEEP)
 """Log-odds of an error where a view sees none, or where none came to."""
@@ -156,7 +161,7 @@ def surroundings(
 
 def scale_of(target: Target) -> tuple[float, float, float]:
     """Returns the grid voxels per raw voxel (z, y, x) of a target's scan, none of them zero."""
-    z, y, x = (step or SINGLE for step in target.scan.grid.scale)
+    z, y, x = (step or FLAT_AXIS_SCALE for step in target.scan.grid.scale)
     return z, y, x
 
 
@@ -174,7 +179,7 @@ def error_radius(
         The distance; the largest extent of `mask` where all of it is of one kind.
     """
     farthest = max(float(size * step) for size, step in zip(mask.shape, scale, strict=True))
-    half = 8.0
+    half = FIRST_SEARCH
     while True:
         low = [max(0, int(v - half / s)) for v, s in zip(voxel, scale, strict=True)]
         high = [int(v + half / s) + 1 for v, s in zip(voxel, scale, strict=True)]

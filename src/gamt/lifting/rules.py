@@ -1,7 +1,7 @@
 """Fusion rules: from what each plane says of a voxel to what the planes say together.
 
-A rule is a function of the planes' opinions, two or more, in the order of `Plane`; another one is
-written here and named in `RULES` and in `gamt.settings.Fusion`.
+A rule is a function of the planes' opinions, two or more, in the order of `Plane`. Another one is
+written here, and gets its name in `RULES` and `gamt.settings.Fusion`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from gamt.settings import Fusion
 
 STAPLE_START, STAPLE_ROUNDS, STAPLE_CHANGE = 0.99, 100, 1e-6
 """Sensitivity and specificity that EM begins with, as usual for STAPLE; rounds at most, and the
-change of both at which it ends."""
+change of both at which it ends (docs/constants.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +96,16 @@ def staple(opinions: Sequence[Opinion]) -> Opinion:
 def _share(
     part: npt.NDArray[np.bool_], whole: npt.NDArray[np.bool_], voxels: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Returns, plane by plane (N, 1), the share that some cases' voxels have of those of others."""
+    """Returns, for each of N planes, the share of `whole`'s voxels that are in `part`, too.
+
+    Args:
+        part: (N, cases) bool, the cases to count; each of them is in `whole`.
+        whole: (N, cases) bool, the cases to compare with.
+        voxels: (cases,) how many voxels a case stands for.
+
+    Returns:
+        (N, 1), 0..1; `STAPLE_START` for a plane of which `whole` has no voxels.
+    """
     total = (voxels * whole).sum(axis=1, keepdims=True)
     counted = (voxels * part).sum(axis=1, keepdims=True)
     return np.where(total > 0, counted / total.clip(np.finfo(float).tiny), STAPLE_START)

@@ -42,7 +42,7 @@ def candidates(target: Target, plane: Plane, voxel: tuple[int, int, int]) -> lis
     return requests
 
 
-def cross_sections(
+def requests_across(
     target: Target, plane: Plane, voxel: tuple[int, int, int], box: SliceBox
 ) -> list[SliceRequest]:
     """Asks for masks of several lengths across the slice of a box.
@@ -95,7 +95,7 @@ def agree(
         plane: [mask.quality * centrality(mask, plane, voxel) for mask in offers[plane]]
         for plane in planes
     }
-    runs = {plane: [run_lengths(mask, plane, voxel) for mask in offers[plane]] for plane in planes}
+    runs = {plane: [runs_through(mask, plane, voxel) for mask in offers[plane]] for plane in planes}
     best, choice = -1.0, tuple(0 for _ in planes)
     for combination in product(*(range(len(offers[plane])) for plane in planes)):
         score = 1.0
@@ -128,7 +128,7 @@ def centrality(mask: SliceMask, plane: Plane, voxel: tuple[int, int, int]) -> fl
     return float(depth[int(y) - y0 + 1, int(x) - x0 + 1] / depth.max())
 
 
-def run_lengths(
+def runs_through(
     mask: SliceMask, plane: Plane, voxel: tuple[int, int, int]
 ) -> dict[int, tuple[int, int]]:
     """Returns, per volume axis in a slice, the unbroken run (start, stop) of a mask at a voxel."""

@@ -29,7 +29,7 @@ from gamt.lifting.propagation import (
     next_prompt,
     together,
 )
-from gamt.lifting.scales import agree, candidates, cross_sections, offers_at, run_lengths
+from gamt.lifting.scales import agree, candidates, offers_at, requests_across, runs_through
 from gamt.lifting.target import Finding, Target
 from gamt.lifting.views import fullest
 from gamt.lifting.walk import PlaneWalk
@@ -46,6 +46,10 @@ LEAST_PIECE = 8
 
 BODY_ELONGATION = 1.5
 """A body's longest extent on an axis is at most this many times its shortest
+(docs/constants.md)."""
+
+BODY_SLACK = 2
+"""Voxels by which the longest extent may exceed that, so that small bodies are not refused
 (docs/constants.md)."""
 
 BODY_ROOM = 0.1
@@ -109,7 +113,7 @@ def slice_box_walk(target: Target, box: SliceBox) -> Seeking[Finding]:
             return finding
         voxel = grid.voxel_to_grid(seed)
         others = [other for other in Plane if other is not plane]
-        requests = [one for other in others for one in cross_sections(target, other, voxel, box)]
+        requests = [one for other in others for one in requests_across(target, other, voxel, box)]
         masks = yield from ask_for(target, requests)
         chosen = agree({plane: [mask], **offers_at(voxel, requests, masks)}, voxel)
         drawn = extend_box(target, box, chosen, voxel)
@@ -217,7 +221,7 @@ def extend_box(
     first, last = voxel[across], voxel[across] + 1
     for plane, mask in chosen.items():
         if plane is not box.plane:
-            start, stop = run_lengths(mask, plane, voxel)[across]
+            start, stop = runs_through(mask, plane, voxel)[across]
             first, last = min(first, start), max(last, stop)
     low, high = list(box.low), list(box.high)
     low[across], high[across] = raw_range(grid, across, first, last)
@@ -256,11 +260,11 @@ def draw_box(
         bounds = bounding_range(mask.mask)
         if bounds is None:
             return None
-        runs = run_lengths(mask, plane, voxel)
+        runs = runs_through(mask, plane, voxel)
         for axis, first, last in zip((plane.row_axis, plane.column_axis), *bounds, strict=True):
             extents[axis] += [last - first, runs[axis][1] - runs[axis][0]]
             low[axis], high[axis] = min(low[axis], first), max(high[axis], last)
-    if any(max(sizes) > BODY_ELONGATION * min(sizes) + 2 for sizes in extents if sizes):
+    if any(max(sizes) > BODY_ELONGATION * min(sizes) + BODY_SLACK for sizes in extents if sizes):
         return None
     grid = target.scan.grid
     begin, end = zip(*(raw_range(grid, n, low[n], high[n]) for n in range(3)), strict=True)

@@ -7,35 +7,36 @@ import numpy.typing as npt
 
 from gamt.prompts import Box
 
-EDGE, STEEPNESS, MOST, LEAST = 0.9, 10.0, 1.4, -3.0
-"""The log-odds at a distance from the centre, in half-axes: `STEEPNESS` times what is missing to
-`EDGE`, at most `MOST` and at least `LEAST`. What labelled scans show is lower far outside; a higher
-floor leaves room for targets that bend away (docs/constants.md)."""
+ZERO_RADIUS, STEEPNESS, MIN_LOG_ODDS, MAX_LOG_ODDS = 0.9, 10.0, -3.0, 1.4
+"""log-odds = clip(STEEPNESS * (ZERO_RADIUS - r), MIN_LOG_ODDS, MAX_LOG_ODDS), where r is the
+distance from the centre in half-axes. What labelled scans show is lower far outside; a higher floor
+leaves room for targets that bend away (docs/constants.md)."""
 
-RIVAL_EDGE = 1.0
-"""The same for a smaller class, whose whole ellipsoid is left to it. Its own prior is for it only
-within `EDGE`; between the two the images decide."""
+RIVAL_ZERO_RADIUS = 1.0
+"""`ZERO_RADIUS` of a smaller class, whose whole ellipsoid is left to it. Its own prior is for it
+only within `ZERO_RADIUS`; between the two the images decide (docs/constants.md)."""
 
 OUTSIDE = 6.0
-"""Log-odds against slices outside of a box's range, which is exact: more than any shape has."""
+"""Log-odds against slices outside of a box's range, which is exact: more than any shape has
+(docs/constants.md)."""
 
 
 def ellipsoid_logits(
-    box: Box, low: Sequence[int], shape: Sequence[int], edge: float = EDGE
+    box: Box, low: Sequence[int], shape: Sequence[int], zero_radius: float = ZERO_RADIUS
 ) -> npt.NDArray[np.float32]:
     """Returns the log-odds of being inside, judged by the box's inscribed ellipsoid alone.
 
-    They are positive up to `edge`, which is not the whole ellipsoid: a box is drawn with a margin,
-    and few targets are convex.
+    They are positive up to `zero_radius`, which is not the whole ellipsoid: a box is drawn with a
+    margin, and few targets are convex.
 
     Args:
         box: in voxels.
         low: first voxel (z, y, x) of the result, in the same voxels.
         shape: of the result (z, y, x).
-        edge: distance from the centre at which they change their sign, in half-axes.
+        zero_radius: distance from the centre at which they change their sign, in half-axes.
 
     Returns:
-        (z, y, x) log-odds, `LEAST`..`MOST`.
+        (z, y, x) log-odds, `MIN_LOG_ODDS`..`MAX_LOG_ODDS`.
     """
     squared = np.zeros((1, 1, 1), np.float32)
     for axis in range(3):
@@ -45,8 +46,8 @@ def ellipsoid_logits(
         along = [1, 1, 1]
         along[axis] = -1
         squared = squared + np.square(away).astype(np.float32).reshape(along)
-    logits = STEEPNESS * (edge - np.sqrt(squared))
-    return np.asarray(logits.clip(LEAST, MOST), np.float32)
+    logits = STEEPNESS * (zero_radius - np.sqrt(squared))
+    return np.asarray(logits.clip(MIN_LOG_ODDS, MAX_LOG_ODDS), np.float32)
 
 
 def prior_logits(
@@ -69,11 +70,11 @@ def prior_logits(
         exact_range: whether the box is a user's.
 
     Returns:
-        (z, y, x) log-odds, `-OUTSIDE`..`MOST`.
+        (z, y, x) log-odds, `-OUTSIDE`..`MAX_LOG_ODDS`.
     """
     logits = ellipsoid_logits(box, low, shape)
     for rival in rivals:
-        logits = np.minimum(logits, -ellipsoid_logits(rival, low, shape, RIVAL_EDGE))
+        logits = np.minimum(logits, -ellipsoid_logits(rival, low, shape, RIVAL_ZERO_RADIUS))
     if exact_range:
         z = np.arange(low[0], low[0] + shape[0])
         logits[(z < box.z_min) | (z >= box.z_max)] = -OUTSIDE

@@ -7,6 +7,10 @@ import numpy.typing as npt
 
 from gamt.axes import Plane
 
+LEAST_MARGIN = 1
+"""Pixels that `widen` adds to a side beside the share of it, so that the thinnest box gets wider
+(docs/constants.md)."""
+
 
 def projected_range(
     masks: npt.NDArray[np.bool_], plane: Plane, percentile: float
@@ -53,12 +57,13 @@ def fullest(masks: npt.NDArray[np.bool_], plane: Plane, indices: Sequence[int]) 
 
 
 def widen(box: Sequence[float], margin: float, shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Returns `box` (x0, y0, x1, y1, half-open) with `margin` of its sides added all around.
+    """Returns `box` (x0, y0, x1, y1, half-open) with a margin added all around.
 
-    The result ends at the borders of a slice of `shape` (rows, columns).
+    On each axis that is `margin` times the side, and `LEAST_MARGIN` pixels on top. The
+    result ends at the borders of a slice of `shape` (rows, columns).
     """
     x0, y0, x1, y1 = box
-    dx, dy = margin * (x1 - x0) + 1, margin * (y1 - y0) + 1
+    dx, dy = margin * (x1 - x0) + LEAST_MARGIN, margin * (y1 - y0) + LEAST_MARGIN
     return (
         max(0, int(np.floor(x0 - dx))),
         max(0, int(np.floor(y0 - dy))),

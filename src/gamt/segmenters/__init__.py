@@ -8,6 +8,7 @@ package registers in the entry-point group ``gamt.segmenters``, or by an import 
 import importlib
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from inspect import getattr_static
 from typing import Any, cast
 
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask, Traits
@@ -37,6 +38,9 @@ DEFAULT = "statistical"
 """The embedded segmenter: no checkpoint, no GPU."""
 
 ENTRY_POINT_GROUP = "gamt.segmenters"
+
+STORING = ("fingerprint", "pack", "unpack")
+"""What a segmenter has whose embeddings can be kept in a folder; see `StorableSegmenter`."""
 
 INSTALL = "pip install 'gamt[sam]', in a clone make setup-all"
 """The commands that get the packages which some built-in segmenters need."""
@@ -87,6 +91,11 @@ def _find_fault(segmenter: Any) -> str | None:
     for method in ("encode", "decode"):
         if not callable(getattr(segmenter, method, None)):
             return f"expected a method {method!r}"
+    # Looked up statically: to read a fingerprint may mean to read a checkpoint.
+    missing = [one for one in STORING if getattr_static(segmenter, one, None) is None]
+    if 0 < len(missing) < len(STORING):
+        some = " and ".join(repr(one) for one in STORING if one not in missing)
+        return f"found {some} without {missing[0]!r}"
     return None
 
 

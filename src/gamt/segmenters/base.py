@@ -20,9 +20,9 @@ class SliceMask:
     Attributes:
         logits: (rows, columns) float, log-odds at the slice's own resolution; positive inside.
         quality: the IoU with the true mask that the segmenter expects, 0..1.
-        state: whatever the segmenter wants back as `SlicePrompt.state` when it is asked about the
-            next slice of a walk; opaque to everything else. None where `logits` say it all: then
-            they come back as `SlicePrompt.mask`.
+        state: whatever the segmenter wants back as `SlicePrompt.state` when a walk goes on from
+            this answer (see `Segmenter`); opaque to everything else. None where `logits` say it
+            all: then they come back as `SlicePrompt.mask`.
     """
 
     logits: npt.NDArray[np.float32]
@@ -45,7 +45,9 @@ class Traits:
         intensities_alone: whether it knows nothing but a slice's intensities, and no shapes. Then
             its slices err alike, and it is not asked for corrections, for which intensities are
             weighed in 3-D.
-        guided: whether the log-odds of the box's ellipsoid are added to its mask prompts.
+        guided: whether the log-odds of the box's ellipsoid are added to the mask prompts of walks
+            for a target. In corrections, every segmenter's mask prompt is merged with the ball that
+            the click draws.
     """
 
     batch: int = 1
@@ -57,10 +59,16 @@ class Traits:
 class Segmenter(Protocol):
     """A promptable 2-D model, split into its costly half and its prompt-dependent half.
 
-    In a walk through a plane, the `SliceMask.state` of each slice comes back with the prompt of the
-    next slice in the same direction, and nowhere else. It is the place for low-resolution scores,
-    and for the memory of a model that tracks a target from slice to slice; as a walk goes in two
-    directions from its first slice, that slice's state comes back twice and is not to be changed.
+    The `SliceMask.state` of an answer comes back in two cases, always in the same plane:
+
+    - in a walk for a target, with the prompt of the next slice in the same direction;
+    - where a walk begins at a click or from a box on another plane's slice: the chosen answer's
+      state, with the prompt of the same slice, which is asked about once more.
+
+    It never comes back in corrections, whose prompts carry no state. It is the place for
+    low-resolution scores, and for the memory of a model that tracks a target from slice to slice;
+    as a walk goes in two directions from its first slice, that slice's state comes back twice and
+    is not to be changed.
 
     Attributes:
         name: as it appears in logs and outputs.

@@ -11,13 +11,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """The precisions that a user can ask for, by name."""
 
 LARGEST_BATCH = 16
-"""Items at once at most: more make a GPU no faster, and a walk along slices wants few ahead."""
+"""Items at once at most: more make a GPU no faster, and a walk along slices wants few ahead
+(docs/constants.md)."""
 
 MEMORY_SHARE = 0.5
-"""Share of a GPU's free memory that a batch may take."""
+"""Share of a GPU's free memory that a batch may take (docs/constants.md)."""
 
 BATCH_PIXELS = 8 * 256**2
-"""Pixels at once elsewhere: one slice of 1024 px keeps all cores busy, one of 256 px does not."""
+"""Pixels at once elsewhere: one slice of 1024 px keeps all cores busy, one of 256 px does not
+(docs/constants.md)."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

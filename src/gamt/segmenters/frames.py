@@ -23,11 +23,11 @@ LOW_RES_FACTOR = 4
 
 MASK_LIMIT = 32.0
 """Earlier scores are clipped to this many log-odds, the range of the scores that SAM was trained
-to take as a prompt."""
+to take as a prompt (docs/constants.md)."""
 
 PADDING_SCORE = -10.0
 """Log-odds of a mask prompt where the input square shows no slice: surely outside, and of the
-size of a network's own scores far outside of a target."""
+size of a network's own scores far outside of a target (docs/constants.md)."""
 
 
 @dataclass(frozen=True)

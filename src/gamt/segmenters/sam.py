@@ -35,10 +35,12 @@ PREPARATION = 1
 """Counts the changes of this package that change embeddings."""
 
 ENCODING_TENSORS = 32
-"""Tensors of the size of all its tokens that a slice takes while it is encoded, about."""
+"""Tensors of the size of all its tokens that a slice takes while it is encoded, about
+(docs/constants.md)."""
 
 DECODING_TENSORS = 64
-"""Tensors of the size of its low-res mask that a prompt takes while it is decoded, about."""
+"""Tensors of the size of its low-res mask that a prompt takes while it is decoded, about
+(docs/constants.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

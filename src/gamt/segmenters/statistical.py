@@ -36,6 +36,14 @@ HISTOGRAM_BLUR, LEAST_RANGE = 1.56, 90.0
 """Smoothing of the intensity histograms, in bins of the window's range, and the least range that
 the bins span, in grey levels: a flat window's noise is not taken for contrast."""
 
+RANGE_PERCENTILES, RANGE_ROOM = (1, 99), 1.05
+"""The percentiles of the window's intensities that the bins span, and the factor by which they span
+more than that."""
+
+LEAST_PURE = 0.02
+"""Share of the foreground's density that is left of it at least when the background's is taken
+out."""
+
 FINE_WEIGHT, SMOOTH_WEIGHT, SMOOTH_SIGMA = 0.87, 0.48, 1.0
 """Weights of the likelihood ratio of the pixel's own intensity and of the smoothed one, and the
 standard deviation of that smoothing, in pixels of the window's grid."""
@@ -87,9 +95,16 @@ mean-field inference, and the final smoothing of the log-odds; both in pixels of
 FIT_BIAS, FIT_BOX = 0.15, 0.82
 """Costs of moving the threshold by a log-odd and of missing the box's sides."""
 
+FIT_RANGE, FIT_STEPS, FIT_SLACK = 2.0, 17, 1.5
+"""The largest shift of the threshold either way, as log-odds, and how many shifts are tried. A mask
+that ends inside of the box by at most twice the third number, in pixels of the grid, costs nothing."""
+
 CLICK_WEIGHT, CLICK_REACH, CLICK_CONTRAST = 14.0, 0.15, 15.0
 """Log-odds at a click, and the standard deviations by which they fall: with the distance, as a
 share of the box's shorter side, and with the difference of intensity."""
+
+OBEYED = 2.0
+"""Least log-odds of the clicked pixels themselves, on the click's side."""
 
 DRIFT = 1.1
 """Log-odds taken from every step of a walk: what leaks a little leaks far in the end."""
@@ -97,6 +112,9 @@ DRIFT = 1.1
 LEAST_TRUST, CLEAR_CONTRAST = 0.4, 4.0
 """Neighbouring pixels err together, so that the log-odds are too sure. They are multiplied by the
 border's contrast over the second number, at least by the first, and at most by one."""
+
+CONTRAST_NOISE = 3.0
+"""Grey levels added to the standard deviation that the border's contrast is counted in."""
 
 DOUBT = 0.35
 """Share of the quality that a border without contrast costs."""
@@ -114,6 +132,10 @@ FLOOD_RADII = (48, 192)
 FLOOD_TOLERANCES = (4, 6, 8, 11, 14, 18, 23, 29, 36, 45, 56, 70, 88)
 """Windows, in pixels to each side of a lone click, and differences of intensity up to which pixels
 belong to the click's region."""
+
+FLOOD_GROWTH, FLOOD_LIMIT, FLOOD_PENALTY = 1.05, 0.6, 0.5
+"""The factor by which a region has to grow to count as another one, the share of its window above
+which it is none, and the weight of the logarithm of the growth against the border's gradient."""
 
 
 def box_prior(window: Window, box: SubpixelBox) -> Array:
@@ -154,8 +176,8 @@ def click_evidence(window: Window, image: Array, prompt: SlicePrompt, reach: flo
 
 def histogram_index(feature: Array) -> npt.NDArray[np.intp]:
     """Returns every pixel's histogram bin; the bins span the window's intensities."""
-    low, high = np.percentile(feature, (1, 99))
-    span = max(float(high - low), LEAST_RANGE) * 1.05
+    low, high = np.percentile(feature, RANGE_PERCENTILES)
+    span = max(float(high - low), LEAST_RANGE) * RANGE_ROOM
     scaled = (feature - (low + high) / 2) / span + 0.5
     return np.asarray((scaled * histograms.BINS).clip(0, histograms.BINS - 1), np.intp)
 
@@ -179,7 +201,7 @@ def intensity_ratio(index: npt.NDArray[np.intp], inside: Array, tuning: _Tuning)
         for weight in (inside, 1 - inside)
     )
     # What looks inside is partly background, most of all in a box that the target hardly fills.
-    pure = np.maximum(mixed - tuning.impurity * outside, 0.02 * mixed)
+    pure = np.maximum(mixed - tuning.impurity * outside, LEAST_PURE * mixed)
     pure /= max(pure.sum(), 1e-9)
     separation = np.abs(pure - outside).sum() / 2
     ratio = histograms.log_likelihood_ratio(pure, outside, histograms.FLOOR, tuning.cap)
@@ -232,14 +254,14 @@ def fit_box(logits: Array, window: Window, box: SubpixelBox) -> Array:
     """Moves the threshold so that the mask comes close to the box's sides."""
     size = max(box[2] - box[0], box[3] - box[1]) / window.step
     best, shift = np.inf, 0.0
-    for bias in np.linspace(-2, 2, 17):
+    for bias in np.linspace(-FIT_RANGE, FIT_RANGE, FIT_STEPS):
         rows, columns = (np.flatnonzero((logits > bias).any(axis)) for axis in (1, 0))
         if rows.size == 0:
             continue
         x, y, half = window.x[0, columns], window.y[rows, 0], window.step / 2
         gaps = np.array([x[0] - half - box[0], box[2] - x[-1] - half])
         gaps = np.append(gaps, [y[0] - half - box[1], box[3] - y[-1] - half]) / window.step
-        missed = (np.abs(gaps - 1.5) - 1.5).clip(0).mean() / max(2.0, 0.1 * size)
+        missed = (np.abs(gaps - FIT_SLACK) - FIT_SLACK).clip(0).mean() / max(2.0, 0.1 * size)
         cost = FIT_BIAS * abs(bias) + FIT_BOX * missed
         if cost < best:
             best, shift = cost, bias
@@ -264,7 +286,7 @@ def obey_clicks(logits: Array, prompt: SlicePrompt) -> Array:
     rows, columns = logits.shape
     for (x, y), label in zip(prompt.points, prompt.labels, strict=True):
         place = int(np.clip(y, 0, rows - 1)), int(np.clip(x, 0, columns - 1))
-        logits[place] = max(logits[place], 2.0) if label else min(logits[place], -2.0)
+        logits[place] = max(logits[place], OBEYED) if label else min(logits[place], -OBEYED)
     return logits
 
 
@@ -283,7 +305,7 @@ def border_contrast(image: Array, mask: npt.NDArray[np.bool_]) -> float:
     outer = image[ndimage.binary_dilation(mask, iterations=2) & ~mask]
     if inner.size == 0 or outer.size == 0:
         return 0.0
-    spread = np.sqrt((inner.var() + outer.var()) / 2) + 3.0
+    spread = np.sqrt((inner.var() + outer.var()) / 2) + CONTRAST_NOISE
     return float(abs(inner.mean() - outer.mean()) / spread)
 
 
@@ -319,15 +341,15 @@ def regions_at(image: Image, x: float, y: float) -> list[tuple[float, Array]]:
             labels, _ = ndimage.label(np.abs(smooth - smooth[row, column]) <= tolerance)
             region = labels == labels[row, column]
             size = float(region.sum()) * window.step**2
-            if size <= 1.05 * area:
+            if size <= FLOOD_GROWTH * area:
                 continue
-            if region.mean() > 0.6 or _spills(region, window, shape):
+            if region.mean() > FLOOD_LIMIT or _spills(region, window, shape):
                 break
             border = ndimage.binary_dilation(region) ^ region
             growth = np.log(size / area)
             area = size
             logits = window.enlarge(np.where(region, np.float32(4), np.float32(-4)), shape)
-            found.append((float(slope[border].mean()) / (1 + 0.5 * growth), logits))
+            found.append((float(slope[border].mean()) / (1 + FLOOD_PENALTY * growth), logits))
     return found
 
 

@@ -55,7 +55,8 @@ class EmbeddingCache:
             segmenter: makes the embeddings.
             limit_bytes: of memory; embeddings without an attribute `nbytes` count as nothing.
             folder: where embeddings outlive the process, shared with others; made where there is
-                none. Only segmenters whose embeddings can be written use it (`StorableSegmenter`).
+                none. With a segmenter whose embeddings can't be written (`StorableSegmenter`) it
+                stays as it is, and the log says so.
         """
         self.segmenter = segmenter
         self.encoded = 0
@@ -63,8 +64,8 @@ class EmbeddingCache:
         self._used_bytes = 0
         self._memory: OrderedDict[str, Embedding] = OrderedDict()
         self._store: EmbeddingStore | None = None
-        if folder is not None and isinstance(segmenter, StorableSegmenter):
-            self._store = EmbeddingStore(segmenter, folder)
+        if folder is not None:
+            self._store = open_store(segmenter, folder)
 
     def embed(
         self,
@@ -160,6 +161,18 @@ class EmbeddingStore:
 
     def _path(self, one: KeyedSlice) -> Path:
         return self._folder / one.key[:2] / f"{one.key}.npy"
+
+
+def open_store(segmenter: Segmenter, folder: Path) -> EmbeddingStore | None:
+    """Returns a folder's store; None, and a warning in the log, if nothing can be kept there."""
+    if isinstance(segmenter, StorableSegmenter):
+        return EmbeddingStore(segmenter, folder)
+    logger.warning(
+        "%s: encoded slices of the segmenter %s can't be written, none are kept",
+        folder,
+        segmenter.name,
+    )
+    return None
 
 
 def _size(embedding: Embedding) -> int:

@@ -6,6 +6,7 @@ voxel centre of the crop keep their place, so that on every axis raw index ``i``
 position ``(i - low) * (grid_size - 1) / (raw_size - 1)``: flipping the volume flips the grid.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,8 @@ from gamt.axes import bounding_range
 from gamt.prompts import Box, ClassPrompts, SliceBox
 
 NEAR_BORDER = 0.05
-"""A prompt this close to a crop's border, as a share of the crop's side, makes the crop grow."""
+"""A prompt this close to a crop's border, as a share of the crop's side, makes the crop grow
+(docs/constants.md)."""
 
 Range = tuple[tuple[int, int, int], tuple[int, int, int]]
 """Half-open voxel bounds (low, high), each (z, y, x)."""
@@ -100,30 +102,12 @@ class Grid:
             image = _interpolate(image, axis, size)
         return image
 
-    def mask_to_grid(self, mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Brings the crop of a mask or label map onto the grid by nearest neighbour."""
-        return mask[np.ix_(*self.to_raw)]
-
-    def mask_to_raw(self, mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Brings a mask or label map of the grid back onto the raw voxels of the crop.
-
-        Nearest neighbour (paper, 2.3); the exact inverse of `mask_to_grid` wherever the grid is at
-        least as fine as the raw voxels.
-        """
-        return mask[np.ix_(*self.from_raw)]
-
-    def uncrop(self, mask: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[Any]:
-        """Places a raw-shaped crop back into an otherwise empty volume of `shape` (z, y, x)."""
-        volume = np.zeros(tuple(shape), mask.dtype)
-        self.crop(volume)[...] = mask
-        return volume
-
 
 def make_grid(
     crop: Range,
     spacing_mm: Sequence[float],
     voxel_mm: float | None = None,
-    max_voxels: int = 2**28,
+    max_voxels: float = math.inf,
 ) -> Grid:
     """Lays a grid of nearly cubic voxels over a crop.
 
@@ -131,7 +115,8 @@ def make_grid(
         crop: raw bounds.
         spacing_mm: raw spacing (z, y, x) in millimetres.
         voxel_mm: side of a grid voxel; None takes the finest of the three spacings.
-        max_voxels: the grid gets coarser, evenly on all axes, rather than larger than this.
+        max_voxels: the grid gets coarser, evenly on all axes, rather than larger than this; no
+            limit by default.
     """
     low, high = crop
     size = [b - a for a, b in zip(low, high, strict=True)]

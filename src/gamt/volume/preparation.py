@@ -21,7 +21,7 @@ class PreparedVolume:
         image: (z, y, x), any numeric type.
         spacing_mm: (z, y, x) in millimetres.
         embeddings: of the segmenter that it is prepared for.
-        settings: the numbers of the method.
+        settings: percentiles, voxel size and largest grid are taken from here.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class PreparedVolume:
             image: (z, y, x), any numeric type.
             spacing_mm: (z, y, x) in millimetres.
             embeddings: of the segmenter that it is prepared for.
-            settings: the numbers of the method.
+            settings: percentiles, voxel size and largest grid are taken from here.
         """
         self.image = image
         self.spacing_mm = spacing_mm

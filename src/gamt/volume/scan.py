@@ -23,7 +23,8 @@ class SliceRequest:
         index: the slice, as a grid index along the plane's normal.
         prompt: in the slice's grid pixels.
         multimask: as for `Segmenter.decode`.
-        ahead: the slices that are likely to be asked for next, the likeliest first.
+        ahead: the slices that are likely to be asked for next, the likeliest first. They fill up a
+            batch that is encoded anyway; no more of them than a batch has are looked at.
     """
 
     plane: Plane
@@ -81,7 +82,8 @@ class Scan:
     def _embed(
         self, plane: Plane, requests: Sequence[SliceRequest], before_batch: Callable[[], None]
     ) -> list[Embedding]:
-        steps = zip_longest(*(request.ahead for request in requests))
+        batch = self.segmenter.traits.batch
+        steps = zip_longest(*(request.ahead[:batch] for request in requests))
         ahead = dict.fromkeys(index for index in chain(*steps) if index is not None)
         return self._embeddings.embed(
             [self._slice(plane, request.index) for request in requests],
