@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from gamt.cli.app import main
-from gamt.io.image import read_image, write_image
+from gamt.io.image import read_image, read_label_names, write_image
 from tests.io.formats.dicom_series import write_series
 
 Run = Callable[..., tuple[int, str]]
@@ -235,3 +235,17 @@ def test_a_prompt_without_a_label_beside_a_mask_of_several_is_one_line(
     status, log = run("segment", path, "-o", tmp_path / "out.nii", *options)
     assert (status, log.count("\n")) == (2, 1)
     assert "found a prompt without a label, and in the earlier segmentation the labels 3, 7" in log
+
+
+def test_names_of_an_earlier_segmentation_are_kept_and_may_be_used(
+    tmp_path: Path, run: Run
+) -> None:
+    pytest.importorskip("SimpleITK")
+    path = save_nifti(tmp_path / "scan.nii", AXIAL)
+    first, second = tmp_path / "first.seg.nrrd", tmp_path / "second.seg.nrrd"
+    options = ("--label", "ball=3", "--label", "rest=7", "--click", "ball:22,25,5")
+    assert run("segment", path, "-o", first, *options)[0] == 0
+    again = ("--previous", first, "--negative", "ball:0,0,0", "--label", "edge=7")
+    status, log = run("segment", path, "-o", second, *again, "--click", "edge:1,1,1")
+    assert status == 0, log
+    assert read_label_names(second) == {3: "ball", 7: "edge"}

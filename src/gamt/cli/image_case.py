@@ -13,7 +13,7 @@ from gamt.cli.label_names import MAX_LABEL, parse_label_names
 from gamt.cli.options import ImageOptions, name_volume_option
 from gamt.cli.prompt_text import parse_prompts
 from gamt.io.case import Case
-from gamt.io.image import GridError, Image, read_image, read_labels
+from gamt.io.image import GridError, Image, read_image, read_label_names, read_labels
 from gamt.io.labels import (
     default_label,
     number_labels,
@@ -87,6 +87,7 @@ def read_image_case(path: Path, options: ImageOptions) -> ImageCase:
     earlier = None
     if options.previous is not None:
         earlier = _read_previous(options.previous, image, options.resample_previous)
+        named_labels = _inherit_names(options.previous, named_labels)
     prompts = parse_prompts(
         image,
         options.boxes,
@@ -123,6 +124,16 @@ def read_image_truth(path: Path, scan: ImageCase) -> npt.NDArray[np.uint8]:
         ImageError: the file can't be read, or isn't a segmentation of the image.
     """
     return number_labels(read_labels(path, scan.image), scan.labels)
+
+
+def _inherit_names(previous: Path, named_labels: Mapping[str, int]) -> dict[str, int]:
+    """Returns the labels by name, with those of an earlier segmentation that are not named anew."""
+    inherited = {
+        name: label
+        for label, name in read_label_names(previous).items()
+        if label not in named_labels.values()
+    }
+    return inherited | dict(named_labels)
 
 
 def _read_previous(path: Path, image: Image, resample: bool) -> npt.NDArray[np.int64]:

@@ -80,13 +80,7 @@ class Format(Protocol):
 
 @runtime_checkable
 class WritableFormat(Format, Protocol):
-    """A module that reads and writes one format.
-
-    Attributes:
-        NAMED_SUFFIXES: those of `SUFFIXES` whose files keep label names.
-    """
-
-    NAMED_SUFFIXES: tuple[str, ...]
+    """A module that reads and writes one format."""
 
     def write(self, path: Path, image: StoredImage, names: Mapping[int, str]) -> None:
         """Writes a new file, and any companions beside it.
@@ -94,11 +88,29 @@ class WritableFormat(Format, Protocol):
         Args:
             path: ends in one of `SUFFIXES`, in upper or lower case.
             image: its header may be that of another format, and is ignored then.
-            names: of labels; ignored but for `NAMED_SUFFIXES`.
+            names: of labels; for formats that keep them (`NamedFormat`).
 
         Raises:
             OSError: the file can't be written.
             ImageError: the format can't hold the image.
+        """
+
+
+@runtime_checkable
+class NamedFormat(WritableFormat, Protocol):
+    """A module that reads and writes a format some files of which keep label names.
+
+    Attributes:
+        NAMED_SUFFIXES: those of `SUFFIXES` whose files do.
+    """
+
+    NAMED_SUFFIXES: tuple[str, ...]
+
+    def read_names(self, path: Path) -> dict[int, str]:
+        """Reads the names by label, as far as the file has some.
+
+        Raises:
+            ImageError: the file is broken.
         """
 
 

@@ -32,7 +32,7 @@ from scipy.ndimage import affine_transform
 
 from gamt.io import formats
 from gamt.io.files import atomic_write_files
-from gamt.io.format import ImageError, StoredImage, reason
+from gamt.io.format import ImageError, NamedFormat, StoredImage, reason
 from gamt.prompts import Box
 
 logger = logging.getLogger("gamt")
@@ -196,6 +196,17 @@ def read_labels(
     return labels if _same_grid(image, grid) else _resample(labels, image, grid)
 
 
+def read_label_names(path: str | os.PathLike[str]) -> dict[int, str]:
+    """Reads the names that a segmentation's file has for its labels; empty without any.
+
+    Raises:
+        ImageError: the file is missing, broken or of no known format.
+    """
+    path = Path(path)
+    one = formats.reader_of(path)
+    return one.read_names(path) if isinstance(one, NamedFormat) else {}
+
+
 def write_image(
     path: str | os.PathLike[str],
     array: npt.NDArray[Any],
@@ -221,7 +232,8 @@ def write_image(
     """
     path = Path(path)
     one = formats.writer_of(path)
-    if names and not path.name.lower().endswith(one.NAMED_SUFFIXES):
+    kept = one.NAMED_SUFFIXES if isinstance(one, NamedFormat) else ()
+    if names and not path.name.lower().endswith(kept):
         logger.warning("%s: label names aren't written, .seg.nrrd keeps them", path.name)
     if array.dtype == bool:
         array = array.astype(np.uint8)

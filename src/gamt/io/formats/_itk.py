@@ -49,6 +49,22 @@ def read_file(path: Path, image_io: str, volume: int | None) -> StoredImage:
     return to_stored(path, image, volume)
 
 
+def read_header(path: Path, image_io: str) -> dict[str, str]:
+    """Reads the texts of a file's header, by key.
+
+    Raises:
+        ImageError: the file is broken.
+    """
+    reader = load_itk().ImageFileReader()
+    reader.SetImageIO(image_io)
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise ImageError(path, f"can't be read: {itk_reason(error)}") from error
+    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+
+
 def to_stored(path: Path, image: Any, volume: int | None) -> StoredImage:
     """Takes over one volume of a SimpleITK image.
 

@@ -10,7 +10,6 @@ from gamt.io.formats._itk import ITK, read_file, write_file
 NAME = "MetaImage"
 SUFFIXES = (".mha", ".mhd")
 PACKAGE = ITK
-NAMED_SUFFIXES = ()
 
 
 def recognises(path: Path, head: bytes) -> bool:

@@ -21,7 +21,6 @@ from gamt.io.format import ImageError, StoredImage, choose_volume, reason
 NAME = "NIfTI"
 SUFFIXES = (".nii", ".nii.gz")
 PACKAGE = None
-NAMED_SUFFIXES = ()  # no reader knows a place for them
 
 logger = logging.getLogger("gamt")
 

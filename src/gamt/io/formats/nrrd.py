@@ -1,18 +1,21 @@
 """NRRD, by SimpleITK; segmentations in ``.seg.nrrd`` have their names as 3D Slicer keeps them."""
 
 import colorsys
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from gamt.io.format import ImageError, StoredImage
-from gamt.io.formats._itk import ITK, read_file, write_file
+from gamt.io.formats._itk import ITK, read_file, read_header, write_file
 
 NAME = "NRRD"
 SUFFIXES = (".nrrd", ".seg.nrrd")
 PACKAGE = ITK
 NAMED_SUFFIXES = (".seg.nrrd",)
+
+_SEGMENT = re.compile(r"Segment\d+_LabelValue")
 
 
 def recognises(path: Path, head: bytes) -> bool:
@@ -24,6 +27,18 @@ def recognises(path: Path, head: bytes) -> bool:
 def read(path: Path, volume: int | None) -> StoredImage:
     """Reads an image; see `gamt.io.format.Format`."""
     return read_file(path, "NrrdImageIO", volume)
+
+
+def read_names(path: Path) -> dict[int, str]:
+    """Reads segments' names; see `gamt.io.format.NamedFormat`."""
+    header = read_header(path, "NrrdImageIO")
+    segments = {key.partition("_")[0] for key in header if _SEGMENT.fullmatch(key)}
+    names = {}
+    for segment in segments:
+        value, name = header[f"{segment}_LabelValue"], header.get(f"{segment}_Name", "")
+        if value.isdecimal() and name:
+            names[int(value)] = name
+    return names
 
 
 def write(path: Path, image: StoredImage, names: Mapping[int, str]) -> None:
