@@ -17,8 +17,8 @@ from gamt.cli.options import (
     check_image_output,
     check_output,
     is_npz,
-    refuse_options,
     name_volume_option,
+    refuse_options,
 )
 
 EPILOG = """
