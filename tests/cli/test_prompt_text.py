@@ -58,7 +58,9 @@ def test_pairs_by_axis_that_are_no_corners_are_told_from_them(
 def test_pairs_by_axis_are_refused_though_they_would_be_corners_inside(
     image: Image, pairs: str, corners: str
 ) -> None:
-    with pytest.raises(UsageError, match=rf"^--box {pairs}: .* two corners: {corners}$"):
+    with pytest.raises(
+        UsageError, match=rf"^--box {pairs}: .* two corners, lower first: {corners}$"
+    ):
         parse_prompts(image, [pairs], None, None, ras=False)
 
 

@@ -170,7 +170,7 @@ Volume = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PredictOptions:
     """The options of ``gamt predict``, most of which other commands take too.
 

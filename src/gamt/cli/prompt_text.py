@@ -72,7 +72,8 @@ def _find_box(image: Image, text: str, numbers: Sequence[float], ras: bool) -> B
     if _ascends(image, first, last, ras) and not _ascends(image, corner, opposite, ras):
         corners = ",".join(f"{number:g}" for number in (*first, *last))
         raise UsageError(
-            f"--box {text}: found the first and last of each axis, expected two corners: {corners}"
+            f"--box {text}: found the first and last of each axis, "
+            f"expected two corners, lower first: {corners}"
         )
     return image.box(corner, opposite, ras)
 
