@@ -97,7 +97,8 @@ FIT_BIAS, FIT_BOX = 0.15, 0.82
 
 FIT_RANGE, FIT_STEPS, FIT_SLACK = 2.0, 17, 1.5
 """The largest shift of the threshold either way, as log-odds, and how many shifts are tried. A mask
-that ends inside of the box by at most twice the third number, in pixels of the grid, costs nothing."""
+that ends inside of the box by at most twice the third number, in pixels of the grid, costs
+nothing."""
 
 CLICK_WEIGHT, CLICK_REACH, CLICK_CONTRAST = 14.0, 0.15, 15.0
 """Log-odds at a click, and the standard deviations by which they fall: with the distance, as a
