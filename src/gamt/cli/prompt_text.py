@@ -11,7 +11,7 @@ from gamt.io.format import ImageError
 from gamt.io.image import Image
 from gamt.prompts import Box, ClassPrompts, Click
 
-_log = logging.getLogger("gamt")
+logger = logging.getLogger("gamt")
 
 
 def parse_prompts(
@@ -61,7 +61,7 @@ def parse_prompts(
             before = said.get(label, ClassPrompts(label))
             said[label] = replace(before, clicks=(*before.clicks, click))
     for entry in understood:
-        _log.info("%s: box %s", *entry)
+        logger.info("%s: box %s", *entry)
     return dict(sorted(said.items()))
 
 

@@ -45,7 +45,7 @@ __all__ = [
     "write_segmentation",
 ]
 
-_log = logging.getLogger("gamt")
+logger = logging.getLogger("gamt")
 
 MAX_CLASSES = 255  # labels are uint8, and 0 is the background
 
@@ -261,7 +261,7 @@ def _read_spacing(archive: zipfile.ZipFile, path: Path) -> tuple[float, float, f
 def _guess_order(first: float, middle: float, last: float) -> tuple[float, float, float]:
     """Returns the spacing (z, y, x) of a file that doesn't say the order of its numbers."""
     if np.isclose(first, middle, rtol=1e-3) and not np.isclose(middle, last, rtol=1e-3):
-        _log.info(
+        logger.info(
             "spacing %.4g, %.4g, %.4g read as x, y, z: its first two numbers agree",
             *(first, middle, last),
         )

@@ -35,7 +35,7 @@ from gamt.io.files import atomic_write_files
 from gamt.io.format import ImageError, StoredImage, reason
 from gamt.prompts import Box
 
-_log = logging.getLogger("gamt")
+logger = logging.getLogger("gamt")
 
 _LPS = axcodes2ornt(("L", "P", "S"))
 _UNTURNED = axcodes2ornt(("R", "A", "S"))
@@ -222,7 +222,7 @@ def write_image(
     path = Path(path)
     one = formats.writer_of(path)
     if names and not path.name.lower().endswith(one.NAMED_SUFFIXES):
-        _log.warning("%s: label names aren't written, .seg.nrrd keeps them", path.name)
+        logger.warning("%s: label names aren't written, .seg.nrrd keeps them", path.name)
     if array.dtype == bool:
         array = array.astype(np.uint8)
     elif array.dtype == np.float16:  # the formats have none

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from gamt.io.files import atomic_write
 from gamt.io.pickles import read_array
 
-_log = logging.getLogger("gamt")
+logger = logging.getLogger("gamt")
 
 
 class CaseError(ValueError):
@@ -68,7 +68,7 @@ class Place:
     def warn(self, found: str, used: str) -> None:
         """Logs that something else is used than what the file holds."""
         found = f"{found}{self._where}"
-        _log.warning("%s: key %r: found %s, used %s", self.path.name, self.key, found, used)
+        logger.warning("%s: key %r: found %s, used %s", self.path.name, self.key, found, used)
 
     @property
     def _where(self) -> str:

@@ -23,7 +23,7 @@ SUFFIXES = (".nii", ".nii.gz")
 PACKAGE = None
 NAMED_SUFFIXES = ()  # no reader knows a place for them
 
-_log = logging.getLogger("gamt")
+logger = logging.getLogger("gamt")
 
 _GZIP = b"\x1f\x8b"
 _UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by code: unknown, metre, millimetre, micron
@@ -131,7 +131,7 @@ def _read_unit(path: Path, header: nib.Nifti1Header) -> float:
     """Returns the millimetres of the file's unit of length."""
     code = int(header["xyzt_units"]) & 7
     if code not in _UNIT_MM:
-        _log.warning("%s: found the unknown unit code %d, counted as mm", path.name, code)
+        logger.warning("%s: found the unknown unit code %d, counted as mm", path.name, code)
     return _UNIT_MM.get(code, 1.0)
 
 
@@ -143,7 +143,7 @@ def _read_spacing(
     placed: npt.NDArray[np.float64] = np.linalg.norm(affine[:3, :3], axis=0)
     if np.allclose(stated, placed, rtol=_SAME_SIZE, atol=0):
         return stated
-    _log.warning(
+    logger.warning(
         "%s: the header's voxel size %s isn't that of its affine, %s, which is used",
         *(path.name, *(" x ".join(f"{side:.4g}" for side in sides) for sides in (stated, placed))),
     )
