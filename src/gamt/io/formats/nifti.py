@@ -67,6 +67,11 @@ def read(path: Path, volume: int | None) -> StoredImage:
     )
 
 
+def check_name(path: Path) -> None:
+    """Takes any name; see `gamt.io.format.WritableFormat`."""
+    del path
+
+
 def write(path: Path, image: StoredImage, names: Mapping[int, str]) -> None:
     """Writes an image; see `gamt.io.format.WritableFormat`."""
     del names

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gamt.io.format import ImageError, StoredImage
-from gamt.io.formats._itk import ITK, read_file, write_file
+from gamt.io.formats._itk import ITK, check_encoding, read_file, write_file
 
 NAME = "NRRD"
 SUFFIXES = (".nrrd", ".seg.nrrd")
@@ -24,6 +24,11 @@ def recognises(path: Path, head: bytes) -> bool:
 def read(path: Path, volume: int | None) -> StoredImage:
     """Reads an image; see `gamt.io.format.Format`."""
     return read_file(path, "NrrdImageIO", volume)
+
+
+def check_name(path: Path) -> None:
+    """Refuses names that aren't UTF-8; see `gamt.io.format.WritableFormat`."""
+    check_encoding(path)
 
 
 def write(path: Path, image: StoredImage, names: Mapping[int, str]) -> None:
