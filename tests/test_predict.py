@@ -327,6 +327,11 @@ def test_seconds_are_counted_from_the_start_that_the_caller_gives() -> None:
     assert predict_case(two_boxes(), ThresholdSegmenter(), UNLIMITED, seconds=1e6).complete
 
 
+def test_seconds_that_are_no_number_are_an_error() -> None:
+    with pytest.raises(ValueError, match="found nan for the seconds"):
+        predict_case(two_boxes(), ThresholdSegmenter(), UNLIMITED, seconds=float("nan"))
+
+
 def test_a_click_is_obeyed_without_a_box() -> None:
     prompts = ClassPrompts(1, clicks=(Click(5, 6, 9, positive=True),))
     case = Case("a", bright_block(), (1.0, 1.0, 1.0), (prompts,), None)

@@ -712,3 +712,27 @@ def test_the_session_is_imported_when_it_is_asked_for() -> None:
     assert done.stdout.split() == ["False", "gamt.session"]
     with pytest.raises(AttributeError, match="no attribute 'Sessions'"):
         _ = gamt.Sessions
+
+
+def test_an_initial_segmentation_with_nan_is_an_error_that_changes_nothing() -> None:
+    session, buffer = begin()
+    initial = BODY.astype(np.float32)
+    initial[0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="found NaN in the initial segmentation"):
+        session.add_initial_seg_interaction(initial)
+    assert not buffer.any()
+    assert not session.undo()
+
+
+def test_a_target_buffer_in_the_images_memory_is_an_error() -> None:
+    session = Session(Thresholder())
+    both = np.zeros((2, *SHAPE), np.uint8)  # two volumes in one block of memory
+    session.set_image(both[:1])
+    with pytest.raises(ValueError, match="found the image's memory"):
+        session.set_target_buffer(both[0])
+    session.set_target_buffer(both[1])
+
+
+def test_seconds_that_are_no_number_are_an_error() -> None:
+    with pytest.raises(ValueError, match="found nan for the seconds"):
+        Session(Thresholder(), seconds=float("nan"))

@@ -1,5 +1,11 @@
 """The command line as a module: ``python -m gamt``."""
 
-from gamt.cli.app import main
+import sys
 
-main()
+try:
+    from gamt.cli.app import main
+
+    main()
+except KeyboardInterrupt:  # before the command line takes care of it
+    print("gamt: interrupted", file=sys.stderr)
+    sys.exit(130)

@@ -109,7 +109,10 @@ def predict_case(
 
     Raises:
         Cancelled: `cancelled` said so.
+        ValueError: `seconds` is not a number.
     """
+    if math.isnan(seconds):
+        raise ValueError("found nan for the seconds allowed, expected a number")
     start = time.monotonic() if start is None else start
     has_box = any(prompts.box is not None for prompts in case.prompts)
     embeddings = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)

@@ -119,7 +119,10 @@ class Session:
 
         Raises:
             SegmenterError: no segmenter has that name, or it can't be set up.
+            ValueError: `seconds` is not a number.
         """
+        if math.isnan(seconds):
+            raise ValueError("found nan for the seconds allowed, expected a number")
         if segmenter is None or isinstance(segmenter, str):
             segmenter = segmenters.load(segmenter or segmenters.DEFAULT)
         self._settings = settings
@@ -179,14 +182,17 @@ class Session:
 
         Raises:
             RuntimeError: there is no image yet.
-            ValueError: it is something else, or not of the image's shape.
+            ValueError: it is something else, not of the image's shape, or shares memory with it.
         """
-        shape = self._get_volume().image.shape
+        image = self._get_volume().image
+        shape = image.shape
         if isinstance(target_buffer, np.ndarray):
             if target_buffer.dtype.kind not in NUMERIC or not target_buffer.flags.writeable:
                 kind = "" if target_buffer.flags.writeable else "read-only "
                 found = f"a {kind}target buffer of {target_buffer.dtype}"
                 raise ValueError(f"found {found}, expected one of numbers that can be written to")
+            if np.shares_memory(target_buffer, image):
+                raise ValueError("found the image's memory, expected a target buffer of its own")
         elif not hasattr(target_buffer, "new_tensor"):
             found = type(target_buffer).__name__
             raise ValueError(f"found a {found}, expected a numpy array or a torch tensor")
@@ -283,13 +289,15 @@ class Session:
 
         Raises:
             RuntimeError: there is no image, or no target buffer to write a prediction to.
-            ValueError: it isn't numbers of the image's shape.
+            ValueError: it isn't numbers of the image's shape, or some are NaN.
         """
         shape = self._get_volume().image.shape
         mask = np.asarray(initial_seg)
         if mask.shape != shape or mask.dtype.kind not in NUMERIC:
             found = f"an initial segmentation of {mask.dtype} and shape {mask.shape}"
             raise ValueError(f"found {found}, expected numbers of shape {shape}")
+        if np.isnan(mask).any():
+            raise ValueError("found NaN in the initial segmentation, expected 0 outside of it")
         state = State(mask=mask != 0, corrected=True, has_initial=True)
         changed = self._advance(state, run_prediction)
         if not run_prediction and self._target_buffer is not None:

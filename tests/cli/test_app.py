@@ -137,3 +137,15 @@ def test_a_shell_completes_commands_and_what_has_names(words: str, expected: str
         check=True,
     )
     assert done.stdout.split() == [expected]
+
+
+def test_ctrl_c_while_the_module_is_imported_is_one_line_and_status_130(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")  # found before the real one
+    done = subprocess.run(
+        [sys.executable, "-m", "gamt", "--version"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "gamt: interrupted\n")

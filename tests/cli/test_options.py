@@ -8,7 +8,7 @@ import pytest
 
 from gamt import predict, segmenters
 from gamt.cli.console import UsageError
-from gamt.cli.options import PredictOptions
+from gamt.cli.options import PredictOptions, check_image_output, check_output
 from gamt.segmenters import Traits, checkpoints
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache
@@ -147,3 +147,22 @@ def test_the_embedded_segmenter_says_that_it_runs_on_the_cpu(tmp_path: Path, run
     assert status == 0
     assert log.startswith("WARNING segmenter statistical runs on the CPU alone, not on cuda\n")
     assert "WARNING" not in run(*arguments, "--device", "cpu")[1]
+
+
+@pytest.mark.parametrize(("name", "check"), [("a.nii", "image"), ("a.html", "page")])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    name: str, check: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        check_image_output(path) if check == "image" else check_output(path, ".html")
+
+    refuse(tmp_path / name)
+    (tmp_path / name).mkdir()
+    with pytest.raises(UsageError, match=rf"{name}: found a folder of this name"):
+        refuse(tmp_path / name)
+    with pytest.raises(UsageError, match=rf"{name}: the folder doesn't exist"):
+        refuse(tmp_path / "none" / name)
+    # Root may write everywhere, so a folder's mode says nothing to it.
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(UsageError, match=rf"{name}: found a folder that may not be written to"):
+        refuse(tmp_path / name)

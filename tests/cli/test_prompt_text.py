@@ -91,3 +91,11 @@ def test_a_corner_outside_is_an_error_where_the_numbers_are_no_pairs_either(
 ) -> None:
     with pytest.raises(ImageError, match="is outside of the image"):
         parse_prompts(image, [box], None, None, ras=False)
+
+
+@pytest.mark.parametrize("label", ["0", "-3", "1.5", "livr", "9" * 5000])
+def test_a_label_that_is_none_is_told_from_wrong_numbers(image: Image, label: str) -> None:
+    with pytest.raises(UsageError, match=rf"found the label '{label}', expected a whole number"):
+        parse_prompts(image, None, [f"{label}:1,2,3"], None, ras=False, named_labels={"liver": 1})
+    with pytest.raises(UsageError, match="expected 3 numbers with commas"):
+        parse_prompts(image, None, ["liver:1,2"], None, ras=False, named_labels={"liver": 1})

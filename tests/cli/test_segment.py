@@ -1,5 +1,6 @@
 """``gamt segment``: one's own scan."""
 
+import errno
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -121,8 +122,8 @@ def test_segment_has_no_time_limit_unless_it_is_set(
         (["--box", "1,2,3"], 2, "expected 6 numbers"),
         (["--click", "1,2,x"], 2, "expected 3 numbers"),
         (["--click", "nan,1,2", "--ras"], 2, "expected 3 numbers"),
-        (["--click", "liver:1,2,3"], 2, "LABEL"),
-        (["--click", "0:1,2,3"], 2, "LABEL"),
+        (["--click", "liver:1,2,3"], 2, "found the label 'liver'"),
+        (["--click", "0:1,2,3"], 2, "found the label '0'"),
         (["--click", "256:1,2,3"], 2, "1 to 255"),
         (["--box", CORNERS, "--box", CORNERS], 2, "box already"),
         (["--click", "20,0,0"], 1, "from 0,0,0 to 19,15,11"),
@@ -152,16 +153,20 @@ def test_an_output_that_cannot_be_is_found_out_first(name: str, tmp_path: Path, 
 
 @pytest.mark.parametrize("command", ["segment", "convert"])
 def test_a_failed_write_is_one_line_that_names_the_file(
-    command: str, tmp_path: Path, run: Run, used: list[Settings]
+    command: str, tmp_path: Path, run: Run, used: list[Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     out = tmp_path / ("out.nii" if command == "segment" else "out.npz")
-    out.mkdir()
     option = ["-o"] if command == "segment" else []
-    status, log = run(command, save_scan(tmp_path), *option, out, "--click", "1,1,1")
+    scan = save_scan(tmp_path)
+    monkeypatch.setattr(Path, "replace", fail)
+    status, log = run(command, scan, *option, out, "--click", "1,1,1")
     assert status == 1
     assert one_line(log)
     assert f"{out.name}: " in log
-    assert sorted(path.name for path in tmp_path.iterdir()) == [out.name, "scan.nii.gz"]
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.nii.gz"]
 
 
 def test_a_failing_segmenter_is_one_line_and_verbose_shows_where(tmp_path: Path, run: Run) -> None:

@@ -64,3 +64,45 @@ def test_a_folder_that_is_not_there_is_an_error_that_names_the_file(tmp_path: Pa
     with pytest.raises(OSError, match="No such file") as caught, atomic_write_files(path):
         pass
     assert caught.value.filename == str(path)
+
+
+def write_header(path: Path, data: str) -> Path:
+    path.write_text(f"ObjectType = Image\nElementDataFile = {data}\n")
+    path.with_name(data).write_text("voxels")
+    return path
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_the_data_file_of_an_input_is_refused(tmp_path: Path, earlier: bool) -> None:
+    previous = write_header(tmp_path / "prev.mhd", "m.zraw")
+    if earlier:  # two headers may name the same data
+        write_header(tmp_path / "m.mhd", "m.zraw")
+    with pytest.raises(OverwriteError, match=r"m\.zraw: would replace the input .*m\.zraw"):
+        refuse_overwrite(tmp_path / "m.mhd", [previous])
+
+
+def test_data_beside_an_output_that_no_header_of_its_name_names_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "scan.nii").touch()
+    write_header(tmp_path / "m.mhd", "other.raw")
+    (tmp_path / "m.zraw").write_text("of somebody else")
+    with pytest.raises(OverwriteError, match=r"m\.mhd: would replace m\.zraw, which isn't its own"):
+        refuse_overwrite(tmp_path / "m.mhd", [tmp_path / "scan.nii"])
+
+
+def test_an_earlier_output_is_replaced_with_its_data(tmp_path: Path) -> None:
+    write_header(tmp_path / "m.mhd", "m.zraw")
+    refuse_overwrite(tmp_path / "m.mhd", [tmp_path / "scan.nii"])
+
+
+def test_a_companion_that_the_earlier_header_does_not_name_is_kept(tmp_path: Path) -> None:
+    write_header(tmp_path / "m.mhd", "other.raw")
+    (tmp_path / "m.zraw").write_text("of somebody else")
+
+    def write() -> None:
+        with atomic_write_files(tmp_path / "m.mhd") as partial:
+            write_header(partial, "m.zraw")
+
+    with pytest.raises(OSError, match=r"would replace m\.zraw, which isn't its own"):
+        write()
+    assert (tmp_path / "m.zraw").read_text() == "of somebody else"
+    assert "other.raw" in (tmp_path / "m.mhd").read_text()

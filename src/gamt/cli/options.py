@@ -1,6 +1,7 @@
 """The options that commands share, and what they choose."""
 
 import logging
+import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -321,19 +322,20 @@ def check_output(path: Path, suffix: str, reason: str = "") -> None:
         reason: why it is expected; ends the error's text.
 
     Raises:
-        UsageError: the name ends otherwise, or the folder doesn't exist.
+        UsageError: the name ends otherwise or is a folder's, or its folder doesn't exist or may
+            not be written to.
     """
     if not path.name.lower().endswith(suffix):
         raise UsageError(f"{path}: expected a name that ends in {suffix}{reason}")
-    _check_folder(path)
+    _check_place(path)
 
 
 def check_image_output(path: Path) -> None:
     """Refuses, before the work rather than after it, an image that can't be written.
 
     Raises:
-        UsageError: the name's suffix is that of no image format that can be written here, or the
-            folder doesn't exist.
+        UsageError: the name is that of no image format that can be written here, or a folder's,
+            or its folder doesn't exist or may not be written to.
     """
     from gamt.io.format import ImageError
     from gamt.io.formats import writer_of
@@ -342,9 +344,13 @@ def check_image_output(path: Path) -> None:
         writer_of(path)
     except ImageError as error:
         raise UsageError(str(error)) from error
-    _check_folder(path)
+    _check_place(path)
 
 
-def _check_folder(path: Path) -> None:
+def _check_place(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder doesn't exist")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{path}: found a folder that may not be written to")
+    if path.is_dir():
+        raise UsageError(f"{path}: found a folder of this name, expected a file's")

@@ -103,14 +103,10 @@ def _parse_prompt(
 ) -> tuple[int | None, list[float]]:
     """Returns the label, None where none is given, and the numbers of ``[LABEL:]NUMBER,...``."""
     name, _, rest = text.rpartition(":")
+    label = _find_label(f"{option} {text}", name, named_labels) if name else None
     try:
-        label = named_labels.get(name) or (int(name) if name else None)
         numbers = [float(part) for part in rest.split(",")]
-        if (
-            len(numbers) == count
-            and all(map(math.isfinite, numbers))
-            and (label is None or label > 0)
-        ):
+        if len(numbers) == count and all(map(math.isfinite, numbers)):
             return label, numbers
     except ValueError:
         pass
@@ -118,3 +114,17 @@ def _parse_prompt(
         f"{option} {text}: expected {count} numbers with commas, as [LABEL:]NUMBERS, "
         "where LABEL is a number or a name given by --label"
     )
+
+
+def _find_label(prompt: str, name: str, named_labels: Mapping[str, int]) -> int:
+    """Returns the label of a name or a number; errors begin with `prompt`."""
+    try:
+        label = named_labels.get(name) or int(name)
+    except ValueError:
+        label = 0
+    if label < 1:
+        raise UsageError(
+            f"{prompt}: found the label {name!r}, expected a whole number from 1 on, "
+            "or a name given by --label"
+        )
+    return label

@@ -2,12 +2,22 @@
 
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from typing import BinaryIO
+
+_HEAD = 1 << 16
+"""Bytes of a file in which a header that names its data ends: the data of others follow later."""
+
+_DATA_FILE = re.compile(
+    rb"^[ \t]*(?:ElementDataFile\s*[=:]|data ?file:)[ \t]*(.*?)\s*$", re.MULTILINE
+)
+"""The line by which a header of MetaImage, or of NRRD, names the file of its data."""
 
 
 @contextmanager
@@ -53,7 +63,7 @@ def atomic_write_files(path: Path) -> Iterator[Path]:
         yield folder / path.name
         companions = [file for file in sorted(folder.iterdir()) if file.name != path.name]
         for file in companions:
-            if path.with_name(file.name).exists() and not path.exists():
+            if _is_anothers(path.with_name(file.name), path):
                 raise OSError(errno.EEXIST, f"would replace {file.name}, which isn't its own")
         for file in (*companions, folder / path.name):
             file.replace(path.with_name(file.name))
@@ -65,19 +75,50 @@ def atomic_write_files(path: Path) -> Iterator[Path]:
 
 
 class OverwriteError(OSError):
-    """An output that would replace one of the inputs."""
+    """An output that would replace one of the inputs, or the data of another file."""
 
 
 def refuse_overwrite(output: Path, inputs: Iterable[Path]) -> None:
     """Refuses an output that is the same file as an input, under whatever name.
+
+    The data file that is written beside a header counts as output, and that of an input as input.
 
     Args:
         output: the file to be written; it need not exist.
         inputs: the files to be read.
 
     Raises:
-        OverwriteError: `output` is one of `inputs`; the message names both.
+        OverwriteError: `output` is one of `inputs`, or the data beside it are those of an input or
+            of another file; the message names both.
     """
+    written = [output]
+    if output.suffix.lower() == ".mhd":
+        written.append(output.with_suffix(".zraw"))
     for path in inputs:
-        if output.exists() and path.exists() and output.samefile(path):
-            raise OverwriteError(f"{output}: would replace the input {path}; name another output")
+        read = [path, *filter(None, [_data_file(path)])]
+        for new, old in product(written, read):
+            if new.exists() and old.exists() and new.samefile(old):
+                raise OverwriteError(f"{new}: would replace the input {old}; name another output")
+    for companion in written[1:]:
+        if _is_anothers(companion, output):
+            raise OverwriteError(
+                f"{output}: would replace {companion.name}, which isn't its own; "
+                "name another output"
+            )
+
+
+def _is_anothers(companion: Path, header: Path) -> bool:
+    """Says whether there is a file beside a header that isn't the header's data."""
+    if not companion.exists():
+        return False
+    own = _data_file(header)
+    return own is None or not own.exists() or not own.samefile(companion)
+
+
+def _data_file(header: Path) -> Path | None:
+    """Returns the file that a header says its data are in; None of files that name none."""
+    if not header.is_file():
+        return None
+    with header.open("rb") as file:
+        named = _DATA_FILE.search(file.read(_HEAD))
+    return header.parent / os.fsdecode(named[1]) if named else None

@@ -17,7 +17,7 @@ class ImageError(ValueError):
     """An image that can't be read or written, or a place that isn't in it."""
 
     def __init__(self, path: Path, found: str) -> None:
-        super().__init__(f"{path.name}: {found}")
+        super().__init__(f"{path.name or path}: {found}")
 
 
 class VolumeError(ImageError):
@@ -81,6 +81,13 @@ class Format(Protocol):
 @runtime_checkable
 class WritableFormat(Format, Protocol):
     """A module that reads and writes one format."""
+
+    def check_name(self, path: Path) -> None:
+        """Refuses names that a file of this format can't have, before there is anything to write.
+
+        Raises:
+            ImageError: it can't have this name.
+        """
 
     def write(self, path: Path, image: StoredImage, names: Mapping[int, str]) -> None:
         """Writes a new file, and any companions beside it.

@@ -3,6 +3,7 @@
 # nibabel and SimpleITK have types in part only.
 # mypy: allow-untyped-calls
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from gamt.io.format import ImageError, WritableFormat
-from gamt.io.formats import all_formats, recognise, writer_of
+from gamt.io.formats import all_formats, recognise, strip_suffix, writer_of
 from gamt.io.image import Image, read_image, write_image
 from tests.io.formats.dicom_series import write_series
 
@@ -141,6 +142,19 @@ def test_a_dicom_segmentation_is_refused(tmp_path: Path) -> None:
         read_image(folder)
 
 
+@pytest.mark.parametrize("name", ["a.b.hdr", "a.b.IMG", "a.b.nii.gz", "a.b.seg.nrrd", "a.b"])
+def test_a_scans_name_is_its_files_without_the_suffix(name: str) -> None:
+    assert strip_suffix(Path("scans", name)) == "a.b"
+
+
+def test_the_working_folder_is_named_in_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ImageError, match=r"^\.: can't be read: "):
+        read_image(".")
+
+
 def test_a_folder_without_dicom_is_an_error(tmp_path: Path) -> None:
     source(tmp_path)
     with pytest.raises(ImageError, match="found no known image, expected one of DICOM, "):
@@ -170,7 +184,7 @@ def test_a_file_is_what_it_holds_whatever_its_name(suffix: str, other: str, tmp_
         ("scan.nrrd", 20, 'hit end of header, but no "data file" given'),
         ("scan.nrrd", -30, "expected 420 bytes but received"),
         ("scan.mha", 0, "found no known image"),
-        ("scan.mha", 20, "File cannot be read"),
+        ("scan.mha", 20, "found no ElementDataFile in its header"),
         ("scan.mha", -30, "File cannot be read"),
     ],
 )
@@ -255,6 +269,47 @@ def test_the_data_beside_a_header_belongs_to_no_other_file(tmp_path: Path) -> No
     with pytest.raises(ImageError, match=r"^a\.mhd: can't be written: would replace a\.zraw"):
         write_image(tmp_path / "a.mhd", image.array, like=image)
     assert_same(read_image(tmp_path / "other.mhd"), image)
+
+
+@pytest.mark.parametrize("name", ["a%d.mhd", "LIST.mhd", "LISTS.MHD", "LOCAL.mhd", "%n/a.mhd"])
+def test_a_name_that_a_header_would_mean_as_something_else_is_refused(name: str) -> None:
+    with pytest.raises(ImageError, match="expected a name without % that doesn't begin with LIST"):
+        writer_of(Path(name))
+
+
+def test_data_in_the_header_take_any_name(tmp_path: Path) -> None:
+    image = source(tmp_path)
+    for name in ("a%d.mha", "LIST.mha"):
+        write_image(tmp_path / name, image.array, like=image)
+        assert_same(read_image(tmp_path / name), image)
+
+
+# At "%s%n", SimpleITK ends the process.
+@pytest.mark.parametrize("data", ["= a%s%n.zraw", ": a%s%n.zraw", "= LIST", "= s%03d.raw 1 7 1"])
+def test_data_in_several_files_are_refused(data: str, tmp_path: Path) -> None:
+    image = source(tmp_path)
+    write_image(tmp_path / "a.mhd", image.array, like=image)
+    header = (tmp_path / "a.mhd").read_text()
+    (tmp_path / "a.mhd").write_text(header.replace("= a.zraw", data))
+    with pytest.raises(
+        ImageError, match=r"^a\.mhd: found the ElementDataFile .*, expected one file"
+    ):
+        read_image(tmp_path / "a.mhd")
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mhd", ".dcm"])
+def test_names_at_which_simpleitk_ends_the_process_are_refused(suffix: str, tmp_path: Path) -> None:
+    image = source(tmp_path)
+    path = tmp_path / os.fsdecode(b"a\xff" + suffix.encode())
+    if suffix == ".dcm":
+        sorted(write_series(tmp_path / "series", numbered(), OBLIQUE).iterdir())[0].rename(path)
+    else:
+        write_image(tmp_path / f"a{suffix}", image.array, like=image)
+        (tmp_path / f"a{suffix}").rename(path)
+        with pytest.raises(ImageError, match=r"found the path b'.*a\\xff.*', expected .* UTF-8"):
+            writer_of(path)
+    with pytest.raises(ImageError, match=r"found the path b'.*a\\xff.*', expected .* UTF-8"):
+        read_image(path)
 
 
 def test_without_its_package_a_format_says_how_to_get_it(

@@ -134,3 +134,28 @@ def test_labels_on_the_qforms_grid_are_those_of_the_same_voxels(tmp_path: Path) 
     image = read_image(tmp_path / "scan.nii")
     assert value_at(image, (40, 0, -25)) == 0  # the sform decides
     np.testing.assert_array_equal(read_labels(tmp_path / "labels.nii", image), image.array)
+
+
+def test_a_qform_of_junk_beside_a_valid_sform_is_ignored(tmp_path: Path) -> None:
+    file = new()
+    file.set_sform(AFFINE, code="scanner")
+    file.header["qform_code"] = 1
+    file.header["quatern_b"] = 5.0  # no rotation: its square is more than 1
+    file.header["pixdim"][0] = np.nan
+    nib.save(file, tmp_path / "scan.nii")
+    image = read_image(tmp_path / "scan.nii")
+    assert value_at(image, (0, 0, 0)) == 0
+    assert image.second_affine is None
+
+
+@pytest.mark.parametrize("damage", ["checksum", "length", "trailer", "volume not read"])
+def test_a_damaged_compressed_file_is_an_error(damage: str, tmp_path: Path) -> None:
+    volumes = np.stack([numbered(), numbered()], axis=-1)
+    data = bytearray(gzip.compress(nib.Nifti1Image(volumes, AFFINE).to_bytes(), compresslevel=0))
+    if damage == "trailer":
+        del data[-8:]
+    else:  # the trailer is the checksum and the length, 4 bytes each, after the last volume's data
+        data[{"checksum": -8, "length": -4, "volume not read": -9}[damage]] ^= 1
+    (tmp_path / "scan.nii.gz").write_bytes(data)
+    with pytest.raises(ImageError, match=r"^scan\.nii\.gz: can't be read to its end: "):
+        read_image(tmp_path / "scan.nii.gz", volume=0)

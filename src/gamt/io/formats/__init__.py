@@ -13,6 +13,8 @@ from typing import cast
 from gamt.io.format import Format, ImageError, WritableFormat, reason
 
 _HEAD = 1024
+_PAIR = (".hdr", ".img")
+"""Suffixes of NIfTI's pairs, which are read but not written."""
 
 
 @cache
@@ -56,13 +58,15 @@ def writer_of(path: Path) -> WritableFormat:
     """Returns the format that a name's suffix asks for, in upper or lower case.
 
     Raises:
-        ImageError: there is no such format, it can't be written, or its package is missing.
+        ImageError: there is no such format, it can't be written, its package is missing, or the
+            name has something else in it that the format can't have.
     """
     found = ""
     for one in all_formats():
         if path.name.lower().endswith(one.SUFFIXES):
             if isinstance(one, WritableFormat):
                 _require_package(path, one)
+                one.check_name(path)
                 return one
             found = f"{one.NAME} is read but not written, "
     writable = [one for one in all_formats() if isinstance(one, WritableFormat)]
@@ -72,7 +76,7 @@ def writer_of(path: Path) -> WritableFormat:
 
 def strip_suffix(path: Path) -> str:
     """Returns a file's name without the suffix of an image format, in upper or lower case."""
-    suffixes = [suffix for one in all_formats() for suffix in one.SUFFIXES]
+    suffixes = [*_PAIR, *(suffix for one in all_formats() for suffix in one.SUFFIXES)]
     found = [suffix for suffix in suffixes if path.name.lower().endswith(suffix)]
     return path.name[: -len(max(found, key=len))] if found else path.name
 

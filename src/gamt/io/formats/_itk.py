@@ -7,6 +7,7 @@ SimpleITK places voxels in LPS coordinates, the package in RAS: the first two ch
 # mypy: allow-untyped-calls
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,12 +36,26 @@ def load_itk() -> Any:
     return sitk
 
 
+def check_encoding(path: Path) -> None:
+    """Refuses names at which SimpleITK ends the whole process.
+
+    Raises:
+        ImageError: the name, or that of one of its folders, isn't UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        found = f"found the path {os.fsencode(path)!r}"
+        raise ImageError(path, f"{found}, expected names in UTF-8") from error
+
+
 def read_file(path: Path, image_io: str, volume: int | None) -> StoredImage:
     """Reads a file by one of SimpleITK's readers, whatever the file's suffix.
 
     Raises:
-        ImageError: the file is broken, or holds no such volume.
+        ImageError: the file is broken, or holds no such volume, or its name isn't UTF-8.
     """
+    check_encoding(path)
     sitk = load_itk()
     try:
         image = sitk.ReadImage(str(path), imageIO=image_io)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gamt.io.format import ImageError, StoredImage
-from gamt.io.formats._itk import ITK, LPS, itk_reason, load_itk, to_stored
+from gamt.io.formats._itk import ITK, LPS, check_encoding, itk_reason, load_itk, to_stored
 
 NAME = "DICOM"
 SUFFIXES = (".dcm",)
@@ -29,6 +29,7 @@ def recognises(path: Path, head: bytes) -> bool:
 
 def read(path: Path, volume: int | None) -> StoredImage:
     """Reads a series; see `gamt.io.format.Format`."""
+    check_encoding(path)
     sitk = load_itk()
     try:
         files = _find_series(sitk, path)

@@ -1,15 +1,21 @@
 """MetaImage by SimpleITK: ``.mha``, or ``.mhd`` with its data in a file beside it."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from gamt.io.format import StoredImage
-from gamt.io.formats._itk import ITK, read_file, write_file
+from gamt.io.format import ImageError, StoredImage
+from gamt.io.formats._itk import ITK, check_encoding, read_file, write_file
 
 NAME = "MetaImage"
 SUFFIXES = (".mha", ".mhd")
 PACKAGE = ITK
+
+_HEAD = 1 << 20
+"""Bytes of a file in which its header, whose last line names the file of the data, ends."""
+
+_DATA_FILE = re.compile(rb"^\s*ElementDataFile\s*[=:][ \t]*(.*?)\s*$", re.MULTILINE)
 
 
 def recognises(path: Path, head: bytes) -> bool:
@@ -20,7 +26,26 @@ def recognises(path: Path, head: bytes) -> bool:
 
 def read(path: Path, volume: int | None) -> StoredImage:
     """Reads an image; see `gamt.io.format.Format`."""
+    with path.open("rb") as file:
+        named = _DATA_FILE.search(file.read(_HEAD))
+    if named is None:
+        raise ImageError(path, "can't be read: found no ElementDataFile in its header")
+    found = os.fsdecode(named[1])
+    if "%" in found or found.startswith("LIST"):
+        # SimpleITK takes them for patterns and lists, at some of which it ends the whole process.
+        raise ImageError(path, f"found the ElementDataFile {found!r}, expected one file, or LOCAL")
     return read_file(path, "MetaImageIO", volume)
+
+
+def check_name(path: Path) -> None:
+    """Refuses names that a header would mean as something else; see `WritableFormat`."""
+    check_encoding(path)
+    if path.suffix.lower() != ".mhd":
+        return
+    if "%" in str(path) or path.name.startswith(("LIST", "LOCAL")):
+        raise ImageError(
+            path, "expected a name without % that doesn't begin with LIST or LOCAL, or .mha"
+        )
 
 
 def write(path: Path, image: StoredImage, names: Mapping[int, str]) -> None:

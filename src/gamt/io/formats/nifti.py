@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -25,6 +25,7 @@ PACKAGE = None
 logger = logging.getLogger("gamt")
 
 _GZIP = b"\x1f\x8b"
+_CHUNK = 1 << 20
 _UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by code: unknown, metre, millimetre, micron
 _SAME_SIZE = 1e-3
 """Share by which the header's voxel size may differ from the affine's: headers round numbers."""
@@ -50,6 +51,7 @@ def read(path: Path, volume: int | None) -> StoredImage:
         chosen = np.unravel_index(index, shape[3:]) if shape[3:] else ()
         try:
             array = np.asanyarray(file.dataobj[(..., *chosen)])
+            _check_rest(file.file_map["image"].fileobj)
         except Exception as error:  # a broken file can make nibabel fail in many ways
             raise ImageError(path, f"can't be read to its end: {reason(error)}") from error
         header = file.header
@@ -62,6 +64,11 @@ def read(path: Path, volume: int | None) -> StoredImage:
     return StoredImage(
         array, scale @ affine, (i, j, k), header, None if second is None else scale @ second
     )
+
+
+def check_name(path: Path) -> None:
+    """Takes any name; see `gamt.io.format.WritableFormat`."""
+    del path
 
 
 def write(path: Path, image: StoredImage, names: Mapping[int, str]) -> None:
@@ -126,6 +133,17 @@ def _opened(path: Path) -> Iterator[Any]:
             yield image
 
 
+def _check_rest(stream: BinaryIO | None) -> None:
+    """Reads a compressed stream to its end, for only there is its checksum compared.
+
+    Raises:
+        OSError, EOFError, zlib.error: the stream is damaged.
+    """
+    if isinstance(stream, gzip.GzipFile):
+        while stream.read(_CHUNK):
+            pass
+
+
 def _read_unit(path: Path, header: nib.Nifti1Header) -> float:
     """Returns the millimetres of the file's unit of length."""
     code = int(header["xyzt_units"]) & 7
@@ -155,5 +173,5 @@ def _read_qform(header: nib.Nifti1Header) -> Any:
         return None
     try:
         return header.get_qform()
-    except nib.spatialimages.HeaderDataError:  # numbers that are no rotation
+    except (nib.spatialimages.HeaderDataError, ValueError):  # numbers that are no rotation
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gamt.io.format import ImageError, StoredImage
-from gamt.io.formats._itk import ITK, read_file, read_header, write_file
+from gamt.io.formats._itk import ITK, check_encoding, read_file, read_header, write_file
 
 NAME = "NRRD"
 SUFFIXES = (".nrrd", ".seg.nrrd")
@@ -39,6 +39,11 @@ def read_names(path: Path) -> dict[int, str]:
         if value.isdecimal() and name:
             names[int(value)] = name
     return names
+
+
+def check_name(path: Path) -> None:
+    """Refuses names that aren't UTF-8; see `gamt.io.format.WritableFormat`."""
+    check_encoding(path)
 
 
 def write(path: Path, image: StoredImage, names: Mapping[int, str]) -> None:
