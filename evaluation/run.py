@@ -86,6 +86,7 @@ def evaluate_folder(
     workers: int = 1,
     strict_time: bool = False,
     run_limit: float,
+    restart: bool = False,
     show: Callable[[Progress], None] = lambda progress: None,
     make_executor: Callable[[int], CaseExecutor] = make_process_pool,
 ) -> Progress:
@@ -101,15 +102,19 @@ def evaluate_folder(
         workers: number of cases that are evaluated at a time.
         strict_time: whether scores are 0 where the method took longer than the challenge allows.
         run_limit: seconds after which `method` stops a run; only noted here.
+        restart: whether earlier results in `folder` are removed first, whatever their settings.
         show: called first and whenever a case is done.
         make_executor: makes what runs the cases, given the number of workers: once for all cases,
             and once more, with one worker, for every case whose worker was lost.
 
     Raises:
-        RunError: there are no cases, or `folder` is in use or holds results of other settings.
-        RecordError: a record in `folder` is broken.
+        RunError: there are no cases, or `folder` is in use, holds results of other settings or what
+            is no evaluation, or is or contains the folder of the cases or of their truth.
+        RecordError: run.json or a record in `folder` is broken.
     """
     files = _find_cases(cases, gts)
+    _refuse_inputs(folder, cases, gts)
+    _refuse_foreign(folder)
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(folder.path / ".lock").acquire(timeout=0)
@@ -124,7 +129,7 @@ def evaluate_folder(
             "strict_time": strict_time,
             "run_limit": run_limit,
         }
-        _begin(folder, settings, [one.case for one in files])
+        _begin(folder, settings, [one.case for one in files], restart)
         records = {record.case: record for record in folder.records()}
         failed = _refuse_changed(files, records)
         todo = [one for one in files if one.case not in records and one.case not in failed]
@@ -246,30 +251,62 @@ def _find_cases(cases: Path, gts: Path | None) -> list[CaseFiles]:
     return [CaseFiles(path, gts.absolute() / path.name if gts else path) for path in paths]
 
 
-def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str]) -> None:
-    """Prepares the team's folder for a first run or for one that resumes.
+def _refuse_inputs(folder: TeamFolder, cases: Path, gts: Path | None) -> None:
+    """Refuses a team's folder in which predictions would replace cases, whose names they have.
 
     Raises:
-        RunError: it holds results of other settings.
+        RunError: it is the folder of the cases or of their truth, or one of these lies in it.
     """
-    # What an evaluation that was killed has left.
-    shutil.rmtree(folder.path / "work", ignore_errors=True)
-    for partial in folder.path.rglob(".*.partial"):
-        partial.unlink()
+    for source in (cases, gts):
+        if source is not None and source.resolve().is_relative_to(folder.path.resolve()):
+            raise RunError(
+                f"{folder.path}: {source} is or lies in this folder, which is for results; "
+                "choose another --name or --out"
+            )
+
+
+def _refuse_foreign(folder: TeamFolder) -> None:
+    """Refuses a folder of something else than an evaluation.
+
+    Raises:
+        RunError: it holds files, but no run.json.
+    """
+    if not folder.path.is_dir():
+        return
+    # Hidden files don't count: one killed before it wrote run.json leaves its lock.
+    found = sorted(one.name for one in folder.path.iterdir() if not one.name.startswith("."))
+    if found and folder.run_file.name not in found:
+        raise RunError(
+            f"{folder.path}: found {found[0]} but no {folder.run_file.name}, expected an empty "
+            "folder or earlier results; choose another --name or --out"
+        )
+
+
+def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str], restart: bool) -> None:
+    """Prepares the team's folder for a first run, or for one that resumes or restarts.
+
+    Raises:
+        RunError: it holds results of other settings, and it isn't to restart.
+        RecordError: run.json is broken.
+    """
     started = time.strftime("%Y-%m-%d %H:%M")
-    if folder.run_file.exists():
+    if folder.run_file.exists() and restart:
+        folder.remove_results()
+    elif folder.run_file.exists():
         earlier = folder.settings()
         for name in SETTINGS:
             if earlier.get(name) != settings[name]:
                 raise RunError(
                     f"{folder.path}: holds results with {name} {earlier.get(name)!r}, found "
-                    f"{settings[name]!r}; choose another --name or --out, or remove the folder"
+                    f"{settings[name]!r}; choose another --name or --out, or --restart"
                 )
         cases = sorted({*cases, *earlier["cases"]})
         started = earlier["started"]
+        folder.remove_leftovers()
+    # First of all, so that whatever else is in the folder is known to be an evaluation's.
+    folder.write_settings({**settings, "started": started, "cases": cases})
     for one in (folder.record_file(cases[0]), folder.log_file(cases[0])):
         one.parent.mkdir(exist_ok=True)
-    folder.write_settings({**settings, "started": started, "cases": cases})
 
 
 def _refuse_changed(files: Sequence[CaseFiles], records: dict[str, CaseRecord]) -> dict[str, str]:

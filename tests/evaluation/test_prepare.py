@@ -425,6 +425,15 @@ def test_a_window_that_ends_below_its_start_is_refused(folders: Folders) -> None
         folders.prepare(window=(240, -160))
 
 
+@pytest.mark.parametrize("window", [(0, inf), (-inf, 0), (-inf, inf), (nan, 1), (0, nan)])
+def test_a_window_that_is_not_finite_is_refused(
+    folders: Folders, window: tuple[float, float]
+) -> None:
+    with pytest.raises(PrepareError, match=r"expected low < high, both finite"):
+        folders.prepare(window=window)
+    assert not folders.out.exists()
+
+
 def test_a_folder_that_is_not_there_is_named(folders: Folders) -> None:
     with pytest.raises(PrepareError, match=r"missing: No such file or directory"):
         prepare_folder(folders.images / "missing", folders.labels, folders.out, "CT")
