@@ -1,5 +1,6 @@
 """Challenge cases from images and labels."""
 
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
