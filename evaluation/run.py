@@ -1,5 +1,6 @@
 """Evaluates a folder of cases in parallel; can be interrupted and resumed at any time."""
 
+import logging
 import multiprocessing as mp
 import os
 import shutil
@@ -7,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -19,6 +20,8 @@ from evaluation.loop import CaseFiles, Method, evaluate_case
 from evaluation.methods import ParsedMethod, stop_running
 from evaluation.records import CaseRecord, TeamFolder
 from gamt.io.npz import CaseError
+
+logger = logging.getLogger("gamt.evaluation")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -62,7 +65,7 @@ class CaseExecutor(Protocol):
         """Schedules a call.
 
         Returns:
-            Its future, which raises an error where the worker was lost.
+            Its future, which raises an error where the worker was lost. `submit` may raise one too.
         """
 
     def shutdown(self, wait: bool = True) -> None:
@@ -198,30 +201,43 @@ def _run_jobs(
     lost = []
     if jobs:
         for job, outcome in _run_once(jobs, make_executor(workers)):
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, BaseException):
                 lost.append(job)
             else:
                 yield job, outcome
     # A process that ends takes those of other cases with it. Alone, the one that ended it shows.
     for job in lost:
-        for _, outcome in _run_once([job], make_executor(1)):
-            if isinstance(outcome, Exception):
-                alone = "its worker was lost, also when it had no other case (out of memory?)"
-                yield job, f"{job.files.case}: {alone}: {_describe(outcome)}"
-            else:
-                yield job, outcome
+        yield job, _written(job) or _run_alone(job, make_executor)
+
+
+def _run_alone(job: _Job, make_executor: Callable[[int], CaseExecutor]) -> CaseRecord | str:
+    try:
+        executor = make_executor(1)
+    except Exception as error:
+        return f"{job.files.case}: its worker was lost, and there is no other: {_describe(error)}"
+    ((_, outcome),) = _run_once([job], executor)
+    if isinstance(outcome, BaseException):
+        alone = "its worker was lost, also when it had no other case (out of memory?)"
+        return _written(job) or f"{job.files.case}: {alone}: {_describe(outcome)}"
+    return outcome
+
+
+def _written(job: _Job) -> CaseRecord | None:
+    """Returns the record of a job whose worker was lost after it wrote it."""
+    path = job.folder.record_file(job.files.case)
+    return CaseRecord.read(path) if path.exists() else None
 
 
 def _run_once(
     jobs: Iterable[_Job], executor: CaseExecutor
-) -> Iterator[tuple[_Job, CaseRecord | str | Exception]]:
+) -> Iterator[tuple[_Job, CaseRecord | str | BaseException]]:
     """Yields jobs as they are done, each with what `_evaluate` returned or how it was lost."""
     futures: dict[Future[CaseRecord | str], _Job] = {}
     try:
         for job in jobs:
             try:
                 futures[executor.submit(_evaluate, job)] = job
-            except BrokenExecutor as error:  # by a case that was submitted before
+            except Exception as error:  # broken by a case that was submitted before, say
                 yield job, error
         for future in as_completed(futures):
             yield futures[future], _outcome(future)
@@ -229,14 +245,24 @@ def _run_once(
         # After Ctrl-C, not to wait for what is at work: see `stop_workers`.
         for future in futures:
             future.cancel()
-        executor.shutdown(wait=False)
+        try:
+            executor.shutdown(wait=False)
+        except Exception as error:
+            logger.warning("the executor didn't shut down: %s", _describe(error))
 
 
-def _outcome(future: Future[CaseRecord | str]) -> CaseRecord | str | Exception:
+def _outcome(future: Future[CaseRecord | str]) -> CaseRecord | str | BaseException:
     try:
-        return future.result()
-    except Exception as error:
+        # Not raised: SystemExit, which executors pass on, would end the evaluation.
+        error = future.exception()
+    except CancelledError as cancelled:
+        return cancelled
+    if error is not None:
         return error
+    outcome: object = future.result()
+    if isinstance(outcome, CaseRecord | str):
+        return outcome
+    return TypeError(f"the executor returned {outcome!r}, expected the case's record")
 
 
 def _find_cases(cases: Path, gts: Path | None) -> list[CaseFiles]:

@@ -435,6 +435,125 @@ def test_a_case_whose_worker_is_lost_again_fails_alone(
     assert len(result.records) == 4
 
 
+class Failing(Minimal):
+    """An executor that fails one case, at once, each time that it comes.
+
+    Attributes:
+        case: the name of that case.
+        fail: given its future and what makes its record, ends the future or raises an error.
+    """
+
+    def __init__(self, case: str, fail: Callable[[Future[Any], Callable[[], Any]], None]) -> None:
+        super().__init__()
+        self.case = case
+        self.fail = fail
+
+    def submit(self, function: Callable[[Any], Any], argument: Any, /) -> Future[Any]:
+        if argument.files.case != self.case:
+            return super().submit(function, argument)
+        self.submitted.append(self.case)
+        future: Future[Any] = Future()
+        self.fail(future, lambda: function(argument))
+        return future
+
+
+def refuse(future: Future[Any], work: Callable[[], Any]) -> None:
+    raise OSError("no such node")
+
+
+def exit_worker(future: Future[Any], work: Callable[[], Any]) -> None:
+    future.set_exception(SystemExit(3))
+
+
+def cancel(future: Future[Any], work: Callable[[], Any]) -> None:
+    future.cancel()
+
+
+def return_none(future: Future[Any], work: Callable[[], Any]) -> None:
+    future.set_result(None)
+
+
+@pytest.mark.parametrize(
+    ("fail", "message"),
+    [
+        (refuse, "OSError: no such node"),
+        (exit_worker, "SystemExit: 3"),
+        (cancel, "CancelledError:"),
+        (return_none, "TypeError: the executor returned None, expected the case's record"),
+    ],
+)
+def test_however_an_executor_fails_a_case_it_is_tried_again_and_fails_alone(
+    cases: Path,
+    tmp_path: Path,
+    toy: ParsedMethod,
+    fail: Callable[[Future[Any], Callable[[], Any]], None],
+    message: str,
+) -> None:
+    executor = Failing("MR_1.npz", fail)
+    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
+    assert list(result.failed) == ["MR_1.npz"]
+    assert result.failed["MR_1.npz"].endswith(message)
+    assert executor.submitted.count("MR_1.npz") == 2
+    assert len(result.records) == 4
+    assert executor.running == 0
+
+
+def test_a_case_whose_record_was_written_before_its_worker_was_lost_is_done(
+    cases: Path, tmp_path: Path, toy: ParsedMethod
+) -> None:
+    def lose(future: Future[Any], work: Callable[[], Any]) -> None:
+        work()
+        future.set_exception(ConnectionResetError("the node is gone"))
+
+    executor = Failing("MR_1.npz", lose)
+    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
+    assert not result.failed
+    assert len(result.records) == 5
+    assert executor.submitted.count("MR_1.npz") == 1
+
+
+def test_a_record_that_is_written_in_the_second_attempt_counts(
+    cases: Path, tmp_path: Path, toy: ParsedMethod
+) -> None:
+    def lose(future: Future[Any], work: Callable[[], Any]) -> None:
+        if executor.submitted.count("MR_1.npz") == 2:
+            work()
+        future.set_exception(ConnectionResetError("the node is gone"))
+
+    executor = Failing("MR_1.npz", lose)
+    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
+    assert not result.failed
+    assert len(result.records) == 5
+
+
+def test_a_case_fails_where_no_executor_can_be_made_for_another_attempt(
+    cases: Path, tmp_path: Path, toy: ParsedMethod
+) -> None:
+    executor = Minimal("MR_1.npz")
+
+    def make(workers: int) -> CaseExecutor:
+        if executor.submitted:
+            raise OSError("no node is free")
+        return executor.make(workers)
+
+    result = evaluate_on(make, cases, tmp_path / "team", toy)
+    assert list(result.failed) == ["MR_1.npz"]
+    assert result.failed["MR_1.npz"].endswith("there is no other: OSError: no node is free")
+    assert len(result.records) == 4
+
+
+def test_an_executor_that_does_not_shut_down_is_told_and_costs_no_result(
+    cases: Path, tmp_path: Path, toy: ParsedMethod, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stuck(Minimal):
+        def shutdown(self, wait: bool = True) -> None:
+            raise OSError("the scheduler is gone")
+
+    result = evaluate_on(Stuck().make, cases, tmp_path / "team", toy)
+    assert len(result.records) == 5
+    assert "the executor didn't shut down: OSError: the scheduler is gone" in caplog.text
+
+
 def test_workers_may_be_in_another_folder(
     cases: Path, tmp_path: Path, toy: ParsedMethod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
