@@ -6,7 +6,6 @@ The commands import what they need when they run, so that help is quick.
 import logging
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -148,8 +147,6 @@ def run(
     if not re.fullmatch(r"[\w-][\w.-]*", team):
         raise UsageError(f"--name {team!r}: expected letters, digits, '.', '_' and '-'")
     folder = TeamFolder(out / team)
-    if restart and folder.run_file.exists():
-        shutil.rmtree(folder.path)
     try:
         with progress_bar(team, shows_progress(verbose)) as show:
             result = evaluate_folder(
@@ -161,6 +158,7 @@ def run(
                 workers=workers,
                 strict_time=strict_time,
                 run_limit=run_limit,
+                restart=restart,
                 show=show,
             )
     except KeyboardInterrupt:
@@ -242,7 +240,10 @@ def report(
     start_log(verbose)
     from evaluation.records import find_teams
     from evaluation.report import write_report
+    from gamt.cli.options import check_output
 
+    if to is not None:
+        check_output(to, ".html")
     path = to or results[0] / "report.html"
     write_report(find_teams(results), path, cases)
     typer.echo(os.fspath(path))

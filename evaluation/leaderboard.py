@@ -73,7 +73,7 @@ class Results:
         return cls(
             team=folder.team,
             method=str(settings["method"]),
-            started=str(settings.get("started", "")),
+            started=str(settings["started"]),
             strict_time=bool(settings["strict_time"]),
             records=tuple(folder.records()),
             missing=tuple(folder.missing()),

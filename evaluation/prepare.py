@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -99,8 +100,9 @@ def prepare_folder(
     """
     if modality not in MODALITIES:
         raise PrepareError(f"found modality {modality!r}, expected one of {', '.join(MODALITIES)}")
-    if window is not None and not window[0] < window[1]:
-        raise PrepareError(f"found window {window[0]:g}..{window[1]:g}, expected low < high")
+    if window is not None and not (window[0] < window[1] and isfinite(window[1] - window[0])):
+        found = f"{window[0]:g}..{window[1]:g}"
+        raise PrepareError(f"found window {found}, expected low < high, both finite")
     pairs = _find_pairs(images, labels, modality)
     try:
         out.mkdir(parents=True, exist_ok=True)

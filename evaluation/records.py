@@ -14,6 +14,7 @@ Only the records are read back; the CSVs are made anew from them.
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,13 @@ COLUMNS = (
 """The official CSV's, in its order."""
 
 Output = Literal["written", "stale", "none"]
+
+
+_SETTINGS = ("method", "strict_time", "started", "cases")
+"""What run.json has at least."""
+
+# As `atomic_write` names them.
+_PARTIAL = f".{'[0-9a-f]' * 32}.partial"
 
 
 class RecordError(ValueError):
@@ -251,7 +259,7 @@ class TeamFolder:
         """Returns what was evaluated and how: `method`, `strict_time`, `cases` and more.
 
         Raises:
-            RecordError: the folder holds no evaluation.
+            RecordError: the folder holds no evaluation, or run.json lacks an entry.
         """
         try:
             settings = json.loads(self.run_file.read_text())
@@ -259,11 +267,39 @@ class TeamFolder:
             raise RecordError(f"{self.path}: no evaluation is here ({error})") from error
         if not isinstance(settings, dict):
             raise RecordError(f"{self.run_file}: found a {type(settings).__name__}")
+        for key in _SETTINGS:
+            if key not in settings:
+                raise RecordError(f"{self.run_file}: found no {key!r}, expected {_SETTINGS}")
+        cases = settings["cases"]
+        if not isinstance(cases, list) or not all(isinstance(one, str) for one in cases):
+            raise RecordError(f"{self.run_file}: found cases {cases!r}, expected a list of names")
         return settings
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Writes what `settings` returns."""
         _write_text(self.run_file, json.dumps(settings, indent=1))
+
+    def remove_leftovers(self) -> None:
+        """Removes what an evaluation that was killed has left."""
+        shutil.rmtree(self.path / "work", ignore_errors=True)
+        for folder in (self.path, self.path / "records", self.path / "logs"):
+            for partial in folder.glob(_PARTIAL):
+                partial.unlink()
+
+    def remove_results(self) -> None:
+        """Removes what an evaluation has written but run.json; files of others stay.
+
+        Raises:
+            RecordError: run.json can't be read, which names the cases.
+        """
+        cases = self.settings()["cases"]
+        self.remove_leftovers()
+        for folder in (self.path / "records", self.path / "logs"):
+            if folder.exists():
+                shutil.rmtree(folder)
+        predictions = [path for path in self.path.glob("*.npz") if path.name in cases]
+        for path in (self.metrics_file, self.classes_file, *predictions):
+            path.unlink(missing_ok=True)
 
     def records(self) -> list[CaseRecord]:
         """Returns the records there are, in the order of the cases' names.

@@ -1,5 +1,6 @@
 """Evaluates a folder of cases in parallel; can be interrupted and resumed at any time."""
 
+import logging
 import multiprocessing as mp
 import os
 import shutil
@@ -7,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -19,6 +20,8 @@ from evaluation.loop import CaseFiles, Method, evaluate_case
 from evaluation.methods import ParsedMethod, stop_running
 from evaluation.records import CaseRecord, TeamFolder
 from gamt.io.npz import CaseError
+
+logger = logging.getLogger("gamt.evaluation")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -62,7 +65,7 @@ class CaseExecutor(Protocol):
         """Schedules a call.
 
         Returns:
-            Its future, which raises an error where the worker was lost.
+            Its future, which raises an error where the worker was lost. `submit` may raise one too.
         """
 
     def shutdown(self, wait: bool = True) -> None:
@@ -86,6 +89,7 @@ def evaluate_folder(
     workers: int = 1,
     strict_time: bool = False,
     run_limit: float,
+    restart: bool = False,
     show: Callable[[Progress], None] = lambda progress: None,
     make_executor: Callable[[int], CaseExecutor] = make_process_pool,
 ) -> Progress:
@@ -101,15 +105,19 @@ def evaluate_folder(
         workers: number of cases that are evaluated at a time.
         strict_time: whether scores are 0 where the method took longer than the challenge allows.
         run_limit: seconds after which `method` stops a run; only noted here.
+        restart: whether earlier results in `folder` are removed first, whatever their settings.
         show: called first and whenever a case is done.
         make_executor: makes what runs the cases, given the number of workers: once for all cases,
             and once more, with one worker, for every case whose worker was lost.
 
     Raises:
-        RunError: there are no cases, or `folder` is in use or holds results of other settings.
-        RecordError: a record in `folder` is broken.
+        RunError: there are no cases, or `folder` is in use, holds results of other settings or what
+            is no evaluation, or is or contains the folder of the cases or of their truth.
+        RecordError: run.json or a record in `folder` is broken.
     """
     files = _find_cases(cases, gts)
+    _refuse_inputs(folder, cases, gts)
+    _refuse_foreign(folder)
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(folder.path / ".lock").acquire(timeout=0)
@@ -124,7 +132,7 @@ def evaluate_folder(
             "strict_time": strict_time,
             "run_limit": run_limit,
         }
-        _begin(folder, settings, [one.case for one in files])
+        _begin(folder, settings, [one.case for one in files], restart)
         records = {record.case: record for record in folder.records()}
         failed = _refuse_changed(files, records)
         todo = [one for one in files if one.case not in records and one.case not in failed]
@@ -193,30 +201,43 @@ def _run_jobs(
     lost = []
     if jobs:
         for job, outcome in _run_once(jobs, make_executor(workers)):
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, BaseException):
                 lost.append(job)
             else:
                 yield job, outcome
     # A process that ends takes those of other cases with it. Alone, the one that ended it shows.
     for job in lost:
-        for _, outcome in _run_once([job], make_executor(1)):
-            if isinstance(outcome, Exception):
-                alone = "its worker was lost, also when it had no other case (out of memory?)"
-                yield job, f"{job.files.case}: {alone}: {_describe(outcome)}"
-            else:
-                yield job, outcome
+        yield job, _written(job) or _run_alone(job, make_executor)
+
+
+def _run_alone(job: _Job, make_executor: Callable[[int], CaseExecutor]) -> CaseRecord | str:
+    try:
+        executor = make_executor(1)
+    except Exception as error:
+        return f"{job.files.case}: its worker was lost, and there is no other: {_describe(error)}"
+    ((_, outcome),) = _run_once([job], executor)
+    if isinstance(outcome, BaseException):
+        alone = "its worker was lost, also when it had no other case (out of memory?)"
+        return _written(job) or f"{job.files.case}: {alone}: {_describe(outcome)}"
+    return outcome
+
+
+def _written(job: _Job) -> CaseRecord | None:
+    """Returns the record of a job whose worker was lost after it wrote it."""
+    path = job.folder.record_file(job.files.case)
+    return CaseRecord.read(path) if path.exists() else None
 
 
 def _run_once(
     jobs: Iterable[_Job], executor: CaseExecutor
-) -> Iterator[tuple[_Job, CaseRecord | str | Exception]]:
+) -> Iterator[tuple[_Job, CaseRecord | str | BaseException]]:
     """Yields jobs as they are done, each with what `_evaluate` returned or how it was lost."""
     futures: dict[Future[CaseRecord | str], _Job] = {}
     try:
         for job in jobs:
             try:
                 futures[executor.submit(_evaluate, job)] = job
-            except BrokenExecutor as error:  # by a case that was submitted before
+            except Exception as error:  # broken by a case that was submitted before, say
                 yield job, error
         for future in as_completed(futures):
             yield futures[future], _outcome(future)
@@ -224,14 +245,24 @@ def _run_once(
         # After Ctrl-C, not to wait for what is at work: see `stop_workers`.
         for future in futures:
             future.cancel()
-        executor.shutdown(wait=False)
+        try:
+            executor.shutdown(wait=False)
+        except Exception as error:
+            logger.warning("the executor didn't shut down: %s", _describe(error))
 
 
-def _outcome(future: Future[CaseRecord | str]) -> CaseRecord | str | Exception:
+def _outcome(future: Future[CaseRecord | str]) -> CaseRecord | str | BaseException:
     try:
-        return future.result()
-    except Exception as error:
+        # Not raised: SystemExit, which executors pass on, would end the evaluation.
+        error = future.exception()
+    except CancelledError as cancelled:
+        return cancelled
+    if error is not None:
         return error
+    outcome: object = future.result()
+    if isinstance(outcome, CaseRecord | str):
+        return outcome
+    return TypeError(f"the executor returned {outcome!r}, expected the case's record")
 
 
 def _find_cases(cases: Path, gts: Path | None) -> list[CaseFiles]:
@@ -246,30 +277,62 @@ def _find_cases(cases: Path, gts: Path | None) -> list[CaseFiles]:
     return [CaseFiles(path, gts.absolute() / path.name if gts else path) for path in paths]
 
 
-def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str]) -> None:
-    """Prepares the team's folder for a first run or for one that resumes.
+def _refuse_inputs(folder: TeamFolder, cases: Path, gts: Path | None) -> None:
+    """Refuses a team's folder in which predictions would replace cases, whose names they have.
 
     Raises:
-        RunError: it holds results of other settings.
+        RunError: it is the folder of the cases or of their truth, or one of these lies in it.
     """
-    # What an evaluation that was killed has left.
-    shutil.rmtree(folder.path / "work", ignore_errors=True)
-    for partial in folder.path.rglob(".*.partial"):
-        partial.unlink()
+    for source in (cases, gts):
+        if source is not None and source.resolve().is_relative_to(folder.path.resolve()):
+            raise RunError(
+                f"{folder.path}: {source} is or lies in this folder, which is for results; "
+                "choose another --name or --out"
+            )
+
+
+def _refuse_foreign(folder: TeamFolder) -> None:
+    """Refuses a folder of something else than an evaluation.
+
+    Raises:
+        RunError: it holds files, but no run.json.
+    """
+    if not folder.path.is_dir():
+        return
+    # Hidden files don't count: one killed before it wrote run.json leaves its lock.
+    found = sorted(one.name for one in folder.path.iterdir() if not one.name.startswith("."))
+    if found and folder.run_file.name not in found:
+        raise RunError(
+            f"{folder.path}: found {found[0]} but no {folder.run_file.name}, expected an empty "
+            "folder or earlier results; choose another --name or --out"
+        )
+
+
+def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str], restart: bool) -> None:
+    """Prepares the team's folder for a first run, or for one that resumes or restarts.
+
+    Raises:
+        RunError: it holds results of other settings, and it isn't to restart.
+        RecordError: run.json is broken.
+    """
     started = time.strftime("%Y-%m-%d %H:%M")
-    if folder.run_file.exists():
+    if folder.run_file.exists() and restart:
+        folder.remove_results()
+    elif folder.run_file.exists():
         earlier = folder.settings()
         for name in SETTINGS:
             if earlier.get(name) != settings[name]:
                 raise RunError(
                     f"{folder.path}: holds results with {name} {earlier.get(name)!r}, found "
-                    f"{settings[name]!r}; choose another --name or --out, or remove the folder"
+                    f"{settings[name]!r}; choose another --name or --out, or --restart"
                 )
         cases = sorted({*cases, *earlier["cases"]})
         started = earlier["started"]
+        folder.remove_leftovers()
+    # First of all, so that whatever else is in the folder is known to be an evaluation's.
+    folder.write_settings({**settings, "started": started, "cases": cases})
     for one in (folder.record_file(cases[0]), folder.log_file(cases[0])):
         one.parent.mkdir(exist_ok=True)
-    folder.write_settings({**settings, "started": started, "cases": cases})
 
 
 def _refuse_changed(files: Sequence[CaseFiles], records: dict[str, CaseRecord]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from evaluation.cli import main
+from tests.evaluation.example import make_record, write_team
 from tests.evaluation.hub_server import Dataset, Hub
 from tests.evaluation.test_run import TOY, write_case
 
@@ -204,6 +205,24 @@ def test_wrong_arguments_are_told_in_a_line(
     errors = capsys.readouterr().err
     assert message in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("keep.npz", "keep.npz: expected a name that ends in .html"),
+        ("missing/report.html", "missing"),
+    ],
+)
+def test_a_report_replaces_no_other_file_and_makes_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, message: str
+) -> None:
+    write_team(tmp_path / "out" / "team", [make_record("CT_a.npz", (0.5,) * 6)])
+    (tmp_path / "keep.npz").write_text("mine")
+    assert call("report", tmp_path / "out", "--to", tmp_path / name) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "keep.npz").read_text() == "mine"
+    assert not (tmp_path / "missing").exists()
 
 
 def test_fetch_shows_the_size_and_what_to_do_next(hub: Hub, tmp_path: Path) -> None:

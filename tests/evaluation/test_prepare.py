@@ -1,5 +1,6 @@
 """Challenge cases from images and labels."""
 
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -423,6 +424,15 @@ def test_an_unknown_modality_is_refused(folders: Folders) -> None:
 def test_a_window_that_ends_below_its_start_is_refused(folders: Folders) -> None:
     with pytest.raises(PrepareError, match=r"window 240\.\.-160, expected low < high"):
         folders.prepare(window=(240, -160))
+
+
+@pytest.mark.parametrize("window", [(0, inf), (-inf, 0), (-inf, inf), (nan, 1), (0, nan)])
+def test_a_window_that_is_not_finite_is_refused(
+    folders: Folders, window: tuple[float, float]
+) -> None:
+    with pytest.raises(PrepareError, match=r"expected low < high, both finite"):
+        folders.prepare(window=window)
+    assert not folders.out.exists()
 
 
 def test_a_folder_that_is_not_there_is_named(folders: Folders) -> None:

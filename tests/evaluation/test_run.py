@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from filelock import FileLock
 
 from evaluation.methods import ParsedMethod, parse_method
-from evaluation.records import COLUMNS, TeamFolder
+from evaluation.records import COLUMNS, RecordError, TeamFolder
 from evaluation.run import CaseExecutor, Progress, RunError, evaluate_folder
 from tests.evaluation.doubles import Deadly, Toy
 
@@ -137,6 +138,132 @@ def test_results_of_other_settings_are_not_mixed_in(
     with pytest.raises(RunError, match=f"holds results with {name}"):
         evaluate(cases, tmp_path / "team", **changes)
     assert (tmp_path / "team" / "run.json").read_text() == before
+
+
+def evaluate_in_threads(cases: Path, out: Path, **options: Any) -> Progress:
+    """As `evaluate`, but without the seconds that processes take to start."""
+    return evaluate(cases, out, make_executor=ThreadPoolExecutor, **options)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(one.relative_to(folder)): one.read_bytes() for one in folder.rglob("*.*")}
+
+
+@pytest.mark.parametrize("below", [".", "cases"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_predictions_never_replace_the_cases(tmp_path: Path, below: str, restart: bool) -> None:
+    sources = tmp_path / "team" / below
+    sources.mkdir(parents=True, exist_ok=True)
+    write_case(sources / "CT_0.npz", 0)
+    (tmp_path / "team" / "run.json").write_text("{}")
+    before = contents(tmp_path)
+    (tmp_path / "link").symlink_to(sources)
+    with pytest.raises(RunError, match=r"link is or lies in this folder.*choose another --name"):
+        evaluate_in_threads(tmp_path / "link", tmp_path / "team", restart=restart)
+    (tmp_path / "link").unlink()
+    assert contents(tmp_path) == before
+
+
+def test_predictions_never_replace_the_truth(cases: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "team" / "truth"
+    truth.mkdir(parents=True)
+    with pytest.raises(RunError, match=f"{truth} is or lies in this folder"):
+        evaluate_in_threads(cases, tmp_path / "team", gts=truth)
+    assert list((tmp_path / "team").iterdir()) == [truth]
+
+
+def test_results_may_lie_beside_the_cases(cases: Path) -> None:
+    assert len(evaluate_in_threads(cases, cases / "team").records) == 5
+
+
+def test_a_folder_of_something_else_is_refused_and_stays_as_it_is(
+    cases: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "team" / "work" / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(RunError, match=r"team: found work but no run\.json, expected an empty"):
+        evaluate_in_threads(cases, tmp_path / "team", restart=True)
+    assert contents(tmp_path / "team") == {"work/thesis.txt": b"mine"}
+
+
+def test_a_folder_with_nothing_but_a_lock_is_begun_in(cases: Path, tmp_path: Path) -> None:
+    (tmp_path / "team").mkdir()
+    (tmp_path / "team" / ".lock").touch()
+    assert len(evaluate_in_threads(cases, tmp_path / "team").records) == 5
+
+
+def test_a_run_of_other_settings_leaves_what_an_earlier_one_works_on(
+    cases: Path, tmp_path: Path
+) -> None:
+    evaluate_in_threads(cases, tmp_path / "team")
+    (tmp_path / "team" / "work").mkdir()
+    (tmp_path / "team" / "work" / "file.npz").touch()
+    before = contents(tmp_path / "team")
+    with pytest.raises(RunError, match="strict_time"):
+        evaluate_in_threads(cases, tmp_path / "team", strict_time=True)
+    assert contents(tmp_path / "team") == before
+
+
+def test_a_run_that_resumes_removes_what_a_killed_one_left_and_no_other_file(
+    cases: Path, tmp_path: Path
+) -> None:
+    evaluate_in_threads(cases, tmp_path / "team")
+    left = tmp_path / "team" / "records" / f".{'0123456789abcdef' * 2}.partial"
+    other = tmp_path / "team" / ".mine.partial"
+    left.touch()
+    other.touch()
+    evaluate_in_threads(cases, tmp_path / "team")
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_restart_removes_what_the_evaluator_wrote_and_nothing_else(
+    cases: Path, tmp_path: Path
+) -> None:
+    team = tmp_path / "team"
+    evaluate_in_threads(cases, team)
+    first = contents(team)
+    (team / "notes.txt").write_text("mine")
+    (team / "CT_mine.npz").write_bytes(b"mine")
+    (cases / "MR_1.npz").unlink()
+    result = evaluate_in_threads(cases, team, restart=True, strict_time=True)
+    assert [record.case for record in result.records] == [
+        "CT_0.npz",
+        "Microscopy_4.npz",
+        "PET_2.npz",
+        "US_3.npz",
+    ]
+    gone = {name for name in first if "MR_1" in name}
+    assert {"MR_1.npz", "records/MR_1.json"} <= gone
+    assert set(contents(team)) == (set(first) - gone) | {"notes.txt", "CT_mine.npz"}
+    settings = json.loads((team / "run.json").read_text())
+    assert (settings["strict_time"], len(settings["cases"])) == (True, 4)
+
+
+def test_restart_leaves_the_results_of_a_run_that_is_at_work(cases: Path, tmp_path: Path) -> None:
+    evaluate_in_threads(cases, tmp_path / "team")
+    before = contents(tmp_path / "team")
+    with (
+        FileLock(tmp_path / "team" / ".lock"),
+        pytest.raises(RunError, match="another evaluation is at work here"),
+    ):
+        evaluate_in_threads(cases, tmp_path / "team", restart=True)
+    assert contents(tmp_path / "team") == before
+
+
+@pytest.mark.parametrize("key", ["method", "strict_time", "started", "cases"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_settings_without_an_entry_are_named(
+    cases: Path, tmp_path: Path, key: str, restart: bool
+) -> None:
+    evaluate_in_threads(cases, tmp_path / "team")
+    path = tmp_path / "team" / "run.json"
+    settings = json.loads(path.read_text())
+    del settings[key]
+    path.write_text(json.dumps(settings))
+    with pytest.raises(RecordError, match=f"{path}: found no '{key}'"):
+        evaluate_in_threads(cases, tmp_path / "team", restart=restart)
 
 
 def test_a_case_that_changed_is_not_mixed_in(cases: Path, tmp_path: Path) -> None:
@@ -306,6 +433,125 @@ def test_a_case_whose_worker_is_lost_again_fails_alone(
     assert list(result.failed) == ["MR_1.npz"]
     assert result.failed["MR_1.npz"].endswith("ConnectionResetError: the node is gone")
     assert len(result.records) == 4
+
+
+class Failing(Minimal):
+    """An executor that fails one case, at once, each time that it comes.
+
+    Attributes:
+        case: the name of that case.
+        fail: given its future and what makes its record, ends the future or raises an error.
+    """
+
+    def __init__(self, case: str, fail: Callable[[Future[Any], Callable[[], Any]], None]) -> None:
+        super().__init__()
+        self.case = case
+        self.fail = fail
+
+    def submit(self, function: Callable[[Any], Any], argument: Any, /) -> Future[Any]:
+        if argument.files.case != self.case:
+            return super().submit(function, argument)
+        self.submitted.append(self.case)
+        future: Future[Any] = Future()
+        self.fail(future, lambda: function(argument))
+        return future
+
+
+def refuse(future: Future[Any], work: Callable[[], Any]) -> None:
+    raise OSError("no such node")
+
+
+def exit_worker(future: Future[Any], work: Callable[[], Any]) -> None:
+    future.set_exception(SystemExit(3))
+
+
+def cancel(future: Future[Any], work: Callable[[], Any]) -> None:
+    future.cancel()
+
+
+def return_none(future: Future[Any], work: Callable[[], Any]) -> None:
+    future.set_result(None)
+
+
+@pytest.mark.parametrize(
+    ("fail", "message"),
+    [
+        (refuse, "OSError: no such node"),
+        (exit_worker, "SystemExit: 3"),
+        (cancel, "CancelledError:"),
+        (return_none, "TypeError: the executor returned None, expected the case's record"),
+    ],
+)
+def test_however_an_executor_fails_a_case_it_is_tried_again_and_fails_alone(
+    cases: Path,
+    tmp_path: Path,
+    toy: ParsedMethod,
+    fail: Callable[[Future[Any], Callable[[], Any]], None],
+    message: str,
+) -> None:
+    executor = Failing("MR_1.npz", fail)
+    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
+    assert list(result.failed) == ["MR_1.npz"]
+    assert result.failed["MR_1.npz"].endswith(message)
+    assert executor.submitted.count("MR_1.npz") == 2
+    assert len(result.records) == 4
+    assert executor.running == 0
+
+
+def test_a_case_whose_record_was_written_before_its_worker_was_lost_is_done(
+    cases: Path, tmp_path: Path, toy: ParsedMethod
+) -> None:
+    def lose(future: Future[Any], work: Callable[[], Any]) -> None:
+        work()
+        future.set_exception(ConnectionResetError("the node is gone"))
+
+    executor = Failing("MR_1.npz", lose)
+    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
+    assert not result.failed
+    assert len(result.records) == 5
+    assert executor.submitted.count("MR_1.npz") == 1
+
+
+def test_a_record_that_is_written_in_the_second_attempt_counts(
+    cases: Path, tmp_path: Path, toy: ParsedMethod
+) -> None:
+    def lose(future: Future[Any], work: Callable[[], Any]) -> None:
+        if executor.submitted.count("MR_1.npz") == 2:
+            work()
+        future.set_exception(ConnectionResetError("the node is gone"))
+
+    executor = Failing("MR_1.npz", lose)
+    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
+    assert not result.failed
+    assert len(result.records) == 5
+
+
+def test_a_case_fails_where_no_executor_can_be_made_for_another_attempt(
+    cases: Path, tmp_path: Path, toy: ParsedMethod
+) -> None:
+    executor = Minimal("MR_1.npz")
+
+    def make(workers: int) -> CaseExecutor:
+        if executor.submitted:
+            raise OSError("no node is free")
+        return executor.make(workers)
+
+    result = evaluate_on(make, cases, tmp_path / "team", toy)
+    assert list(result.failed) == ["MR_1.npz"]
+    assert result.failed["MR_1.npz"].endswith("there is no other: OSError: no node is free")
+    assert len(result.records) == 4
+
+
+def test_an_executor_that_does_not_shut_down_is_told_and_costs_no_result(
+    cases: Path, tmp_path: Path, toy: ParsedMethod, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stuck(Minimal):
+        def shutdown(self, wait: bool = True) -> None:
+            raise OSError("the scheduler is gone")
+
+    result = evaluate_on(Stuck().make, cases, tmp_path / "team", toy)
+    assert len(result.records) == 5
+    assert "the executor didn't shut down: OSError: the scheduler is gone" in caplog.text
 
 
 def test_workers_may_be_in_another_folder(
