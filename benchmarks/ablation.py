@@ -53,6 +53,14 @@ VARIANTS: dict[str, Settings] = {
     "opening": replace(UNLIMITED, smoothing="opening"),
     "closing": replace(UNLIMITED, smoothing="closing"),
     "all components": replace(UNLIMITED, largest_component=False),
+    "fusion by the median": replace(UNLIMITED, fusion="median"),
+    "fusion by STAPLE": replace(UNLIMITED, fusion="staple"),
+    "percentiles 0 and 100": replace(UNLIMITED, low_percentile=0.0, high_percentile=100.0),
+    "no crop margin": replace(UNLIMITED, crop_margin=0.0),
+    "no margin around slices' boxes": replace(UNLIMITED, box_margin=0.0),
+    "walks end at no quality": replace(UNLIMITED, min_quality=0.0),
+    "walks end at no overlap": replace(UNLIMITED, min_overlap=0.0),
+    "walks end at twice the area": replace(UNLIMITED, max_growth=2.0),
 }
 
 Truth = tuple[Case, Labels]

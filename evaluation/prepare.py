@@ -101,8 +101,8 @@ def prepare_folder(
     if modality not in MODALITIES:
         raise PrepareError(f"found modality {modality!r}, expected one of {', '.join(MODALITIES)}")
     if window is not None and not (window[0] < window[1] and isfinite(window[1] - window[0])):
-        found = f"{window[0]:g}..{window[1]:g}"
-        raise PrepareError(f"found window {found}, expected low < high, both finite")
+        low, high = window
+        raise PrepareError(f"found window {low:g}..{high:g}, expected low < high, both finite")
     pairs = _find_pairs(images, labels, modality)
     try:
         out.mkdir(parents=True, exist_ok=True)
