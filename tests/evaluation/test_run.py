@@ -467,6 +467,7 @@ def exit_worker(future: Future[Any], work: Callable[[], Any]) -> None:
 
 def cancel(future: Future[Any], work: Callable[[], Any]) -> None:
     future.cancel()
+    future.set_running_or_notify_cancel()  # as executors do, for those who wait
 
 
 def return_none(future: Future[Any], work: Callable[[], Any]) -> None:
