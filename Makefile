@@ -14,9 +14,9 @@ SYNC_SMALL = $(SYNC) --no-default-groups --group samples --extra explain
 SYNC_READY = $(SYNC_SMALL) --extra evaluation --extra itk
 SYNC_ALL = $(SYNC) --all-extras
 
-# A process a core, each with one thread: more would wait for each other. Tests that share a costly
-# fixture stay in one process; see tests/conftest.py.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+# A process a core, each with one thread: more would wait for each other. The tests of a file stay in
+# one process, so that they share what is costly to make.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 .PHONY: help setup setup-all run test test-fast coverage test-container lint bench bench-accuracy \
 	bench-container eval data weights docker docker-run docker-save format clean

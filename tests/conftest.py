@@ -6,22 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-COSTLY_FIXTURES = ("standin", "flat", "vessels", "browser")
-"""Made once a process, at a cost: tests of a file that share one run in the same process."""
-
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile("gamt", deadline=None)
 settings.load_profile("gamt")
-
-
-# First, because pytest-xdist looks for the marks in the same hook.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups the tests of a file that share a costly fixture."""
-    for item in items:
-        for name in COSTLY_FIXTURES:
-            if name in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {name}"))
 
 
 @pytest.fixture(scope="session")
