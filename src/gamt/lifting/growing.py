@@ -1,0 +1,648 @@
+"""The body that a click stands in, grown in 3-D from the scan alone (docs/design.md, 7).
+
+A click says where, not how large. Around it, voxels whose intensity is near the click's are
+collected, with more and more tolerance. A body with a border all around stays as it is while the
+tolerance rises from what its own noise needs to what its border stops: such a *plateau* is the sign
+of a body, and how far the tolerance rises on it, as a ratio, how sure it is. Thin bridges to what
+looks alike are cut by an opening of the region, in several widths.
+
+It is looked at in cubes of growing size around the click, in blocks of as many voxels as keep the
+work the same; so bodies from one voxel to half a scan are found in about the same time. The border
+is then settled voxel by voxel, between the intensities on both of its sides.
+
+What is clear by itself wins over what is clearer and larger: users add more easily than they dig
+out. Where nothing is clear, there is no body, and the planes have to agree on a scale
+(`gamt.lifting.scales`).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import cc3d
+import edt
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from gamt.axes import bounding_range
+
+Image = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Voxel = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+
+REACH = 18
+"""Blocks from the click to the faces of a cube that is looked at (docs/constants.md)."""
+
+LEAST_TOLERANCE, TOLERANCE_RATIO = 0.6, 1.2
+"""The first tolerance, in deviations of the noise, and the ratio of each to the one before
+(docs/constants.md)."""
+
+SMOOTHING = 0.8
+"""Standard deviation over which the finest cube's intensities are also averaged, in voxels of the
+finest spacing (docs/constants.md)."""
+
+LEAST_NOISE = 0.002
+"""Least deviation of the noise, as a share of the range of intensities in a cube
+(docs/constants.md)."""
+
+OPENINGS = (0.0, 1.5, 2.5, 4.0)
+"""Radii of the openings that cut bridges, in blocks (docs/constants.md)."""
+
+PLATEAU_LOSS, PLATEAU_GAIN = 0.85, 1.2
+"""A plateau ends where a region has less or more than these shares of its own size
+(docs/constants.md)."""
+
+LEAST_PERSISTENCE, LEAST_SURENESS = 0.69, 0.5
+"""Logarithm of the ratio by which the tolerance rises on a body's plateau: twice, at least; and
+what is left of it at least where the click is not in the middle (docs/constants.md)."""
+
+CLEAR_EDGE, CLEAR_CONTRAST = 1.5, 1.5
+"""A body's border is at least this clear nearly everywhere: in deviations of the noise, and in its
+own (docs/constants.md)."""
+
+LEAST_LEAK = 3.0
+"""Least tolerance, in deviations of the noise, that a body's border withstands
+(docs/constants.md)."""
+
+WEAK_SHARE = 0.1
+"""Share of the border that may be less clear than it is said to be (docs/constants.md)."""
+
+LEAST_VOXELS, LEAST_BLOCKS = 2, 60
+"""Least size of a body: in voxels, and in blocks of several voxels (docs/constants.md)."""
+
+SAME_SIZE = 2.5
+"""Bodies up to this many times the smallest clear one are the same, seen more or less well
+(docs/constants.md)."""
+
+CENTRE_TRUST = 0.5
+"""Exponent of how central a click is in a body, by which the ratio of the tolerances is multiplied
+(docs/constants.md)."""
+
+SURE, HALVING_COST = 1.5, 0.4
+"""Sureness above which bodies are equally sure, and what a body gives up for each halving of the
+resolution that it was seen at (docs/constants.md)."""
+
+MOST_VOXELS = 3_000_000
+"""Voxels of the largest cube in which a body is followed at full resolution (docs/constants.md)."""
+
+FOLLOWED_TOLERANCE, FOLLOWED_END, FOLLOWED_GAIN = 1.3, 0.95, 1.5
+"""A body that is followed grows at most by the third number where the tolerance rises by the first,
+or to this share of its end (docs/constants.md)."""
+
+NORMAL_DEVIATION = 0.6745
+"""Median absolute deviation of normal noise, in standard deviations (docs/constants.md)."""
+
+OUTSIDE, SIDE_SIGMA, LEAST_WEIGHT = 4.0, 2.5, 1e-4
+"""How far outside intensities count as those of the other side, and the standard deviation over
+which each side's are averaged, in voxels of the finest spacing; least weight of a mean
+(docs/constants.md)."""
+
+CORE_SHARE, CLEAR_NOISE = 0.3, 6.0
+"""Share of a body below which its inner voxels don't stand for it; contrast, in deviations of the
+noise, above which single voxels can be told apart (docs/constants.md)."""
+
+SETTLE_ROUNDS, SETTLED = 4, 0.002
+"""How often a border moves at most, and the share of changed voxels at which it has settled
+(docs/constants.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a region was grown, so that it can be grown elsewhere.
+
+    Attributes:
+        value: the intensity that the tolerance is counted from.
+        tolerance: largest difference from it, in the scan's units.
+        end: the tolerance at which the region leaks.
+        radius_mm: of the opening that cuts bridges.
+        sigma_mm: standard deviation of the averaging of intensities; 0 for none.
+        noise: deviation of the noise.
+    """
+
+    value: float
+    tolerance: float
+    end: float
+    radius_mm: float
+    sigma_mm: float
+    noise: float
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """A connected part of a scan that differs from what is around it.
+
+    Attributes:
+        low: the raw voxel (z, y, x) that is the first of `mask`.
+        mask: (z, y, x) bool on raw voxels.
+        recipe: how it was grown.
+        persistence: logarithm of the ratio by which the tolerance rises while the body stays.
+        edge: how clear nearly all of its border is, in deviations of the noise.
+        spread: median absolute deviation of its intensities, in deviations of the noise.
+        centrality: how far the click is from the border, of the farthest there is; 0..1.
+        halvings: how often the scan's resolution was halved to see it.
+    """
+
+    low: Voxel
+    mask: Mask
+    recipe: Recipe
+    persistence: float
+    edge: float
+    spread: float
+    centrality: float
+    halvings: int
+
+    @cached_property
+    def size(self) -> int:
+        """Number of raw voxels."""
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def sureness(self) -> float:
+        """`persistence`, less for clicks far from the middle."""
+        return self.persistence + CENTRE_TRUST * float(np.log(max(self.centrality, 1e-3)))
+
+    @property
+    def clear(self) -> bool:
+        """Whether it is a body by itself, rather than a part of one or several."""
+        contrast = max(CLEAR_EDGE, CLEAR_CONTRAST * self.spread)
+        return self.sureness >= LEAST_SURENESS and self.edge >= contrast
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cube:
+    """What lies around a click, in blocks of voxels.
+
+    Attributes:
+        image: (z, y, x) float32, the mean intensity of each block.
+        click: the block (z, y, x) that holds the click.
+        spacing_mm: of the blocks (z, y, x).
+        step_mm: the finest of them.
+        low: the first raw voxel (z, y, x).
+        edges: on each axis, the first raw voxel of every block and the one past the last, counted
+            from `low`.
+        goes_on: on each axis, whether the scan goes on before and behind the cube.
+    """
+
+    image: Image
+    click: Voxel
+    spacing_mm: Spacing
+    low: Voxel
+    edges: tuple[npt.NDArray[np.intp], ...]
+    goes_on: tuple[tuple[bool, bool], ...]
+
+    @property
+    def step_mm(self) -> float:
+        """The finest spacing of the blocks."""
+        return min(self.spacing_mm)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds all of the scan."""
+        return not any(before or behind for before, behind in self.goes_on)
+
+    def count_open(self, region: Mask) -> int:
+        """Returns through how many faces of the cube a region (z, y, x) goes on."""
+        sides = ((first, last) for first, last in self.goes_on)
+        count = 0
+        for axis, (before, behind) in enumerate(sides):
+            count += int(np.take(region, 0, axis).sum()) if before else 0
+            count += int(np.take(region, -1, axis).sum()) if behind else 0
+        return count
+
+    def to_raw(self, region: Mask) -> Mask:
+        """Returns a region of blocks as raw voxels, (z, y, x) from `low` on."""
+        for axis, edges in enumerate(self.edges):
+            region = np.repeat(region, np.diff(edges), axis)
+        return region
+
+
+def look_around(
+    image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, step_mm: float, reach_mm: float
+) -> Cube:
+    """Cuts a cube around a click, and averages blocks of its voxels; the click is in the middle.
+
+    Args:
+        image: (z, y, x), any numeric type.
+        spacing_mm: of its voxels (z, y, x).
+        click: a voxel (z, y, x).
+        step_mm: side of a block; on axes with a larger spacing, a block is a voxel.
+        reach_mm: from the click to the faces of the cube.
+    """
+    part: Image | npt.NDArray[Any] = image
+    low, edges, goes_on = [], [], []
+    for axis, (place, spacing, size) in enumerate(zip(click, spacing_mm, image.shape, strict=True)):
+        block = max(1, round(step_mm / spacing))
+        blocks = int(np.ceil(reach_mm / (block * spacing)))
+        first = place - block // 2
+        begin, end = max(0, first - blocks * block), min(size, first + (blocks + 1) * block)
+        inner = np.arange(first - (first - begin) // block * block, end, block)
+        low.append(begin)
+        edges.append(np.unique(np.concatenate([[begin], inner, [end]])) - begin)
+        goes_on.append((begin > 0, end < size))
+        part = part[(slice(None),) * axis + (slice(begin, end),)]
+    part = np.nan_to_num(part.astype(np.float32))
+    for axis, ends in enumerate(edges):
+        lengths = np.diff(ends).astype(np.float32)
+        if lengths.max() > 1:
+            total = np.add.reduceat(part, ends[:-1], axis)
+            part = total / lengths.reshape([-1 if one == axis else 1 for one in range(3)])
+    z, y, x = (
+        int(np.searchsorted(ends, place - first, side="right")) - 1
+        for ends, place, first in zip(edges, click, low, strict=True)
+    )
+    dz, dy, dx = (max(1, round(step_mm / one)) * one for one in spacing_mm)
+    return Cube(
+        part, (z, y, x), (dz, dy, dx), (low[0], low[1], low[2]), tuple(edges), tuple(goes_on)
+    )
+
+
+def cubes(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> Iterator[Cube]:
+    """Yields cubes of growing size around a click, until one holds all of a scan."""
+    step_mm = min(spacing_mm)
+    while True:
+        cube = look_around(image, spacing_mm, click, step_mm, REACH * step_mm)
+        yield cube
+        if cube.whole:
+            return
+        step_mm *= 2
+
+
+def noise_of(image: Image) -> float:
+    """Returns the standard deviation of an image's noise, from differences of neighbours."""
+    steps = [np.abs(np.diff(image, axis=axis)).ravel() for axis in range(3)]
+    difference = float(np.median(np.concatenate(steps))) if image.size > 1 else 0.0
+    low, high = np.percentile(image, (5, 95))
+    # The median of the absolute difference of two normal variables is 0.954 deviations.
+    return max(
+        difference / 0.954 + LEAST_NOISE * float(high - low), float(np.finfo(np.float32).eps)
+    )
+
+
+def depths(region: Mask, spacing_mm: Spacing) -> Image:
+    """Returns how far every voxel of a region is from its border, in mm; the image's is none."""
+    padded = np.pad(region, 1, mode="edge").view(np.uint8)
+    return np.asarray(edt.edt(padded, anisotropy=spacing_mm)[1:-1, 1:-1, 1:-1])
+
+
+def component(region: Mask, voxel: Voxel) -> Mask:
+    """Returns the 6-connected component that holds a voxel of a region (z, y, x)."""
+    labels = cc3d.connected_components(region, connectivity=6)
+    return np.asarray(labels == labels[voxel])
+
+
+def open_at(
+    region: Mask, depth: Image, voxel: Voxel, radius_mm: float, spacing_mm: Spacing
+) -> Mask | None:
+    """Returns what an opening leaves of a region around a voxel; None where it leaves nothing.
+
+    Args:
+        region: (z, y, x).
+        depth: of the region, in mm.
+        voxel: (z, y, x) inside of it.
+        radius_mm: of the opening; 0 leaves all of it.
+        spacing_mm: (z, y, x).
+    """
+    if radius_mm == 0:
+        return region
+    if depth[voxel] <= radius_mm:
+        return None
+    core = component(depth > radius_mm, voxel)
+    away = edt.edt((~core).view(np.uint8), anisotropy=spacing_mm)
+    return np.asarray((away <= radius_mm * (1 + 1e-3)) & region)
+
+
+def border_contrast(image: Image, region: Mask) -> Image:
+    """Returns the difference of intensity across every face between a region and the rest.
+
+    It is taken between the second voxels to both sides, where they are on the same side as the
+    first ones: borders are blurred.
+
+    Returns:
+        (N,) absolute differences.
+    """
+    found = []
+    for axis in range(3):
+        along, inside = np.moveaxis(image, axis, 0), np.moveaxis(region, axis, 0)
+        face = np.nonzero(inside[:-1] != inside[1:])
+        before, behind = face, (face[0] + 1, *face[1:])
+        deeper = (np.maximum(face[0] - 1, 0), *face[1:])
+        farther = (np.minimum(face[0] + 2, len(along) - 1), *face[1:])
+        near = np.where(inside[deeper] == inside[before], along[deeper], along[before])
+        far = np.where(inside[farther] == inside[behind], along[farther], along[behind])
+        found.append(np.abs(near - far))
+    return np.concatenate(found)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """A region at one tolerance.
+
+    Attributes:
+        tolerance: in the scan's units.
+        region: (z, y, x) bool.
+        size: of the region.
+        open: through how many faces of the cube it goes on.
+    """
+
+    tolerance: float
+    region: Mask
+    size: int
+    open: int
+
+
+def grow(intensities: Image, value: float, noise: float, cube: Cube) -> dict[float, list[Step]]:
+    """Collects voxels whose intensity is near a value, with more and more tolerance.
+
+    Args:
+        intensities: (z, y, x) of the cube's blocks.
+        value: the intensity that the tolerance is counted from.
+        noise: deviation of the noise.
+        cube: where the click is.
+
+    Returns:
+        For each radius of `OPENINGS`, the regions around the click in the order of tolerance.
+    """
+    away = np.abs(intensities - np.float32(value))
+    farthest, size = float(away.max()), -1
+    steps: dict[float, list[Step]] = {radius: [] for radius in OPENINGS}
+    tolerance = LEAST_TOLERANCE * noise
+    while tolerance <= farthest * TOLERANCE_RATIO:
+        near = away <= tolerance
+        if near[cube.click]:
+            region = component(near, cube.click)
+            before, size = size, int(np.count_nonzero(region))
+            if size == before:
+                for each in steps.values():
+                    each.extend(replace(one, tolerance=tolerance) for one in each[-1:])
+            else:
+                depth = depths(region, cube.spacing_mm)
+                for radius, each in steps.items():
+                    opened = open_at(
+                        region, depth, cube.click, radius * cube.step_mm, cube.spacing_mm
+                    )
+                    if opened is None:
+                        break
+                    count = int(np.count_nonzero(opened))
+                    each.append(Step(tolerance, opened, count, cube.count_open(opened)))
+            if size == region.size:
+                break
+        tolerance *= TOLERANCE_RATIO
+    return steps
+
+
+def plateaus(steps: Sequence[Step]) -> Iterator[tuple[float, float, Step]]:
+    """Yields where a region stays nearly as it is while the tolerance rises.
+
+    Args:
+        steps: in the order of tolerance.
+
+    Yields:
+        The logarithm of the ratio by which the tolerance rises, the tolerance at which the plateau
+        ends, and the step in its middle.
+    """
+    if not steps:
+        return
+    tolerances = np.array([step.tolerance for step in steps])
+    sizes = np.array([step.size for step in steps])
+    ends = np.append(tolerances, tolerances[-1] * TOLERANCE_RATIO)
+    seen = set()
+    for size in sizes:
+        first = int(np.argmax(sizes >= PLATEAU_LOSS * size))
+        larger = np.flatnonzero(sizes > PLATEAU_GAIN * size)
+        last = int(larger[0]) if len(larger) else len(sizes)
+        if (first, last) in seen:
+            continue
+        seen.add((first, last))
+        start, end = float(ends[first]), float(ends[last])
+        middle = int(np.searchsorted(tolerances, np.sqrt(start * end)))
+        yield float(np.log(end / start)), end, steps[int(np.clip(middle, first, last - 1))]
+
+
+def bodies_in(cube: Cube, halvings: int) -> Iterator[tuple[Body, bool]]:
+    """Yields the plateaus of what grows at a click, as bodies of blocks, in one cube.
+
+    Args:
+        cube: what is looked at.
+        halvings: how often the scan's resolution was halved for it.
+
+    Yields:
+        A body, and whether it goes on outside of the cube.
+    """
+    fine = halvings == 0
+    around = tuple(slice(max(0, place - 1), place + 2) for place in cube.click)
+    for sigma_mm in (0.0, SMOOTHING * cube.step_mm) if fine else (0.0,):
+        seen = average(cube, sigma_mm)
+        noise = noise_of(seen)
+        values = {float(seen[cube.click])}
+        if sigma_mm == 0:
+            values.add(float(np.median(seen[around])))
+        for value in sorted(values):
+            for radius, steps in grow(seen, value, noise, cube).items():
+                for persistence, end, step in plateaus(steps):
+                    if persistence < LEAST_PERSISTENCE or end < LEAST_LEAK * noise:
+                        continue
+                    if step.size < (LEAST_VOXELS if fine else LEAST_BLOCKS):
+                        continue
+                    radius_mm = radius * cube.step_mm
+                    recipe = Recipe(value, step.tolerance, end, radius_mm, sigma_mm, noise)
+                    body = judge(cube, seen, step.region, recipe, persistence, halvings)
+                    if body.clear and step.open <= border_size(step.region):
+                        yield body, step.open > 0
+
+
+def average(cube: Cube, sigma_mm: float) -> Image:
+    """Returns a cube's intensities, averaged with a standard deviation; 0 for none."""
+    if sigma_mm == 0:
+        return cube.image
+    sigma = [sigma_mm / spacing for spacing in cube.spacing_mm]
+    return np.asarray(ndimage.gaussian_filter(cube.image, sigma, mode="nearest"))
+
+
+def border_size(region: Mask) -> int:
+    """Returns how many faces lie between a region's voxels and others."""
+    return sum(int(np.count_nonzero(np.diff(region, axis=axis))) for axis in range(3))
+
+
+def judge(
+    cube: Cube, seen: Image, region: Mask, recipe: Recipe, persistence: float, halvings: int
+) -> Body:
+    """Makes a body of a region of blocks; its edge is 0 where it has no border.
+
+    Args:
+        cube: where it was grown.
+        seen: (z, y, x) the cube's intensities, as they were grown from.
+        region: (z, y, x) bool.
+        recipe: how it was grown.
+        persistence: of its plateau.
+        halvings: how often the scan's resolution was halved for the cube.
+    """
+    contrast = border_contrast(seen, region)
+    edge = float(np.quantile(contrast, WEAK_SHARE)) / recipe.noise if contrast.size else 0.0
+    inside = seen[region]
+    deviation = float(np.median(np.abs(inside - np.median(inside)))) / NORMAL_DEVIATION
+    # Noise pierces a region, next to the click too.
+    depth = depths(ndimage.binary_fill_holes(region), cube.spacing_mm)
+    near = tuple(slice(max(0, place - 1), place + 2) for place in cube.click)
+    farthest = float(depth.max())
+    centrality = float(depth[near].max()) / farthest if np.isfinite(farthest) else 1.0
+    spread = deviation / recipe.noise
+    mask = cube.to_raw(region)
+    return Body(cube.low, mask, recipe, persistence, edge, spread, centrality, halvings)
+
+
+def follow(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Body) -> Body | None:
+    """Grows a body that leaves its cube in a larger one, at full resolution.
+
+    Returns:
+        The whole body; None where it leaks, or leaves the larger cube, too.
+    """
+    step_mm = min(spacing_mm)
+    cube = look_around(image, spacing_mm, click, step_mm, step_mm * np.cbrt(MOST_VOXELS) / 2)
+    recipe = body.recipe
+    away = np.abs(average(cube, recipe.sigma_mm) - np.float32(recipe.value))
+
+    def regrow(tolerance: float) -> Mask | None:
+        region = component(away <= tolerance, cube.click)
+        depth = depths(region, spacing_mm) if recipe.radius_mm else region
+        return open_at(region, depth, cube.click, recipe.radius_mm, spacing_mm)
+
+    region = regrow(recipe.tolerance)
+    if region is None or cube.count_open(region):
+        return None
+    larger = regrow(min(FOLLOWED_TOLERANCE * recipe.tolerance, FOLLOWED_END * recipe.end))
+    if larger is None or larger.sum() > FOLLOWED_GAIN * region.sum():
+        return None
+    return judge(cube, average(cube, recipe.sigma_mm), region, recipe, body.persistence, 0)
+
+
+def find_bodies(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> list[Body]:
+    """Finds the clear bodies that a click stands in.
+
+    Args:
+        image: (z, y, x), any numeric type.
+        spacing_mm: of its voxels (z, y, x).
+        click: a voxel (z, y, x).
+
+    Returns:
+        From small to large; none where nothing is clear.
+    """
+    found: list[Body] = []
+    for halvings, cube in enumerate(cubes(image, spacing_mm, click)):
+        followed: list[Recipe] = []
+        for body, is_open in bodies_in(cube, halvings):
+            if not is_open:
+                found.append(body)
+            elif halvings == 0 and not any(alike(body.recipe, other) for other in followed):
+                followed.append(body.recipe)
+                whole = follow(image, spacing_mm, click, body)
+                if whole is not None and whole.clear:
+                    found.append(whole)
+        if found and halvings > 0:
+            break
+    return sorted(found, key=lambda body: body.size)
+
+
+def alike(one: Recipe, other: Recipe) -> bool:
+    """Says whether two recipes make about the same region."""
+    same = one.radius_mm == other.radius_mm and one.sigma_mm == other.sigma_mm
+    return same and max(one.tolerance, other.tolerance) < TOLERANCE_RATIO * min(
+        one.tolerance, other.tolerance
+    )
+
+
+def choose(bodies: Sequence[Body]) -> Body:
+    """Chooses the smallest of clear bodies, as it is seen best.
+
+    Args:
+        bodies: from small to large, one at least.
+    """
+    same = [body for body in bodies if body.size <= SAME_SIZE * bodies[0].size]
+    return max(same, key=lambda body: min(body.sureness, SURE) - HALVING_COST * body.halvings)
+
+
+def settle(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Body) -> Body:
+    """Settles a body's border between the intensities on both of its sides.
+
+    Voxels near the border go to the side whose mean intensity there is nearer to theirs, again and
+    again, until hardly any changes. What was grown from the scan's own voxels is settled already.
+
+    Args:
+        image: (z, y, x), any numeric type.
+        spacing_mm: of its voxels (z, y, x).
+        click: the voxel (z, y, x) that the body was grown from.
+        body: what to settle.
+    """
+    recipe, step_mm = body.recipe, min(spacing_mm)
+    if body.halvings:
+        reach_mm = 1.5 * step_mm * 2**body.halvings
+    elif recipe.sigma_mm:
+        reach_mm = 2 * step_mm
+    else:
+        return body
+    bounds = bounding_range(body.mask)
+    if bounds is None:
+        return body
+    rooms = [int(np.ceil((reach_mm + OUTSIDE * step_mm) / one)) + 1 for one in spacing_mm]
+    low = [max(0, a + b - n) for a, b, n in zip(body.low, bounds[0], rooms, strict=True)]
+    high = [
+        min(size, a + b + n)
+        for a, b, n, size in zip(body.low, bounds[1], rooms, image.shape, strict=True)
+    ]
+    where = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    values = np.nan_to_num(image[where].astype(np.float32))
+    inside = np.zeros(values.shape, np.bool_)
+    part = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
+    offset = [a + b - c for a, b, c in zip(body.low, bounds[0], low, strict=True)]
+    shape = body.mask[part].shape
+    inside[tuple(slice(a, a + n) for a, n in zip(offset, shape, strict=True))] = body.mask[part]
+    z, y, x = (place - first for place, first in zip(click, low, strict=True))
+    mask = settle_border(values, inside, (z, y, x), spacing_mm, reach_mm, recipe.noise)
+    return replace(body, low=(low[0], low[1], low[2]), mask=mask)
+
+
+def settle_border(
+    values: Image, inside: Mask, click: Voxel, spacing_mm: Spacing, reach_mm: float, noise: float
+) -> Mask:
+    """Moves a mask's border to where the intensities change; see `settle`.
+
+    Args:
+        values: (z, y, x) intensities.
+        inside: (z, y, x) the mask.
+        click: a voxel (z, y, x) that stays inside.
+        spacing_mm: (z, y, x).
+        reach_mm: how far from the border voxels may change.
+        noise: deviation of the noise; where the sides differ little for it, intensities are
+            averaged.
+    """
+    step_mm = min(spacing_mm)
+    sigma = [SIDE_SIGMA * step_mm / one for one in spacing_mm]
+    smooth = ndimage.gaussian_filter(values, [SMOOTHING * step_mm / one for one in spacing_mm])
+    open_to_change = None
+
+    def mean_of(weight: Image) -> Image:
+        total = ndimage.gaussian_filter(values * weight, sigma, truncate=3.0)
+        weights = ndimage.gaussian_filter(weight, sigma, truncate=3.0)
+        return np.asarray(total / np.maximum(weights, LEAST_WEIGHT))
+
+    for _ in range(SETTLE_ROUNDS):
+        depth, height = depths(inside, spacing_mm), depths(~inside, spacing_mm)
+        if open_to_change is None:
+            open_to_change = np.where(inside, depth, height) <= reach_mm * (1 + 1e-3)
+        core = depth > step_mm * (1 + 1e-2)
+        if core.sum() < CORE_SHARE * inside.sum():
+            core = inside
+        rim = (height > step_mm * (1 + 1e-2)) & (height <= OUTSIDE * step_mm)
+        here, there = mean_of(core.astype(np.float32)), mean_of(rim.astype(np.float32))
+        contrast = float(np.median(np.abs(here - there)[open_to_change]))
+        own = values if contrast > CLEAR_NOISE * noise else smooth
+        moved = np.where(open_to_change, np.abs(own - here) < np.abs(own - there), inside)
+        moved[click] = True
+        moved = component(moved, click)
+        changed = np.count_nonzero(moved != inside)
+        inside = moved
+        if changed <= SETTLED * inside.sum():
+            break
+    return inside
