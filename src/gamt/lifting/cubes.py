@@ -1,0 +1,153 @@
+"""What lies around a click, in cubes of growing size and ever larger blocks of voxels."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cc3d
+import edt
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+Image = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Voxel = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+
+REACH = 18
+"""Blocks from the click to the faces of a cube that is looked at (docs/constants.md)."""
+
+LEAST_NOISE = 0.002
+"""Least deviation of the noise, as a share of the range of intensities in a cube
+(docs/constants.md)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cube:
+    """What lies around a click, in blocks of voxels.
+
+    Attributes:
+        image: (z, y, x) float32, the mean intensity of each block.
+        click: the block (z, y, x) that holds the click.
+        spacing_mm: of the blocks (z, y, x).
+        step_mm: the finest of them.
+        low: the first raw voxel (z, y, x).
+        edges: on each axis, the first raw voxel of every block and the one past the last, counted
+            from `low`.
+        goes_on: on each axis, whether the scan goes on before and behind the cube.
+    """
+
+    image: Image
+    click: Voxel
+    spacing_mm: Spacing
+    low: Voxel
+    edges: tuple[npt.NDArray[np.intp], ...]
+    goes_on: tuple[tuple[bool, bool], ...]
+
+    @property
+    def step_mm(self) -> float:
+        """The finest spacing of the blocks."""
+        return min(self.spacing_mm)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds all of the scan."""
+        return not any(before or behind for before, behind in self.goes_on)
+
+    def count_open(self, region: Mask) -> int:
+        """Returns through how many faces of the cube a region (z, y, x) goes on."""
+        sides = ((first, last) for first, last in self.goes_on)
+        count = 0
+        for axis, (before, behind) in enumerate(sides):
+            count += int(np.take(region, 0, axis).sum()) if before else 0
+            count += int(np.take(region, -1, axis).sum()) if behind else 0
+        return count
+
+    def to_raw(self, region: Mask) -> Mask:
+        """Returns a region of blocks as raw voxels, (z, y, x) from `low` on."""
+        for axis, edges in enumerate(self.edges):
+            region = np.repeat(region, np.diff(edges), axis)
+        return region
+
+
+def look_around(
+    image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, step_mm: float, reach_mm: float
+) -> Cube:
+    """Cuts a cube around a click, and averages blocks of its voxels; the click is in the middle.
+
+    Args:
+        image: (z, y, x), any numeric type.
+        spacing_mm: of its voxels (z, y, x).
+        click: a voxel (z, y, x).
+        step_mm: side of a block; on axes with a larger spacing, a block is a voxel.
+        reach_mm: from the click to the faces of the cube.
+    """
+    part: Image | npt.NDArray[Any] = image
+    low, edges, goes_on = [], [], []
+    for axis, (place, spacing, size) in enumerate(zip(click, spacing_mm, image.shape, strict=True)):
+        block = max(1, round(step_mm / spacing))
+        blocks = int(np.ceil(reach_mm / (block * spacing)))
+        first = place - block // 2
+        begin, end = max(0, first - blocks * block), min(size, first + (blocks + 1) * block)
+        inner = np.arange(first - (first - begin) // block * block, end, block)
+        low.append(begin)
+        edges.append(np.unique(np.concatenate([[begin], inner, [end]])) - begin)
+        goes_on.append((begin > 0, end < size))
+        part = part[(slice(None),) * axis + (slice(begin, end),)]
+    part = np.nan_to_num(part.astype(np.float32))
+    for axis, ends in enumerate(edges):
+        lengths = np.diff(ends).astype(np.float32)
+        if lengths.max() > 1:
+            total = np.add.reduceat(part, ends[:-1], axis)
+            part = total / lengths.reshape([-1 if one == axis else 1 for one in range(3)])
+    z, y, x = (
+        int(np.searchsorted(ends, place - first, side="right")) - 1
+        for ends, place, first in zip(edges, click, low, strict=True)
+    )
+    dz, dy, dx = (max(1, round(step_mm / one)) * one for one in spacing_mm)
+    return Cube(
+        part, (z, y, x), (dz, dy, dx), (low[0], low[1], low[2]), tuple(edges), tuple(goes_on)
+    )
+
+
+def cubes(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> Iterator[Cube]:
+    """Yields cubes of growing size around a click, until one holds all of a scan."""
+    step_mm = min(spacing_mm)
+    while True:
+        cube = look_around(image, spacing_mm, click, step_mm, REACH * step_mm)
+        yield cube
+        if cube.whole:
+            return
+        step_mm *= 2
+
+
+def noise_of(image: Image) -> float:
+    """Returns the standard deviation of an image's noise, from differences of neighbours."""
+    steps = [np.abs(np.diff(image, axis=axis)).ravel() for axis in range(3)]
+    difference = float(np.median(np.concatenate(steps))) if image.size > 1 else 0.0
+    low, high = np.percentile(image, (5, 95))
+    # The median of the absolute difference of two normal variables is 0.954 deviations.
+    return max(
+        difference / 0.954 + LEAST_NOISE * float(high - low), float(np.finfo(np.float32).eps)
+    )
+
+
+def depths(region: Mask, spacing_mm: Spacing) -> Image:
+    """Returns how far every voxel of a region is from its border, in mm; the image's is none."""
+    padded = np.pad(region, 1, mode="edge").view(np.uint8)
+    return np.asarray(edt.edt(padded, anisotropy=spacing_mm)[1:-1, 1:-1, 1:-1])
+
+
+def component(region: Mask, voxel: Voxel) -> Mask:
+    """Returns the 6-connected component that holds a voxel of a region (z, y, x)."""
+    labels = cc3d.connected_components(region, connectivity=6)
+    return np.asarray(labels == labels[voxel])
+
+
+def average(cube: Cube, sigma_mm: float) -> Image:
+    """Returns a cube's intensities, averaged with a standard deviation; 0 for none."""
+    if sigma_mm == 0:
+        return cube.image
+    sigma = [sigma_mm / spacing for spacing in cube.spacing_mm]
+    return np.asarray(ndimage.gaussian_filter(cube.image, sigma, mode="nearest"))
