@@ -20,6 +20,7 @@ from gamt.cli.options import (
     PredictOptions,
     Preset,
     Previous,
+    Prompts,
     Ras,
     ResamplePrevious,
     SegmenterName,
@@ -71,6 +72,7 @@ def explain(
     boxes: Boxes = None,
     clicks: Clicks = None,
     negatives: Negatives = None,
+    prompts: Prompts = None,
     ras: Ras = False,
     previous: Previous = None,
     resample_previous: ResamplePrevious = False,
@@ -98,6 +100,7 @@ def explain(
             "--box": boxes,
             "--click": clicks,
             "--negative": negatives,
+            "--prompts": prompts,
             "--ras": ras,
             "--previous": previous,
             "--resample-previous": resample_previous,
@@ -126,7 +129,7 @@ def explain(
             "pip install 'gamt[explain]', in a clone 'make setup'"
         ) from error
 
-    refuse_overwrite(out, [path for path in (source, previous, labels) if path])
+    refuse_overwrite(out, [source, *filter(None, [previous, labels]), *(prompts or [])])
     chosen = PredictOptions(
         segmenter=segmenter,
         weights=weights,
@@ -147,6 +150,7 @@ def explain(
             boxes=boxes,
             clicks=clicks,
             negatives=negatives,
+            prompts=prompts,
             ras=ras,
             previous=previous,
             resample_previous=resample_previous,

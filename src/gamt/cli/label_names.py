@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from gamt.cli.console import UsageError
-
-MAX_LABEL = 255  # segmentations are uint8
+from gamt.io.labels import MAX_LABEL
 
 
 def parse_label_names(texts: Sequence[str] | None) -> dict[str, int]:

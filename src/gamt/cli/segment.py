@@ -20,6 +20,7 @@ from gamt.cli.options import (
     PredictOptions,
     Preset,
     Previous,
+    Prompts,
     Ras,
     ResamplePrevious,
     SegmenterName,
@@ -78,6 +79,7 @@ def segment(
     boxes: Boxes = None,
     clicks: Clicks = None,
     negatives: Negatives = None,
+    prompts: Prompts = None,
     ras: Ras = False,
     previous: Previous = None,
     resample_previous: ResamplePrevious = False,
@@ -101,10 +103,17 @@ def segment(
     from gamt.cli.image_case import read_image_case
     from gamt.io.files import refuse_overwrite
     from gamt.io.image import write_image
+    from gamt.io.prompts_file import prompts_path, refuse_other_content, write_prompts
     from gamt.plausibility import warn_of_input
     from gamt.predict import log_prediction, predict_case
 
-    refuse_overwrite(output, [image, *([previous] if previous else [])])
+    inputs = [image, *(prompts or [])]
+    if previous is not None:
+        inputs += [previous, prompts_path(previous)]
+    refuse_overwrite(output, inputs)
+    prompts_output = prompts_path(output)
+    refuse_overwrite(prompts_output, inputs)
+    refuse_other_content(prompts_output)
     chosen = PredictOptions(
         segmenter=segmenter,
         weights=weights,
@@ -120,6 +129,7 @@ def segment(
         boxes=boxes,
         clicks=clicks,
         negatives=negatives,
+        prompts=prompts,
         ras=ras,
         previous=previous,
         resample_previous=resample_previous,
@@ -132,6 +142,7 @@ def segment(
         prediction = predict_case(scan.case, model, settings, cache=cache, progress=progress)
     labels = scan.restore(prediction.labels)
     write_image(output, labels, like=scan.image, names=scan.names)
+    write_prompts(prompts_output, scan.image, scan.saved, model.name)
     log_prediction(scan.case, prediction, model, prediction.seconds, scan.class_names)
     if verbose is not False:
         typer.echo(f"{output}: {_describe(scan, labels)}")

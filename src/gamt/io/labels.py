@@ -13,6 +13,9 @@ from gamt.prompts import ClassPrompts
 
 logger = logging.getLogger("gamt")
 
+MAX_LABEL = 255
+"""Segmentations are uint8."""
+
 
 class LabelError(ValueError):
     """Too many or too few labels, or one that has to be named and isn't."""
