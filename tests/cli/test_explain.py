@@ -184,7 +184,9 @@ def test_an_image_without_prompts_is_one_line(
     monkeypatch.chdir(tmp_path)
     save_images(tmp_path)
     assert call("scan.nii.gz") == 2
-    assert capsys.readouterr().err == ("gamt: expected at least one --box, --click or --negative\n")
+    assert capsys.readouterr().err == (
+        "gamt: expected at least one --box, --click, --negative or --prompts\n"
+    )
 
 
 def test_the_page_never_replaces_what_it_explains(

@@ -1,7 +1,7 @@
 """A case made of an image and of what the command line says about it."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from gamt.io.labels import (
     warn_of_unused_names,
 )
 from gamt.io.prompts_file import PromptsGridError, SavedPrompts, prompts_path, read_prompts
-from gamt.prompts import LabelledPrompt, group_prompts
+from gamt.prompts import group_prompts
 
 logger = logging.getLogger("gamt")
 
@@ -93,23 +93,22 @@ def read_image_case(path: Path, options: ImageOptions) -> ImageCase:
     with name_volume_option():
         image = read_image(path, options.volume)
     earlier: npt.NDArray[np.int64] | None = None
-    said: list[LabelledPrompt] = []
-    windows: dict[int, tuple[float, float]] = {}
+    sources: list[tuple[Path, SavedPrompts]] = []
     if options.previous is not None:
         earlier = _read_previous(options.previous, image, options.resample_previous)
         _inherit_names(read_label_names(options.previous), named_labels)
-        saved = _read_remembered(options.previous, image, earlier, options.resample_previous)
-        _inherit_names(saved.names, named_labels)
-        said += saved.prompts
-        windows |= saved.windows
-    remembered = len(said)
+        remembered = _read_remembered(options.previous, image, earlier, options.resample_previous)
+        if remembered is not None:
+            sources.append((prompts_path(options.previous), remembered))
+            _inherit_names(remembered.names, named_labels)
     unnamed = partial(_default_label, earlier)
     for file in options.prompts or []:
         saved = read_prompts(file, image, named_labels, unnamed)
-        _tell_prompts(file, saved.prompts)
+        if not saved.prompts:
+            raise JsonError(file, "found no prompts, expected at least one")
+        sources.append((file, saved))
         _inherit_names(saved.names, named_labels)
-        said += saved.prompts
-        windows |= saved.windows
+    said = [prompt for _, saved in sources for prompt in saved.prompts]
     said += parse_prompts(
         image,
         options.boxes,
@@ -119,7 +118,7 @@ def read_image_case(path: Path, options: ImageOptions) -> ImageCase:
         named_labels,
         unnamed,
     )
-    if len(said) == remembered:
+    if not (options.boxes or options.clicks or options.negatives or options.prompts):
         raise UsageError("expected at least one --box, --click, --negative or --prompts")
     prompts = settle_prompts(said)
     if max(prompts) > MAX_LABEL:
@@ -134,6 +133,11 @@ def read_image_case(path: Path, options: ImageOptions) -> ImageCase:
     names = {number: name for name, number in named_labels.items()}
     kept = [] if earlier is None else np.unique(earlier).tolist()
     warn_of_unused_names(names, [*prompts, *kept], image.path.name)
+    if options.previous is not None and prompts_path(options.previous) not in dict(sources):
+        logger.info("%s: the prompts that it was made with aren't known", options.previous)
+    for file, saved in sources:
+        logger.info("%s: %s", file, describe_prompts(saved.prompts))
+    windows = {label: window for _, saved in sources for label, window in saved.windows.items()}
     saved = SavedPrompts(tuple(said), names, windows)
     return ImageCase(image, case, tuple(prompts), names, earlier, saved)
 
@@ -163,8 +167,8 @@ def _inherit_names(names: Mapping[int, str], named_labels: dict[str, int]) -> No
 
 def _read_remembered(
     previous: Path, image: Image, earlier: npt.NDArray[np.int64], resample: bool
-) -> SavedPrompts:
-    """Reads the prompts beside an earlier segmentation; where there are none, the log says so.
+) -> SavedPrompts | None:
+    """Reads the prompts beside an earlier segmentation; None where there is no such file.
 
     Args:
         previous: path of the segmentation.
@@ -176,17 +180,15 @@ def _read_remembered(
         JsonError: the file is broken, or its prompts belong to another image or segmentation.
     """
     path = prompts_path(previous)
-    nothing = SavedPrompts((), {}, {})
     if not path.exists():
-        logger.info("%s: no %s beside it, so its prompts aren't known", previous, path.name)
-        return nothing
+        return None
     try:
         saved = read_prompts(path, image, {}, partial(_default_label, earlier))
     except PromptsGridError as error:
         if not resample:
             raise
         logger.warning("%s; they aren't taken up", error)
-        return nothing
+        return None
     prompts = group_prompts(saved.prompts)
     clicked = {
         label for label, one in prompts.items() if any(click.positive for click in one.clicks)
@@ -199,12 +201,7 @@ def _read_remembered(
             f"found prompts of {_join(prompts)}, expected those of {previous.name}, which has "
             f"{_join(found)}; remove the file to go on from the segmentation alone",
         )
-    _tell_prompts(path, saved.prompts)
     return saved
-
-
-def _tell_prompts(path: Path, said: Sequence[LabelledPrompt]) -> None:
-    logger.info("%s: %s", path, describe_prompts(said))
 
 
 def _join(labels: Collection[int]) -> str:

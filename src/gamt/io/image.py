@@ -97,11 +97,6 @@ class Image:
         i, j, k = np.rint(_apply(np.linalg.inv(self.turn), place)).astype(int).tolist()
         return i, j, k
 
-    def place_mm(self, voxel: Sequence[int]) -> tuple[float, float, float]:
-        """Returns where the centre of a voxel (z, y, x) is, in scanner RAS coordinates (mm)."""
-        x, y, z = _apply(self.affine, np.array(voxel[::-1], dtype=np.float64)).tolist()
-        return x, y, z
-
     def has_grid(self, shape: Sequence[int], affine: npt.NDArray[np.float64]) -> bool:
         """Says whether another array has the same voxels in the same order, header rounding aside.
 

@@ -13,7 +13,7 @@ _MAX_NUMBER = 1e12
 """No index, no millimetre and no intensity is as large; products of two stay finite."""
 
 _MAX_SHOWN = 40
-"""Characters of a value that a message shows."""
+"""Characters of a value that a message shows, and more digits than any whole number has."""
 
 
 class JsonError(ValueError):
@@ -151,13 +151,18 @@ def read_json(path: Path) -> JsonValue:
     except UnicodeDecodeError as error:
         raise JsonError(path, f"found no text at byte {error.start}, expected JSON") from error
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_int=_read_integer,
+        )
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise JsonError(path, f"found no JSON at {where}: {error.msg}") from error
     except RecursionError as error:
         raise JsonError(path, "found too many brackets in one another, expected prompts") from error
-    except ValueError as error:  # of the two functions below, or of a number with too many digits
+    except ValueError as error:  # of the functions below
         raise JsonError(path, str(error)) from error
     return JsonValue(path, "", value)
 
@@ -173,6 +178,12 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"found {name}, expected a finite number")
+
+
+def _read_integer(digits: str) -> int:
+    if len(digits) > _MAX_SHOWN:
+        raise ValueError(f"found a number of {len(digits)} digits, expected a smaller one")
+    return int(digits)
 
 
 def _describe(value: object) -> str:

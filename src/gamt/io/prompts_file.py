@@ -14,7 +14,7 @@ from gamt.io.format import ImageError
 from gamt.io.formats import strip_suffix
 from gamt.io.image import Image
 from gamt.io.json_files import JsonError, JsonValue, read_json
-from gamt.io.labels import MAX_LABEL
+from gamt.io.labels import MAX_LABEL, is_label_name
 from gamt.io.markups import read_markups
 from gamt.prompts import Box, Click, LabelledPrompt, SliceBox
 
@@ -133,14 +133,16 @@ def read_prompts(
     if not root.has("format"):
         root.fail(f"found neither 'format' ({FORMAT}) nor 'markups' (3D Slicer), expected one")
     root.member("format").text(FORMAT)
-    root.member("version").whole_number(VERSION, VERSION)
+    version = root.member("version")
+    if version.value != VERSION:
+        version.refuse(f"{VERSION}, which is what this version of gamt reads")
     _check_grid(root.member("image"), image)
     names: dict[int, str] = {}
     windows: dict[int, tuple[float, float]] = {}
     for entry in root.member("labels").items():
         label = entry.member("label").whole_number(1, MAX_LABEL)
         if entry.has("name"):
-            names[label] = entry.member("name").text()
+            names[label] = _read_name(entry.member("name"))
         if entry.has("window"):
             windows[label] = _read_window(entry.member("window"))
     prompts = (_read_prompt(entry, image) for entry in root.member("prompts").items())
@@ -148,23 +150,34 @@ def read_prompts(
 
 
 def _describe(image: Image, one: LabelledPrompt) -> dict[str, Any]:
-    """Returns a prompt as it is written: voxels in the file's order (i, j, k); their centres."""
+    """Returns a prompt as it is written: by voxels (i, j, k) of the file, and their centres."""
     prompt = one.prompt
     if isinstance(prompt, Click):
         kind = _POSITIVE if prompt.positive else _NEGATIVE
-        i, j, k = image.file_voxel(prompt.voxel)
-        place = _rounded(image.place_mm(prompt.voxel))
-        return {"label": one.label, "kind": kind, "voxel": (i, j, k), "ras_mm": place}
-    corners = prompt.low, tuple(bound - 1 for bound in prompt.high)
-    described: dict[str, Any] = {
+        voxel = image.file_voxel(prompt.voxel)
+        return {
+            "label": one.label,
+            "kind": kind,
+            "voxel": voxel,
+            "ras_mm": _place_mm(image, voxel),
+        }
+    kind = _BOX if isinstance(prompt, Box) else _SLICE_BOX
+    last = [bound - 1 for bound in prompt.high]
+    corners = np.sort([image.file_voxel(prompt.low), image.file_voxel(last)], axis=0).tolist()
+    described = {
         "label": one.label,
-        "kind": _BOX if isinstance(prompt, Box) else _SLICE_BOX,
-        "voxels": [image.file_voxel(corner) for corner in corners],
-        "ras_mm": [_rounded(image.place_mm(corner)) for corner in corners],
+        "kind": kind,
+        "voxels": corners,
+        "ras_mm": [_place_mm(image, corner) for corner in corners],
     }
     if isinstance(prompt, SliceBox):
         described["plane"] = prompt.plane.name.lower()
     return described
+
+
+def _place_mm(image: Image, voxel: Sequence[int]) -> list[float]:
+    """Returns where the centre of a voxel (i, j, k) of the file is, in RAS coordinates."""
+    return _rounded((image.file_affine[:3] @ (*voxel, 1)).tolist())
 
 
 def _read_prompt(entry: JsonValue, image: Image) -> LabelledPrompt:
@@ -196,6 +209,13 @@ def _read_voxel(value: JsonValue, image: Image) -> tuple[int, int, int]:
         return image.voxel(value.numbers(3), ras=False)
     except ImageError as error:
         value.fail(str(error))
+
+
+def _read_name(value: JsonValue) -> str:
+    name = value.text()
+    if not is_label_name(name):
+        value.refuse("a name without a colon, and no number")
+    return name
 
 
 def _read_window(value: JsonValue) -> tuple[float, float]:
