@@ -162,8 +162,8 @@ def group_prompts(prompts: Iterable[LabelledPrompt]) -> dict[int, ClassPrompts]:
         positive = one.prompt.positive
         moved = positive and any(label != one.label for label, inside in at_voxel if inside)
         if not moved and (one.label, not positive) not in at_voxel:
-            at_voxel.add((one.label, positive))
             said.append(one.prompt)
+        at_voxel.add((one.label, positive))
     grouped = {}
     for label in sorted(clicks):
         box = boxes.get(label)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from tests.cli.calls import THRESHOLD, Run, one_line
-from tests.cli.scans import CORNERS, block, load_nifti, save_nifti, save_scan
+from tests.cli.scans import AFFINE, CORNERS, block, load_nifti, save_nifti, save_scan
+from tests.io.formats.dicom_series import write_series
+from tests.test_predict import bright_block
 
 # mypy: allow-untyped-calls
 
@@ -232,18 +234,19 @@ def test_a_page_explains_what_prompts_of_files_do(run: Run) -> None:
     assert sorted(path.name for path in Path().glob("*.prompts.json")) == ["first.prompts.json"]
 
 
-@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
-def test_prompts_work_in_other_formats(suffix: str, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["scan.nrrd", "scan.mha", "series"])
+def test_prompts_are_at_the_same_place_in_every_format(name: str, run: Run) -> None:
     sitk = pytest.importorskip("SimpleITK")
-    image = sitk.ReadImage("scan.nii.gz")
-    sitk.WriteImage(image, f"scan{suffix}")
+    if name == "series":
+        write_series(Path(name), bright_block().T.astype(np.int16), AFFINE)
+    else:
+        sitk.WriteImage(sitk.ReadImage("scan.nii.gz"), name)
     options = ("--box", CORNERS, "--negative", "6,4,3", *THRESHOLD)
-    status, log = run("segment", f"scan{suffix}", "-o", f"first{suffix}", *options)
+    status, log = run("segment", name, "-o", "first.nii.gz", *options)
     assert status == 0, log
-    # The same voxels at the same place: it makes no difference which of the files they are from.
+    # The grid is that of the NIfTI file, whose prompts these may be as well.
     segment(run, "second.nii.gz", "--prompts", "first.prompts.json", *THRESHOLD)
     assert prompts_in("first.prompts.json") == prompts_in("second.prompts.json")
     np.testing.assert_array_equal(
-        sitk.GetArrayFromImage(sitk.ReadImage(f"first{suffix}")),
-        load_nifti(Path("second.nii.gz")).T,
+        load_nifti(Path("first.nii.gz")), load_nifti(Path("second.nii.gz"))
     )

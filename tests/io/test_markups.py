@@ -26,7 +26,7 @@ def image(tmp_path: Path) -> Image:
     return read(tmp_path, np.zeros((9, 11, 13), np.uint8), OBLIQUE)
 
 
-def points(*positions: Sequence[float], system: str = "RAS", **more: Any) -> dict[str, Any]:
+def points(*positions: Sequence[object], system: str = "RAS", **more: Any) -> dict[str, Any]:
     control_points = [{"position": position} for position in positions]
     markup = {"type": "Fiducial", "coordinateSystem": system, "controlPoints": control_points}
     return markup | more
@@ -100,7 +100,8 @@ def test_a_roi_need_not_end_between_voxels(
     image: Image, size: list[float], corners: list[tuple[int, int, int]]
 ) -> None:
     (one,) = parse(image, roi(size=size))
-    assert one.prompt == image.box(*corners, ras=False)
+    low, high = corners
+    assert one.prompt == image.box(low, high, ras=False)
 
 
 def test_a_roi_without_an_orientation_is_upright_in_space(image: Image) -> None:

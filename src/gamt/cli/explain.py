@@ -43,6 +43,8 @@ Examples:
   gamt explain CT_case.npz
   gamt explain CT_case.npz --out why.html --no-budget
   gamt explain scan.nii.gz --label liver=1 --box liver:40,60,10,210,190,55 --labels truth.nii.gz
+  gamt explain scan.nii.gz --prompts liver.prompts.json
+  gamt explain scan.nii.gz --previous liver.nii.gz --negative 90,70,30
   gamt explain CT_case.npz --segmenter sam_vit_b --set max_growth=2
 
 The result is that of 'gamt predict', or for an image that of 'gamt segment', with the same options.

@@ -44,6 +44,10 @@ such as ITK-SNAP (less 1) and FSLeyes show them; or, with --ras, millimetres.
   --click 120,88,30            for targets that no box fits, such as vessels
   --negative 90,70,30          takes away what doesn't belong
 Several targets: begin a prompt with the target's label, or its name, and a colon.
+The result's prompts are kept beside it, in scan_seg.prompts.json for scan_seg.nii.gz, and
+--previous goes on from them: a later click can't undo an earlier one. --prompts takes such
+a file too, or points and boxes from 3D Slicer (.mrk.json); there, points outside of the
+target go into a list that has "negative" in its name.
 A box is told as it is understood, such as "x 40-210, y 60-190, z 10-55": x, y, z are the
 file's first, second and third axis or, with --ras, the scanner's.
 
@@ -54,6 +58,7 @@ Examples:
   gamt segment scan.nii.gz -o liver.nii.gz --label liver=1 --box liver:40,60,10,210,190,55
   gamt segment scan.nii.gz -o node.nii.gz --ras --click=-31.5,12,-208
   gamt segment scan.nii.gz -o better.nii.gz --previous liver.nii.gz --negative 90,70,30
+  gamt segment scan.nii.gz -o liver.nii.gz --prompts R.mrk.json --prompts F.mrk.json
 """
 
 
