@@ -49,7 +49,7 @@ def test_the_prompts_of_a_result_give_the_same_result(run: Run) -> None:
     prompts = ("--box", f"3:{CORNERS}", "--click", "3:10,6,5", "--negative", "3:14,9,8")
     segment(run, "first.nii.gz", *prompts, "--click", "7:1,1,1")
     log = segment(run, "second.nii.gz", "--prompts", "first.prompts.json")
-    assert "INFO first.prompts.json: 1 box, 2 clicks, 1 negative click\n" in log
+    assert "label 3: 1 box, 1 click, 1 negative click; label 7: 1 click\n" in log
     assert Path("first.nii.gz").read_bytes() == Path("second.nii.gz").read_bytes()
     assert Path("first.prompts.json").read_bytes() == Path("second.prompts.json").read_bytes()
 
@@ -225,11 +225,11 @@ def test_a_page_explains_what_prompts_of_files_do(run: Run) -> None:
     again = ("--prompts", "first.prompts.json", "--out", "why.html", *THRESHOLD)
     status, log = run("explain", "scan.nii.gz", *again)
     assert status == 0, log
-    assert "INFO first.prompts.json: 1 box\n" in log
+    assert "INFO first.prompts.json: label 1: 1 box\n" in log
     after = ("--previous", "first.nii.gz", "--negative", "6,4,3", "--out", "next.html", *THRESHOLD)
     status, log = run("explain", "scan.nii.gz", *after)
     assert status == 0, log
-    assert "INFO first.prompts.json: 1 box\n" in log
+    assert "INFO first.prompts.json: label 1: 1 box\n" in log
     # A page is no result: its prompts are not written down.
     assert sorted(path.name for path in Path().glob("*.prompts.json")) == ["first.prompts.json"]
 

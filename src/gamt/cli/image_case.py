@@ -136,7 +136,7 @@ def read_image_case(path: Path, options: ImageOptions) -> ImageCase:
     if options.previous is not None and prompts_path(options.previous) not in dict(sources):
         logger.info("%s: the prompts that it was made with aren't known", options.previous)
     for file, saved in sources:
-        logger.info("%s: %s", file, describe_prompts(saved.prompts))
+        logger.info("%s: %s", file, describe_prompts(saved.prompts, names))
     windows = {label: window for _, saved in sources for label, window in saved.windows.items()}
     saved = SavedPrompts(tuple(said), names, windows)
     return ImageCase(image, case, tuple(prompts), names, earlier, saved)

@@ -81,16 +81,20 @@ def settle_prompts(said: Sequence[LabelledPrompt]) -> dict[int, ClassPrompts]:
     return prompts
 
 
-def describe_prompts(said: Sequence[LabelledPrompt]) -> str:
-    """Returns how many prompts of each kind there are, such as "2 boxes, 1 click"."""
-    clicks = [one.prompt.positive for one in said if isinstance(one.prompt, Click)]
-    counts = {
-        ("box", "boxes"): len(said) - len(clicks),
-        ("click", "clicks"): sum(clicks),
-        ("negative click", "negative clicks"): len(clicks) - sum(clicks),
-    }
-    parts = [f"{n} {one if n == 1 else several}" for (one, several), n in counts.items() if n]
-    return ", ".join(parts) or "no prompts"
+def describe_prompts(said: Sequence[LabelledPrompt], names: Mapping[int, str]) -> str:
+    """Returns how many prompts each label has, such as "liver: 1 box; label 2: 3 clicks"."""
+    parts = []
+    for label in sorted({one.label for one in said}):
+        prompts = [one.prompt for one in said if one.label == label]
+        clicks = [prompt.positive for prompt in prompts if isinstance(prompt, Click)]
+        counts = {
+            ("box", "boxes"): len(prompts) - len(clicks),
+            ("click", "clicks"): sum(clicks),
+            ("negative click", "negative clicks"): len(clicks) - sum(clicks),
+        }
+        texts = [f"{n} {one if n == 1 else several}" for (one, several), n in counts.items() if n]
+        parts.append(f"{names.get(label, f'label {label}')}: {', '.join(texts)}")
+    return "; ".join(parts)
 
 
 def _find_box(image: Image, text: str, numbers: Sequence[float], ras: bool) -> Box:

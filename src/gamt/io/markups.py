@@ -57,7 +57,7 @@ def read_markups(
     labels = _find_labels(targets, named_labels)
     prompts: list[LabelledPrompt] = []
     for markup, target in zip(markups, targets, strict=True):
-        if not target and len(labels) > 1:
+        if not target and len(set(labels.values())) > 1:
             known = ", ".join(map(repr, labels))
             markup.fail(f"found a name that says no target, expected one of {known} in it")
         label = labels.get(target or next(iter(labels), "")) or default_label()
