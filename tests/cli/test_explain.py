@@ -154,9 +154,9 @@ def test_the_error_names_the_options_that_were_given(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     case = save(tmp_path / "a.npz")
-    assert call(case, "--prompts", "a.json", "--volume", "0") == 2
+    assert call(case, "--prompts", "a.json", "--resample-previous", "--volume", "0") == 2
     error = capsys.readouterr().err
-    assert error.startswith("gamt: --prompts, --volume: only for images; ")
+    assert error.startswith("gamt: --prompts, --resample-previous, --volume: only for images; ")
 
 
 def test_a_name_that_no_class_has_is_warned_of(
