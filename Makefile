@@ -49,9 +49,11 @@ lint: $(ALL) ## Check style, types, and who imports whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: CORES := $(shell getconf _NPROCESSORS_ONLN)
 bench: $(ALL) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see README)
 	@status=0; \
 	$(BIN)/python -m benchmarks.bench $(if $(CASES),--cases "$(CASES)") || status=1; \
+	$(BIN)/python -m benchmarks.first_clicks --workers $(CORES) || status=1; \
 	$(BIN)/python -m benchmarks.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m benchmarks.speed || status=1; \
 	exit $$status

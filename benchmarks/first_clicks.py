@@ -1,0 +1,261 @@
+"""Measures clicks on drawn volumes: python -m benchmarks.first_clicks [--kind KIND] [--workers N].
+
+Every volume of `click_volumes` gets one click, as in an interactive session. Some of each kind are
+also corrected by the challenge's simulated user, and clicked at other deep places of the target
+instead. Prints a row a kind, the volumes below the bar, then every bar with the figure measured
+beside it; the exit code is 1 where one is missed. Takes minutes.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.bench import Bar, at_least, new_table, print_bars
+from benchmarks.click_volumes import (
+    COUNT,
+    KINDS,
+    ClickVolume,
+    Voxel,
+    deep_places,
+    draw_click_volume,
+    first_click_volumes,
+    pick_voxel,
+)
+from benchmarks.phantoms import dice
+from evaluation.clicks import simulate_clicks
+from evaluation.records import CLICKS
+from gamt import Session, segmenters
+
+__all__ = ["ClickScore", "first_click_volumes", "measure"]
+
+MEAN, LEAST = 0.95, 0.80
+"""Dice after the first click: mean over all volumes, and of every one."""
+
+LOSS, LARGE_LOSS = 0.01, 0.05
+"""A click that costs more Dice than this has made the result worse, or much worse."""
+
+LOSING_SHARE = 0.02
+"""Of the correcting clicks, at most this share may lose more than `LOSS`; none `LARGE_LOSS`."""
+
+FOLLOWED = 2
+"""Volumes of a kind that are corrected, and clicked elsewhere: the first ones."""
+
+ELSEWHERE = 4
+"""Other places at which these are clicked."""
+
+DISC_SHAPE, DISC_RADIUS = (64, 64, 64), 12
+"""Of the volume with a disc that is one slice thick, and of the disc, in voxels."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClickScore:
+    """How well clicks on one volume went.
+
+    Attributes:
+        name: of the volume.
+        kind: of the volume.
+        found: voxels after the first click.
+        voxels: of the target.
+        dice: after the first click and, where they were made, each of the simulated user's.
+        elsewhere: Dice after one click at other deep places instead; may be empty.
+    """
+
+    name: str
+    kind: str
+    found: int
+    voxels: int
+    dice: tuple[float, ...]
+    elsewhere: tuple[float, ...]
+
+    @property
+    def losses(self) -> list[float]:
+        """Dice that each correcting click cost; negative where it gained."""
+        return [before - after for before, after in zip(self.dice, self.dice[1:], strict=False)]
+
+
+class Clicker:
+    """A session on one volume, and what it has found."""
+
+    def __init__(self, volume: ClickVolume) -> None:
+        """Opens the volume with the embedded segmenter and the default preset."""
+        self.truth = volume.truth
+        self.found: npt.NDArray[np.uint8] = np.zeros(volume.truth.shape, np.uint8)
+        self._session = Session()
+        self._session.set_image(volume.image[None], {"spacing": volume.spacing_mm})
+        self._session.set_target_buffer(self.found)
+
+    def begin(self, click: Voxel) -> float:
+        """Clicks a new target; returns the Dice."""
+        self._session.reset_interactions()
+        return self.add(click, positive=True)
+
+    def add(self, click: Voxel, positive: bool) -> float:
+        """Adds a click; returns the Dice."""
+        self._session.add_point_interaction(click, positive)
+        return dice(self.found > 0, self.truth)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.first_clicks", description=__doc__)
+    parser.add_argument(
+        "--kind", action="append", choices=list(KINDS), help="draw these alone; may be repeated"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="draws other volumes (default 0)")
+    parser.add_argument("--count", type=int, default=COUNT, help="volumes of a kind (default 12)")
+    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    options = parser.parse_args(arguments)
+    for name in ("count", "workers"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name}: found {getattr(options, name)}, expected 1 or more")
+
+    console = Console()
+    kinds = options.kind or list(KINDS)
+    scores = measure(kinds, options.count, options.seed, options.workers, console)
+    print_kinds(scores, console)
+    print_failures(scores, console)
+    found = [*click_bars(scores), *disc_bars()]
+    return print_bars(f"Bars: {segmenters.DEFAULT}, preset default, drawn volumes", found, console)
+
+
+def measure(
+    kinds: Sequence[str], count: int, seed: int, workers: int, console: Console
+) -> list[ClickScore]:
+    """Clicks the first `count` volumes of each kind, in so many processes."""
+    jobs = [(kind, number) for kind in kinds for number in range(count)]
+    with ProcessPoolExecutor(workers) as pool:
+        scores = pool.map(partial(score_clicks, seed=seed), *zip(*jobs, strict=True))
+        return list(track(scores, "First clicks", total=len(jobs), console=console, transient=True))
+
+
+def score_clicks(kind: str, number: int, seed: int = 0) -> ClickScore:
+    """Clicks one volume; the first `FOLLOWED` of a kind more than once."""
+    volume = draw_click_volume(kind, number, seed)
+    clicker = Clicker(volume)
+    scores = [clicker.begin(volume.click)]
+    found = int(clicker.found.sum())
+    elsewhere = []
+    if number < FOLLOWED:
+        scores += correct(clicker)
+        rng = np.random.default_rng([seed, number])
+        places = deep_places(volume.truth)
+        elsewhere = [clicker.begin(pick_voxel(places, rng)) for _ in range(ELSEWHERE)]
+    return ClickScore(
+        volume.name, kind, found, int(volume.truth.sum()), tuple(scores), tuple(elsewhere)
+    )
+
+
+def correct(clicker: Clicker) -> list[float]:
+    """Lets the challenge's simulated user correct a result, until it is right or after five clicks.
+
+    Returns:
+        Dice after each of the clicks.
+    """
+    scores = []
+    for _ in range(CLICKS):
+        ((_, kind, voxel),) = simulate_clicks(clicker.truth.astype(np.uint8), clicker.found)
+        if voxel is None:
+            break
+        scores.append(clicker.add(voxel, positive=kind == "fg"))
+    return scores
+
+
+def print_kinds(scores: Sequence[ClickScore], console: Console) -> None:
+    """Prints a row a kind."""
+    heads = ("Number", "Mean", "Lowest", "Corrected, before", "after", "Spread")
+    grid = new_table("Drawn volumes: Dice after one click", "Kind", *heads)
+    for kind in dict.fromkeys(one.kind for one in scores):
+        grid.add_row(kind, *_cells([one for one in scores if one.kind == kind]))
+    grid.add_section()
+    grid.add_row("all", *_cells(scores), style="bold")
+    console.print(grid)
+    console.print(
+        f"Corrected: mean over the first {FOLLOWED} of a kind, before and after up to {CLICKS} "
+        f"simulated clicks. Spread: the largest difference in Dice between clicks at "
+        f"{ELSEWHERE + 1} places of one target."
+    )
+
+
+def _cells(scores: Sequence[ClickScore]) -> tuple[str, ...]:
+    first = [one.dice[0] for one in scores]
+    followed = [one for one in scores if one.elsewhere]
+    before, after = (np.mean([one.dice[at] for one in followed]) for at in (0, -1))
+    spread = max(np.ptp([one.dice[0], *one.elsewhere]) for one in followed)
+    figures = (np.mean(first), min(first), before, after, spread)
+    return str(len(scores)), *(f"{figure:.3f}" for figure in figures)
+
+
+def print_failures(scores: Iterable[ClickScore], console: Console) -> None:
+    """Prints the volumes on which the first click, or a correcting one, went wrong."""
+    for one in scores:
+        if one.dice[0] < LEAST:
+            console.print(f"{one.name}: Dice {one.dice[0]:.3f}, {one.found} voxels of {one.voxels}")
+        for number, loss in enumerate(one.losses, start=2):
+            if loss > LOSS:
+                before, after = one.dice[number - 2 : number]
+                console.print(f"{one.name}, click {number}: Dice {before:.3f} -> {after:.3f}")
+
+
+def click_bars(scores: Sequence[ClickScore]) -> list[Bar]:
+    """Holds the first clicks, and those that correct, to their bars."""
+    first = [one.dice[0] for one in scores]
+    worst = scores[int(np.argmin(first))]
+    losses = [loss for one in scores for loss in one.losses]
+    title = f"First click, {len(scores)} volumes"
+    return [
+        at_least(f"{title}: mean Dice", float(np.mean(first)), MEAN),
+        at_least(f"{title}: least Dice", worst.dice[0], LEAST, worst.name),
+        *losing_bars("Drawn volumes", losses),
+    ]
+
+
+def losing_bars(title: str, losses: Sequence[float]) -> list[Bar]:
+    """Holds clicks to how many may make a result worse.
+
+    Args:
+        title: of what was clicked.
+        losses: Dice that each correcting click cost its class; negative where it gained.
+    """
+    some, many = (sum(loss > least for loss in losses) for least in (LOSS, LARGE_LOSS))
+    share = some / max(len(losses), 1)
+    return [
+        Bar(
+            f"{title}: clicks that lose > {LOSS}",
+            f"{share:.1%} ({some} of {len(losses)})",
+            f"<= {LOSING_SHARE:.0%}",
+            share <= LOSING_SHARE,
+        ),
+        Bar(f"{title}: clicks that lose > {LARGE_LOSS}", str(many), "0", many == 0),
+    ]
+
+
+def disc_bars() -> list[Bar]:
+    """Measures a 2-D box on a disc one slice thick, and a negative click one slice beside it."""
+    z, y, x = np.ogrid[tuple(slice(n) for n in DISC_SHAPE)]
+    middle, around = DISC_SHAPE[0] // 2, (y - 32) ** 2 + (x - 32) ** 2 <= DISC_RADIUS**2
+    disc = (z == middle) & around
+    image = np.where(disc, 150, 60) + np.random.default_rng(0).normal(0, 8, DISC_SHAPE)
+    found = np.zeros(DISC_SHAPE, np.uint8)
+    session = Session()
+    session.set_image(image[None])
+    session.set_target_buffer(found)
+    side = [32 - DISC_RADIUS, 32 + DISC_RADIUS + 1]
+    session.add_bbox_interaction([[middle, middle + 1], side, side], True)
+    boxed = dice(found > 0, disc)
+    session.add_point_interaction((middle + 1, 32, 32), False)
+    return [
+        at_least("2-D box on a disc one slice thick: Dice", boxed, LEAST),
+        at_least("The same, and a click beside it: Dice", dice(found > 0, disc), LEAST),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
