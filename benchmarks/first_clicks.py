@@ -18,7 +18,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.bench import Bar, at_least, new_table, print_bars
+from benchmarks.bars import LOSS
+from benchmarks.bench import Bar, at_least, losing_bars, new_table, print_bars
 from benchmarks.click_volumes import (
     COUNT,
     KINDS,
@@ -38,12 +39,6 @@ __all__ = ["ClickScore", "first_click_volumes", "measure"]
 
 MEAN, LEAST = 0.95, 0.80
 """Dice after the first click: mean over all volumes, and of every one."""
-
-LOSS, LARGE_LOSS = 0.01, 0.05
-"""A click that costs more Dice than this has made the result worse, or much worse."""
-
-LOSING_SHARE = 0.02
-"""Of the correcting clicks, at most this share may lose more than `LOSS`; none `LARGE_LOSS`."""
 
 FOLLOWED = 2
 """Volumes of a kind that are corrected, and clicked elsewhere: the first ones."""
@@ -214,26 +209,6 @@ def click_bars(scores: Sequence[ClickScore]) -> list[Bar]:
         at_least(f"{title}: mean Dice", float(np.mean(first)), MEAN),
         at_least(f"{title}: least Dice", worst.dice[0], LEAST, worst.name),
         *losing_bars("Drawn volumes", losses),
-    ]
-
-
-def losing_bars(title: str, losses: Sequence[float]) -> list[Bar]:
-    """Holds clicks to how many may make a result worse.
-
-    Args:
-        title: of what was clicked.
-        losses: Dice that each correcting click cost its class; negative where it gained.
-    """
-    some, many = (sum(loss > least for loss in losses) for least in (LOSS, LARGE_LOSS))
-    share = some / max(len(losses), 1)
-    return [
-        Bar(
-            f"{title}: clicks that lose > {LOSS}",
-            f"{share:.1%} ({some} of {len(losses)})",
-            f"<= {LOSING_SHARE:.0%}",
-            share <= LOSING_SHARE,
-        ),
-        Bar(f"{title}: clicks that lose > {LARGE_LOSS}", str(many), "0", many == 0),
     ]
 
 
