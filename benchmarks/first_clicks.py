@@ -43,7 +43,7 @@ MEAN, LEAST = 0.95, 0.80
 FOLLOWED = 2
 """Volumes of a kind that are corrected, and clicked elsewhere: the first ones."""
 
-ELSEWHERE = 4
+ELSEWHERE = 3
 """Other places at which these are clicked."""
 
 DISC_SHAPE, DISC_RADIUS = (64, 64, 64), 12
