@@ -27,7 +27,6 @@ from benchmarks.click_volumes import (
     Voxel,
     deep_places,
     draw_click_volume,
-    first_click_volumes,
     pick_voxel,
 )
 from benchmarks.phantoms import dice
@@ -35,13 +34,11 @@ from evaluation.clicks import simulate_clicks
 from evaluation.records import CLICKS
 from gamt import Session, segmenters
 
-__all__ = ["ClickScore", "first_click_volumes", "measure"]
-
 MEAN, LEAST = 0.95, 0.80
 """Dice after the first click: mean over all volumes, and of every one."""
 
 FOLLOWED = 2
-"""Volumes of a kind that are corrected, and clicked elsewhere: the first ones."""
+"""Volumes of a kind, the first ones, that are corrected and clicked elsewhere too."""
 
 ELSEWHERE = 3
 """Other places at which these are clicked."""
@@ -105,40 +102,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--kind", action="append", choices=list(KINDS), help="draw these alone; may be repeated"
     )
     parser.add_argument("--seed", type=int, default=0, help="draws other volumes (default 0)")
-    parser.add_argument("--count", type=int, default=COUNT, help="volumes of a kind (default 12)")
+    parser.add_argument(
+        "--count", type=int, default=COUNT, help=f"volumes of a kind (default {COUNT})"
+    )
+    parser.add_argument(
+        "--followed",
+        type=int,
+        default=FOLLOWED,
+        help=f"volumes of a kind that are also corrected (default {FOLLOWED})",
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     options = parser.parse_args(arguments)
-    for name in ("count", "workers"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name}: found {getattr(options, name)}, expected 1 or more")
+    for name, lowest in (("count", 1), ("followed", 0), ("workers", 1)):
+        if getattr(options, name) < lowest:
+            parser.error(f"--{name}: found {getattr(options, name)}, expected {lowest} or more")
 
     console = Console()
     kinds = options.kind or list(KINDS)
-    scores = measure(kinds, options.count, options.seed, options.workers, console)
+    jobs = [(kind, number) for kind in kinds for number in range(options.count)]
+    measure = partial(score_clicks, seed=options.seed, followed=options.followed)
+    with ProcessPoolExecutor(options.workers) as pool:
+        results = pool.map(measure, *zip(*jobs, strict=True))
+        scores = list(track(results, "Clicks", total=len(jobs), console=console, transient=True))
     print_kinds(scores, console)
     print_failures(scores, console)
     found = [*click_bars(scores), *disc_bars()]
     return print_bars(f"Bars: {segmenters.DEFAULT}, preset default, drawn volumes", found, console)
 
 
-def measure(
-    kinds: Sequence[str], count: int, seed: int, workers: int, console: Console
-) -> list[ClickScore]:
-    """Clicks the first `count` volumes of each kind, in so many processes."""
-    jobs = [(kind, number) for kind in kinds for number in range(count)]
-    with ProcessPoolExecutor(workers) as pool:
-        scores = pool.map(partial(score_clicks, seed=seed), *zip(*jobs, strict=True))
-        return list(track(scores, "First clicks", total=len(jobs), console=console, transient=True))
-
-
-def score_clicks(kind: str, number: int, seed: int = 0) -> ClickScore:
-    """Clicks one volume; the first `FOLLOWED` of a kind more than once."""
+def score_clicks(kind: str, number: int, seed: int, followed: int) -> ClickScore:
+    """Clicks one volume; those of a kind before number `followed` more than once."""
     volume = draw_click_volume(kind, number, seed)
     clicker = Clicker(volume)
     scores = [clicker.begin(volume.click)]
     found = int(clicker.found.sum())
     elsewhere = []
-    if number < FOLLOWED:
+    if number < followed:
         scores += correct(clicker)
         rng = np.random.default_rng([seed, number])
         places = deep_places(volume.truth)
@@ -173,19 +172,21 @@ def print_kinds(scores: Sequence[ClickScore], console: Console) -> None:
     grid.add_row("all", *_cells(scores), style="bold")
     console.print(grid)
     console.print(
-        f"Corrected: mean over the first {FOLLOWED} of a kind, before and after up to {CLICKS} "
-        f"simulated clicks. Spread: the largest difference in Dice between clicks at "
-        f"{ELSEWHERE + 1} places of one target."
+        f"Corrected: the mean over some of a kind, before and after up to {CLICKS} simulated "
+        f"clicks. Spread: the largest difference in Dice between first clicks at {ELSEWHERE + 1} "
+        "places of one target."
     )
 
 
 def _cells(scores: Sequence[ClickScore]) -> tuple[str, ...]:
     first = [one.dice[0] for one in scores]
+    cells = (str(len(scores)), f"{np.mean(first):.3f}", f"{min(first):.3f}")
     followed = [one for one in scores if one.elsewhere]
+    if not followed:
+        return *cells, "–", "–", "–"
     before, after = (np.mean([one.dice[at] for one in followed]) for at in (0, -1))
     spread = max(np.ptp([one.dice[0], *one.elsewhere]) for one in followed)
-    figures = (np.mean(first), min(first), before, after, spread)
-    return str(len(scores)), *(f"{figure:.3f}" for figure in figures)
+    return *cells, f"{before:.3f}", f"{after:.3f}", f"{spread:.3f}"
 
 
 def print_failures(scores: Iterable[ClickScore], console: Console) -> None:
@@ -208,7 +209,7 @@ def click_bars(scores: Sequence[ClickScore]) -> list[Bar]:
     return [
         at_least(f"{title}: mean Dice", float(np.mean(first)), MEAN),
         at_least(f"{title}: least Dice", worst.dice[0], LEAST, worst.name),
-        *losing_bars("Drawn volumes", losses),
+        *(losing_bars("Drawn volumes", losses) if losses else ()),
     ]
 
 

@@ -85,8 +85,10 @@ def test_one_bad_volume_and_one_bad_click_miss_their_bars() -> None:
     assert [one.met for one in found] == [False] * 4
 
 
-def test_without_a_correcting_click_none_loses() -> None:
-    assert [one.met for one in click_bars([score("a 0", 1.0)])] == [True] * 4
+def test_without_a_correcting_click_there_is_no_bar_of_clicks_that_lose() -> None:
+    mean, least = click_bars([score("a 0", 1.0)])
+    assert mean.met
+    assert least.met
 
 
 def test_a_kinds_row_has_its_spread_over_places_and_what_correcting_gave(
@@ -97,6 +99,15 @@ def test_a_kinds_row_has_its_spread_over_places_and_what_correcting_gave(
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("│ a"))
     cells = [cell.strip() for cell in row.strip("│").split("│")]
     assert cells == ["a", "2", "0.600", "0.500", "0.500", "0.800", "0.400"]
+
+
+def test_a_kind_of_which_none_was_corrected_has_its_first_clicks_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_kinds([score("a 0", 0.5)], Console(width=120))
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("│ a"))
+    assert [cell.strip() for cell in row.strip("│").split("│")][1:3] == ["1", "0.500"]
+    assert row.count("–") == 3
 
 
 def test_volumes_below_the_bar_and_clicks_that_lose_are_named(
@@ -115,6 +126,7 @@ def test_volumes_below_the_bar_and_clicks_that_lose_are_named(
     [
         (["--kind", "unheard"], "invalid choice: 'unheard'"),
         (["--count", "0"], "--count: found 0, expected 1 or more"),
+        (["--followed", "-1"], "--followed: found -1, expected 0 or more"),
         (["--workers", "0"], "--workers: found 0, expected 1 or more"),
     ],
 )
