@@ -1,9 +1,9 @@
 """Measures clicks on drawn volumes: python -m benchmarks.first_clicks [--kind KIND] [--workers N].
 
 Every volume of `click_volumes` gets one click, as in an interactive session. Some of each kind are
-also corrected by the challenge's simulated user, and clicked at other deep places of the target
-instead. Prints a row a kind, the volumes below the bar, then every bar with the figure measured
-beside it; the exit code is 1 where one is missed. Takes minutes.
+also corrected by the challenge's simulated user, clicked at other deep places of the target
+instead, and their true mask gets a wrong click. Prints a row a kind, what went wrong, then every
+bar with the figure measured beside it; the exit code is 1 where one is missed. Takes minutes.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
+from scipy import ndimage
 
 from benchmarks.bars import LOSS
 from benchmarks.bench import Bar, at_least, losing_bars, new_table, print_bars
@@ -43,6 +44,15 @@ FOLLOWED = 2
 ELSEWHERE = 3
 """Other places at which these are clicked."""
 
+LEAST_KEPT, MOST_GROWN = 0.5, 2.0
+"""A wrong click on a right mask must not leave less of its volume, or make it more."""
+
+SMALL = 100
+"""Targets of fewer voxels get no wrong click: a click is a large part of them."""
+
+BESIDE = 3
+"""Voxels from the target, at which a wrong positive click is."""
+
 DISC_SHAPE, DISC_RADIUS = (64, 64, 64), 12
 """Of the volume with a disc that is one slice thick, and of the disc, in voxels."""
 
@@ -58,6 +68,8 @@ class ClickScore:
         voxels: of the target.
         dice: after the first click and, where they were made, each of the simulated user's.
         elsewhere: Dice after one click at other deep places instead; may be empty.
+        wrong: volumes that a right mask has after a negative click inside, and after a positive
+            one beside it instead, as shares of its own; None where they were not made.
     """
 
     name: str
@@ -66,6 +78,7 @@ class ClickScore:
     voxels: int
     dice: tuple[float, ...]
     elsewhere: tuple[float, ...]
+    wrong: tuple[float, float] | None
 
     @property
     def losses(self) -> list[float]:
@@ -93,6 +106,12 @@ class Clicker:
         """Adds a click; returns the Dice."""
         self._session.add_point_interaction(click, positive)
         return dice(self.found > 0, self.truth)
+
+    def spoil(self, click: Voxel, positive: bool) -> float:
+        """Gives the true mask a click; returns the volume then, as a share of the mask's."""
+        self._session.add_initial_seg_interaction(self.truth)
+        self._session.add_point_interaction(click, positive)
+        return float(self.found.sum() / self.truth.sum())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,15 +155,19 @@ def score_clicks(kind: str, number: int, seed: int, followed: int) -> ClickScore
     clicker = Clicker(volume)
     scores = [clicker.begin(volume.click)]
     found = int(clicker.found.sum())
-    elsewhere = []
+    elsewhere, wrong = [], None
     if number < followed:
         scores += correct(clicker)
         rng = np.random.default_rng([seed, number])
         places = deep_places(volume.truth)
         elsewhere = [clicker.begin(pick_voxel(places, rng)) for _ in range(ELSEWHERE)]
-    return ClickScore(
-        volume.name, kind, found, int(volume.truth.sum()), tuple(scores), tuple(elsewhere)
-    )
+        if volume.truth.sum() >= SMALL:
+            distance = ndimage.distance_transform_edt(~volume.truth)
+            beside = pick_voxel((distance >= BESIDE) & (distance < BESIDE + 1), rng)
+            inside = pick_voxel(places, rng)
+            wrong = clicker.spoil(inside, positive=False), clicker.spoil(beside, positive=True)
+    voxels = int(volume.truth.sum())
+    return ClickScore(volume.name, kind, found, voxels, tuple(scores), tuple(elsewhere), wrong)
 
 
 def correct(clicker: Clicker) -> list[float]:
@@ -190,7 +213,7 @@ def _cells(scores: Sequence[ClickScore]) -> tuple[str, ...]:
 
 
 def print_failures(scores: Iterable[ClickScore], console: Console) -> None:
-    """Prints the volumes on which the first click, or a correcting one, went wrong."""
+    """Prints the volumes on which the first click or a later one went wrong."""
     for one in scores:
         if one.dice[0] < LEAST:
             console.print(f"{one.name}: Dice {one.dice[0]:.3f}, {one.found} voxels of {one.voxels}")
@@ -198,6 +221,10 @@ def print_failures(scores: Iterable[ClickScore], console: Console) -> None:
             if loss > LOSS:
                 before, after = one.dice[number - 2 : number]
                 console.print(f"{one.name}, click {number}: Dice {before:.3f} -> {after:.3f}")
+        if one.wrong is not None and one.wrong[0] < LEAST_KEPT:
+            console.print(f"{one.name}, wrong click inside: {one.wrong[0]:.2f} of the volume left")
+        if one.wrong is not None and one.wrong[1] > MOST_GROWN:
+            console.print(f"{one.name}, wrong click beside: {one.wrong[1]:.2f} times the volume")
 
 
 def click_bars(scores: Sequence[ClickScore]) -> list[Bar]:
@@ -210,6 +237,25 @@ def click_bars(scores: Sequence[ClickScore]) -> list[Bar]:
         at_least(f"{title}: mean Dice", float(np.mean(first)), MEAN),
         at_least(f"{title}: least Dice", worst.dice[0], LEAST, worst.name),
         *(losing_bars("Drawn volumes", losses) if losses else ()),
+        *wrong_bars(scores),
+    ]
+
+
+def wrong_bars(scores: Sequence[ClickScore]) -> list[Bar]:
+    """Holds what wrong clicks do to right masks to bars; none without such clicks."""
+    made = [(one.wrong, one.name) for one in scores if one.wrong is not None]
+    if not made:
+        return []
+    kept, where_kept = min((wrong[0], name) for wrong, name in made)
+    grown, where_grown = max((wrong[1], name) for wrong, name in made)
+    return [
+        at_least("Wrong click in a right mask: least left", kept, LEAST_KEPT, where_kept),
+        Bar(
+            "Wrong click beside a right mask: most growth",
+            f"{grown:.3f} ({where_grown})",
+            f"<= {MOST_GROWN:.3g}",
+            grown <= MOST_GROWN,
+        ),
     ]
 
 

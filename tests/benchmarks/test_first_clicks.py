@@ -63,8 +63,13 @@ def test_the_simulated_user_clicks_on_errors_until_there_is_none(
     assert all(positive and cube.truth[voxel] for voxel, positive in session.clicks)
 
 
-def score(name: str, *dice: float, elsewhere: tuple[float, ...] = ()) -> ClickScore:
-    return ClickScore(name, name.split(maxsplit=1)[0], 50, 100, dice, elsewhere)
+def score(
+    name: str,
+    *dice: float,
+    elsewhere: tuple[float, ...] = (),
+    wrong: tuple[float, float] | None = None,
+) -> ClickScore:
+    return ClickScore(name, name.split(maxsplit=1)[0], 50, 100, dice, elsewhere, wrong)
 
 
 def test_bars_are_held_by_all_volumes() -> None:
@@ -91,6 +96,19 @@ def test_without_a_correcting_click_there_is_no_bar_of_clicks_that_lose() -> Non
     assert least.met
 
 
+def test_wrong_clicks_must_neither_halve_nor_double_a_mask() -> None:
+    scores = [score("a 0", 1.0, wrong=(0.5, 2.1)), score("b 0", 1.0, wrong=(0.9, 1.0))]
+    *_, kept, grown = click_bars([*scores, score("c 0", 1.0)])
+    assert (kept.measured, kept.met) == ("0.500 (a 0)", True)
+    assert (grown.measured, grown.met) == ("2.100 (a 0)", False)
+
+
+def test_a_wrong_click_starts_from_the_true_mask(cube: ClickVolume) -> None:
+    clicker = Clicker(cube)
+    assert clicker.spoil((0, 0, 0), positive=False) == 1
+    assert clicker.spoil(cube.click, positive=True) == 1
+
+
 def test_a_kinds_row_has_its_spread_over_places_and_what_correcting_gave(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -114,10 +132,13 @@ def test_volumes_below_the_bar_and_clicks_that_lose_are_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     scores = [score("a 0", 0.5), score("b 0", 0.9), score("c 0", 0.9, 0.95, 0.8)]
+    scores.append(score("d 0", 0.9, wrong=(0.25, 3.5)))
     print_failures(scores, Console(width=120))
     assert capsys.readouterr().out.splitlines() == [
         "a 0: Dice 0.500, 50 voxels of 100",
         "c 0, click 3: Dice 0.950 -> 0.800",
+        "d 0, wrong click inside: 0.25 of the volume left",
+        "d 0, wrong click beside: 3.50 times the volume",
     ]
 
 
