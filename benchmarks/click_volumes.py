@@ -131,7 +131,7 @@ def ct_lesion(rng: Random) -> Drawing:
     hu = _body(canvas)
     liver_centre = _near((0, 2 * pixel, -2 * pixel), 2 * pixel, rng)
     hu[_ball(canvas, liver_centre, rng.uniform(15, 17) * pixel)] = SOFT_TISSUE
-    lesion = _ball(canvas, _near(liver_centre, 4 * pixel, rng), rng.uniform(4, 8) * pixel)
+    lesion = _ball(canvas, _near(liver_centre, 4 * pixel, rng), rng.uniform(5, 8) * pixel)
     contrast = rng.uniform(40, 120) if rng.random() < 0.5 else rng.uniform(-80, -40)
     hu[lesion] = SOFT_TISSUE + contrast
     image = _with_noise(hu, rng.uniform(8, 15), rng)
@@ -150,11 +150,10 @@ def ct_implant(rng: Random) -> Drawing:
     hu[liver] = SOFT_TISSUE
     image = _with_noise(hu, rng.uniform(8, 15), rng)
     implant = np.array((0, -14 * pixel, rng.uniform(-6, 6) * pixel))
-    spread = np.pi * (0.5 + rng.random(6))  # to all sides but the liver's
-    away = 60 * pixel * np.stack([0 * spread, np.sin(spread - np.pi), np.cos(spread)], axis=-1)
+    angle = np.pi * rng.random(6)  # to the side away from the liver
+    away = 60 * pixel * np.stack([0 * angle, -np.sin(angle), np.cos(angle)], axis=-1)
     for end, streak in zip(away, itertools.cycle([700.0, -500.0]), strict=False):
-        ray = canvas.tube(np.stack([implant, implant + end]), np.full(2, pixel))
-        image[ray & ~liver] += streak
+        image[canvas.tube(np.stack([implant, implant + end]), np.full(2, pixel))] += streak
     image[_ball(canvas, tuple(implant), 3 * pixel)] = METAL
     return Drawing(canvas, _hounsfield(image), liver)
 
@@ -165,7 +164,7 @@ def ct_lung(rng: Random) -> Drawing:
     pixel = canvas.spacing_mm[2]
     hu = _body(canvas)
     gap, tilt = rng.uniform(10, 12) * pixel, random_rotation(rng, 0.1)
-    radii = (rng.uniform(14, 18) * pixel, rng.uniform(10, 13) * pixel, 7.5 * pixel)
+    radii = (rng.uniform(12, 15) * pixel, rng.uniform(10, 13) * pixel, 7.5 * pixel)
     lung, other = (canvas.ellipsoid((0, 0, side), radii, tilt) for side in (-gap, gap))
     hu[lung | other] = LUNG
     return Drawing(canvas, _hounsfield(_with_noise(hu, rng.uniform(15, 30), rng)), lung)
