@@ -49,16 +49,23 @@ lint: $(ALL) ## Check style, types, and who imports whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: CORES := $(shell getconf _NPROCESSORS_ONLN)
 bench: $(ALL) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see README)
 	@status=0; \
 	$(BIN)/python -m benchmarks.bench $(if $(CASES),--cases "$(CASES)") || status=1; \
+	$(BIN)/python -m benchmarks.first_clicks --workers $(CORES) || status=1; \
 	$(BIN)/python -m benchmarks.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m benchmarks.speed || status=1; \
 	exit $$status
 
-bench-accuracy: $(ALL) ## Compare candidates for a method without a checkpoint (CASES=DIR)
+bench-accuracy: CORES := $(shell getconf _NPROCESSORS_ONLN)
+bench-accuracy: $(ALL) ## Compare candidates without a checkpoint; with CASES=DIR, the loop's bars
 	$(SYNC_ALL) --group accuracy
-	$(BIN)/python -m benchmarks.accuracy $(if $(CASES),--cases "$(CASES)")
+	@status=0; \
+	$(BIN)/python -m benchmarks.accuracy $(if $(CASES),--cases "$(CASES)") || status=1; \
+	$(if $(CASES),$(BIN)/python -m benchmarks.loop_bars --cases "$(CASES)" \
+		--workers $(CORES) || status=1;) \
+	exit $$status
 
 bench-container: $(ALL) ## Measure the container's start-up and rebuild
 	$(BIN)/python -m benchmarks.container

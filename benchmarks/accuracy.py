@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.bars import UNLIMITED
+from benchmarks.bars import LOSS, UNLIMITED
 from benchmarks.candidates.candidate import Candidate, InProcess
 from benchmarks.candidates.ellipsoid import ellipsoid_with_balls
 from benchmarks.candidates.grabcut import grabcut
@@ -47,9 +47,6 @@ CANDIDATES: Mapping[str, Candidate] = {
 
 PACKAGES = ("cv2", "skimage")
 """Of the dependency group `accuracy`."""
-
-LOSS = 0.01
-"""A click that costs its class more Dice than this has made it worse."""
 
 HEADS = ("DSC / NSD", "box alone", "five clicks", "AUC", "steps that lose")
 """Of the first columns; those of modalities and of the time come after."""
@@ -96,6 +93,30 @@ class Choice:
     most: float
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A click on a class that had a result before.
+
+    Attributes:
+        case: its name.
+        label: of the class.
+        click: 1 to 5.
+        before: Dice of the class before the click.
+        after: and after it.
+    """
+
+    case: str
+    label: int
+    click: int
+    before: float
+    after: float
+
+    @property
+    def loss(self) -> float:
+        """Dice that the click cost; negative where it gained."""
+        return self.before - self.after
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
@@ -135,21 +156,28 @@ def compare(
     records: dict[str, list[CaseRecord]] = {name: [] for name in candidates}
     runs = [(path, name) for path in paths for name in candidates]
     console = Console(stderr=True)
+    for path, name in track(runs, "Cases", console=console, transient=True):
+        records[name].append(run_loop(candidates[name], path))
+    return records
+
+
+def run_loop(candidate: Candidate, path: Path) -> CaseRecord:
+    """Takes a candidate through the challenge's loop on one case file with gts.
+
+    Raises:
+        CaseError: the file is broken.
+    """
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        for path, name in track(runs, "Cases", console=console, transient=True):
-            method = InProcess(candidates[name])
-            files = CaseFiles(path, path)
-            places = work / "case", work / "log.txt", work / "prediction.npz"
-            records[name].append(evaluate_case(files, method, *places))
-    return records
+        places = work / "case", work / "log.txt", work / "prediction.npz"
+        return evaluate_case(CaseFiles(path, path), InProcess(candidate), *places)
 
 
 def summarise(records: Sequence[CaseRecord]) -> Summary:
     """Takes the means over cases of one candidate."""
     rows = [one.row() for one in records]
     boxed = [row for one, row in zip(records, rows, strict=True) if one.interactions[0].number == 1]
-    lost = [loss > LOSS for one in records for loss in losses(one)]
+    lost = [step.loss > LOSS for one in records for step in steps(one)]
     scores: dict[str, list[float]] = {}
     for one, row in zip(records, rows, strict=True):
         scores.setdefault(one.modality, []).append(row["DSC_Final"])
@@ -168,12 +196,14 @@ def summarise(records: Sequence[CaseRecord]) -> Summary:
     )
 
 
-def losses(record: CaseRecord) -> list[float]:
-    """Returns how much Dice each click cost its class; negative where it gained."""
+def steps(record: CaseRecord) -> list[Step]:
+    """Returns what each click did to its class; a first click without a box comes after nothing."""
     found = []
     for before, after in zip(record.interactions, record.interactions[1:], strict=False):
-        steps = zip(before.class_dsc, after.class_dsc, after.clicks, strict=True)
-        found += [old - new for old, new, click in steps if click is not None]
+        classes = zip(record.labels, before.class_dsc, after.class_dsc, after.clicks, strict=True)
+        for label, old, new, click in classes:
+            if click is not None:
+                found.append(Step(record.name, int(label), after.number - 1, old, new))
     return found
 
 

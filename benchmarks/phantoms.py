@@ -221,7 +221,7 @@ def ellipsoids(seed: int) -> Phantom:
     centres = [(-14.0, -20.0, -24.0), (12.0, 22.0, -22.0), (-10.0, 20.0, 24.0), (14.0, -20.0, 22.0)]
     for label, centre in enumerate(centres, start=1):
         radii = tuple(rng.uniform(9, 20, size=3))
-        canvas.draw(canvas.ellipsoid(centre, radii, _tilt(rng)), label)
+        canvas.draw(canvas.ellipsoid(centre, radii, random_rotation(rng)), label)
     return _boxed("ellipsoids", canvas, [110, 160, 220, 15], rng)
 
 
@@ -259,7 +259,7 @@ def empty_shell(seed: int) -> Phantom:
     """A hollow body; what is inside looks like the background and belongs to it."""
     rng = np.random.default_rng(seed)
     canvas = Canvas((60, 84, 96), (1.5, 1.0, 1.0))
-    axes = _tilt(rng, 0.3)
+    axes = random_rotation(rng, 0.3)
     canvas.draw(canvas.ellipsoid((0, 0, 0), (36, 32, 38), axes), 1)
     canvas.draw(canvas.ellipsoid((2, -1, 1), (26, 23, 28), axes), 0)
     return _boxed("empty_shell", canvas, [160], rng)
@@ -269,7 +269,7 @@ def filled_shell(seed: int) -> Phantom:
     """A hollow body around another label, as the heart's muscle around its blood."""
     rng = np.random.default_rng(seed)
     canvas = Canvas((60, 88, 88), (1.5, 1.0, 1.0))
-    axes = _tilt(rng, 0.3)
+    axes = random_rotation(rng, 0.3)
     canvas.draw(canvas.ellipsoid((0, 0, 0), (36, 30, 34), axes), 1)
     canvas.draw(canvas.ellipsoid((3, 2, -2), (24, 19, 23), axes), 2)
     return _boxed("filled_shell", canvas, [120, 200], rng)
@@ -279,7 +279,7 @@ def touching_pair(seed: int) -> Phantom:
     """An ellipsoid cut in two by a slanted plane: two labels that share a whole face."""
     rng = np.random.default_rng(seed)
     canvas = Canvas((56, 80, 96), (1.5, 1.0, 1.0))
-    body = canvas.ellipsoid((0, 0, 0), (34, 30, 40), _tilt(rng, 0.3))
+    body = canvas.ellipsoid((0, 0, 0), (34, 30, 40), random_rotation(rng, 0.3))
     above = canvas.mm @ np.array([0.4, 0.3, 1.0]) > rng.uniform(-5, 5)
     canvas.draw(body, 1)
     canvas.draw(body & above, 2)
@@ -304,8 +304,8 @@ def thick_slices(seed: int) -> Phantom:
     """Slices of 5 mm with pixels of 0.7 mm: a body covers only a few slices."""
     rng = np.random.default_rng(seed)
     canvas = Canvas((16, 120, 112), (5.0, 0.7, 0.7))
-    canvas.draw(canvas.ellipsoid((0, -20, -16), (32, 16, 18), _tilt(rng, 0.3)), 1)
-    canvas.draw(canvas.ellipsoid((8, 20, 18), (14, 14, 16), _tilt(rng, 0.3)), 2)
+    canvas.draw(canvas.ellipsoid((0, -20, -16), (32, 16, 18), random_rotation(rng, 0.3)), 1)
+    canvas.draw(canvas.ellipsoid((8, 20, 18), (14, 14, 16), random_rotation(rng, 0.3)), 2)
     t = np.linspace(-1, 1, 25)
     path = np.stack([30 * t, 20 + 6 * t, -18 - 12 * t], axis=-1)
     canvas.draw(canvas.tube(path, np.full(t.shape, 7.0)), 3)
@@ -316,8 +316,8 @@ def reversed_spacing(seed: int) -> Phantom:
     """Slices of 3.5 mm whose file lists the spacing as (x, y, z), as SimpleITK does."""
     rng = np.random.default_rng(seed)
     canvas = Canvas((28, 100, 88), (3.5, 0.9, 0.9))
-    canvas.draw(canvas.ellipsoid((0, -18, 0), (40, 18, 28), _tilt(rng, 0.4)), 1)
-    canvas.draw(canvas.ellipsoid((-8, 22, -10), (20, 14, 22), _tilt(rng, 0.4)), 2)
+    canvas.draw(canvas.ellipsoid((0, -18, 0), (40, 18, 28), random_rotation(rng, 0.4)), 1)
+    canvas.draw(canvas.ellipsoid((-8, 22, -10), (20, 14, 22), random_rotation(rng, 0.4)), 2)
     phantom = _boxed("reversed_spacing", canvas, [130, 190], rng)
     return replace(phantom, spacing_mm=(0.9, 0.9, 3.5))
 
@@ -326,8 +326,8 @@ def low_range(seed: int) -> Phantom:
     """A flat, wide volume of float32 between 0 and 1, all axes and spacings different."""
     rng = np.random.default_rng(seed)
     canvas = Canvas((40, 120, 72), (2.0, 0.8, 1.1))
-    canvas.draw(canvas.ellipsoid((0, -24, 0), (30, 18, 26), _tilt(rng, 0.4)), 1)
-    canvas.draw(canvas.ellipsoid((4, 22, 6), (26, 18, 16), _tilt(rng, 0.4)), 2)
+    canvas.draw(canvas.ellipsoid((0, -24, 0), (30, 18, 26), random_rotation(rng, 0.4)), 1)
+    canvas.draw(canvas.ellipsoid((4, 22, 6), (26, 18, 16), random_rotation(rng, 0.4)), 2)
     phantom = _boxed("low_range", canvas, [110, 170], rng)
     return replace(phantom, image=phantom.image.astype(np.float32) / 255)
 
@@ -404,7 +404,7 @@ def _clicked(name: str, canvas: Canvas, greys: Sequence[int], rng: np.random.Gen
     return Phantom(name, image, canvas.truth, canvas.spacing_mm, click_prompts(canvas.truth))
 
 
-def _tilt(rng: np.random.Generator, amount: float = 1.0) -> npt.NDArray[np.float64]:
+def random_rotation(rng: np.random.Generator, amount: float = 1.0) -> npt.NDArray[np.float64]:
     """Returns a random rotation; the smaller `amount`, the closer to none."""
     q, r = np.linalg.qr(np.eye(3) + amount * rng.normal(size=(3, 3)))
     axes: npt.NDArray[np.float64] = q * np.sign(np.diag(r))

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gamt.axes import Plane, slice_view
-from gamt.prompts import Box, ClassPrompts, Click, SliceBox, SlicePrompt
+from gamt.prompts import (
+    Box,
+    ClassPrompts,
+    Click,
+    LabelledPrompt,
+    SliceBox,
+    SlicePrompt,
+    group_prompts,
+)
 
 SHAPE = (5, 6, 7)
 BOX = Box(z_min=1, z_max=3, z_mid=2, y_min=10, y_max=14, x_min=100, x_max=105)
@@ -91,3 +99,43 @@ def test_prompts_cannot_be_changed() -> None:
     for prompt, name in ((BOX, "z_min"), (Click(1, 2, 3, True), "z"), (SlicePrompt(), "box")):
         with pytest.raises(FrozenInstanceError):
             setattr(prompt, name, 0)
+
+
+INSIDE = Click(1, 2, 3, positive=True)
+OUTSIDE = Click(1, 2, 3, positive=False)
+ELSEWHERE = Click(0, 0, 0, positive=True)
+SLICE_BOX = SliceBox(Plane.AXIAL, (1, 2, 3), (2, 5, 6))
+
+
+def group(*said: tuple[int, Box | SliceBox | Click]) -> dict[int, ClassPrompts]:
+    return group_prompts(LabelledPrompt(label, prompt) for label, prompt in said)
+
+
+def test_prompts_are_grouped_by_label_and_keep_their_order() -> None:
+    found = group((7, INSIDE), (2, BOX), (7, ELSEWHERE), (2, Click(9, 9, 9, positive=False)))
+    assert list(found) == [2, 7]
+    assert found[2] == ClassPrompts(2, BOX, (Click(9, 9, 9, positive=False),))
+    assert found[7] == ClassPrompts(7, None, (INSIDE, ELSEWHERE))
+
+
+def test_of_several_boxes_the_last_one_counts() -> None:
+    assert group((1, BOX), (1, SLICE_BOX)) == {1: ClassPrompts(1, slice_box=SLICE_BOX)}
+    assert group((1, SLICE_BOX), (1, BOX)) == {1: ClassPrompts(1, BOX)}
+
+
+@pytest.mark.parametrize(
+    ("said", "counts"),
+    [
+        ([(1, INSIDE), (1, OUTSIDE)], {1: (OUTSIDE,)}),
+        ([(1, OUTSIDE), (1, INSIDE), (1, ELSEWHERE)], {1: (INSIDE, ELSEWHERE)}),
+        ([(1, INSIDE), (1, OUTSIDE), (1, INSIDE)], {1: (INSIDE,)}),
+        # A voxel has one label: the later one.
+        ([(2, INSIDE), (1, INSIDE)], {1: (INSIDE,), 2: ()}),
+        # In one target and outside of another is no contradiction.
+        ([(2, OUTSIDE), (1, INSIDE)], {1: (INSIDE,), 2: (OUTSIDE,)}),
+    ],
+)
+def test_of_clicks_on_one_voxel_that_contradict_each_other_the_last_one_counts(
+    said: list[tuple[int, Click]], counts: dict[int, tuple[Click, ...]]
+) -> None:
+    assert {label: one.clicks for label, one in group(*said).items()} == counts

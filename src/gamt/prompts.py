@@ -1,6 +1,7 @@
 """What a user says about a target: boxes and clicks in 3-D, and their form on one slice."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -126,6 +127,53 @@ class ClassPrompts:
     box: Box | None = None
     clicks: tuple[Click, ...] = ()
     slice_box: SliceBox | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPrompt:
+    """One thing that the user said about one label."""
+
+    label: int
+    prompt: Box | SliceBox | Click
+
+
+def group_prompts(prompts: Iterable[LabelledPrompt]) -> dict[int, ClassPrompts]:
+    """Returns what is in force of all that was said.
+
+    Of a label's boxes, the last one counts. A click doesn't count if a later one on the same voxel
+    contradicts it: one of the other kind for the same label, or of two positive ones that for
+    another label.
+
+    Args:
+        prompts: in order of time.
+
+    Returns:
+        By label, in ascending order.
+    """
+    boxes: dict[int, Box | SliceBox] = {}
+    clicks: dict[int, list[Click]] = {}
+    later: dict[tuple[int, int, int], set[tuple[int, bool]]] = {}
+    for one in reversed(list(prompts)):
+        said = clicks.setdefault(one.label, [])
+        if not isinstance(one.prompt, Click):
+            boxes.setdefault(one.label, one.prompt)
+            continue
+        at_voxel = later.setdefault(one.prompt.voxel, set())
+        positive = one.prompt.positive
+        moved = positive and any(label != one.label for label, inside in at_voxel if inside)
+        if not moved and (one.label, not positive) not in at_voxel:
+            said.append(one.prompt)
+        at_voxel.add((one.label, positive))
+    grouped = {}
+    for label in sorted(clicks):
+        box = boxes.get(label)
+        grouped[label] = ClassPrompts(
+            label,
+            box if isinstance(box, Box) else None,
+            tuple(reversed(clicks[label])),
+            box if isinstance(box, SliceBox) else None,
+        )
+    return grouped
 
 
 @dataclass(frozen=True, slots=True, eq=False)

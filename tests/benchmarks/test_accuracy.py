@@ -9,13 +9,14 @@ import pytest
 from benchmarks import accuracy
 from benchmarks.accuracy import (
     Choice,
+    Step,
     Summary,
     choices,
     compare,
     describe,
-    losses,
     main,
     print_comparison,
+    steps,
     summarise,
     table_head,
     table_row,
@@ -130,8 +131,9 @@ def test_without_any_box_there_are_no_figures_from_boxes() -> None:
 
 
 def test_a_class_that_was_not_clicked_takes_no_step() -> None:
-    found = losses(record("CT_a", [[0.5, 0.9], [0.4, 1.0], [0.7, 1.0]]))
-    assert found == pytest.approx([0.1, -0.3])
+    found = steps(record("CT_a", [[0.5, 0.9], [0.4, 1.0], [0.7, 1.0]]))
+    assert found == [Step("CT_a", 1, 1, 0.5, 0.4), Step("CT_a", 1, 2, 0.4, 0.7)]
+    assert [step.loss for step in found] == pytest.approx([0.1, -0.3])
 
 
 def test_a_row_has_a_cell_for_every_head() -> None:

@@ -154,9 +154,9 @@ def test_the_error_names_the_options_that_were_given(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     case = save(tmp_path / "a.npz")
-    assert call(case, "--resample-previous", "--volume", "0") == 2
+    assert call(case, "--prompts", "a.json", "--resample-previous", "--volume", "0") == 2
     error = capsys.readouterr().err
-    assert error.startswith("gamt: --resample-previous, --volume: only for images; ")
+    assert error.startswith("gamt: --prompts, --resample-previous, --volume: only for images; ")
 
 
 def test_a_name_that_no_class_has_is_warned_of(
@@ -184,7 +184,9 @@ def test_an_image_without_prompts_is_one_line(
     monkeypatch.chdir(tmp_path)
     save_images(tmp_path)
     assert call("scan.nii.gz") == 2
-    assert capsys.readouterr().err == ("gamt: expected at least one --box, --click or --negative\n")
+    assert capsys.readouterr().err == (
+        "gamt: expected at least one --box, --click, --negative or --prompts\n"
+    )
 
 
 def test_the_page_never_replaces_what_it_explains(

@@ -9,7 +9,7 @@ from gamt.cli.console import UsageError
 from gamt.cli.prompt_text import parse_prompts
 from gamt.io.format import ImageError
 from gamt.io.image import Image, read_image
-from gamt.prompts import Box
+from gamt.prompts import Box, LabelledPrompt
 
 # mypy: allow-untyped-calls
 
@@ -25,7 +25,7 @@ def image(tmp_path: Path) -> Image:
 def test_a_box_is_told_as_it_is_understood(image: Image, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="gamt"):
         found = parse_prompts(image, ["3:143,12,42,56,145,57"], None, None, ras=False)
-    assert found[3].box == Box(42, 58, 49, 12, 146, 56, 144)
+    assert found == [LabelledPrompt(3, Box(42, 58, 49, 12, 146, 56, 144))]
     assert caplog.messages == ["label 3: box x 56-143, y 12-145, z 42-57"]
 
 
@@ -76,7 +76,8 @@ def test_pairs_by_axis_are_refused_though_they_would_be_corners_inside(
     ],
 )
 def test_what_may_be_two_corners_is_taken_for_them(image: Image, corners: str, box: Box) -> None:
-    assert parse_prompts(image, [corners], None, None, ras=False)[1].box == box
+    found = parse_prompts(image, [corners], None, None, ras=False)
+    assert found == [LabelledPrompt(1, box)]
 
 
 @pytest.mark.parametrize(

@@ -364,3 +364,34 @@ def test_another_format_is_an_error(tmp_path: Path) -> None:
     nib.save(nib.MGHImage(numbered().astype(np.int32), np.eye(4)), path)
     with pytest.raises(ImageError, match="found no known image"):
         read_image(path)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS, ids="".join)
+def test_the_files_own_axes_are_known(orientation: tuple[str, ...], tmp_path: Path) -> None:
+    affine = affine_of(orientation, TILT)
+    image = read(tmp_path, None, affine)
+    assert image.file_shape == SHAPE
+    assert image.file_spacing_mm == pytest.approx(ZOOMS)
+    np.testing.assert_allclose(image.file_affine, affine, atol=1e-4)
+    assert image.file_voxel(image.voxel((4, 0, 3), ras=False)) == (4, 0, 3)
+    # The voxel has the file's value: i * 42 + j * 7 + k.
+    assert image.array[image.voxel((4, 0, 3), ras=False)] == 171
+
+
+@pytest.mark.parametrize(
+    ("shape", "shift_mm", "same"),
+    [
+        (SHAPE, (0.0, 0.0, 0.0), True),
+        (SHAPE, (0.04, 0.0, 0.0), True),  # 0.08 of a voxel of 0.5 mm
+        (SHAPE, (0.06, 0.0, 0.0), False),
+        (SHAPE, (0.0, 0.0, 0.3), True),  # 0.075 of 4 mm
+        ((7, 6, 5), (0.0, 0.0, 0.0), False),
+    ],
+)
+def test_a_grid_is_the_same_up_to_the_rounding_of_headers(
+    shape: tuple[int, ...], shift_mm: tuple[float, ...], same: bool, tmp_path: Path
+) -> None:
+    affine = affine_of(("L", "P", "S"))
+    moved = affine.copy()
+    moved[:3, 3] += shift_mm
+    assert read(tmp_path, None, affine).has_grid(shape, moved) is same

@@ -83,9 +83,12 @@ def _explain(error: Exception) -> tuple[str, int] | None:
         return text, 2
     from gamt.io.files import OverwriteError
     from gamt.io.format import ImageError
+    from gamt.io.json_files import JsonError
     from gamt.predict import FolderError
     from gamt.segmenters.download import DownloadError
 
-    if isinstance(error, CaseError | ImageError | OverwriteError | FolderError | DownloadError):
+    if isinstance(
+        error, CaseError | ImageError | JsonError | OverwriteError | FolderError | DownloadError
+    ):
         return text, 1
     return None

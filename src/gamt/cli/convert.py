@@ -118,11 +118,12 @@ def convert(
         check_output(target, ".npz", f", for {source} is an image")
         if not (labels or boxes or clicks or negatives):
             raise UsageError("expected at least one --box, --click, --negative or --labels")
-        from gamt.cli.prompt_text import parse_prompts
+        from gamt.cli.prompt_text import parse_prompts, settle_prompts
         from gamt.io.convert import image_to_npz
         from gamt.io.image import read_image
 
         with name_volume_option():
             scan = read_image(source, volume)
-        prompts = parse_prompts(scan, boxes, clicks, negatives, ras, named_labels)
+        said = parse_prompts(scan, boxes, clicks, negatives, ras, named_labels)
+        prompts = settle_prompts(said)
         image_to_npz(scan, target, prompts, labels, draw_boxes=not no_boxes, names=names)

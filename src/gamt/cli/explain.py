@@ -20,6 +20,7 @@ from gamt.cli.options import (
     PredictOptions,
     Preset,
     Previous,
+    Prompts,
     Ras,
     ResamplePrevious,
     SegmenterName,
@@ -42,6 +43,8 @@ Examples:
   gamt explain CT_case.npz
   gamt explain CT_case.npz --out why.html --no-budget
   gamt explain scan.nii.gz --label liver=1 --box liver:40,60,10,210,190,55 --labels truth.nii.gz
+  gamt explain scan.nii.gz --prompts liver.prompts.json
+  gamt explain scan.nii.gz --previous liver.nii.gz --negative 90,70,30
   gamt explain CT_case.npz --segmenter sam_vit_b --set max_growth=2
 
 The result is that of 'gamt predict', or for an image that of 'gamt segment', with the same options.
@@ -71,6 +74,7 @@ def explain(
     boxes: Boxes = None,
     clicks: Clicks = None,
     negatives: Negatives = None,
+    prompts: Prompts = None,
     ras: Ras = False,
     previous: Previous = None,
     resample_previous: ResamplePrevious = False,
@@ -98,6 +102,7 @@ def explain(
             "--box": boxes,
             "--click": clicks,
             "--negative": negatives,
+            "--prompts": prompts,
             "--ras": ras,
             "--previous": previous,
             "--resample-previous": resample_previous,
@@ -126,7 +131,7 @@ def explain(
             "pip install 'gamt[explain]', in a clone 'make setup'"
         ) from error
 
-    refuse_overwrite(out, [path for path in (source, previous, labels) if path])
+    refuse_overwrite(out, [source, *filter(None, [previous, labels]), *(prompts or [])])
     chosen = PredictOptions(
         segmenter=segmenter,
         weights=weights,
@@ -147,6 +152,7 @@ def explain(
             boxes=boxes,
             clicks=clicks,
             negatives=negatives,
+            prompts=prompts,
             ras=ras,
             previous=previous,
             resample_previous=resample_previous,

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from gamt.cli.console import UsageError
-
-MAX_LABEL = 255  # segmentations are uint8
+from gamt.io.labels import MAX_LABEL, is_label_name
 
 
 def parse_label_names(texts: Sequence[str] | None) -> dict[str, int]:
@@ -18,17 +17,9 @@ def parse_label_names(texts: Sequence[str] | None) -> dict[str, int]:
         name, _, number = (part.strip() for part in text.rpartition("="))
         if not (number.isdecimal() and 1 <= int(number) <= MAX_LABEL):
             raise UsageError(f"--label {text}: expected NAME=LABEL, a label from 1 to {MAX_LABEL}")
-        if not name or ":" in name or _is_number(name):
+        if not is_label_name(name):
             raise UsageError(f"--label {text}: expected a name without a colon, and no number")
         if name in labels or int(number) in labels.values():
             raise UsageError(f"--label {text}: name or label given twice")
         labels[name] = int(number)
     return labels
-
-
-def _is_number(name: str) -> bool:
-    try:
-        float(name)
-    except ValueError:
-        return False
-    return True

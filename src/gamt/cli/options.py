@@ -140,6 +140,15 @@ Ras = Annotated[
     bool,
     typer.Option("--ras", help="Prompts are in the scanner's RAS coordinates, in millimetres."),
 ]
+Prompts = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--prompts",
+        metavar="FILE",
+        help="Prompts from a file: a NAME.prompts.json of 'gamt segment', or points and ROI boxes "
+        "of 3D Slicer (.mrk.json). Those of other options come after. Repeatable.",
+    ),
+]
 LabelNames = Annotated[
     list[str] | None,
     typer.Option(
@@ -152,7 +161,8 @@ Previous = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="An earlier segmentation to correct. Labels without a prompt stay as they are.",
+        help="An earlier segmentation to correct. Labels without a prompt stay as they are. The "
+        "prompts that it was made with, from its NAME.prompts.json, come before the new ones.",
     ),
 ]
 ResamplePrevious = Annotated[
@@ -258,7 +268,8 @@ class ImageOptions:
         boxes: texts of ``--box``.
         clicks: texts of ``--click``.
         negatives: texts of ``--negative``.
-        ras: whether these are in the scanner's RAS coordinates (mm), not in voxels.
+        prompts: paths of files of prompts, or None.
+        ras: whether those in texts are in the scanner's RAS coordinates (mm), not in voxels.
         previous: path of an earlier segmentation, or None.
         resample_previous: whether that may lie on another grid.
         label_names: texts of ``--label``.
@@ -268,6 +279,7 @@ class ImageOptions:
     boxes: list[str] | None
     clicks: list[str] | None
     negatives: list[str] | None
+    prompts: list[Path] | None
     ras: bool
     previous: Path | None
     resample_previous: bool

@@ -3,13 +3,12 @@
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 
 from gamt.cli.console import UsageError
 from gamt.io.format import ImageError
 from gamt.io.image import Image
-from gamt.prompts import Box, ClassPrompts, Click
+from gamt.prompts import Box, ClassPrompts, Click, LabelledPrompt, group_prompts
 
 logger = logging.getLogger("gamt")
 
@@ -22,7 +21,7 @@ def parse_prompts(
     ras: bool,
     named_labels: Mapping[str, int] = MappingProxyType({}),
     default_label: Callable[[], int] = lambda: 1,
-) -> dict[int, ClassPrompts]:
+) -> list[LabelledPrompt]:
     """Turns the texts of the command line's options into prompts, and logs boxes as understood.
 
     Args:
@@ -35,22 +34,22 @@ def parse_prompts(
         default_label: returns the label of prompts that have none; it may raise an error.
 
     Returns:
-        The user's labels in ascending order, and what was said about each.
+        The prompts in their order: boxes, clicks, negative clicks.
 
     Raises:
         UsageError: a text can't be understood, a box is given by the first and last of each axis
             instead of by two corners, or a label has two boxes.
         ImageError: a place is outside of the image, or lies between voxels.
     """
-    said: dict[int, ClassPrompts] = {}
+    said: list[LabelledPrompt] = []
     names = {label: name for name, label in named_labels.items()}
     understood: list[tuple[str, str]] = []
     for text in boxes or []:
         named, numbers = _parse_prompt("--box", text, 6, named_labels)
         label = named or default_label()
-        if label in said:
+        if any(one.label == label for one in said):
             raise UsageError(f"--box {text}: label {label} has a box already")
-        said[label] = ClassPrompts(label, _find_box(image, text, numbers, ras))
+        said.append(LabelledPrompt(label, _find_box(image, text, numbers, ras)))
         name = names.get(label, f"label {label}")
         understood.append((name, _describe_box(numbers, ras)))
     for option, texts in (("--click", clicks), ("--negative", negatives)):
@@ -58,11 +57,44 @@ def parse_prompts(
             named, numbers = _parse_prompt(option, text, 3, named_labels)
             label = named or default_label()
             click = Click(*image.voxel(numbers, ras), positive=option == "--click")
-            before = said.get(label, ClassPrompts(label))
-            said[label] = replace(before, clicks=(*before.clicks, click))
+            said.append(LabelledPrompt(label, click))
     for entry in understood:
         logger.info("%s: box %s", *entry)
-    return dict(sorted(said.items()))
+    return said
+
+
+def settle_prompts(said: Sequence[LabelledPrompt]) -> dict[int, ClassPrompts]:
+    """Returns what is in force of all that was said, and warns in the log of clicks that are not.
+
+    Args:
+        said: in order of time.
+
+    Returns:
+        The user's labels in ascending order, and what counts of each.
+    """
+    prompts = group_prompts(said)
+    clicks = sum(isinstance(one.prompt, Click) for one in said)
+    if clicks > sum(len(one.clicks) for one in prompts.values()):
+        logger.warning(
+            "a voxel is clicked as inside and as outside, or for two labels; the later click counts"
+        )
+    return prompts
+
+
+def describe_prompts(said: Sequence[LabelledPrompt], names: Mapping[int, str]) -> str:
+    """Returns how many prompts each label has, such as "liver: 1 box; label 2: 3 clicks"."""
+    parts = []
+    for label in sorted({one.label for one in said}):
+        prompts = [one.prompt for one in said if one.label == label]
+        clicks = [prompt.positive for prompt in prompts if isinstance(prompt, Click)]
+        counts = {
+            ("box", "boxes"): len(prompts) - len(clicks),
+            ("click", "clicks"): sum(clicks),
+            ("negative click", "negative clicks"): len(clicks) - sum(clicks),
+        }
+        texts = [f"{n} {one if n == 1 else several}" for (one, several), n in counts.items() if n]
+        parts.append(f"{names.get(label, f'label {label}')}: {', '.join(texts)}")
+    return "; ".join(parts)
 
 
 def _find_box(image: Image, text: str, numbers: Sequence[float], ras: bool) -> Box:

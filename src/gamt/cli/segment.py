@@ -20,6 +20,7 @@ from gamt.cli.options import (
     PredictOptions,
     Preset,
     Previous,
+    Prompts,
     Ras,
     ResamplePrevious,
     SegmenterName,
@@ -43,6 +44,10 @@ such as ITK-SNAP (less 1) and FSLeyes show them; or, with --ras, millimetres.
   --click 120,88,30            for targets that no box fits, such as vessels
   --negative 90,70,30          takes away what doesn't belong
 Several targets: begin a prompt with the target's label, or its name, and a colon.
+The result's prompts are kept beside it, in scan_seg.prompts.json for scan_seg.nii.gz, and
+--previous goes on from them: a later click can't undo an earlier one. --prompts takes such
+a file too, or points and boxes from 3D Slicer (.mrk.json); there, points outside of the
+target go into a list that has "negative" in its name.
 A box is told as it is understood, such as "x 40-210, y 60-190, z 10-55": x, y, z are the
 file's first, second and third axis or, with --ras, the scanner's.
 
@@ -53,6 +58,7 @@ Examples:
   gamt segment scan.nii.gz -o liver.nii.gz --label liver=1 --box liver:40,60,10,210,190,55
   gamt segment scan.nii.gz -o node.nii.gz --ras --click=-31.5,12,-208
   gamt segment scan.nii.gz -o better.nii.gz --previous liver.nii.gz --negative 90,70,30
+  gamt segment scan.nii.gz -o liver.nii.gz --prompts R.mrk.json --prompts F.mrk.json
 """
 
 
@@ -78,6 +84,7 @@ def segment(
     boxes: Boxes = None,
     clicks: Clicks = None,
     negatives: Negatives = None,
+    prompts: Prompts = None,
     ras: Ras = False,
     previous: Previous = None,
     resample_previous: ResamplePrevious = False,
@@ -101,10 +108,17 @@ def segment(
     from gamt.cli.image_case import read_image_case
     from gamt.io.files import refuse_overwrite
     from gamt.io.image import write_image
+    from gamt.io.prompts_file import prompts_path, refuse_other_content, write_prompts
     from gamt.plausibility import warn_of_input
     from gamt.predict import log_prediction, predict_case
 
-    refuse_overwrite(output, [image, *([previous] if previous else [])])
+    inputs = [image, *(prompts or [])]
+    if previous is not None:
+        inputs += [previous, prompts_path(previous)]
+    refuse_overwrite(output, inputs)
+    prompts_output = prompts_path(output)
+    refuse_overwrite(prompts_output, inputs)
+    refuse_other_content(prompts_output)
     chosen = PredictOptions(
         segmenter=segmenter,
         weights=weights,
@@ -120,6 +134,7 @@ def segment(
         boxes=boxes,
         clicks=clicks,
         negatives=negatives,
+        prompts=prompts,
         ras=ras,
         previous=previous,
         resample_previous=resample_previous,
@@ -132,6 +147,7 @@ def segment(
         prediction = predict_case(scan.case, model, settings, cache=cache, progress=progress)
     labels = scan.restore(prediction.labels)
     write_image(output, labels, like=scan.image, names=scan.names)
+    write_prompts(prompts_output, scan.image, scan.saved, model.name)
     log_prediction(scan.case, prediction, model, prediction.seconds, scan.class_names)
     if verbose is not False:
         typer.echo(f"{output}: {_describe(scan, labels)}")

@@ -41,6 +41,8 @@ _LPS = axcodes2ornt(("L", "P", "S"))
 _UNTURNED = axcodes2ornt(("R", "A", "S"))
 _SAME_VOXELS = 0.1
 """Grids whose corners are closer than this share of a voxel are the same: headers round."""
+_ON_CENTRE = 1e-4
+"""A border that is as close to a voxel's centre, in voxels, runs through it: coordinates round."""
 
 
 class GridError(ImageError):
@@ -72,6 +74,40 @@ class Image:
     turn: npt.NDArray[np.float64]
     header: Any
     second_affine: npt.NDArray[np.float64] | None
+
+    @property
+    def file_shape(self) -> tuple[int, int, int]:
+        """The number of voxels along the axes (i, j, k) of the file's array."""
+        i, j, k = self._along_file_axes(self.array.shape)
+        return round(i), round(j), round(k)
+
+    @property
+    def file_spacing_mm(self) -> tuple[float, float, float]:
+        """The voxel's size along the axes (i, j, k) of the file's array."""
+        return self._along_file_axes(self.spacing_mm)
+
+    @property
+    def file_affine(self) -> npt.NDArray[np.float64]:
+        """(4, 4), takes voxel indices (i, j, k) of the file to scanner RAS coordinates (mm)."""
+        return self.affine @ self.turn
+
+    def file_voxel(self, voxel: Sequence[int]) -> tuple[int, int, int]:
+        """Returns the indices (i, j, k) in the file of a voxel (z, y, x)."""
+        place = np.array(voxel[::-1], dtype=np.float64)
+        i, j, k = np.rint(_apply(np.linalg.inv(self.turn), place)).astype(int).tolist()
+        return i, j, k
+
+    def has_grid(self, shape: Sequence[int], affine: npt.NDArray[np.float64]) -> bool:
+        """Says whether another array has the same voxels in the same order, header rounding aside.
+
+        Args:
+            shape: of the other array, (i, j, k) as in the file.
+            affine: (4, 4), takes voxel indices (i, j, k) of the other array to scanner RAS
+                coordinates (mm).
+        """
+        corners = _corners(self.file_shape[::-1])
+        moved = _apply(np.linalg.inv(self.file_affine) @ affine, corners)
+        return tuple(shape) == self.file_shape and np.allclose(moved, corners, 0, _SAME_VOXELS)
 
     def voxel(self, point: Sequence[float], ras: bool) -> tuple[int, int, int]:
         """Returns the voxel (z, y, x) at a place in the image.
@@ -121,6 +157,36 @@ class Image:
         z_max, y_max, x_max = voxels.max(axis=0).tolist()
         z_mid = (z_min + z_max) // 2
         return Box(z_min, z_max + 1, z_mid, y_min, y_max + 1, x_min, x_max + 1)
+
+    def box_within(self, corners_mm: npt.NDArray[np.float64]) -> Box:
+        """Returns the voxels whose centres are in a cuboid, with their middle slice as `z_mid`.
+
+        Of a cuboid that is oblique to the image's axes, these are the voxels in the smallest box
+        around it that isn't. Along an axis where no centre is in it, the nearest voxel counts. What
+        is beyond the image is left out.
+
+        Args:
+            corners_mm: (8, 3), in scanner RAS coordinates.
+
+        Raises:
+            ImageError: no part of the cuboid is in the image.
+        """
+        corners = _apply(np.linalg.inv(self.affine), corners_mm)[:, ::-1]
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        first, last = np.ceil(low - _ON_CENTRE), np.floor(high + _ON_CENTRE)
+        nearest = np.rint((low + high) / 2)
+        first, last = np.where(first > last, nearest, [first, last])
+        size = np.array(self.array.shape)
+        if (last < 0).any() or (first >= size).any():
+            raise ImageError(self.path, "the box is outside of the image")
+        z_min, y_min, x_min = first.clip(0).astype(int).tolist()
+        z_max, y_max, x_max = last.clip(max=size - 1).astype(int).tolist()
+        return Box(z_min, z_max + 1, (z_min + z_max) // 2, y_min, y_max + 1, x_min, x_max + 1)
+
+    def _along_file_axes(self, sizes: Sequence[float]) -> tuple[float, float, float]:
+        """Returns sizes along (z, y, x) in the order of the file's axes (i, j, k)."""
+        i, j, k = (abs(np.linalg.inv(self.turn)[:3, :3]) @ sizes[::-1]).tolist()
+        return i, j, k
 
     def _nearest(self, point: Sequence[float], ras: bool) -> npt.NDArray[np.float64]:
         """Returns the index (z, y, x) of the voxel nearest to a place, in the image or not."""
@@ -245,9 +311,8 @@ def write_image(
         if array.shape != like.array.shape:
             raise ValueError(f"found shape {array.shape}, expected {like.array.shape}")
         back = ornt_transform(_UNTURNED, io_orientation(like.turn))
-        i, j, k = (abs(np.linalg.inv(like.turn)[:3, :3]) @ like.spacing_mm[::-1]).tolist()
         turned = apply_orientation(array.T, back)
-        stored = StoredImage(turned, like.affine @ like.turn, (i, j, k), like.header)
+        stored = StoredImage(turned, like.file_affine, like.file_spacing_mm, like.header)
     try:
         with atomic_write_files(path) as partial:
             one.write(partial, stored, names)

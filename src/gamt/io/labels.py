@@ -13,6 +13,18 @@ from gamt.prompts import ClassPrompts
 
 logger = logging.getLogger("gamt")
 
+MAX_LABEL = 255
+"""Segmentations are uint8."""
+
+
+def is_label_name(text: str) -> bool:
+    """Says whether a label can be called so: by a text that is no number and has no colon."""
+    try:
+        float(text)
+    except ValueError:
+        return bool(text) and ":" not in text
+    return False
+
 
 class LabelError(ValueError):
     """Too many or too few labels, or one that has to be named and isn't."""

@@ -1,0 +1,268 @@
+"""What a user said about an image, in a file beside the result, to go on from or to begin anew."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gamt.axes import Plane
+from gamt.io.files import OverwriteError, atomic_write
+from gamt.io.format import ImageError
+from gamt.io.formats import strip_suffix
+from gamt.io.image import Image
+from gamt.io.json_files import JsonError, JsonValue, read_json
+from gamt.io.labels import MAX_LABEL, is_label_name
+from gamt.io.markups import read_markups
+from gamt.prompts import Box, Click, LabelledPrompt, SliceBox
+
+FORMAT = "gamt prompts"
+VERSION = 1
+"""Raised when a file that this version writes would be misread by an earlier one."""
+
+_BOX = "box"
+_SLICE_BOX = "slice box"
+_POSITIVE = "positive click"
+_NEGATIVE = "negative click"
+
+
+class PromptsGridError(JsonError):
+    """Prompts that are about other voxels than the image's."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPrompts:
+    """What a file of prompts holds.
+
+    Attributes:
+        prompts: in order of time.
+        names: of labels, as far as they have some.
+        windows: of labels, as far as they have one: the lowest and the highest intensity that a
+            segmenter is shown, in the image's own units.
+    """
+
+    prompts: tuple[LabelledPrompt, ...]
+    names: Mapping[int, str]
+    windows: Mapping[int, tuple[float, float]]
+
+
+def prompts_path(path: Path) -> Path:
+    """Returns where the prompts of a segmentation are: ``NAME.prompts.json`` beside it."""
+    return path.with_name(f"{strip_suffix(path)}.prompts.json")
+
+
+def refuse_other_content(path: Path) -> None:
+    """Refuses to write prompts over a file that holds something else.
+
+    Raises:
+        OverwriteError: there is such a file.
+    """
+    if not path.exists():
+        return
+    try:
+        content = read_json(path).value
+    except (JsonError, OSError):
+        content = None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise OverwriteError(
+            f"{path}: found a file that gamt did not write, expected none, or one of prompts; "
+            "name another output"
+        )
+
+
+def write_prompts(path: Path, image: Image, saved: SavedPrompts, segmenter: str) -> None:
+    """Writes a file of prompts, at once and whole, or not at all.
+
+    The same prompts always give the same bytes. Each label and each prompt has a line.
+
+    Args:
+        path: of the file.
+        image: what the prompts are about.
+        saved: the content.
+        segmenter: name of the 2-D model that they were for.
+
+    Raises:
+        OSError: the file can't be written; it names `path`.
+    """
+    labels = sorted({one.label for one in saved.prompts} | {*saved.names} | {*saved.windows})
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "image": {
+            "file": image.path.absolute().name,
+            "shape": image.file_shape,
+            "spacing_mm": _rounded(image.file_spacing_mm),
+            "affine": [_rounded(row) for row in image.file_affine.tolist()],
+        },
+        "segmenter": segmenter,
+        "labels": [
+            {"label": label, "name": saved.names.get(label), "window": saved.windows.get(label)}
+            for label in labels
+        ],
+        "prompts": [_describe(image, one) for one in saved.prompts],
+    }
+    with atomic_write(path) as file:
+        # A file's name may hold bytes that are no text; JSON has the same escape for them.
+        file.write(_format(document).encode("utf-8", "backslashreplace"))
+
+
+def read_prompts(
+    path: Path,
+    image: Image,
+    named_labels: Mapping[str, int],
+    default_label: Callable[[], int],
+) -> SavedPrompts:
+    """Reads a file of prompts that `write_prompts` wrote, or a markups file of 3D Slicer's.
+
+    Args:
+        path: of the file.
+        image: what the prompts are about.
+        named_labels: the labels that have names, by name; for Slicer's files.
+        default_label: returns the label of prompts that have none; it may raise an error.
+
+    Raises:
+        PromptsGridError: the prompts are about another image.
+        JsonError: the file is neither, or broken, or a prompt is outside of the image.
+        OSError: it can't be read.
+    """
+    root = read_json(path)
+    if root.has("markups"):
+        return SavedPrompts(read_markups(root, image, named_labels, default_label), {}, {})
+    if not root.has("format"):
+        root.fail(f"found neither 'format' ({FORMAT}) nor 'markups' (3D Slicer), expected one")
+    root.member("format").text(FORMAT)
+    version = root.member("version")
+    if version.value != VERSION:
+        version.refuse(f"{VERSION}, which is what this version of gamt reads")
+    _check_grid(root.member("image"), image)
+    names: dict[int, str] = {}
+    windows: dict[int, tuple[float, float]] = {}
+    for entry in root.member("labels").items():
+        label = entry.member("label").whole_number(1, MAX_LABEL)
+        if entry.has("name"):
+            names[label] = _read_name(entry.member("name"))
+        if entry.has("window"):
+            windows[label] = _read_window(entry.member("window"))
+    prompts = (_read_prompt(entry, image) for entry in root.member("prompts").items())
+    return SavedPrompts(tuple(prompts), names, windows)
+
+
+def _describe(image: Image, one: LabelledPrompt) -> dict[str, Any]:
+    """Returns a prompt as it is written: by voxels (i, j, k) of the file, and their centres."""
+    prompt = one.prompt
+    if isinstance(prompt, Click):
+        kind = _POSITIVE if prompt.positive else _NEGATIVE
+        voxel = image.file_voxel(prompt.voxel)
+        return {
+            "label": one.label,
+            "kind": kind,
+            "voxel": voxel,
+            "ras_mm": _place_mm(image, voxel),
+        }
+    kind = _BOX if isinstance(prompt, Box) else _SLICE_BOX
+    last = [bound - 1 for bound in prompt.high]
+    corners = np.sort([image.file_voxel(prompt.low), image.file_voxel(last)], axis=0).tolist()
+    described = {
+        "label": one.label,
+        "kind": kind,
+        "voxels": corners,
+        "ras_mm": [_place_mm(image, corner) for corner in corners],
+    }
+    if isinstance(prompt, SliceBox):
+        described["plane"] = prompt.plane.name.lower()
+    return described
+
+
+def _place_mm(image: Image, voxel: Sequence[int]) -> list[float]:
+    """Returns where the centre of a voxel (i, j, k) of the file is, in RAS coordinates."""
+    return _rounded((image.file_affine[:3] @ (*voxel, 1)).tolist())
+
+
+def _read_prompt(entry: JsonValue, image: Image) -> LabelledPrompt:
+    label = entry.member("label").whole_number(1, MAX_LABEL)
+    kind = entry.member("kind").text(_BOX, _SLICE_BOX, _POSITIVE, _NEGATIVE)
+    if kind in (_POSITIVE, _NEGATIVE):
+        voxel = _read_voxel(entry.member("voxel"), image)
+        return LabelledPrompt(label, Click(*voxel, positive=kind == _POSITIVE))
+    corners = entry.member("voxels")
+    if len(corners.items()) != 2:
+        corners.refuse("two opposite corners")
+    voxels = [_read_voxel(corner, image) for corner in corners.items()]
+    z_min, y_min, x_min = map(min, *voxels)
+    z_max, y_max, x_max = (max(pair) + 1 for pair in zip(*voxels, strict=True))
+    if kind == _BOX:
+        z_mid = (z_min + z_max - 1) // 2
+        return LabelledPrompt(label, Box(z_min, z_max, z_mid, y_min, y_max, x_min, x_max))
+    named = entry.member("plane").text(*(plane.name.lower() for plane in Plane))
+    plane = Plane[named.upper()]
+    box = SliceBox(plane, (z_min, y_min, x_min), (z_max, y_max, x_max))
+    if box.high[plane.normal] != box.index + 1:
+        corners.fail(f"found a box of several slices, expected one slice of the {named} plane")
+    return LabelledPrompt(label, box)
+
+
+def _read_voxel(value: JsonValue, image: Image) -> tuple[int, int, int]:
+    """Returns the voxel (z, y, x) of the file's indices (i, j, k)."""
+    try:
+        return image.voxel(value.numbers(3), ras=False)
+    except ImageError as error:
+        value.fail(str(error))
+
+
+def _read_name(value: JsonValue) -> str:
+    name = value.text()
+    if not is_label_name(name):
+        value.refuse("a name without a colon, and no number")
+    return name
+
+
+def _read_window(value: JsonValue) -> tuple[float, float]:
+    low, high = value.numbers(2)
+    if not low < high:
+        value.fail(f"found {low:g} and {high:g}, expected the lower number first")
+    return low, high
+
+
+def _check_grid(entry: JsonValue, image: Image) -> None:
+    """Refuses prompts whose voxels are not the image's."""
+    shape = [int(size) for size in entry.member("shape").numbers(3)]
+    affine = np.array([row.numbers(4) for row in entry.member("affine").items()])
+    if affine.shape != (4, 4):
+        entry.member("affine").refuse("4 rows of 4 numbers")
+    if not image.has_grid(shape, affine):
+        name = entry.member("file").text()
+        raise PromptsGridError(
+            entry.path,
+            f"found prompts for {name}, {_join(shape)} voxels, expected the voxels of "
+            f"{image.path.name}, {_join(image.file_shape)}, at the same place",
+        )
+
+
+def _format(document: Mapping[str, Any]) -> str:
+    """Returns JSON with a line for each entry of the lists and objects at the top."""
+    members = []
+    for name, value in document.items():
+        if isinstance(value, dict):
+            lines = [f"{_dump(key)}: {_dump(item)}" for key, item in value.items()]
+            text = "{\n    " + ",\n    ".join(lines) + "\n  }"
+        elif isinstance(value, list):
+            text = "[\n    " + ",\n    ".join(map(_dump, value)) + "\n  ]"
+        else:
+            text = _dump(value)
+        members.append(f"  {_dump(name)}: {text}")
+    return "{\n" + ",\n".join(members) + "\n}\n"
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _rounded(numbers: Sequence[float]) -> list[float]:
+    """Rounds as finely as headers do, for people to read; + 0.0 makes 0 of -0."""
+    return [float(f"{number:.9g}") + 0.0 for number in numbers]
+
+
+def _join(numbers: Sequence[int]) -> str:
+    return " x ".join(map(str, numbers))
