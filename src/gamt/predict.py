@@ -22,6 +22,7 @@ from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache, open_store
 from gamt.volume.preparation import PreparedVolume
+from gamt.windows import IntensityWindow
 
 logger = logging.getLogger("gamt")
 
@@ -51,12 +52,15 @@ class Prediction:
         encoded: number of slices that the segmenter encoded.
         seconds: time since the run's clock began.
         complete: False where the time limit cut the method short.
+        windows: by label, the intensities that each class was seen in: for `Case.windows` of the
+            next round, which is to see it in the same.
     """
 
     labels: npt.NDArray[np.uint8]
     encoded: int
     seconds: float
     complete: bool
+    windows: Mapping[int, IntensityWindow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,8 @@ def predict_case(
     volume = PreparedVolume(case.image, case.spacing_mm, embeddings, settings)
     budget = Budget.for_run(settings, has_box, start, len(case.prompts), seconds)
     lifted = lift(case, volume, budget, observer, progress, cancelled)
-    return Prediction(lifted.labels, lifted.encoded, time.monotonic() - start, lifted.complete)
+    seconds = time.monotonic() - start
+    return Prediction(lifted.labels, lifted.encoded, seconds, lifted.complete, lifted.windows)
 
 
 def predict_folder(
@@ -209,7 +214,7 @@ def log_prediction(
     seconds: float,
     names: Mapping[int, str] = NO_NAMES,
 ) -> None:
-    """Logs a finished case in one line, and warns of an empty result.
+    """Logs a finished case in two lines, its windows first, and warns of an empty result.
 
     Args:
         case: the scan and its prompts.
@@ -218,6 +223,14 @@ def log_prediction(
         seconds: that it took.
         names: of the classes, by label; those without one are called "class 1" etc.
     """
+    seen: dict[IntensityWindow, list[str]] = {}
+    for label, window in prediction.windows.items():
+        seen.setdefault(window, []).append(names.get(label, f"class {label}"))
+    logger.info(
+        "%s: window of intensities: %s",
+        case.name,
+        "; ".join(f"{window.describe()} ({', '.join(those)})" for window, those in seen.items()),
+    )
     logger.info(
         "%s: %s on %s, %d %s, %d slices encoded, %.1f s%s",
         case.name,
