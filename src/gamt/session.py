@@ -381,7 +381,8 @@ class Session:
         volume = self._get_volume()
         if self._target_buffer is None:
             raise RuntimeError("there is no target buffer: call set_target_buffer first")
-        previous, windows = None, {}
+        previous: npt.NDArray[np.uint8] | None = None
+        windows: Mapping[int, IntensityWindow] = {}
         if state.corrected and state.mask is not None:
             previous, windows = state.mask.astype(np.uint8), state.windows
         case = Case(

@@ -51,7 +51,7 @@ class IntensityWindow(NamedTuple):
 
 
 WindowChoice = Literal["auto", "full"] | IntensityWindow
-"""How a window is chosen: around each target's first prompt, from the whole volume, or by the user."""
+"""A window, or how it is found: "auto" around each target's first prompt, "full" from all voxels."""
 
 NAMED_WINDOWS: Mapping[str, IntensityWindow] = MappingProxyType(
     {

@@ -109,10 +109,10 @@ WindowText = Annotated[
         "--window",
         metavar="NAME|LEVEL,WIDTH",
         autocompletion=_complete_window,
-        help="The intensities that are told apart: level and width in the image's own units, or one "
-        "of the usual windows for CT, soft-tissue, lung, bone, brain; auto finds them around each "
-        "target's first prompt (but takes 8-bit images as they are), full takes the whole image's: "
-        "--set window=NAME.  [default: the preset's, auto]",
+        help="The intensities that are told apart: level and width in the image's own units, or a "
+        "usual window of CT: soft-tissue, lung, bone, brain. auto finds them around each target's "
+        "first prompt, but for 8-bit images, which are windowed already; full takes the whole "
+        "image's. The same as --set window=...  [default: the preset's, auto]",
     ),
 ]
 NoBudget = Annotated[

@@ -73,7 +73,7 @@ class Case:
         prompts: one entry a class, labels 1..K in order.
         previous: (D, H, W) uint8, the labels 0..K of the previous round; None without.
         window: the intensities that the file wants to be black and white; None without.
-        windows: by label, the windows that classes are seen in, where earlier rounds have found them.
+        windows: by label, those that classes are seen in, where an earlier round has found them.
     """
 
     name: str

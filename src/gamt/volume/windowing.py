@@ -232,7 +232,7 @@ def _percentiles(values: npt.NDArray[np.float64], which: Sequence[float]) -> lis
 
 
 def _noise(values: npt.NDArray[np.float64]) -> float:
-    """Estimates the standard deviation of the noise of (z, y, x) values from neighbours' differences.
+    """Estimates the standard deviation of the noise in values (z, y, x); 0 where none are known.
 
     Most neighbours are of the same tissue, so that their median difference is noise alone.
     """
