@@ -214,7 +214,7 @@ def log_prediction(
     seconds: float,
     names: Mapping[int, str] = NO_NAMES,
 ) -> None:
-    """Logs a finished case in two lines, its windows first, and warns of an empty result.
+    """Logs a finished case in one line, and warns of an empty result.
 
     Args:
         case: the scan and its prompts.
@@ -223,26 +223,29 @@ def log_prediction(
         seconds: that it took.
         names: of the classes, by label; those without one are called "class 1" etc.
     """
-    seen: dict[IntensityWindow, list[str]] = {}
-    for label, window in prediction.windows.items():
-        seen.setdefault(window, []).append(names.get(label, f"class {label}"))
     logger.info(
-        "%s: window of intensities: %s",
-        case.name,
-        "; ".join(f"{window.describe()} ({', '.join(those)})" for window, those in seen.items()),
-    )
-    logger.info(
-        "%s: %s on %s, %d %s, %d slices encoded, %.1f s%s",
+        "%s: %s on %s, %d %s, window %s, %d slices encoded, %.1f s%s",
         case.name,
         segmenter.name,
         segmenter.traits.device,
         len(case.prompts),
         "class" if len(case.prompts) == 1 else "classes",
+        _describe_windows(prediction.windows, names),
         prediction.encoded,
         seconds,
         "" if prediction.complete else ", cut short by the time limit",
     )
     warn_of_result(case, prediction.labels, names)
+
+
+def _describe_windows(windows: Mapping[int, IntensityWindow], names: Mapping[int, str]) -> str:
+    """Tells the windows of all classes, and whose they are where they differ."""
+    seen: dict[IntensityWindow, list[str]] = {}
+    for label, window in windows.items():
+        seen.setdefault(window, []).append(names.get(label, f"class {label}"))
+    if len(seen) == 1:
+        return next(iter(seen)).describe()
+    return "; ".join(f"{one.describe()} ({', '.join(whose)})" for one, whose in seen.items())
 
 
 def _find_cases(inputs: Path) -> list[Path]:

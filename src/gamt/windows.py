@@ -51,7 +51,7 @@ class IntensityWindow(NamedTuple):
 
 
 WindowChoice = Literal["auto", "full"] | IntensityWindow
-"""A window, or how it is found: "auto" around each target's first prompt, "full" from all voxels."""
+"""A window, or how to find it: "auto" around each target's first prompt, "full" from all voxels."""
 
 NAMED_WINDOWS: Mapping[str, IntensityWindow] = MappingProxyType(
     {
