@@ -451,10 +451,8 @@ def test_a_window_that_is_none_is_an_error(tmp_path: Path, stored: object, found
 
 def test_a_window_is_written_as_level_and_width(tmp_path: Path) -> None:
     path = tmp_path / "scan.npz"
-    prompts = [ClassPrompts(1, BOX_READ)]
-    write_case(
-        path, np.zeros(SHAPE, np.int16), (1, 1, 1), prompts, window=IntensityWindow(-160, 240)
-    )
+    image, prompts = np.zeros(SHAPE, np.int16), [ClassPrompts(1, BOX_READ)]
+    write_case(path, image, (1, 1, 1), prompts, window=IntensityWindow(-160, 240))
     with np.load(path) as file:
         assert file["window"].tolist() == [40, 400]
     assert read_case(path).window == (-160, 240)
