@@ -55,8 +55,8 @@ def click(*voxel: int, positive: bool = True) -> Click:
 
 
 def test_a_box_sees_its_target_and_what_is_around_and_clips_the_rest() -> None:
-    # Inside is 100; of the box with a quarter more on each side, 12^3 voxels, 8^3 are 100 and the
-    # others, 70 %, 60. With half of these 40 on both sides: 40..120. The air doesn't count.
+    # Inside is 100; in the box with a quarter more on each side, what is different is 60. With half
+    # of these 40 on both sides: 40..120. The air is farther away.
     assert window_around(scan(), LOW, HIGH) == (40, 120)
 
 
@@ -97,11 +97,15 @@ def test_a_lesions_contrast_is_many_grey_levels(contrast: float) -> None:
 
 
 def test_air_beside_an_organ_is_clipped() -> None:
-    # Beyond one side of the target there is air: 2 of the 12 layers around it, a sixth.
+    # Of the 12 layers around the target in y, 6 are air: half, and more of what is different.
     image = scan()
-    image[:, :, 32:] = -1000
-    window = window_around(image, LOW, HIGH)
-    assert window == (40, 120)
+    image[:, 24:] = -1000
+    image[16:24, 20:28, 24:32] = 100
+    different = image[14:26, 18:30, 22:34]
+    assert (different == -1000).sum() > (different == 60).sum()
+    assert window_around(image, LOW, HIGH) == (40, 120)
+    # A nodule in a lung has nothing else around.
+    assert window_around(scan(target=0, organ=-850), LOW, HIGH) == (-1275, 425)
 
 
 def test_the_noise_of_a_flat_place_is_not_blown_up() -> None:

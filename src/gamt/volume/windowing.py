@@ -27,6 +27,14 @@ ROOM = 0.5
 """Room on both sides of the intensities that a window has to hold, as a share of their range
 (docs/constants.md)."""
 
+RARE = 0.05
+"""Share of a target's surroundings below which what is different in them does not count
+(docs/constants.md)."""
+
+NEAREST = 25
+"""Of the different voxels around a target, this percentage is to be told apart from it: those whose
+intensities are nearest (docs/constants.md)."""
+
 NOISE_WIDTH = 16.0
 """A window is at least this many standard deviations of the noise wide (docs/constants.md)."""
 
@@ -109,9 +117,7 @@ def window_around(
 ) -> IntensityWindow | None:
     """Finds the window for a target of which the bounds are known.
 
-    It holds what is usual in the middle of the bounds, and the median of what is around it. So a
-    tissue far from the target's intensities that takes less than half of the surroundings, such as
-    the air beside a liver, is clipped.
+    It tells what is usual in the middle of the bounds from what is different around it.
 
     Args:
         image: (z, y, x), any numeric type; non-finite voxels are ignored.
@@ -126,8 +132,7 @@ def window_around(
     away = np.array([[-1], [1]])
     around = _sample(image, bounds + away * np.ceil(AROUND * extent))
     inside = _sample(image, bounds - away * (extent // 4))
-    # What is inside is a small part of what is around, too: too small to be its median.
-    return _hold([*_percentiles(inside, USUAL), *_percentiles(around, (50,))], _noise(around))
+    return _tell_apart(_percentiles(inside, USUAL), around)
 
 
 def window_at(
@@ -135,7 +140,8 @@ def window_at(
 ) -> IntensityWindow | None:
     """Finds the window for a target of which one voxel is known.
 
-    It holds what is usual in the smallest cube around the voxel that has more than one tissue.
+    Cubes around the voxel grow until one has more than one tissue. The window tells what is usual
+    in the cube before from what is different in this one.
 
     Args:
         image: (z, y, x), any numeric type; non-finite voxels are ignored.
@@ -147,17 +153,16 @@ def window_at(
     """
     middle, spacing = np.array(voxel), np.array(spacing_mm)
     reach_mm = FIRST_REACH * spacing.min()
-    noise = None
+    inside: list[float] = []
     while True:
         reach = np.rint(reach_mm / spacing)
-        values = _sample(image, np.array([middle - reach, middle + reach + 1]))
-        usual = _percentiles(values, USUAL)
-        if noise is None and usual:
-            noise = _noise(values)
+        around = _sample(image, np.array([middle - reach, middle + reach + 1]))
+        usual = _percentiles(around, USUAL)
+        inside = inside or usual
         is_whole = (middle < reach).all() and (middle + reach >= image.shape).all()
-        has_contrast = noise is not None and usual[1] - usual[0] > NOISE_RANGE * noise
-        if is_whole or has_contrast:
-            return _hold(usual, noise or 0.0)
+        if is_whole or (usual and usual[1] - usual[0] > NOISE_RANGE * _noise(around)):
+            return _tell_apart(inside, around)
+        inside = usual
         reach_mm *= 2
 
 
@@ -197,18 +202,31 @@ def _union(windows: Sequence[IntensityWindow]) -> IntensityWindow:
     return IntensityWindow(min(one.low for one in windows), max(one.high for one in windows))
 
 
-def _hold(intensities: Sequence[float], noise: float) -> IntensityWindow | None:
-    """Returns the window that holds some intensities, with room; None if it would have no width.
+def _tell_apart(inside: Sequence[float], around: npt.NDArray[np.float64]) -> IntensityWindow | None:
+    """Returns the window that holds a target's intensities and the nearest different ones.
+
+    What is still farther from the target's, such as the air beside a liver, is clipped: it would
+    take the range, and differs from the target anyway.
 
     Args:
-        intensities: to be held, in any order; none where none is known.
-        noise: its standard deviation.
+        inside: the lowest and the highest usual intensity of the target; none where not known.
+        around: (z, y, x) intensities in and around the target, NaN where not known.
+
+    Returns:
+        None where there is no contrast.
     """
-    if not intensities:
+    if not inside:
         return None
-    low, high = min(intensities), max(intensities)
+    low, high = inside
+    noise = _noise(around)
+    away = np.maximum(low - around, around - high)
+    is_different = away > noise
+    if is_different.mean() > RARE:
+        reach = np.percentile(away[is_different], NEAREST)
+        nearest = around[is_different & (away <= reach)]
+        low, high = min(low, nearest.min()), max(high, nearest.max())
     room = max(ROOM * (high - low), (NOISE_WIDTH * noise - (high - low)) / 2)
-    return IntensityWindow(low - room, high + room) if room > 0 else None
+    return IntensityWindow(float(low - room), float(high + room)) if room > 0 else None
 
 
 def _sample(image: npt.NDArray[Any], bounds: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
