@@ -123,8 +123,8 @@ def predict_case(
     volume = PreparedVolume(case.image, case.spacing_mm, embeddings, settings)
     budget = Budget.for_run(settings, has_box, start, len(case.prompts), seconds)
     lifted = lift(case, volume, budget, observer, progress, cancelled)
-    seconds = time.monotonic() - start
-    return Prediction(lifted.labels, lifted.encoded, seconds, lifted.complete, lifted.windows)
+    taken = time.monotonic() - start
+    return Prediction(lifted.labels, lifted.encoded, taken, lifted.complete, lifted.windows)
 
 
 def predict_folder(

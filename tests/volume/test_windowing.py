@@ -50,8 +50,8 @@ def prepared(case: Case, settings: Settings) -> PreparedVolume:
     return PreparedVolume(case.image, case.spacing_mm, embeddings, settings)
 
 
-def click(*voxel: int, positive: bool = True) -> Click:
-    return Click(*voxel, positive=positive)
+def click(z: int, y: int, x: int, positive: bool = True) -> Click:
+    return Click(z, y, x, positive)
 
 
 def test_a_box_sees_its_target_and_what_is_around_and_clips_the_rest() -> None:
@@ -120,11 +120,12 @@ def test_the_noise_of_a_flat_place_is_not_blown_up() -> None:
 @pytest.mark.parametrize(("factor", "offset"), [(1 / 2048, 0.5), (1.0, -5000.0), (64.0, 0.0)])
 def test_the_window_follows_the_images_units(factor: float, offset: float) -> None:
     image = scan(noise=8)
-    for find in (
-        lambda values: window_around(values, LOW, HIGH),
-        lambda values: window_at(values, INSIDE, (1, 1, 1)),
+    other = factor * image + offset
+    for found, before in (
+        (window_around(other, LOW, HIGH), window_around(image, LOW, HIGH)),
+        (window_at(other, INSIDE, (1, 1, 1)), window_at(image, INSIDE, (1, 1, 1))),
     ):
-        found, before = find(factor * image + offset), find(image)
+        assert before is not None
         assert found == pytest.approx([factor * value + offset for value in before])
 
 
@@ -225,3 +226,16 @@ def test_challenge_files_are_seen_as_before(path: Path) -> None:
     case = read_case(path)
     full = intensity_window(case.image, 0.5, 99.5)
     assert set(choose_windows(case, prepared(case, Settings())).values()) == {full}
+
+
+def test_a_named_window_that_shows_nothing_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    image, prompts = scan(target=1, organ=0.5, air=0), ClassPrompts(1, BOX)
+    windows(image, prompts, settings=Settings(window=IntensityWindow.of_level(40, 400)))
+    assert caplog.messages == [
+        "case: the window level 40, width 400 shows the whole image, whose values are 0 to 1, in "
+        "fewer than 5 of 255 grey levels"
+    ]
+    caplog.clear()
+    windows(scan(), prompts, settings=Settings(window=IntensityWindow.of_level(40, 400)))
+    windows(image, prompts)
+    assert not caplog.messages

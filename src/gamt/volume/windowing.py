@@ -6,6 +6,7 @@ the target's first prompt, which stays, and so does the window over all later cl
 click shows that the target has intensities outside of it.
 """
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from gamt.prompts import ClassPrompts
 from gamt.volume.geometry import assumed_range
 from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow
+
+logger = logging.getLogger("gamt")
 
 USUAL = (5, 95)
 """Percentiles between which a place's intensities count as usual there (docs/constants.md)."""
@@ -58,6 +61,9 @@ SAMPLED_VOXELS = 2**18
 """Of larger surroundings, about this many voxels are looked at, evenly spread
 (docs/constants.md)."""
 
+FEWEST_LEVELS = 5
+"""Grey levels below which an image is taken to be blank in a window (docs/constants.md)."""
+
 MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution whose median absolute deviation is 1."""
 
@@ -79,6 +85,7 @@ def choose_windows(case: Case, volume: PreparedVolume) -> dict[int, IntensityWin
     if choice == "full" or (choice == "auto" and case.image.itemsize == 1):
         return {one.label: volume.full_window for one in case.prompts}
     if choice != "auto":
+        _warn_if_blank(case, choice)
         return {one.label: choice for one in case.prompts}
     kept, found = {}, {}
     for one in case.prompts:
@@ -196,6 +203,24 @@ def merge(windows: Mapping[int, IntensityWindow]) -> dict[int, IntensityWindow]:
         else:
             groups.append([label])
     return {one: _union([windows[n] for n in group]) for group in groups for one in group}
+
+
+def _warn_if_blank(case: Case, window: IntensityWindow) -> None:
+    """Warns in the log of a window that an image has next to no contrast in."""
+    values = _sample(case.image, np.array([(0, 0, 0), case.image.shape]))
+    known = _percentiles(values, (0, 100))
+    if not known or known[0] == known[1]:
+        return  # no window would show anything
+    low, high = np.clip(known, window.low, window.high)
+    if high - low < FEWEST_LEVELS / 255 * window.width:
+        logger.warning(
+            "%s: the window %s shows the whole image, whose values are %.4g to %.4g, in fewer than "
+            "%d of 255 grey levels",
+            case.name,
+            window.describe(),
+            *known,
+            FEWEST_LEVELS,
+        )
 
 
 def _union(windows: Sequence[IntensityWindow]) -> IntensityWindow:
