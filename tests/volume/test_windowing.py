@@ -55,7 +55,7 @@ def click(z: int, y: int, x: int, positive: bool = True) -> Click:
 
 
 def test_a_box_sees_its_target_and_what_is_around_and_clips_the_rest() -> None:
-    # Inside is 100; in the box with a quarter more on each side, what is different is 60. With half
+    # Inside is 100; in the box and a tenth more on each side, what is different is 60. With half
     # of these 40 on both sides: 40..120. The air is farther away.
     assert window_around(scan(), LOW, HIGH) == (40, 120)
 
@@ -97,11 +97,11 @@ def test_a_lesions_contrast_is_many_grey_levels(contrast: float) -> None:
 
 
 def test_air_beside_an_organ_is_clipped() -> None:
-    # Of the 12 layers around the target in y, 7 are air: most of what is different.
+    # Of the 10 layers around the target in y, 6 are air: most of what is different.
     image = scan()
     image[:, 23:] = -1000
     image[16:24, 20:28, 24:32] = 100
-    different = image[14:26, 18:30, 22:34]
+    different = image[15:25, 19:29, 23:33]
     assert (different == -1000).sum() > (different == 60).sum()
     assert window_around(image, LOW, HIGH) == (40, 120)
     # A nodule in a lung has nothing else around.

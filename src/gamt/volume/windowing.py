@@ -45,7 +45,7 @@ NOISE_RANGE = 5.0
 """Where usual intensities lie farther apart than this many standard deviations of the noise, there
 is more than one tissue (docs/constants.md)."""
 
-AROUND = 0.25
+AROUND = 0.1
 """How far a target's surroundings reach on each side, as a share of its extent
 (docs/constants.md)."""
 
@@ -277,7 +277,9 @@ def _percentiles(values: npt.NDArray[np.float64], which: Sequence[float]) -> lis
 def _noise(values: npt.NDArray[np.float64]) -> float:
     """Estimates the standard deviation of the noise in values (z, y, x); 0 where none are known.
 
-    Most neighbours are of the same tissue, so that their median difference is noise alone.
+    Most neighbours are of the same tissue, so that their median difference is noise alone. It is
+    the axis with the least that counts: across thick slices there is an edge nearly everywhere.
     """
-    differences = np.concatenate([np.diff(values, axis=axis).ravel() for axis in range(3)])
-    return sum(_percentiles(np.abs(differences), (50,))) * MAD_TO_SD / math.sqrt(2)
+    differences = [np.abs(np.diff(values, axis=axis)) for axis in range(3)]
+    medians = [median for one in differences for median in _percentiles(one, (50,))]
+    return min(medians, default=0.0) * MAD_TO_SD / math.sqrt(2)
