@@ -12,6 +12,8 @@ def test_level_is_the_middle_and_width_the_difference() -> None:
     assert window == (-160, 240)
     assert (window.level, window.width) == (40, 400)
     assert window.describe() == "level 40, width 400"
+    other = IntensityWindow.of_level(-0.51254, 123456)
+    assert other.describe() == "level -0.5125, width 123500"
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ class IntensityWindow(NamedTuple):
 
     def describe(self) -> str:
         """Returns it in words, such as "level 40, width 400"."""
-        return f"level {self.level:.4g}, width {self.width:.4g}"
+        return f"level {show_intensity(self.level)}, width {show_intensity(self.width)}"
 
     def __str__(self) -> str:
         """Returns it as `parse_window` reads it, such as "40,400"."""
@@ -83,3 +83,8 @@ def parse_window(text: str) -> WindowChoice:
         return IntensityWindow.of_level(level, width)
     except ValueError:
         raise ValueError(f"found {text!r}, expected {EXPECTED}") from None
+
+
+def show_intensity(value: float) -> str:
+    """Returns an intensity as text, to four digits, such as "21030" or "0.5125"."""
+    return f"{float(f'{value:.4g}'):.15g}"

@@ -19,7 +19,7 @@ from gamt.io.case import Case
 from gamt.prompts import ClassPrompts
 from gamt.volume.geometry import assumed_range
 from gamt.volume.preparation import PreparedVolume
-from gamt.windows import IntensityWindow
+from gamt.windows import IntensityWindow, show_intensity
 
 logger = logging.getLogger("gamt")
 
@@ -214,11 +214,11 @@ def _warn_if_blank(case: Case, window: IntensityWindow) -> None:
     low, high = np.clip(known, window.low, window.high)
     if high - low < FEWEST_LEVELS / 255 * window.width:
         logger.warning(
-            "%s: the window %s shows the whole image, whose values are %.4g to %.4g, in fewer than "
+            "%s: the window %s shows the whole image, whose values are %s to %s, in fewer than "
             "%d of 255 grey levels",
             case.name,
             window.describe(),
-            *known,
+            *map(show_intensity, known),
             FEWEST_LEVELS,
         )
 
