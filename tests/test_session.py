@@ -547,6 +547,11 @@ def test_spacing_is_in_the_order_of_the_arrays_axes(
     assert segmenter.asked[0][0] == expected
 
 
+def ellipsoid(shape: tuple[int, ...], centre: tuple[int, ...], radii: tuple[int, ...]) -> Mask:
+    steps = zip(np.indices(shape), centre, radii, strict=True)
+    return np.asarray(sum(((at - middle) / radius) ** 2 for at, middle, radius in steps) <= 1)
+
+
 class WindowWatcher(Observer):
     """Keeps the window of every prediction."""
 
@@ -600,6 +605,21 @@ def test_the_window_stays_over_later_clicks_until_one_needs_more() -> None:
     assert later[3].low == first.low
     assert later[3].high > 700
     assert later[4] == first
+
+
+@pytest.mark.slow
+def test_a_lesion_in_a_ct_as_it_is_stored_is_found_in_spite_of_air_and_metal() -> None:
+    # 40 HU brighter than the organ: in the window of the whole volume less than a grey level.
+    shape = (40, 44, 48)
+    organ, lesion = (ellipsoid(shape, (20, 22, 24), radii) for radii in ((15, 16, 17), (6, 7, 8)))
+    draws = np.random.default_rng(0)
+    image = np.select([lesion, organ], [100, 60], -1000) + draws.normal(0, 8, shape)
+    image[draws.random(shape) < 0.008] = 20000
+    session = Session()
+    session.set_image(image.astype(np.int16)[None])
+    session.set_target_buffer(buffer := np.zeros(shape, np.uint8))
+    session.add_bbox_interaction([[20, 21], [14, 31], [15, 34]], True)
+    assert 2 * (lesion & (buffer > 0)).sum() > 0.95 * (lesion.sum() + buffer.sum())
 
 
 def test_a_box_after_points_is_what_the_window_is_found_from() -> None:
