@@ -173,7 +173,7 @@ def test_the_first_clock_is_the_callers_and_the_others_begin_when_one_case_is_do
     ) -> Prediction:
         starts.append(start)
         ends.append(time.monotonic())
-        return Prediction(np.zeros(case.image.shape, np.uint8), 0, 0.0, complete=True)
+        return Prediction(np.zeros(case.image.shape, np.uint8), 0, 0.0, complete=True, windows={})
 
     monkeypatch.setattr(predict, "predict_case", recorded)
     begin = time.monotonic() - 5

@@ -18,10 +18,13 @@ from benchmarks.bars import FLAT_LEAST, FLAT_MEAN
 from benchmarks.phantoms import Phantom, dice, draw_slice_box, ellipsoids
 from gamt import Session, segmenters
 from gamt.axes import Plane, bounding_range, slice_shape
+from gamt.io.case import Case
 from gamt.lifting.target import Observer, Target
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt, box_of_mask
 from gamt.segmenters.base import Embedding
 from gamt.session import Cancelled, UnsupportedPromptError
+from gamt.volume.preparation import PreparedVolume
+from gamt.windows import IntensityWindow
 from tests.doubles import Mask, Thresholder, block, lift, make_case, picture
 
 SHAPE = (20, 26, 30)
@@ -544,6 +547,92 @@ def test_spacing_is_in_the_order_of_the_arrays_axes(
     assert segmenter.asked[0][0] == expected
 
 
+def ellipsoid(shape: tuple[int, ...], centre: tuple[int, ...], radii: tuple[int, ...]) -> Mask:
+    steps = zip(np.indices(shape), centre, radii, strict=True)
+    return np.asarray(sum(((at - middle) / radius) ** 2 for at, middle, radius in steps) <= 1)
+
+
+class WindowWatcher(Observer):
+    """Keeps the window of every prediction."""
+
+    def __init__(self) -> None:
+        self.windows: list[IntensityWindow] = []
+
+    def begin_case(self, case: Case, volume: PreparedVolume) -> None:
+        self.windows.append(case.windows[1])
+
+
+def organ() -> npt.NDArray[np.int16]:
+    """The body at 100 in a cuboid of 60 that is 3 voxels larger on each side, in air."""
+    image = np.full(SHAPE, -1000, np.int16)
+    image[1:18, 3:22, 2:25] = 60
+    image[BODY] = 100
+    return image
+
+
+@pytest.mark.parametrize("window", [(50, 300), [50.0, 300.0], "50,300"])
+def test_the_image_may_come_with_its_window(window: Any) -> None:
+    watcher = WindowWatcher()
+    session = Session(Thresholder(), observer=watcher)
+    session.set_image(organ()[None], {"window": window})
+    session.set_target_buffer(np.zeros(SHAPE, np.uint8))
+    session.add_bbox_interaction(BOUNDS, True)
+    session.set_image(organ()[None])
+    session.set_target_buffer(np.zeros(SHAPE, np.uint8))
+    session.add_bbox_interaction(BOUNDS, True)
+    # What comes with an image is for that image. Found: 60 to 100, with half of that on both sides.
+    assert watcher.windows == [(-100, 200), (40, 120)]
+
+
+def test_the_window_stays_over_later_clicks_until_one_needs_more() -> None:
+    image = organ()
+    image[2, 4, 3] = 900
+    image[1:4, 3:6, 2:5] = 700
+    watcher = WindowWatcher()
+    session = Session(Thresholder(), observer=watcher)
+    session.set_image(image[None])
+    session.set_target_buffer(np.zeros(SHAPE, np.uint8))
+    session.add_point_interaction(INSIDE, True)
+    session.add_point_interaction(OUTSIDE, False)
+    session.add_point_interaction(INSIDE, True)  # the first one, moved to the end
+    session.add_point_interaction([16, 20, 23], True)
+    session.add_point_interaction([2, 4, 3], True)
+    session.undo()
+    session.add_point_interaction(OUTSIDE, False)
+    first, *later = watcher.windows
+    assert first.low < 60 < 100 < first.high
+    assert later[:3] == [first] * 3
+    assert later[3].low == first.low
+    assert later[3].high > 700
+    assert later[4] == first
+
+
+@pytest.mark.slow
+def test_a_lesion_in_a_ct_as_it_is_stored_is_found_in_spite_of_air_and_metal() -> None:
+    # 40 HU brighter than the organ: in the window of the whole volume less than a grey level.
+    shape = (40, 44, 48)
+    organ, lesion = (ellipsoid(shape, (20, 22, 24), radii) for radii in ((15, 16, 17), (6, 7, 8)))
+    draws = np.random.default_rng(0)
+    image = np.select([lesion, organ], [100, 60], -1000) + draws.normal(0, 8, shape)
+    image[draws.random(shape) < 0.008] = 20000
+    session = Session()
+    session.set_image(image.astype(np.int16)[None])
+    session.set_target_buffer(buffer := np.zeros(shape, np.uint8))
+    session.add_bbox_interaction([[20, 21], [14, 31], [15, 34]], True)
+    assert 2 * (lesion & (buffer > 0)).sum() > 0.95 * (lesion.sum() + buffer.sum())
+
+
+def test_a_box_after_points_is_what_the_window_is_found_from() -> None:
+    watcher = WindowWatcher()
+    session = Session(Thresholder(), observer=watcher)
+    session.set_image(organ()[None])
+    session.set_target_buffer(np.zeros(SHAPE, np.uint8))
+    session.add_point_interaction([2, 4, 3], True)  # at the organ's corner, in air
+    session.add_bbox_interaction(BOUNDS, True)
+    assert watcher.windows[0].low < -1000
+    assert watcher.windows[1] == (40, 120)
+
+
 @pytest.mark.parametrize("dtype", ["bool", "int8", ">i2", "uint16", "float32", ">f8"])
 def test_images_of_any_numbers(dtype: str) -> None:
     session = Session(Thresholder())
@@ -600,6 +689,13 @@ READ_ONLY.flags.writeable = False
         (lambda s: s.set_image(np.zeros((1, *SHAPE), complex)), "complex128, expected numbers"),
         (lambda s: s.set_image(BODY[None], {"spacing": (1, 2)}), "spacing.*expected 3 numbers"),
         (lambda s: s.set_image(BODY[None], {"spacing": (1, 2, 0)}), "expected positive numbers"),
+        (
+            lambda s: s.set_image(BODY[None], {"window": "liver"}),
+            r"\"window\".*'liver'.*soft-tissue",
+        ),
+        (lambda s: s.set_image(BODY[None], {"window": (40, 0)}), "width 0, expected .* above 0"),
+        (lambda s: s.set_image(BODY[None], {"window": (40, np.nan)}), '"window".* 2 numbers'),
+        (lambda s: s.set_image(BODY[None], {"window": 40}), '"window".* 2 numbers'),
         (lambda s: s.set_target_buffer(np.zeros((20, 26, 29))), r"\(20, 26, 29\), expected"),
         (lambda s: s.set_target_buffer(torch.zeros(1, *SHAPE)), r"\(1, 20, 26, 30\), expected"),
         (lambda s: s.set_target_buffer([[[0]]]), "list, expected a numpy array or a torch tensor"),

@@ -6,6 +6,7 @@ import pytest
 
 from gamt.axes import Plane
 from gamt.settings import PRESET_SEGMENTERS, PRESETS, Settings, SettingsError, override
+from gamt.windows import IntensityWindow
 
 A, C, S = Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL
 
@@ -22,6 +23,9 @@ A, C, S = Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL
         ("smoothing", "closing", "closing"),
         ("smoothing", "opening", "opening"),
         ("fusion", "staple", "staple"),
+        ("window", "full", "full"),
+        ("window", "lung", IntensityWindow(-1350, 150)),
+        ("window", "40,400", IntensityWindow(-160, 240)),
         ("planes", "axial", (A,)),
         ("planes", "axial,sagittal", (A, S)),
         ("planes", "Axial, CORONAL , sagittal", (A, C, S)),
@@ -70,6 +74,8 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         ("budget", "yes", "true or false"),
         ("smoothing", "median", "none, opening or closing"),
         ("fusion", "opening", "mean, median or staple"),
+        ("window", "liver", "auto, full, soft-tissue, lung, bone, brain, or LEVEL,WIDTH"),
+        ("window", "40,0", "with a width above 0"),
         ("planes", "axial,oblique", "planes such as axial,coronal,sagittal"),
         ("planes", "", "planes such as axial,coronal,sagittal"),
         ("planes", "coronal,axial", "axial first"),  # the walk from the box is always axial

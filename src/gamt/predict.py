@@ -22,6 +22,7 @@ from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache, open_store
 from gamt.volume.preparation import PreparedVolume
+from gamt.windows import IntensityWindow
 
 logger = logging.getLogger("gamt")
 
@@ -51,12 +52,15 @@ class Prediction:
         encoded: number of slices that the segmenter encoded.
         seconds: time since the run's clock began.
         complete: False where the time limit cut the method short.
+        windows: by label, the intensities that each class was seen in: for `Case.windows` of the
+            next round, which is to see it in the same.
     """
 
     labels: npt.NDArray[np.uint8]
     encoded: int
     seconds: float
     complete: bool
+    windows: Mapping[int, IntensityWindow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,8 @@ def predict_case(
     volume = PreparedVolume(case.image, case.spacing_mm, embeddings, settings)
     budget = Budget.for_run(settings, has_box, start, len(case.prompts), seconds)
     lifted = lift(case, volume, budget, observer, progress, cancelled)
-    return Prediction(lifted.labels, lifted.encoded, time.monotonic() - start, lifted.complete)
+    taken = time.monotonic() - start
+    return Prediction(lifted.labels, lifted.encoded, taken, lifted.complete, lifted.windows)
 
 
 def predict_folder(
@@ -219,17 +224,28 @@ def log_prediction(
         names: of the classes, by label; those without one are called "class 1" etc.
     """
     logger.info(
-        "%s: %s on %s, %d %s, %d slices encoded, %.1f s%s",
+        "%s: %s on %s, %d %s, window %s, %d slices encoded, %.1f s%s",
         case.name,
         segmenter.name,
         segmenter.traits.device,
         len(case.prompts),
         "class" if len(case.prompts) == 1 else "classes",
+        _describe_windows(prediction.windows, names),
         prediction.encoded,
         seconds,
         "" if prediction.complete else ", cut short by the time limit",
     )
     warn_of_result(case, prediction.labels, names)
+
+
+def _describe_windows(windows: Mapping[int, IntensityWindow], names: Mapping[int, str]) -> str:
+    """Tells the windows of all classes, and whose they are where they differ."""
+    seen: dict[IntensityWindow, list[str]] = {}
+    for label, window in windows.items():
+        seen.setdefault(window, []).append(names.get(label, f"class {label}"))
+    if len(seen) == 1:
+        return next(iter(seen)).describe()
+    return "; ".join(f"{one.describe()} ({', '.join(whose)})" for one, whose in seen.items())
 
 
 def _find_cases(inputs: Path) -> list[Path]:

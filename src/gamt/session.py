@@ -26,6 +26,7 @@ from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.preparation import PreparedVolume
+from gamt.windows import IntensityWindow, WindowChoice, parse_window
 
 __all__ = ["Cancelled", "Session", "UnsupportedPromptError"]
 
@@ -57,12 +58,15 @@ class State:
         corrected: whether the next prediction corrects the mask by the clicks, instead of
             beginning anew from all prompts.
         has_initial: whether the target began with an initial segmentation.
+        windows: the intensities that the last prediction saw the target in, by its label; the next
+            one that corrects it sees it in the same.
     """
 
     prompts: ClassPrompts = field(default_factory=lambda: ClassPrompts(1))
     mask: npt.NDArray[np.bool_] | None = None
     corrected: bool = False
     has_initial: bool = False
+    windows: Mapping[int, IntensityWindow] = field(default_factory=dict)
 
 
 class Session:
@@ -154,11 +158,14 @@ class Session:
         Args:
             image: (1, z, y, x), intensities as they are; not copied, so not to be changed.
             image_properties: "spacing" in it is the voxel's size in millimetres, in the order of
-                the array's axes (z, y, x); without, voxels are cubes. All else is ignored.
+                the array's axes (z, y, x); without, voxels are cubes. "window" are the intensities
+                that become black and white, as (level, width) in the image's units, or as the text
+                that `gamt.windows.parse_window` reads; without, `Settings.window` says it. All else
+                is ignored.
 
         Raises:
-            ValueError: the image isn't 4-D with one channel of numbers, or the spacing isn't
-                three positive numbers.
+            ValueError: the image isn't 4-D with one channel of numbers, the spacing isn't three
+                positive numbers, or the window is none.
         """
         image = np.asarray(image)
         if image.ndim != 4 or image.shape[0] != 1 or image.size == 0:
@@ -169,8 +176,11 @@ class Session:
         if (spacing <= 0).any():
             raise ValueError(f"found the spacing {spacing.tolist()}, expected positive numbers")
         z, y, x = spacing.tolist()
+        settings = self._settings
+        if (window := (image_properties or {}).get("window")) is not None:
+            settings = replace(settings, window=_read_window(window))
         native = image[0].astype(image.dtype.newbyteorder("="), copy=False)
-        self._volume = PreparedVolume(native, (z, y, x), self._embeddings, self._settings)
+        self._volume = PreparedVolume(native, (z, y, x), self._embeddings, settings)
         self._target_buffer = None
         self._state, self._before = State(), None
 
@@ -371,13 +381,22 @@ class Session:
         volume = self._get_volume()
         if self._target_buffer is None:
             raise RuntimeError("there is no target buffer: call set_target_buffer first")
-        previous = None
+        previous: npt.NDArray[np.uint8] | None = None
+        windows: Mapping[int, IntensityWindow] = {}
         if state.corrected and state.mask is not None:
-            previous = state.mask.astype(np.uint8)
-        case = Case("session", volume.image, volume.spacing_mm, (state.prompts,), previous)
+            previous, windows = state.mask.astype(np.uint8), state.windows
+        case = Case(
+            "session",
+            volume.image,
+            volume.spacing_mm,
+            (state.prompts,),
+            previous,
+            windows=windows,
+        )
         budget = Budget(time.monotonic(), self._seconds)
         lifted = lift(case, volume, budget, self._observer, self._progress, self._cancelled)
-        return replace(state, mask=lifted.labels > 0, corrected=True)
+        mask = lifted.labels > 0
+        return replace(state, mask=mask, corrected=True, windows=lifted.windows)
 
     def _show(self, state: State) -> ArrayBounds | None:
         """Writes a state's mask to the target buffer; returns the bounds of what changed."""
@@ -407,6 +426,17 @@ def _numbers(values: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[np.f
         expected = " x ".join(str(size) for size in shape)
         raise ValueError(f"found the {name} {values!r}, expected {expected} numbers")
     return numbers
+
+
+def _read_window(value: Any) -> WindowChoice:
+    """Returns the window that a user gives as text, or as level and width."""
+    try:
+        if isinstance(value, str):
+            return parse_window(value)
+        level, width = _numbers(value, (2,), "window").tolist()
+        return IntensityWindow.of_level(level, width)
+    except ValueError as error:
+        raise ValueError(f'image_properties, "window": {error}') from error
 
 
 def _read_box(coordinates: Any, shape: tuple[int, ...]) -> Box | SliceBox:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gamt.axes import Plane
+from gamt.windows import EXPECTED, WindowChoice, parse_window
 
 Fusion = Literal["mean", "median", "staple"]
 """Names of the fusion rules (`gamt.lifting.rules`)."""
@@ -25,8 +26,11 @@ class Settings:
 
     Attributes:
         planes: the views, axial first: it walks from the box (paper, 2.2; presets: 3.2).
-        low_percentile: of the foreground's intensities, becomes 0 (docs/design.md, 3).
-        high_percentile: of the foreground's intensities, becomes 255 (docs/design.md, 3).
+        window: the intensities that become 0 and 255. "auto" finds them around each target's first
+            prompt, but in images of 8 bits, which are windowed already; "full" takes the volume's
+            percentiles; an `IntensityWindow` is taken as it is (docs/design.md, 13).
+        low_percentile: of the volume's foreground, the full window's low end (docs/design.md, 3).
+        high_percentile: likewise, its high end (docs/design.md, 3).
         voxel_mm: side of a grid voxel; 0 takes the finest of the scan's three spacings.
         crop_voxels: side of the crop in grid voxels (paper, 2.1).
         crop_margin: least room around the prompts, as a share of their extent (docs/constants.md).
@@ -65,6 +69,7 @@ class Settings:
     """
 
     planes: tuple[Plane, ...] = (Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL)
+    window: WindowChoice = "auto"
     low_percentile: float = 0.5
     high_percentile: float = 99.5
     voxel_mm: float = 0.0
@@ -137,7 +142,8 @@ def override(settings: Settings, changes: Mapping[str, str]) -> Settings:
     Args:
         settings: where to start from.
         changes: names of attributes, with values as a user writes them: numbers, `true` or
-            `false`, planes as `axial,coronal,sagittal`, `auto` for None.
+            `false`, planes as `axial,coronal,sagittal`, `auto` for None, a window as
+            `parse_window` reads it.
 
     Raises:
         SettingsError: for an unknown name or a value of the wrong kind.
@@ -154,6 +160,8 @@ def override(settings: Settings, changes: Mapping[str, str]) -> Settings:
 
 def _parse(name: str, text: str, kind: Any) -> Any:
     try:
+        if kind == WindowChoice:
+            return parse_window(text)
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
         if kind == float | None and text.lower() == "auto":
@@ -175,6 +183,7 @@ def _parse(name: str, text: str, kind: Any) -> Any:
             int: "a whole number, 0 or more",
             float: "a number, 0 or more",
             float | None: "a number, 0 or more, or auto",
+            WindowChoice: EXPECTED,
             Fusion: _list_choices(Fusion),
             Smoothing: _list_choices(Smoothing),
         }.get(kind, "planes such as axial,coronal,sagittal, axial first")

@@ -166,3 +166,24 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(UsageError, match=rf"{name}: found a folder that may not be written to"):
         refuse(tmp_path / name)
+
+
+@pytest.mark.parametrize("command", ["predict", "segment", "explain"])
+def test_the_window_is_an_option_a_setting_and_a_variable(
+    command: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words: dict[str, tuple[str | Path, ...]] = {
+        "predict": (save(tmp_path / "in" / "a.npz"), tmp_path / "out"),
+        "segment": (save_scan(tmp_path), "-o", tmp_path / "out.nii", "--box", CORNERS),
+        "explain": (save(tmp_path / "in" / "a.npz"), "--out", tmp_path / "page.html"),
+    }
+    arguments = (command, *words[command], *THRESHOLD)
+    lung, brain = "window level -600, width 1500", "window level 40, width 80"
+    assert lung in run(*arguments, "--window", "lung")[1]
+    assert lung in run(*arguments, "--set", "window=-600,1500")[1]
+    monkeypatch.setenv("GAMT_WINDOW", "brain")
+    assert brain in run(*arguments)[1]
+    assert lung in run(*arguments, "--window=-600,1500")[1]
+    status, log = run(*arguments, "--window", "liver")
+    assert (status, one_line(log)) == (2, True)
+    assert "setting window: found 'liver', expected auto, full, soft-tissue, lung" in log

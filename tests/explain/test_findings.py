@@ -17,6 +17,7 @@ from gamt.explain.record import (
 )
 from gamt.lifting.propagation import End
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox
+from gamt.windows import IntensityWindow
 
 BOX = Box(z_min=2, z_max=10, z_mid=4, y_min=3, y_max=8, x_min=5, x_max=16)
 
@@ -58,6 +59,8 @@ def test_prompts_are_told_with_their_last_voxels_inside() -> None:
         "Box on one coronal slice: z 2–8, y 7–7, x 4–14.",
         "Box that the method drew around what the first prompt shows: z 1–4, y 0–5, x 2–2.",
     ]
+    record = ClassRecord(ClassPrompts(1), window=IntensityWindow.of_level(-600, 1500))
+    assert list(describe_prompts(record)) == ["Window of intensities: level -600, width 1500."]
 
 
 def test_clicks_are_told_with_what_came_of_them() -> None:

@@ -12,6 +12,7 @@ from gamt.explain.record import Stop, WalkRecord
 from gamt.lifting.propagation import End
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox, SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask
+from gamt.windows import IntensityWindow
 from tests.doubles import (
     Constant,
     Mask,
@@ -240,3 +241,15 @@ def test_clicks_without_time_are_not_reached() -> None:
     record = only(explain(case, settings=replace(UNLIMITED, budget=True, safety=1.0)))
     (click,) = record.clicks
     assert (click.changed, click.reached) == (0, False)
+
+
+def test_pictures_are_in_the_window_that_the_class_is_seen_in() -> None:
+    image = np.where(BODY, 100, 60).astype(np.int16)
+    image[:, :2] = -1000
+    case = make_case(image, ClassPrompts(1, BOX), spacing_mm=SPACING)
+    record = only(explain(case, settings=replace(UNLIMITED, window=IntensityWindow(-60, 120))))
+    assert record.window == (-60, 120)
+    assert record.montage is not None
+    # 100 is 160 of the window's 180 above its low end, 60 is 120, and air is clipped.
+    shown = {int(grey) for row in record.montage.rows for grey in np.unique(row.image)}
+    assert {227, 170} <= shown <= {227, 170, 0}

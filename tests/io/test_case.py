@@ -35,6 +35,7 @@ from gamt.io.case import (
 )
 from gamt.io.pickles import load_plain
 from gamt.prompts import Box, ClassPrompts, Click, box_of_mask
+from gamt.windows import IntensityWindow
 
 SHAPE = (30, 40, 50)
 BOX = {
@@ -408,6 +409,53 @@ def test_ground_truth_is_never_read(tmp_path: Path) -> None:
 
 
 # --- a volume alone -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stored", "window"),
+    [
+        (None, None),
+        (np.array([40, 400]), (-160, 240)),
+        (np.array([0.5, 0.25], np.float32), (0.375, 0.625)),
+        (np.array("lung"), (-1350, 150)),
+    ],
+)
+def test_a_file_may_say_its_window(
+    tmp_path: Path, stored: object, window: tuple[float, float] | None
+) -> None:
+    assert read(tmp_path, window=stored).window == window
+
+
+@pytest.mark.parametrize(
+    ("stored", "found"),
+    [
+        (np.array([40, 0]), "[40, 0]"),
+        (np.array([40, -1.5]), "[40.0, -1.5]"),
+        (np.array([np.nan, 400]), "[nan, 400.0]"),
+        (np.array([40, np.inf]), "[40.0, inf]"),
+        (np.array([1, 2, 3]), "[1, 2, 3]"),
+        (np.array([[40, 400]]), "[[40, 400]]"),
+        (np.array(["a", "b"]), "['a', 'b']"),
+        (np.array("liver"), "'liver'"),
+        (np.array(40), "40"),
+    ],
+)
+def test_a_window_that_is_none_is_an_error(tmp_path: Path, stored: object, found: str) -> None:
+    error = failure(tmp_path, window=stored)
+    assert (error.key, error.found) == ("window", found)
+    assert error.expected == (
+        "2 finite numbers, level and width in the units of 'imgs', the width above 0, or "
+        "one of soft-tissue, lung, bone, brain"
+    )
+
+
+def test_a_window_is_written_as_level_and_width(tmp_path: Path) -> None:
+    path = tmp_path / "scan.npz"
+    image, prompts = np.zeros(SHAPE, np.int16), [ClassPrompts(1, BOX_READ)]
+    write_case(path, image, (1, 1, 1), prompts, window=IntensityWindow(-160, 240))
+    with np.load(path) as file:
+        assert file["window"].tolist() == [40, 400]
+    assert read_case(path).window == (-160, 240)
 
 
 @pytest.mark.parametrize("key", ["imgs", "gts", "segs", "prev_pred"])

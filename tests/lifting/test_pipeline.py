@@ -20,6 +20,7 @@ from gamt.lifting.pipeline import Lifted, split_by_memory
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox, box_of_mask
 from gamt.segmenters.base import Traits
 from gamt.settings import PRESETS, Settings
+from gamt.windows import IntensityWindow
 from tests.doubles import (
     DEFAULTS,
     UNLIMITED,
@@ -774,3 +775,19 @@ def test_the_result_is_in_one_piece_unless_clicks_hold_more() -> None:
         found = segment(picture(truth), ClassPrompts(1, box, clicks), settings=VIEWS_ONLY).labels
         np.testing.assert_array_equal(found == 1, expected)
     assert ndimage.label(truth)[1] == 2
+
+
+def test_classes_are_seen_in_windows_of_their_own() -> None:
+    # Side by side, in one crop: a lesion in an organ, and a nodule in a lung.
+    image = np.full(SHAPE, 60, np.int16)
+    image[:, 13:] = -850
+    lesion = block(SHAPE, slice(8, 14), slice(4, 9), slice(10, 18))
+    nodule = block(SHAPE, slice(8, 14), slice(17, 22), slice(10, 18))
+    image[lesion], image[nodule] = 100, 0
+    segmenter = Thresholder()
+    found = segment(image, *boxed(lesion, nodule), segmenter=segmenter)
+    np.testing.assert_array_equal(found.labels, lesion + 2 * nodule.astype(np.uint8))
+    # 60..100, and -850..0, with half of that on both sides.
+    assert found.windows == {1: (40, 120), 2: (-1275, 425)}
+    settings = replace(DEFAULTS, window=IntensityWindow(0, 100))
+    assert segment(image, *boxed(lesion), settings=settings).windows == {1: (0, 100)}

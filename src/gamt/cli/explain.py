@@ -27,6 +27,7 @@ from gamt.cli.options import (
     Verbose,
     Volume,
     Weights,
+    WindowText,
     check_output,
     is_npz,
     refuse_options,
@@ -90,6 +91,7 @@ def explain(
     dtype: Dtype = "auto",
     preset: Preset = "default",
     changes: Changes = None,
+    window: WindowText = None,
     cache: Cache = None,
     no_budget: NoBudget = False,
     verbose: Verbose = None,
@@ -139,6 +141,7 @@ def explain(
         dtype=dtype,
         preset=preset,
         changes=changes,
+        window=window,
         cache=cache,
         no_budget=no_budget,
     )

@@ -32,6 +32,12 @@ def _complete_preset() -> list[str]:
     return list(PRESETS)
 
 
+def _complete_window() -> list[str]:
+    from gamt.windows import NAMED_WINDOWS
+
+    return ["auto", "full", *NAMED_WINDOWS]
+
+
 SegmenterName = Annotated[
     str | None,
     typer.Option(
@@ -95,6 +101,18 @@ Changes = Annotated[
         metavar="KEY=VALUE",
         help="Change one of the preset's settings, such as range_percentile=90; repeatable. "
         "The variable GAMT_RANGE_PERCENTILE=90 does the same, unless the setting is given here.",
+    ),
+]
+WindowText = Annotated[
+    str | None,
+    typer.Option(
+        "--window",
+        metavar="NAME|LEVEL,WIDTH",
+        autocompletion=_complete_window,
+        help="The intensities that are told apart: level and width in the image's own units, or a "
+        "usual window of CT: soft-tissue, lung, bone, brain. auto finds them around each target's "
+        "first prompt, but for 8-bit images, which are windowed already; full takes the whole "
+        "image's. The same as --set window=...  [default: the preset's, auto]",
     ),
 ]
 NoBudget = Annotated[
@@ -192,6 +210,7 @@ class PredictOptions:
         dtype: ``auto``, or a precision that the segmenter knows.
         preset: name of the settings to begin with.
         changes: ``KEY=VALUE`` texts that change settings.
+        window: text of the setting of that name; None for the preset's.
         cache: folder of encoded slices; None keeps none.
         no_budget: whether to lift the time limit.
     """
@@ -202,6 +221,7 @@ class PredictOptions:
     dtype: Dtype = "auto"
     preset: Preset = "default"
     changes: Changes = None
+    window: WindowText = None
     cache: Cache = None
     no_budget: NoBudget = False
 
@@ -236,6 +256,8 @@ class PredictOptions:
         from gamt.cli.environment import choose_settings
 
         changes = [*(self.changes or []), *["budget=false"] * self.no_budget]
+        if self.window is not None:
+            changes.append(f"window={self.window}")
         return choose_settings(self.preset, changes, budget)
 
     def load_segmenter(self) -> "Segmenter":

@@ -18,6 +18,7 @@ from gamt.cli.options import (
     SegmenterName,
     Verbose,
     Weights,
+    WindowText,
 )
 
 logger = logging.getLogger("gamt")
@@ -52,6 +53,7 @@ def predict(
     dtype: Dtype = "auto",
     preset: Preset = "default",
     changes: Changes = None,
+    window: WindowText = None,
     cache: Cache = None,
     no_budget: NoBudget = False,
     verbose: Verbose = None,
@@ -71,6 +73,7 @@ def predict(
         dtype=dtype,
         preset=preset,
         changes=changes,
+        window=window,
         cache=cache,
         no_budget=no_budget,
     )

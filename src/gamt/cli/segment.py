@@ -27,6 +27,7 @@ from gamt.cli.options import (
     Verbose,
     Volume,
     Weights,
+    WindowText,
     check_image_output,
 )
 
@@ -57,6 +58,7 @@ Examples:
   gamt segment scan.nii.gz -o both.nii.gz --box 1:40,60,10,210,190,55 --click 2:99,50,20
   gamt segment scan.nii.gz -o liver.nii.gz --label liver=1 --box liver:40,60,10,210,190,55
   gamt segment scan.nii.gz -o node.nii.gz --ras --click=-31.5,12,-208
+  gamt segment ct.nii.gz -o nodule.nii.gz --click 120,88,30 --window lung
   gamt segment scan.nii.gz -o better.nii.gz --previous liver.nii.gz --negative 90,70,30
   gamt segment scan.nii.gz -o liver.nii.gz --prompts R.mrk.json --prompts F.mrk.json
 """
@@ -96,6 +98,7 @@ def segment(
     dtype: Dtype = "auto",
     preset: Preset = "default",
     changes: Changes = None,
+    window: WindowText = None,
     cache: Cache = None,
     verbose: Verbose = None,
 ) -> None:
@@ -126,6 +129,7 @@ def segment(
         dtype=dtype,
         preset=preset,
         changes=changes,
+        window=window,
         cache=cache,
     )
     settings = chosen.choose_settings(budget=False)

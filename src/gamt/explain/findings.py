@@ -55,7 +55,7 @@ def tell_stop(stop: Stop) -> str:
 
 
 def describe_prompts(record: ClassRecord) -> Iterable[str]:
-    """Tells the prompts of a class, and what came of its clicks, in sentences."""
+    """Tells the prompts of a class, what came of its clicks, and its window, in sentences."""
     box, slice_box = record.prompts.box, record.prompts.slice_box
     if box is not None:
         yield f"Box on slice z {box.z_mid}: {_show_range((box.low, box.high))}."
@@ -67,6 +67,8 @@ def describe_prompts(record: ClassRecord) -> Iterable[str]:
         yield f"Box that the method drew around what the first prompt shows: {bounds}."
     for number, one in enumerate(record.clicks, 1):
         yield f"Click {number}, {_show_click(one.click)}: {_tell_change(one)}."
+    if record.window is not None:
+        yield f"Window of intensities: {record.window.describe()}."
     if record.had_previous:
         yield "Previous prediction, which stays where no click contradicts it."
 

@@ -9,6 +9,7 @@ from gamt.explain.findings import LOST, describe_prompts, find_problems, spans, 
 from gamt.explain.html import write_html
 from gamt.explain.montage import COLORS, draw_montage
 from gamt.explain.record import ClassRecord, Explanation
+from gamt.windows import IntensityWindow
 
 
 def write_page(explanation: Explanation, path: Path) -> None:
@@ -58,6 +59,6 @@ def _describe_class(record: ClassRecord, explanation: Explanation) -> dict[str, 
 
 
 def _show_setting(value: object) -> str:
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and not isinstance(value, IntensityWindow):
         return ", ".join(one.name.lower() for one in value)
     return str(value)

@@ -15,6 +15,7 @@ from gamt.predict import Prediction
 from gamt.prompts import Box, ClassPrompts, Click
 from gamt.settings import Settings
 from gamt.volume.geometry import Range
+from gamt.windows import IntensityWindow
 
 Mask = npt.NDArray[np.bool_]
 
@@ -191,6 +192,7 @@ class ClassRecord:
         begun: False for a class of which the prompts and the previous prediction say nothing.
         had_previous: whether it was corrected rather than found.
         region: the raw bounds that were looked at.
+        window: the intensities that were seen as black and white; None if it was not begun.
         drawn_box: the raw box that a seed drew around itself, or None.
         planes: what the views did; empty for a class that was corrected.
         corrections: walks that corrected clicks.
@@ -204,6 +206,7 @@ class ClassRecord:
     begun: bool = False
     had_previous: bool = False
     region: Range | None = None
+    window: IntensityWindow | None = None
     drawn_box: Box | None = None
     planes: tuple[PlaneRecord, ...] = ()
     corrections: tuple[WalkRecord, ...] = ()

@@ -41,6 +41,7 @@ from gamt.segmenters.base import Segmenter, SliceMask
 from gamt.settings import Settings
 from gamt.volume.geometry import Range
 from gamt.volume.preparation import PreparedVolume
+from gamt.windows import IntensityWindow
 
 FRAME_MARGIN, LEAST_MARGIN = 0.2, 3
 """Room around what a picture shows, on each side: as a share of its extent, and in voxels."""
@@ -111,10 +112,12 @@ class Recorder(Observer):
         self._notes: dict[int, _ClassNotes] = {}
         self._records: dict[int, ClassRecord] = {}
         self._fused: dict[int, tuple[Mask, ...]] = {}
+        self._windows: Mapping[int, IntensityWindow] = {}
 
     def begin_case(self, case: Case, volume: PreparedVolume) -> None:
-        """Remembers the scan."""
+        """Remembers the scan, and the windows that its classes are seen in."""
         self.volume = volume
+        self._windows = case.windows
 
     def begin_walk(
         self,
@@ -172,7 +175,7 @@ class Recorder(Observer):
             Montage(
                 frame,
                 tuple(columns),
-                self._rows(cutter, drawn),
+                self._rows(cutter, drawn, target),
                 _box_bounds(target.prompts),
                 target.prompts.clicks,
                 correction.ball,
@@ -219,6 +222,7 @@ class Recorder(Observer):
             begun=True,
             had_previous=not new,
             region=target.region,
+            window=self._windows[prompts.label],
             drawn_box=None if prompts.box is not None else target.finding.box,
             planes=tuple(planes),
             corrections=tuple(one for one in notes.walks if one.click is not None),
@@ -227,7 +231,7 @@ class Recorder(Observer):
             montage=Montage(
                 frame,
                 tuple(columns),
-                self._rows(cutter, drawn),
+                self._rows(cutter, drawn, target),
                 _box_bounds(prompts),
                 prompts.clicks,
             ),
@@ -286,13 +290,14 @@ class Recorder(Observer):
         return (z0, y0, x0), (z1, y1, x1)
 
     def _rows(
-        self, cutter: SliceCutter, columns: Sequence[Sequence[Overlay]]
+        self, cutter: SliceCutter, columns: Sequence[Sequence[Overlay]], target: Target
     ) -> tuple[MontageRow, ...]:
         whole = replace(cutter, low=(0, 0, 0))
+        window = self._windows[target.prompts.label]
         rows = []
         for plane, *overlays in zip(Plane, *columns, strict=True):
             raw = whole.cut(self.volume.image, plane)
-            image = normalise(raw[np.newaxis], self.volume.window)[0]
+            image = normalise(raw[np.newaxis], window)[0]
             rows.append(MontageRow(plane, cutter.voxel[plane.normal], image, tuple(overlays)))
         return tuple(rows)
 

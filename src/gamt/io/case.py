@@ -10,7 +10,7 @@ import os
 import reprlib
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from gamt.io.npz import (
     write_npz,
 )
 from gamt.prompts import Box, ClassPrompts, Click
+from gamt.windows import NAMED_WINDOWS, IntensityWindow
 
 __all__ = [
     "MAX_CLASSES",
@@ -71,6 +72,8 @@ class Case:
         spacing_mm: the voxel's size along the array axes (z, y, x); positive and finite.
         prompts: one entry a class, labels 1..K in order.
         previous: (D, H, W) uint8, the labels 0..K of the previous round; None without.
+        window: the intensities that the file wants to be black and white; None without.
+        windows: by label, those that classes are seen in, where an earlier round has found them.
     """
 
     name: str
@@ -78,6 +81,8 @@ class Case:
     spacing_mm: tuple[float, float, float]
     prompts: tuple[ClassPrompts, ...]
     previous: npt.NDArray[np.uint8] | None
+    window: IntensityWindow | None = None
+    windows: Mapping[int, IntensityWindow] = field(default_factory=dict)
 
 
 def read_case(path: str | os.PathLike[str]) -> Case:
@@ -86,6 +91,9 @@ def read_case(path: str | os.PathLike[str]) -> Case:
     A box that is partly outside of the volume is clipped, and a spacing that is missing, zero,
     negative or not finite becomes 1 mm, both with a warning in the log ("gamt"). A file that
     doesn't say the order of its spacing may have it as (x, y, z): see `read_spacing`.
+
+    Beside the challenge's keys a file may have `window`: level and width in the units of `imgs`, or
+    a name of `gamt.windows.NAMED_WINDOWS`.
 
     Raises:
         CaseError: the file is missing, broken, or holds something else than a case.
@@ -99,7 +107,8 @@ def read_case(path: str | os.PathLike[str]) -> Case:
             spacing = (1.0, 1.0, 1.0)
         prompts = _read_prompts(archive, path, image.shape)
         previous = _read_previous(archive, Place(path, "prev_pred"), image.shape, len(prompts))
-    return Case(path.stem, image, spacing, prompts, previous)
+        window = _read_window(archive, Place(path, "window"))
+    return Case(path.stem, image, spacing, prompts, previous, window)
 
 
 def read_volume(path: str | os.PathLike[str], key: str | None = None) -> npt.NDArray[Any]:
@@ -180,6 +189,7 @@ def write_case(
     prompts: Sequence[ClassPrompts],
     gts: npt.NDArray[Any] | None = None,
     previous: npt.NDArray[Any] | None = None,
+    window: IntensityWindow | None = None,
 ) -> None:
     """Writes a file as the challenge's evaluator does; `read_case` gives the same case back.
 
@@ -195,6 +205,7 @@ def write_case(
             be without a box and clicks.
         gts: the ground truth, (D, H, W), for training files.
         previous: the previous prediction, (D, H, W).
+        window: the intensities that are to be black and white; `read_case` says how it is written.
 
     Raises:
         ValueError: the labels of `prompts` aren't 1..K, `gts` or `previous` aren't labels, or
@@ -228,6 +239,8 @@ def write_case(
     for name, volume in (("gts", gts), ("prev_pred", previous)):
         if volume is not None:
             arrays[name] = _volume_of_labels(volume)
+    if window is not None:
+        arrays["window"] = np.array([window.level, window.width])
     write_npz(path, arrays)
 
 
@@ -277,6 +290,24 @@ def guess_spacing_order(first: float, middle: float, last: float) -> tuple[float
         )
         return last, middle, first
     return first, middle, last
+
+
+def _read_window(archive: zipfile.ZipFile, place: Place) -> IntensityWindow | None:
+    array = read_member(archive, place)
+    if array is None:
+        return None
+    expected = (
+        "2 finite numbers, level and width in the units of 'imgs', the width above 0, or "
+        f"one of {', '.join(NAMED_WINDOWS)}"
+    )
+    value = array.tolist()
+    if isinstance(value, str) and value in NAMED_WINDOWS:
+        return NAMED_WINDOWS[value]
+    try:
+        level, width = (as_number(one) for one in as_sequence(value, expected, place))
+        return IntensityWindow.of_level(math.nan if level is None else level, width or 0)
+    except ValueError as error:
+        raise place.error(show(value), expected) from error
 
 
 def _read_previous(

@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gamt.windows import IntensityWindow
+
 
 def intensity_window(
     image: npt.NDArray[Any], low_percentile: float, high_percentile: float
-) -> tuple[float, float]:
+) -> IntensityWindow:
     """Finds the intensities that normalisation maps to 0 and 255 (paper, 2.1).
 
     Args:
@@ -21,16 +23,16 @@ def intensity_window(
     """
     finite = image[np.isfinite(image)] if np.issubdtype(image.dtype, np.inexact) else image.ravel()
     if finite.size == 0:
-        return 0.0, 0.0
+        return IntensityWindow(0.0, 0.0)
     foreground = finite[finite > finite.min()]
     if foreground.size == 0:
-        return float(finite[0]), float(finite[0])
+        return IntensityWindow(float(finite[0]), float(finite[0]))
     if foreground.dtype in (np.bool_, np.int8):  # numpy subtracts neighbours: an error, or wraps
         foreground = foreground.astype(np.int16)
     low, high = np.percentile(foreground, (low_percentile, high_percentile))
     if low == high:
-        return float(finite.min()), float(high)
-    return float(low), float(high)
+        return IntensityWindow(float(finite.min()), float(high))
+    return IntensityWindow(float(low), float(high))
 
 
 def normalise(image: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """The method's table of contents: from a case's prompts to its 3-D segmentation (paper, 2)."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ from gamt.volume import geometry
 from gamt.volume.geometry import Range, box_on_grid
 from gamt.volume.preparation import PreparedVolume
 from gamt.volume.scan import Scan
+from gamt.volume.windowing import choose_windows
+from gamt.windows import IntensityWindow
 
 PLANNED = 0.9
 """Share of the time left that walks plan with; each plane has an equal one (docs/constants.md)."""
@@ -42,11 +44,13 @@ class Lifted:
         labels: (z, y, x) uint8 on the raw grid, 0 or a class's label.
         encoded: number of slices that were encoded for it.
         complete: False where the time ran out and classes were finished from what had been seen.
+        windows: by label, the intensities that the class was seen in; the next round keeps them.
     """
 
     labels: npt.NDArray[np.uint8]
     encoded: int
     complete: bool
+    windows: Mapping[int, IntensityWindow]
 
 
 def lift(
@@ -71,6 +75,7 @@ def lift(
         Cancelled: `cancelled` said so.
     """
     observer = observer or Observer()
+    case = replace(case, windows=choose_windows(case, volume))
     observer.begin_case(case, volume)
     progress = Progress(report)
     shape, settings = case.image.shape, volume.settings
@@ -96,19 +101,23 @@ def lift(
                 stopwatch.check_cancelled()
                 enter(target, competition)
     encoded = volume.embeddings.encoded - before
-    return Lifted(finish(competition.labels, case, settings), encoded, complete)
+    return Lifted(finish(competition.labels, case, settings), encoded, complete, case.windows)
 
 
 def crops(
     case: Case, volume: PreparedVolume
 ) -> Iterator[tuple[Scan, list[tuple[ClassPrompts, Range]]]]:
-    """Crops around the prompts (paper, 2.1); classes whose crops overlap share one.
+    """Crops around the prompts (paper, 2.1); classes of a window whose crops overlap share one.
+
+    Args:
+        case: its windows are known.
+        volume: the scan.
 
     Yields:
         A scan, and the classes in it with the raw region of each.
     """
     settings = volume.settings
-    classes, regions = [], []
+    seen: dict[IntensityWindow, tuple[list[ClassPrompts], list[Range]]] = {}
     for prompts in case.prompts:
         previous = None if case.previous is None else case.previous == prompts.label
         region = geometry.crop_range(
@@ -120,10 +129,12 @@ def crops(
             settings.crop_margin,
         )
         if region is not None:
+            classes, regions = seen.setdefault(case.windows[prompts.label], ([], []))
             classes.append(prompts)
             regions.append(region)
-    for crop, members in geometry.merge_overlapping(regions):
-        yield volume.scan(crop), [(classes[n], regions[n]) for n in members]
+    for window, (classes, regions) in seen.items():
+        for crop, members in geometry.merge_overlapping(regions):
+            yield volume.scan(crop, window), [(classes[n], regions[n]) for n in members]
 
 
 def split_by_memory(

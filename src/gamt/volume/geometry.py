@@ -164,7 +164,7 @@ def crop_range(
     if prompts.box is not None:
         known.append((prompts.box.low, prompts.box.high))
     if prompts.slice_box is not None:
-        known.append(_assumed_range(prompts.slice_box, spacing_mm))
+        known.append(assumed_range(prompts.slice_box, spacing_mm))
     known += [(click.voxel, [v + 1 for v in click.voxel]) for click in prompts.clicks]
     if previous is not None and (inside := bounding_range(previous)) is not None:
         known.append(inside)
@@ -187,7 +187,7 @@ def crop_range(
     return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
 
-def _assumed_range(box: SliceBox, spacing_mm: Sequence[float]) -> Range:
+def assumed_range(box: SliceBox, spacing_mm: Sequence[float]) -> Range:
     """Returns where a target may be: in the box, and as far to both sides as half its length."""
     sides_mm = [(b - a) * mm for a, b, mm in zip(box.low, box.high, spacing_mm, strict=True)]
     normal = box.plane.normal

@@ -12,6 +12,7 @@ from gamt.volume import geometry
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.geometry import Range
 from gamt.volume.scan import Scan
+from gamt.windows import IntensityWindow
 
 
 class PreparedVolume:
@@ -43,11 +44,11 @@ class PreparedVolume:
         self.spacing_mm = spacing_mm
         self.embeddings = embeddings
         self.settings = settings
-        self._scans: OrderedDict[Range, Scan] = OrderedDict()
+        self._scans: OrderedDict[tuple[Range, IntensityWindow], Scan] = OrderedDict()
 
     @cached_property
-    def window(self) -> tuple[float, float]:
-        """The intensities that become 0 and 255."""
+    def full_window(self) -> IntensityWindow:
+        """The window that the percentiles of the whole volume make (docs/design.md, 3)."""
         settings = self.settings
         return intensity_window(self.image, settings.low_percentile, settings.high_percentile)
 
@@ -56,16 +57,20 @@ class PreparedVolume:
         """Side of a grid voxel, but for grids that would be too large."""
         return self.settings.voxel_mm or min(self.spacing_mm)
 
-    def scan(self, crop: Range) -> Scan:
-        """Returns a crop on its grid; the last ones stay ready, within the limit for one grid."""
-        if crop not in self._scans:
+    def scan(self, crop: Range, window: IntensityWindow) -> Scan:
+        """Returns a crop on its grid, seen in a window of intensities.
+
+        The last ones stay ready, within the limit for one grid.
+        """
+        key = crop, window
+        if key not in self._scans:
             limit = self.settings.max_grid_voxels
             grid = geometry.make_grid(crop, self.spacing_mm, self.voxel_mm, limit)
-            image = grid.resample(normalise(grid.crop(self.image), self.window))
+            image = grid.resample(normalise(grid.crop(self.image), window))
             while self._scans and sum(one.image.size for one in self._scans.values()) > (
                 limit - image.size
             ):
                 self._scans.popitem(last=False)
-            self._scans[crop] = Scan(image, grid, self.embeddings)
-        self._scans.move_to_end(crop)
-        return self._scans[crop]
+            self._scans[key] = Scan(image, grid, self.embeddings)
+        self._scans.move_to_end(key)
+        return self._scans[key]
