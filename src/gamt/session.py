@@ -17,13 +17,14 @@ import numpy.typing as npt
 from gamt import segmenters
 from gamt.axes import Plane, bounding_range, slice_shape
 from gamt.io.case import Case
+from gamt.lifting.bodies import Found
 from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.pipeline import lift
 from gamt.lifting.progress import Report
 from gamt.lifting.target import Observer
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox
 from gamt.segmenters.base import Segmenter
-from gamt.settings import PRESETS, Settings
+from gamt.settings import PRESETS, Scale, Settings
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow, WindowChoice, parse_window
@@ -60,12 +61,14 @@ class State:
         has_initial: whether the target began with an initial segmentation.
         windows: the intensities that the last prediction saw the target in, by its label; the next
             one that corrects it sees it in the same.
+        found: what the first click stands in, where nothing but that click made the mask.
     """
 
     prompts: ClassPrompts = field(default_factory=lambda: ClassPrompts(1))
     mask: npt.NDArray[np.bool_] | None = None
     corrected: bool = False
     has_initial: bool = False
+    found: Found | None = None
     windows: Mapping[int, IntensityWindow] = field(default_factory=dict)
 
 
@@ -328,6 +331,35 @@ class Session:
         self._state = state
         return changed
 
+    def choose_scale(self, scale: Scale) -> ArrayBounds | None:
+        """Takes a smaller or larger body for what the first click stands in; nothing is predicted.
+
+        nnInteractive's session has no such method. `undo` takes it back.
+
+        Args:
+            scale: "tight", "medium" (what was predicted without a segmenter that knows shapes) or
+                "large".
+
+        Returns:
+            The bounds of what changed in the target buffer; None if nothing did.
+
+        Raises:
+            RuntimeError: the target doesn't come from one positive click alone.
+            ValueError: there is no such scale.
+        """
+        found = self._state.found
+        if found is None:
+            raise RuntimeError("a scale can be chosen after the first prediction from one click")
+        if scale not in found.scales:
+            expected = ", ".join(found.scales)
+            raise ValueError(f"found the scale {scale!r}, expected one of {expected}")
+        shape = self._get_volume().image.shape
+        mask = found.scales[scale].within(((0, 0, 0), (shape[0], shape[1], shape[2])))
+        state = replace(self._state, mask=mask)
+        changed = self._show(state)
+        self._before, self._state = self._state, state
+        return changed
+
     def add_scribble_interaction(self, *_: Any, **__: Any) -> NoReturn:
         """Refuses scribbles, which are not supported.
 
@@ -396,7 +428,8 @@ class Session:
         budget = Budget(time.monotonic(), self._seconds)
         lifted = lift(case, volume, budget, self._observer, self._progress, self._cancelled)
         mask = lifted.labels > 0
-        return replace(state, mask=mask, corrected=True, windows=lifted.windows)
+        found = lifted.found.get(1) if len(state.prompts.clicks) == 1 else None
+        return replace(state, mask=mask, corrected=True, windows=lifted.windows, found=found)
 
     def _show(self, state: State) -> ArrayBounds | None:
         """Writes a state's mask to the target buffer; returns the bounds of what changed."""

@@ -12,6 +12,9 @@ from gamt.windows import EXPECTED, WindowChoice, parse_window
 Fusion = Literal["mean", "median", "staple"]
 """Names of the fusion rules (`gamt.lifting.rules`)."""
 
+Scale = Literal["tight", "medium", "large"]
+"""Names of the bodies that a click may stand in (`gamt.lifting.bodies`); "medium" is likeliest."""
+
 Smoothing = Literal["none", "opening", "closing"]
 """Names of what may be done to the final masks (`gamt.lifting.postprocess.smooth`)."""
 
@@ -55,6 +58,8 @@ class Settings:
         guide_weight: how much of the ellipsoid's log-odds is added to a slice's mask prompt, for
             segmenters whose traits say that they are to be guided (docs/ablation.md, "no
             ellipsoid in prompts").
+        scale: of what a first click stands in: "medium" is the likeliest, "tight" and "large" are the
+            next smaller and larger ones (docs/design.md, 7).
         largest_component: keep only the largest 3-D component of a class (paper, 2.3).
         smoothing: "none", "opening" or "closing" of the final masks (paper, 2.3: optional).
         cache_mb: encoded slices kept in memory, in MB.
@@ -85,6 +90,7 @@ class Settings:
     shape_weight: float | None = None
     vote_blur: float | None = None
     guide_weight: float = 1.0
+    scale: Scale = "medium"
     largest_component: bool = True
     smoothing: Smoothing = "none"
     cache_mb: int = 1024
@@ -185,6 +191,7 @@ def _parse(name: str, text: str, kind: Any) -> Any:
             float | None: "a number, 0 or more, or auto",
             WindowChoice: EXPECTED,
             Fusion: _list_choices(Fusion),
+            Scale: _list_choices(Scale),
             Smoothing: _list_choices(Smoothing),
         }.get(kind, "planes such as axial,coronal,sagittal, axial first")
         raise SettingsError(f"setting {name}: found {text!r}, expected {expected}") from None

@@ -73,18 +73,22 @@ ROUNDS, AGREEMENTS = 4, 4
 (docs/constants.md)."""
 
 
-def find_blob(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> tuple[Voxel, Mask]:
+def find_blob(
+    image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, radius_mm: float | None = None
+) -> tuple[Voxel, Mask]:
     """Finds a rough body around a click in its middle.
 
     Args:
         image: (z, y, x), any numeric type.
         spacing_mm: of its voxels (z, y, x).
         click: a voxel (z, y, x).
+        radius_mm: of a ball of about its size; None looks for it.
 
     Returns:
         The raw voxel (z, y, x) that is the first of the mask, and the mask, (z, y, x) bool.
     """
-    radius_mm = find_radius(image, spacing_mm, click)
+    if radius_mm is None:
+        radius_mm = find_radius(image, spacing_mm, click)
     step_mm = max(min(spacing_mm), BALL_ROOM * radius_mm / BLOB_REACH)
     cube = look_around(image, spacing_mm, click, step_mm, BLOB_REACH * step_mm)
     return cube.low, cube.to_raw(segment_ball(cube, radius_mm))

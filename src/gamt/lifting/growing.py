@@ -44,6 +44,13 @@ LEAST_TOLERANCE, TOLERANCE_RATIO = 0.6, 1.2
 """The first tolerance, in deviations of the noise, and the ratio of each to the one before
 (docs/constants.md)."""
 
+NEAR_BLOCKS = 6
+"""Blocks to each side of the click whose noise counts beside that of the whole cube
+(docs/constants.md)."""
+
+MOST_OF_SCAN = 0.6
+"""A body with more than this share of a scan is the scan (docs/constants.md)."""
+
 SMOOTHING = 0.8
 """Standard deviation over which the finest cube's intensities are also averaged, in voxels of the
 finest spacing (docs/constants.md)."""
@@ -310,10 +317,12 @@ def bodies_in(cube: Cube, halvings: int) -> Iterator[tuple[Body, bool]]:
         A body, and whether it goes on outside of the cube.
     """
     fine = halvings == 0
+    # Where a scan has nothing to show, it often has no noise either.
+    inner = tuple(slice(max(0, v - NEAR_BLOCKS), v + NEAR_BLOCKS + 1) for v in cube.click)
     around = tuple(slice(max(0, place - 1), place + 2) for place in cube.click)
     for sigma_mm in (0.0, SMOOTHING * cube.step_mm) if fine else (0.0,):
         seen = average(cube, sigma_mm)
-        noise = noise_of(seen)
+        noise = max(noise_of(seen), noise_of(seen[inner]))
         values = {float(seen[cube.click])}
         if sigma_mm == 0:
             values.add(float(np.median(seen[around])))
@@ -412,7 +421,8 @@ def find_bodies(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> l
                     found.append(whole)
         if found and halvings > 0:
             break
-    return sorted(found, key=lambda body: body.size)
+    bodies = [body for body in found if body.size <= MOST_OF_SCAN * image.size]
+    return sorted(bodies, key=lambda body: body.size)
 
 
 def alike(one: Recipe, other: Recipe) -> bool:

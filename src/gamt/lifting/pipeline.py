@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from gamt.axes import Plane, box_to_slice, slice_shape, slice_view
 from gamt.io.case import Case
-from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
+from gamt.lifting.bodies import Found, find_at
+from gamt.lifting.budget import Budget, Cancelled, Stopwatch, StridePlanner
 from gamt.lifting.fusion import Competition, Votes
 from gamt.lifting.postprocess import largest_component
 from gamt.lifting.progress import Progress, Report
@@ -45,12 +46,14 @@ class Lifted:
         encoded: number of slices that were encoded for it.
         complete: False where the time ran out and classes were finished from what had been seen.
         windows: by label, the intensities that the class was seen in; the next round keeps them.
+        found: by label, what the first click of a class stands in that begins with a click.
     """
 
     labels: npt.NDArray[np.uint8]
     encoded: int
     complete: bool
     windows: Mapping[int, IntensityWindow]
+    found: Mapping[int, Found]
 
 
 def lift(
@@ -76,17 +79,18 @@ def lift(
     """
     observer = observer or Observer()
     case = replace(case, windows=choose_windows(case, volume))
+    found = find_seeds(case, volume, cancelled)
     observer.begin_case(case, volume)
     progress = Progress(report)
     shape, settings = case.image.shape, volume.settings
     competition = Competition((shape[0], shape[1], shape[2]))
     complete, done, before = True, 0, volume.embeddings.encoded
-    for scan, members in crops(case, volume):
+    for scan, members in crops(case, volume, found):
         for group in split_by_memory(members, settings):
             done += len(group)
             stopwatch = Stopwatch(budget.deadline(done), cancelled)
             targets = [
-                make_target(case, one, region, scan, settings, observer, progress)
+                make_target(case, one, region, scan, settings, observer, progress, found)
                 for one, region in group
             ]
             shares = (PLANNED / len(settings.planes), PLANNED, 1.0)
@@ -101,17 +105,39 @@ def lift(
                 stopwatch.check_cancelled()
                 enter(target, competition)
     encoded = volume.embeddings.encoded - before
-    return Lifted(finish(competition.labels, case, settings), encoded, complete, case.windows)
+    return Lifted(
+        finish(competition.labels, case, settings), encoded, complete, case.windows, found
+    )
+
+
+def find_seeds(
+    case: Case, volume: PreparedVolume, cancelled: Callable[[], bool]
+) -> dict[int, Found]:
+    """Finds, by label, what the first click of each class stands in that begins with a click.
+
+    Raises:
+        Cancelled: `cancelled` said so.
+    """
+    found = {}
+    for one in case.prompts:
+        positive = [click for click in one.clicks if click.positive]
+        has_previous = case.previous is not None and (case.previous == one.label).any()
+        if one.box is None and one.slice_box is None and positive and not has_previous:
+            if cancelled():
+                raise Cancelled
+            found[one.label] = find_at(case.image, volume.spacing_mm, positive[0].voxel)
+    return found
 
 
 def crops(
-    case: Case, volume: PreparedVolume
+    case: Case, volume: PreparedVolume, found: Mapping[int, Found]
 ) -> Iterator[tuple[Scan, list[tuple[ClassPrompts, Range]]]]:
     """Crops around the prompts (paper, 2.1); classes of a window whose crops overlap share one.
 
     Args:
         case: its windows are known.
         volume: the scan.
+        found: what the classes' first clicks stand in, by label.
 
     Yields:
         A scan, and the classes in it with the raw region of each.
@@ -127,6 +153,7 @@ def crops(
             volume.spacing_mm,
             settings.crop_voxels * volume.voxel_mm,
             settings.crop_margin,
+            found[prompts.label].scales[settings.scale].bounds if prompts.label in found else None,
         )
         if region is not None:
             classes, regions = seen.setdefault(case.windows[prompts.label], ([], []))
@@ -163,6 +190,7 @@ def make_target(
     settings: Settings,
     observer: Observer,
     progress: Progress,
+    found: Mapping[int, Found],
 ) -> Target:
     """Gathers what concerns one class of a case."""
     others = tuple(
@@ -199,6 +227,7 @@ def make_target(
         finding,
         observer,
         progress,
+        found.get(prompts.label),
     )
 
 
@@ -210,8 +239,10 @@ def first_views(target: Target, strides: StridePlanner) -> list[Walk]:
         return [axial_walk(target, target.prompts.box, strides)]
     if target.prompts.slice_box is not None:
         return [seeded(target, slice_box_walk(target, target.prompts.slice_box))]
-    positive = [click for click in target.prompts.clicks if click.positive]
-    return [seeded(target, click_walk(target, click)) for click in positive[:1]]
+    if target.found is None:
+        return []
+    click = next(click for click in target.prompts.clicks if click.positive)
+    return [seeded(target, click_walk(target, click, target.found))]
 
 
 def seeded(target: Target, seeding: Seeking[Finding]) -> Walk:

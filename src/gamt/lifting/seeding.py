@@ -1,8 +1,10 @@
 """From a click, or a box on one slice, to a target (docs/design.md, 7).
 
-A click says where, not how large: the scale at which the planes agree is found first
-(`gamt.lifting.scales`). From there the three planes walk, and go on walking from whatever one plane
-found and another has not looked at, so that a vessel is followed around its bends.
+A click says where, not how large. The body that it stands in is found in the scan
+(`gamt.lifting.bodies`). A segmenter that knows more than intensities is asked about it, too: the
+scale at which the planes agree (`gamt.lifting.scales`) is where they begin to walk, and they go on
+walking from whatever one plane found and another has not looked at, so that a vessel is followed
+around its bends.
 
 A box on one slice says how large the target is there, and nothing about how far it goes beyond.
 The planes that cross the slice offer masks of several lengths; the rest is as from a click, but
@@ -18,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.axes import Plane, bounding_range, box_to_slice, slice_view, to_volume
+from gamt.lifting.bodies import Found
 from gamt.lifting.budget import OutOfTime
 from gamt.lifting.fusion import Votes
 from gamt.lifting.postprocess import component_at
@@ -59,25 +62,49 @@ RUNS_OUT = 0.4
 """A body's section at a face of its box is at most this share of its largest
 (docs/constants.md)."""
 
+CLEAR_CERTAINTY, ROUGH_CERTAINTY = 0.9, 0.7
+"""Probability with which a clear body's voxels, and a rough one's, compete with other classes
+(docs/constants.md)."""
+
+CLEAR_OVERLAP, ROUGH_OVERLAP = 0.5, 0.1
+"""Least Dice of what a segmenter sees with a clear body, and with a rough one (docs/constants.md)."""
+
 IN_BOX = 0.9
 """A target has more than this share of its section in the box drawn on that slice
 (docs/constants.md)."""
 
 
-def click_walk(target: Target, click: Click) -> Seeking[Finding]:
-    """Finds the target's scale at a click, and walks away from it in every plane.
+def click_walk(target: Target, click: Click, found: Found) -> Seeking[Finding]:
+    """Takes the body that a click stands in, or asks a segmenter that knows shapes about it.
+
+    A segmenter that knows nothing but intensities is not asked: the body was grown from them, in
+    3-D. Any other is asked at the click. It has to agree with a body that stands out clearly: what
+    it says of a plane counts where it is the body's section there, more or less, and where all of
+    it is something else in the end, the body is taken.
 
     Returns:
         What was found; out of time, what was found until then.
     """
+    part = found.scales[target.settings.scale]
+    body = part.within(target.region)
+    certainty = CLEAR_CERTAINTY if found.clear else ROUGH_CERTAINTY
+    grown = replace(
+        target.finding,
+        body=np.where(body, np.float32(certainty), np.float32(1 - certainty)),
+    )
+    if target.scan.segmenter.traits.intensities_alone:
+        return grown
     finding = target.finding
     try:
         voxel = target.scan.grid.voxel_to_grid(click.voxel)
         requests = [request for plane in Plane for request in candidates(target, plane, voxel)]
         masks = yield from ask_for(target, requests)
-        chosen = agree(offers_at(voxel, requests, masks), voxel)
+        offers = offers_at(voxel, requests, masks)
+        if found.clear:
+            offers = agreeing(target, offers, grown.body, voxel)
+        chosen = agree(offers, voxel)
         if not chosen:
-            return finding
+            return grown
         finding = replace(finding, box=draw_box(target, chosen, voxel))
         appearance = appearance_of(target, voxel, chosen)
         appearances = dict.fromkeys(chosen, appearance)
@@ -88,7 +115,39 @@ def click_walk(target: Target, click: Click) -> Seeking[Finding]:
             yield from grow(target, finding, click.voxel, appearance)
     except OutOfTime:
         pass
-    return finding
+    seen = component_at(finding.votes.fuse() > 0.5, target.inside_region(click.voxel))
+    least = CLEAR_OVERLAP if found.clear else ROUGH_OVERLAP
+    return finding if overlap(seen, body) >= least else grown
+
+
+def agreeing(
+    target: Target,
+    offers: dict[Plane, list[SliceMask]],
+    body: npt.NDArray[np.float32],
+    voxel: tuple[int, int, int],
+) -> dict[Plane, list[SliceMask]]:
+    """Keeps the masks of each plane that are a body's section there, more or less.
+
+    Args:
+        target: the class.
+        offers: the masks of every plane, on the grid.
+        body: (z, y, x) 0..1 over the region.
+        voxel: the grid voxel (z, y, x) in which the planes cross.
+    """
+    kept: dict[Plane, list[SliceMask]] = {}
+    for plane, masks in offers.items():
+        layer = int(np.argmin(np.abs(target.to_grid(plane.normal) - voxel[plane.normal])))
+        section = target.cross_section(body, plane, layer).mask
+        alike = [mask for mask in masks if overlap(mask.mask, section) >= CLEAR_OVERLAP]
+        if alike:
+            kept[plane] = alike
+    return kept
+
+
+def overlap(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
+    """Returns the Dice of two masks of one shape, 0..1; 0 where both are empty."""
+    voxels = int(one.sum()) + int(other.sum())
+    return 2 * int((one & other).sum()) / voxels if voxels else 0.0
 
 
 def slice_box_walk(target: Target, box: SliceBox) -> Seeking[Finding]:

@@ -9,6 +9,7 @@ from scipy.special import logit
 
 from gamt.axes import Plane, slice_shape, slice_view, to_slice
 from gamt.io.case import Case
+from gamt.lifting.bodies import Found
 from gamt.lifting.fusion import Votes
 from gamt.lifting.postprocess import largest_component, smooth
 from gamt.lifting.progress import Progress
@@ -33,10 +34,13 @@ class Finding:
     Attributes:
         votes: of the views, added up as they come.
         box: in raw voxels; the user's, or the one that a seed draws around itself, or None.
+        body: (z, y, x) 0..1 over the region, the body that a click stands in, where the views have
+            nothing to add to it or contradict it; None where they count.
     """
 
     votes: Votes
     box: Box | None
+    body: npt.NDArray[np.float32] | None = None
 
 
 Visited = Callable[[int, SliceMask, End | None], None]
@@ -144,6 +148,7 @@ class Target:
         finding: of its views; replaced by what a seed finds.
         observer: is told how it goes.
         progress: counts the slices that its walks visit.
+        found: what its first click stands in; None for a class that begins with something else.
         mask: (z, y, x) bool over the region, what the class claims once clicks have corrected it;
             not there before.
     """
@@ -159,10 +164,16 @@ class Target:
     finding: Finding
     observer: Observer
     progress: Progress
+    found: Found | None = None
     mask: npt.NDArray[np.bool_] = field(init=False)
 
     def fuse(self) -> npt.NDArray[np.float32]:
-        """Returns the views' and the box's opinion, (z, y, x) over the region, 0..1."""
+        """Returns the views' and the box's opinion, (z, y, x) over the region, 0..1.
+
+        A body takes their place.
+        """
+        if self.finding.body is not None:
+            return self.finding.body
         weight, blur = self.settings.shape_weight_and_blur(
             self.scan.segmenter.traits.intensities_alone
         )

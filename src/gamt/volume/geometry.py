@@ -138,6 +138,7 @@ def crop_range(
     spacing_mm: Sequence[float],
     side_mm: float,
     margin: float,
+    body: Range | None = None,
 ) -> Range | None:
     """Finds the raw region around one class's prompts (paper, 2.1; docs/design.md, 4).
 
@@ -156,6 +157,7 @@ def crop_range(
         side_mm: side of the cube.
         margin: free room on each side of the first prompt, as a share of its extent on that
             axis; and beyond what comes near the border, as a share of the extent of all prompts.
+        body: raw bounds of what the first click stands in; None where that isn't known.
 
     Returns:
         The region's bounds; None for a class of which nothing is known.
@@ -166,6 +168,8 @@ def crop_range(
     if prompts.slice_box is not None:
         known.append(assumed_range(prompts.slice_box, spacing_mm))
     known += [(click.voxel, [v + 1 for v in click.voxel]) for click in prompts.clicks]
+    if body is not None:
+        known.append(body)
     if previous is not None and (inside := bounding_range(previous)) is not None:
         known.append(inside)
     if not known:
