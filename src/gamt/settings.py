@@ -58,8 +58,8 @@ class Settings:
         guide_weight: how much of the ellipsoid's log-odds is added to a slice's mask prompt, for
             segmenters whose traits say that they are to be guided (docs/ablation.md, "no
             ellipsoid in prompts").
-        scale: of what a first click stands in: "medium" is the likeliest, "tight" and "large" are the
-            next smaller and larger ones (docs/design.md, 7).
+        scale: of what a first click stands in: "medium" is the likeliest, "tight" and "large" are
+            the next smaller and larger ones (docs/design.md, 7).
         largest_component: keep only the largest 3-D component of a class (paper, 2.3).
         smoothing: "none", "opening" or "closing" of the final masks (paper, 2.3: optional).
         cache_mb: encoded slices kept in memory, in MB.

@@ -196,7 +196,10 @@ def intensity_ratio(index: npt.NDArray[np.intp], inside: Image, near: Image) -> 
         near: (z, y, x) 1 where blocks count, else 0.
     """
     mixed, outside = (
-        histograms.density(np.bincount(index.ravel(), weight.ravel(), histograms.BINS), BLOB_BLUR)
+        histograms.density(
+            np.asarray(np.bincount(index.ravel(), weight.ravel(), histograms.BINS), np.float64),
+            BLOB_BLUR,
+        )
         for weight in (inside, near - inside)
     )
     pure = np.maximum(mixed - IMPURITY * outside, LEAST_PURE * mixed)

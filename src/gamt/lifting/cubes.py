@@ -83,31 +83,32 @@ def look_around(
         step_mm: side of a block; on axes with a larger spacing, a block is a voxel.
         reach_mm: from the click to the faces of the cube.
     """
-    part: Image | npt.NDArray[Any] = image
+    part = image
     low, edges, goes_on = [], [], []
     for axis, (place, spacing, size) in enumerate(zip(click, spacing_mm, image.shape, strict=True)):
         block = max(1, round(step_mm / spacing))
-        blocks = int(np.ceil(reach_mm / (block * spacing)))
+        reach = int(np.ceil(reach_mm / (block * spacing)))
         first = place - block // 2
-        begin, end = max(0, first - blocks * block), min(size, first + (blocks + 1) * block)
+        begin, end = max(0, first - reach * block), min(size, first + (reach + 1) * block)
         inner = np.arange(first - (first - begin) // block * block, end, block)
         low.append(begin)
         edges.append(np.unique(np.concatenate([[begin], inner, [end]])) - begin)
         goes_on.append((begin > 0, end < size))
         part = part[(slice(None),) * axis + (slice(begin, end),)]
-    part = np.nan_to_num(part.astype(np.float32))
+    blocks: Image = np.nan_to_num(part.astype(np.float32))
     for axis, ends in enumerate(edges):
         lengths = np.diff(ends).astype(np.float32)
         if lengths.max() > 1:
-            total = np.add.reduceat(part, ends[:-1], axis)
-            part = total / lengths.reshape([-1 if one == axis else 1 for one in range(3)])
+            total = np.add.reduceat(blocks, ends[:-1], axis)
+            along = [-1 if one == axis else 1 for one in range(3)]
+            blocks = np.asarray(total / lengths.reshape(along), np.float32)
     z, y, x = (
         int(np.searchsorted(ends, place - first, side="right")) - 1
         for ends, place, first in zip(edges, click, low, strict=True)
     )
     dz, dy, dx = (max(1, round(step_mm / one)) * one for one in spacing_mm)
     return Cube(
-        part, (z, y, x), (dz, dy, dx), (low[0], low[1], low[2]), tuple(edges), tuple(goes_on)
+        blocks, (z, y, x), (dz, dy, dx), (low[0], low[1], low[2]), tuple(edges), tuple(goes_on)
     )
 
 

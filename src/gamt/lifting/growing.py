@@ -95,6 +95,9 @@ resolution that it was seen at (docs/constants.md)."""
 MOST_VOXELS = 3_000_000
 """Voxels of the largest cube in which a body is followed at full resolution (docs/constants.md)."""
 
+MOST_FOLLOWED = 4
+"""Bodies that are followed at most, the surest first (docs/constants.md)."""
+
 FOLLOWED_TOLERANCE, FOLLOWED_END, FOLLOWED_GAIN = 1.3, 0.95, 1.5
 """A body that is followed grows at most by the third number where the tolerance rises by the first,
 or to this share of its end (docs/constants.md)."""
@@ -385,8 +388,17 @@ def follow(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Bod
 
     def regrow(tolerance: float) -> Mask | None:
         region = component(away <= tolerance, cube.click)
-        depth = depths(region, spacing_mm) if recipe.radius_mm else region
-        return open_at(region, depth, cube.click, recipe.radius_mm, spacing_mm)
+        bounds = bounding_range(region)
+        if bounds is None or recipe.radius_mm == 0:
+            return region
+        part = tuple(slice(max(0, a - 1), b + 1) for a, b in zip(*bounds, strict=True))
+        z, y, x = (v - one.start for v, one in zip(cube.click, part, strict=True))
+        depth = depths(region[part], spacing_mm)
+        opened = open_at(region[part], depth, (z, y, x), recipe.radius_mm, spacing_mm)
+        if opened is None:
+            return None
+        region[part] = opened
+        return region
 
     region = regrow(recipe.tolerance)
     if region is None or cube.count_open(region):
@@ -395,6 +407,21 @@ def follow(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Bod
     if larger is None or larger.sum() > FOLLOWED_GAIN * region.sum():
         return None
     return judge(cube, average(cube, recipe.sigma_mm), region, recipe, body.persistence, 0)
+
+
+def follow_some(
+    image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, bodies: Sequence[Body]
+) -> Iterator[Body]:
+    """Follows the surest of the bodies that leave their cube; yields those that are clear."""
+    followed: list[Recipe] = []
+    for body in sorted(bodies, key=lambda one: -one.sureness):
+        if len(followed) == MOST_FOLLOWED:
+            return
+        if not any(alike(body.recipe, other) for other in followed):
+            followed.append(body.recipe)
+            whole = follow(image, spacing_mm, click, body)
+            if whole is not None and whole.clear:
+                yield whole
 
 
 def find_bodies(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> list[Body]:
@@ -410,16 +437,12 @@ def find_bodies(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> l
     """
     found: list[Body] = []
     for halvings, cube in enumerate(cubes(image, spacing_mm, click)):
-        followed: list[Recipe] = []
+        leaving: list[Body] = []
         for body, is_open in bodies_in(cube, halvings):
-            if not is_open:
-                found.append(body)
-            elif halvings == 0 and not any(alike(body.recipe, other) for other in followed):
-                followed.append(body.recipe)
-                whole = follow(image, spacing_mm, click, body)
-                if whole is not None and whole.clear:
-                    found.append(whole)
-        if found and halvings > 0:
+            (leaving if is_open else found).append(body)
+        if halvings == 0:
+            found += follow_some(image, spacing_mm, click, leaving)
+        elif found:
             break
     bodies = [body for body in found if body.size <= MOST_OF_SCAN * image.size]
     return sorted(bodies, key=lambda body: body.size)

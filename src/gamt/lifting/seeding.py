@@ -67,7 +67,8 @@ CLEAR_CERTAINTY, ROUGH_CERTAINTY = 0.9, 0.7
 (docs/constants.md)."""
 
 CLEAR_OVERLAP, ROUGH_OVERLAP = 0.5, 0.1
-"""Least Dice of what a segmenter sees with a clear body, and with a rough one (docs/constants.md)."""
+"""Least Dice of what a segmenter sees with a clear body, and with a rough one
+(docs/constants.md)."""
 
 IN_BOX = 0.9
 """A target has more than this share of its section in the box drawn on that slice
@@ -87,11 +88,9 @@ def click_walk(target: Target, click: Click, found: Found) -> Seeking[Finding]:
     """
     part = found.scales[target.settings.scale]
     body = part.within(target.region)
-    certainty = CLEAR_CERTAINTY if found.clear else ROUGH_CERTAINTY
-    grown = replace(
-        target.finding,
-        body=np.where(body, np.float32(certainty), np.float32(1 - certainty)),
-    )
+    certainty = np.float32(CLEAR_CERTAINTY if found.clear else ROUGH_CERTAINTY)
+    opinion = np.where(body, certainty, 1 - certainty)
+    grown = replace(target.finding, body=opinion)
     if target.scan.segmenter.traits.intensities_alone:
         return grown
     finding = target.finding
@@ -101,7 +100,7 @@ def click_walk(target: Target, click: Click, found: Found) -> Seeking[Finding]:
         masks = yield from ask_for(target, requests)
         offers = offers_at(voxel, requests, masks)
         if found.clear:
-            offers = agreeing(target, offers, grown.body, voxel)
+            offers = agreeing(target, offers, opinion, voxel)
         chosen = agree(offers, voxel)
         if not chosen:
             return grown
