@@ -90,10 +90,11 @@ def find_at(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> Found
         click: a voxel (z, y, x).
     """
     bodies = find_bodies(image, spacing_mm, click)
-    if not bodies:
+    chosen = choose(bodies)
+    if chosen is None:
         medium = Part.tight(*find_blob(image, spacing_mm, click))
         return Found(False, other_scales(image, spacing_mm, click, medium, []))
-    body = settle(image, spacing_mm, click, choose(bodies))
+    body = settle(image, spacing_mm, click, chosen)
     medium = Part.tight(body.low, body.mask)
     others = [Part(one.low, one.mask) for one in bodies]
     return Found(True, other_scales(image, spacing_mm, click, medium, others))

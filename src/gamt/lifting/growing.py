@@ -48,7 +48,7 @@ NEAR_BLOCKS = 6
 """Blocks to each side of the click whose noise counts beside that of the whole cube
 (docs/constants.md)."""
 
-MOST_OF_SCAN = 0.6
+MOST_OF_SCAN = 0.8
 """A body with more than this share of a scan is the scan (docs/constants.md)."""
 
 SMOOTHING = 0.8
@@ -91,6 +91,10 @@ CENTRE_TRUST = 0.5
 SURE, HALVING_COST = 1.5, 0.4
 """Sureness above which bodies are equally sure, and what a body gives up for each halving of the
 resolution that it was seen at (docs/constants.md)."""
+
+LASTING, MANY, MOST_SPREAD = 1.25, 10, 2.0
+"""Persistence that is proof enough, in how many ways a body is seen that has less, and the most
+that its intensities spread (docs/constants.md)."""
 
 MOST_VOXELS = 3_000_000
 """Voxels of the largest cube in which a body is followed at full resolution (docs/constants.md)."""
@@ -436,16 +440,17 @@ def find_bodies(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> l
         From small to large; none where nothing is clear.
     """
     found: list[Body] = []
+    most = MOST_OF_SCAN * image.size
     for halvings, cube in enumerate(cubes(image, spacing_mm, click)):
         leaving: list[Body] = []
         for body, is_open in bodies_in(cube, halvings):
             (leaving if is_open else found).append(body)
         if halvings == 0:
             found += follow_some(image, spacing_mm, click, leaving)
-        elif found:
+        found = [body for body in found if body.size <= most]
+        if found and halvings > 0:
             break
-    bodies = [body for body in found if body.size <= MOST_OF_SCAN * image.size]
-    return sorted(bodies, key=lambda body: body.size)
+    return sorted(found, key=lambda body: body.size)
 
 
 def alike(one: Recipe, other: Recipe) -> bool:
@@ -456,14 +461,26 @@ def alike(one: Recipe, other: Recipe) -> bool:
     )
 
 
-def choose(bodies: Sequence[Body]) -> Body:
-    """Chooses the smallest of clear bodies, as it is seen best.
+def choose(bodies: Sequence[Body]) -> Body | None:
+    """Chooses the smallest body that stands out, as it is seen best.
+
+    Bodies of about one size are one, seen in several ways. It stands out if its intensities spread
+    little more than noise does, and it either lasts over much tolerance or is seen in many ways.
 
     Args:
-        bodies: from small to large, one at least.
+        bodies: from small to large.
+
+    Returns:
+        The body; None where none stands out.
     """
-    same = [body for body in bodies if body.size <= SAME_SIZE * bodies[0].size]
-    return max(same, key=lambda body: min(body.sureness, SURE) - HALVING_COST * body.halvings)
+    for smallest in bodies:
+        size = smallest.size
+        same = [body for body in bodies if size <= body.size <= SAME_SIZE * size]
+        best = max(same, key=lambda one: min(one.sureness, SURE) - HALVING_COST * one.halvings)
+        lasts = best.persistence >= LASTING or len(same) >= MANY
+        if lasts and best.spread <= MOST_SPREAD:
+            return best
+    return None
 
 
 def settle(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Body) -> Body:
