@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from gamt.axes import Plane
 from gamt.lifting.budget import Stopwatch, StridePlanner
+from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import Appearance
 from gamt.lifting.target import Target
 from gamt.lifting.walk import PlaneWalk
@@ -53,8 +54,8 @@ def test_slices_that_a_walk_steps_over_get_the_mixed_votes_of_their_neighbours()
     for z in range(9):
         truth[z, 4:8, z : z + 9] = True
     target = make_target(make_case(picture(truth), ClassPrompts(1)), Thresholder())
-    strides = StridePlanner(Stopwatch(float("inf")), share=1.0)
-    strides.stride = lambda: 3  # type: ignore[method-assign]
+    strides = StridePlanner(Stopwatch(float("inf")), 1.0, Progress())
+    strides.stride = lambda ahead: min(3, ahead)  # type: ignore[method-assign]
     prompt = SlicePrompt(box=(4, 4, 13, 8))
     indices = target.to_grid(0)[1:8]
     go(target, 4, prompt, indices, strides=strides)

@@ -86,12 +86,15 @@ def lift(
             ]
             shares = (PLANNED / len(settings.planes), PLANNED, 1.0)
             for stage, share in zip(STAGES, shares, strict=True):
-                strides = StridePlanner(stopwatch, share, lambda: volume.embeddings.encoded)
+                strides = StridePlanner(
+                    stopwatch, share, progress, lambda: volume.embeddings.encoded
+                )
                 walks = []
                 for target in targets:
                     stopwatch.check_cancelled()
                     walks += stage(target, strides)
-                complete &= run(together(walks), scan, stopwatch) and strides.stride() == 1
+                complete &= run(together(walks), scan, stopwatch, strides)
+                complete &= not strides.stepped_over
             for target in targets:
                 stopwatch.check_cancelled()
                 enter(target, competition)

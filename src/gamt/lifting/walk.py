@@ -55,7 +55,7 @@ class PlaneWalk:
             anchor: where to begin, a grid index.
             indices: the slices that may be visited, grid indices.
             appearance: the walk ends where the mask no longer looks like this.
-            strides: says how many slices to step at a time; None visits them all.
+            strides: says how many slices to step; None visits them all.
         """
         self._target = target
         self._finding = finding
@@ -64,8 +64,6 @@ class PlaneWalk:
         self._planned = sorted(set(indices.tolist()))
         self._appearance = appearance
         self._strides = strides
-        if strides is not None:
-            strides.plan(len(self._planned))
         self._visited = target.observer.begin_walk(target, plane, anchor, self._planned)
 
     def start(self, prompt: SlicePrompt) -> Walk:
@@ -77,7 +75,7 @@ class PlaneWalk:
             self._planned,
             self._ask,
             self._accept,
-            (lambda: 1) if self._strides is None else self._strides.stride,
+            (lambda ahead: 1) if self._strides is None else self._strides.stride,
             self._target.progress,
         )
 
