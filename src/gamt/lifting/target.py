@@ -167,7 +167,7 @@ class Target:
             self.scan.segmenter.traits.intensities_alone
         )
         votes, box = self.finding.votes, self.finding.box
-        if not votes.looked().any():  # the shape that the prompts draw is the last resort
+        if not votes.any:  # the shape that the prompts draw is the last resort
             weight = 1.0
         if self.prompts.box is None:  # what no box fits may be as thin as a vessel
             blur = 0.0
