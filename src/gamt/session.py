@@ -373,18 +373,18 @@ class Session:
             raise RuntimeError("there is no target buffer: call set_target_buffer first")
         previous = None
         if state.corrected and state.mask is not None:
-            previous = state.mask.astype(np.uint8)
+            previous = state.mask.view(np.uint8)
         case = Case("session", volume.image, volume.spacing_mm, (state.prompts,), previous)
         budget = Budget(time.monotonic(), self._seconds)
         lifted = lift(case, volume, budget, self._observer, self._progress, self._cancelled)
-        return replace(state, mask=lifted.labels > 0, corrected=True)
+        return replace(state, mask=lifted.labels.view(np.bool_), corrected=True)
 
     def _show(self, state: State) -> ArrayBounds | None:
         """Writes a state's mask to the target buffer; returns the bounds of what changed."""
         buffer = self._target_buffer
         mask = np.zeros(buffer.shape, np.bool_) if state.mask is None else state.mask
         if isinstance(buffer, np.ndarray):
-            written: Any = mask.astype(buffer.dtype)
+            written: Any = mask.view(np.uint8)
             differs = buffer != written
         else:
             written = buffer.new_tensor(mask)

@@ -147,9 +147,7 @@ class Votes:
         if plane not in self._planes:
             return 0, probability
         votes = self._planes[plane]
-        np.copyto(
-            probability[_slices(self._window)], votes.opinion.probability, where=votes.looked
-        )
+        np.copyto(probability[_slices(self._window)], votes.opinion.probability, where=votes.looked)
         return len(votes.slices), probability
 
     def fuse(
@@ -267,9 +265,7 @@ class Votes:
         rooms = [math.ceil(TRUNCATE * one) for one in sigma]
         low, high = self._voted
         z0, y0, x0 = (max(0, a - room) for a, room in zip(low, rooms, strict=True))
-        z1, y1, x1 = (
-            min(n, b + room) for b, room, n in zip(high, rooms, self._shape, strict=True)
-        )
+        z1, y1, x1 = (min(n, b + room) for b, room, n in zip(high, rooms, self._shape, strict=True))
         return (z0, y0, x0), (z1, y1, x1)
 
 
@@ -358,11 +354,12 @@ class Competition:
         """
         where = tuple(slice(a, a + n) for a, n in zip(low, mask.shape, strict=True))
         best, labels = self._best[where], self.labels[where]
-        claimed = np.nonzero(mask)
-        volume = max(1, len(claimed[0]))
-        rank = (score[claimed].clip(0, SURE) - SIZE_RANK * np.log10(volume)).astype(np.float16)
-        rival, rank_of_rival = labels[claimed], best[claimed]
+        claims = score[mask]
+        volume = max(1, len(claims))
+        rank = (claims.clip(0, SURE) - SIZE_RANK * np.log10(volume)).astype(np.float16)
+        rival, rank_of_rival = labels[mask], best[mask]
         wins = (rival == 0) | (rank > rank_of_rival) | ((rank == rank_of_rival) & (label < rival))
-        won = tuple(index[wins] for index in claimed)
+        won = mask.copy()
+        won[mask] = wins
         best[won] = rank[wins]
         labels[won] = label

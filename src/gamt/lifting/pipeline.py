@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gamt.axes import Plane, box_to_slice, slice_shape, slice_view
+from gamt.axes import Plane, bounding_range, box_to_slice, slice_shape, slice_view
 from gamt.io.case import Case
 from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
 from gamt.lifting.fusion import Competition, Votes
@@ -177,7 +177,7 @@ def make_target(
         where = tuple(slice(a, b) for a, b in zip(*region, strict=True))
         same = case.previous[where] == prompts.label
         previous = same if same.any() else None
-        taken = (case.previous[where] > 0) & ~same
+        taken = (case.previous[where] > 0) ^ same
     finding = Finding(Votes(region, scan.grid, RULES[settings.fusion]), prompts.box)
     return Target(
         prompts,
@@ -259,10 +259,18 @@ STAGES = (first_views, orthogonal_views, corrections)
 
 def enter(target: Target, competition: Competition) -> None:
     """Lets a class compete: with its views' votes, and surer where clicks were obeyed."""
-    found = target.fuse() if target.previous is None else PREVIOUS_SCORE * target.previous
-    score = np.where(target.mask & (found <= 0.5), np.float32(1), found)
-    competition.enter(target.prompts.label, target.region[0], target.mask, score)
-    target.observer.end_target(target, found)
+    bounds = bounding_range(target.mask)
+    if bounds is not None:
+        part = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
+        mask = target.mask[part]
+        if target.previous is None:
+            found = target.fuse()[part]
+        else:
+            found = PREVIOUS_SCORE * target.previous[part]
+        score = np.where(found > 0.5, found, np.float32(1))
+        z, y, x = np.add(target.region[0], bounds[0]).tolist()
+        competition.enter(target.prompts.label, (z, y, x), mask, score)
+    target.observer.end_target(target)
 
 
 def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt.NDArray[np.uint8]:
@@ -278,5 +286,5 @@ def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt
         if settings.largest_component and is_new:
             mask = labels == one.label
             where = () if one.slice_box is None else one.slice_box.within()
-            labels[mask & ~largest_component(mask, positive, where)] = 0
+            labels[mask ^ largest_component(mask, positive, where)] = 0
     return labels

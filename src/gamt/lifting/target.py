@@ -117,12 +117,11 @@ class Observer:
             mask: (z, y, x) bool over the target's region, the mask after the correction.
         """
 
-    def end_target(self, target: "Target", found: npt.NDArray[np.float32]) -> None:
+    def end_target(self, target: "Target") -> None:
         """A target has all of its votes and corrections, and competes with the others for voxels.
 
         Args:
             target: the class, with its votes and its mask.
-            found: (z, y, x) over its region, 0..1: the fused views, or its previous prediction.
         """
 
 
