@@ -223,6 +223,13 @@ def thin_out(way: Sequence[int], stride: int) -> Sequence[int]:
     return [*way[stride - 1 : -1 : stride], *way[-1:]]
 
 
+def thin_both_ways(indices: Sequence[int], anchor: int, stride: int) -> list[int]:
+    """Keeps every `stride`-th of ascending slices, counted from an anchor, and the outermost."""
+    down = thin_out([index for index in reversed(indices) if index < anchor], stride)
+    up = thin_out([index for index in indices if index > anchor], stride)
+    return [*reversed(down), *(index for index in indices if index == anchor), *up]
+
+
 def together(walks: Iterable[Walk]) -> Walk:
     """Joins walks into one that asks the questions of all of them at every step."""
     started = [(one, next(one, None)) for one in walks]

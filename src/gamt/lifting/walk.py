@@ -9,7 +9,15 @@ from scipy.special import logit
 
 from gamt.axes import Plane, slice_view
 from gamt.lifting.budget import StridePlanner
-from gamt.lifting.propagation import Appearance, End, Walk, lost, next_prompt, walk
+from gamt.lifting.propagation import (
+    Appearance,
+    End,
+    Walk,
+    lost,
+    next_prompt,
+    thin_both_ways,
+    walk,
+)
 from gamt.lifting.target import LEAST_PROBABILITY, Finding, Target
 from gamt.prompts import PixelBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
@@ -33,7 +41,8 @@ class SliceVote:
 class PlaneWalk:
     """A walk for a target through the slices of one plane, whose masks become votes.
 
-    Where it steps over slices, the masks on both sides vote on them, mixed by distance.
+    Where it steps over slices, the masks on both sides vote on them, mixed by distance. It does so
+    where the target is longer than the segmenter's resolution, and where the time is short.
     """
 
     def __init__(
@@ -61,7 +70,12 @@ class PlaneWalk:
         self._finding = finding
         self._plane = plane
         self._anchor = anchor
-        self._planned = sorted(set(indices.tolist()))
+        self._covered = sorted(set(indices.tolist()))
+        resolution = target.scan.segmenter.traits.resolution
+        stride = 1
+        if finding.box is not None and resolution is not None:  # else its length is unknown
+            stride = max(1, len(self._covered) // resolution)
+        self._planned = thin_both_ways(self._covered, anchor, stride)
         self._appearance = appearance
         self._strides = strides
         self._visited = target.observer.begin_walk(target, plane, anchor, self._planned)
@@ -121,7 +135,7 @@ class PlaneWalk:
     def _fill(self, before: SliceVote, after: SliceVote) -> None:
         """Votes on the slices that were stepped over, by the masks on both sides."""
         low, high = sorted((before.index, after.index))
-        between = self._planned[bisect_right(self._planned, low) : bisect_left(self._planned, high)]
+        between = self._covered[bisect_right(self._covered, low) : bisect_left(self._covered, high)]
         (x0, y0, x1, y1), (u0, v0, u1, v1) = before.window, after.window
         window = min(x0, u0), min(y0, v0), max(x1, u1), max(y1, v1)
         quality = min(before.mask.quality, after.mask.quality)

@@ -25,7 +25,14 @@ from scipy.special import expit, logit
 from gamt.prompts import SlicePrompt
 from gamt.segmenters import histograms
 from gamt.segmenters.base import SliceMask, Traits
-from gamt.segmenters.window import LIMIT, Array, SubpixelBox, Window, make_window
+from gamt.segmenters.window import (
+    LIMIT,
+    WORKING_SIDE,
+    Array,
+    SubpixelBox,
+    Window,
+    make_window,
+)
 
 Image = npt.NDArray[np.uint8]
 
@@ -378,7 +385,11 @@ class StatisticalSegmenter:
     """A promptable 2-D segmenter that needs nothing but the slice itself."""
 
     name = "statistical"
-    traits = Traits(intensities_alone=True, guided=True)
+    traits = Traits(
+        intensities_alone=True,
+        guided=True,
+        resolution=round((WORKING_SIDE - 2 * MARGIN_PIXELS) / (1 + 2 * MARGIN_SHARE)),
+    )
 
     def encode(self, slices: Image) -> Sequence[Image]:
         """Keeps the slices: everything else depends on the prompt's window."""
