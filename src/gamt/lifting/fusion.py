@@ -23,7 +23,7 @@ the most as a share of the box's side, as small targets would vanish (docs/const
 TRUNCATE = 4.0
 """Standard deviations at which the average ends (docs/constants.md)."""
 
-GROWTH = 0.25
+GROWTH = 0.5
 """Where votes leave the window that is kept for them, it grows by this share more than they need:
 time against memory (docs/constants.md)."""
 
@@ -78,7 +78,7 @@ class Votes:
         # Bounds of the arrays, and of the votes in them, counted from the region's first voxel.
         self._window: Bounds = ((0, 0, 0), (0, 0, 0))
         self._voted: Bounds = self._window
-        self._fused: tuple[object, npt.NDArray[np.float32]] | None = None
+        self._fused: tuple[object, Bounds, npt.NDArray[np.float32]] | None = None
 
     def add(self, plane: Plane, index: int, window: PixelBox, mask: SliceMask) -> None:
         """Casts a view's vote for one slice: its probability, weighted by its quality.
@@ -178,29 +178,32 @@ class Votes:
         probability = np.zeros(self._shape, np.float32)
         drawn = box is not None and shape_weight > 0
         missed = ~self._slices_looked_at()
+        bounds = self._voted
         if box is not None and drawn:
-            # Beyond the window, the ellipsoid's vote is the only one, and the same everywhere.
+            # Beyond these bounds, the ellipsoid's vote is the only one, and the same everywhere.
             low, high = reach(box)
-            self._cover((self._inside(low), self._inside(high)))
+            bounds = _union(bounds, (self._inside(low), self._inside(high)))
             probability[missed] = expit(np.float32(MIN_LOG_ODDS))
         question = (box, shape_weight, tuple(rivals), exact_range, blur)
         if self._fused is None or self._fused[0] != question:
             sigma = self._deviations(box, blur) if box is not None and blur > 0 else None
             if sigma is not None:
-                self._cover(self._around_votes(sigma))
-            views = self._fuse_planes()
+                bounds = _union(bounds, self._around_votes(sigma))
+            self._cover(bounds)
+            views = self._fuse_planes(bounds)
             if sigma is not None:
                 views = _smooth(views, sigma)
             if box is not None and drawn:
-                first, last = self._window[0][0], self._window[1][0]
+                first, last = bounds[0][0], bounds[1][0]
                 asked = np.float32(shape_weight) * (
                     (views.weight > 0) | missed[first:last, None, None]
                 )
-                low = np.add(self._low, self._window[0]).tolist()
-                prior = prior_logits(box, rivals, low, _shape(self._window), exact_range)
+                low = np.add(self._low, bounds[0]).tolist()
+                prior = prior_logits(box, rivals, low, _shape(bounds), exact_range)
                 views = mean([views, Opinion(asked * expit(prior), asked)])
-            self._fused = question, views.probability
-        probability[_slices(self._window)] = self._fused[1]
+            self._fused = question, bounds, views.probability
+        _, bounds, inside = self._fused
+        probability[_slices(bounds)] = inside
         if box is not None and exact_range:
             first, last = (max(0, z - self._low[0]) for z in (box.z_min, box.z_max))
             probability[:first] = probability[last:] = 0
@@ -227,7 +230,6 @@ class Votes:
             for b, r, old, n in zip(high, room, old_high, self._shape, strict=True)
         )
         old_window, self._window = self._window, ((z0, y0, x0), (z1, y1, x1))
-        self._fused = None
         shape, place = _shape(self._window), _slices(old_window, (z0, y0, x0))
         for votes in self._planes.values():
             inside, weight = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -244,11 +246,15 @@ class Votes:
             looked[self._window[0][0] : self._window[1][0]] = axial.any(axis=(1, 2))
         return looked
 
-    def _fuse_planes(self) -> Opinion:
+    def _fuse_planes(self, bounds: Bounds) -> Opinion:
         """Returns what the planes say together; their own arrays where only one has voted."""
-        opinions = [self._planes[one].opinion for one in Plane if one in self._planes]
+        part = _slices(bounds, self._window[0])
+        opinions = [
+            Opinion(votes.opinion.inside[part], votes.opinion.weight[part])
+            for votes in (self._planes[one] for one in Plane if one in self._planes)
+        ]
         if not opinions:
-            shape = _shape(self._window)
+            shape = _shape(bounds)
             return Opinion(np.zeros(shape, np.float32), np.zeros(shape, np.float32))
         return opinions[0] if len(opinions) == 1 else self._rule(opinions)
 
@@ -278,7 +284,7 @@ def _smooth(views: Opinion, sigma: Sequence[float]) -> Opinion:
     bounds = bounding_range(weight > 0)
     if bounds is None:
         return views
-    # Beyond the filter's reach the window may be empty.
+    # Beyond the filter's reach the arrays may be empty.
     rooms = [math.ceil(TRUNCATE * one) for one in sigma]
     near = tuple(
         slice(max(0, first - room), last + room)
