@@ -338,9 +338,15 @@ class Competition:
         labels: (z, y, x) uint8, the winners so far; 0 where no class claims the voxel.
     """
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        """Starts without claims on a raw volume of `shape`."""
+    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
+        """Starts without claims.
+
+        Args:
+            shape: of the raw volume (z, y, x).
+            classes: how many will enter; one alone gets all that it claims.
+        """
         self.labels = np.zeros(shape, np.uint8)
+        self._alone = classes == 1
         self._best = np.zeros(shape, np.float16)
 
     def enter(
@@ -360,6 +366,9 @@ class Competition:
         """
         where = tuple(slice(a, a + n) for a, n in zip(low, mask.shape, strict=True))
         best, labels = self._best[where], self.labels[where]
+        if self._alone:
+            labels[mask] = label
+            return
         claims = score[mask]
         volume = max(1, len(claims))
         rank = (claims.clip(0, SURE) - SIZE_RANK * np.log10(volume)).astype(np.float16)

@@ -74,7 +74,7 @@ def lift(
     observer.begin_case(case, volume)
     progress = Progress(report)
     shape, settings = case.image.shape, volume.settings
-    competition = Competition((shape[0], shape[1], shape[2]))
+    competition = Competition((shape[0], shape[1], shape[2]), len(case.prompts))
     complete, done, before = True, 0, volume.embeddings.encoded
     for scan, members in crops(case, volume):
         for group in split_by_memory(members, settings):
@@ -282,7 +282,9 @@ def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt
         for click in one.clicks:
             if not click.positive and labels[click.voxel] == one.label:
                 labels[click.voxel] = 0
-        is_new = case.previous is None or not (case.previous == one.label).any()
+        is_new = case.previous is None or not any(
+            (layer == one.label).any() for layer in case.previous
+        )
         if settings.largest_component and is_new:
             mask = labels == one.label
             where = () if one.slice_box is None else one.slice_box.within()

@@ -42,7 +42,7 @@ class PlaneWalk:
     """A walk for a target through the slices of one plane, whose masks become votes.
 
     Where it steps over slices, the masks on both sides vote on them, mixed by distance. It does so
-    where the target is longer than the segmenter's resolution, and where the time is short.
+    where the target is larger than the segmenter's resolution, and where the time is short.
     """
 
     def __init__(
@@ -71,14 +71,24 @@ class PlaneWalk:
         self._plane = plane
         self._anchor = anchor
         self._covered = sorted(set(indices.tolist()))
-        resolution = target.scan.segmenter.traits.resolution
-        stride = 1
-        if finding.box is not None and resolution is not None:  # else its length is unknown
-            stride = max(1, len(self._covered) // resolution)
-        self._planned = thin_both_ways(self._covered, anchor, stride)
+        self._planned = thin_both_ways(self._covered, anchor, self._coarseness())
         self._appearance = appearance
         self._strides = strides
         self._visited = target.observer.begin_walk(target, plane, anchor, self._planned)
+
+    def _coarseness(self) -> int:
+        """Returns how many slices to step, where there is time for all, as large targets are seen.
+
+        Such targets are longer than the segmenter's resolution both across the slices and within
+        them, where it looks at them as coarsely.
+        """
+        resolution = self._target.scan.segmenter.traits.resolution
+        box = self._finding.box
+        if box is None or resolution is None:  # its size, or what is too large, is unknown
+            return 1
+        sides = np.subtract(box.high, box.low) * self._target.scan.grid.scale
+        within = max(sides[self._plane.row_axis], sides[self._plane.column_axis])
+        return max(1, int(min(len(self._covered), within)) // resolution)
 
     def start(self, prompt: SlicePrompt) -> Walk:
         """Returns the walk's steps, beginning with a prompt for its anchor."""
