@@ -189,28 +189,29 @@ def histogram_index(feature: Array) -> npt.NDArray[np.intp]:
     return np.asarray((scaled * histograms.BINS).clip(0, histograms.BINS - 1), np.intp)
 
 
-def intensity_ratio(index: npt.NDArray[np.intp], inside: Array, tuning: _Tuning) -> Array:
-    """Returns the log of how much likelier every pixel's intensity is inside than outside.
+def intensity_ratios(
+    indices: Sequence[npt.NDArray[np.intp]], inside: Array, tuning: _Tuning
+) -> list[Array]:
+    """Returns the log of how much likelier every pixel's features are inside than outside.
 
     Args:
-        index: (rows, columns) bins.
+        indices: of each feature, (rows, columns) bins.
         inside: (rows, columns) probability of being inside, as far as known.
         tuning: the numbers to use.
 
     Returns:
-        (rows, columns) log-odds.
+        For each feature (rows, columns) log-odds.
     """
-    counts = [
-        np.bincount(index.ravel(), weight.ravel(), histograms.BINS)
-        for weight in (inside, 1 - inside)
-    ]
+    weights = inside.ravel(), 1 - inside.ravel()
+    counts = [[np.bincount(one.ravel(), w, histograms.BINS) for one in indices] for w in weights]
     mixed, outside = histograms.density(np.array(counts), HISTOGRAM_BLUR)
     # What looks inside is partly background, most of all in a box that the target hardly fills.
     pure = np.maximum(mixed - tuning.impurity * outside, LEAST_PURE * mixed)
-    pure /= max(pure.sum(), 1e-9)
-    separation = np.abs(pure - outside).sum() / 2
+    pure /= pure.sum(axis=-1, keepdims=True).clip(1e-9)
+    separation = np.abs(pure - outside).sum(axis=-1, keepdims=True) / 2
     ratio = histograms.log_likelihood_ratio(pure, outside, histograms.FLOOR, tuning.cap)
-    return np.asarray(separation**tuning.caution * ratio, np.float32)[index]
+    tables = np.asarray(separation**tuning.caution * ratio, np.float32)
+    return [table[index] for table, index in zip(tables, indices, strict=True)]
 
 
 class PottsModel:
@@ -240,7 +241,10 @@ class PottsModel:
 
     def agree(self, logits: Array) -> Array:
         """Returns the log-odds after mean-field inference."""
-        line = np.pad(logits, ((0, 0), (0, 1))).ravel()
+        rows, columns = logits.shape
+        padded = np.zeros((rows, columns + 1), np.float32)
+        padded[:, :-1] = logits
+        line = padded.ravel()
         result, product = line, np.empty_like(line)
         for _ in range(POTTS_STEPS):
             spin = np.tanh(result / 2)
@@ -249,7 +253,7 @@ class PottsModel:
                 part = product[offset:]
                 result[:-offset] += np.multiply(bond, spin[offset:], out=part)
                 result[offset:] += np.multiply(bond, spin[:-offset], out=part)
-        return np.ascontiguousarray(result.reshape(len(logits), -1)[:, :-1])
+        return np.ascontiguousarray(result.reshape(rows, columns + 1)[:, :-1])
 
 
 def infer(image: Array, edges: Array, prior: Array, tuning: _Tuning) -> Array:
@@ -266,9 +270,8 @@ def infer(image: Array, edges: Array, prior: Array, tuning: _Tuning) -> Array:
     potts = PottsModel(edges, tuning.bond)
     logits = prior
     for _ in range(tuning.rounds):
-        inside = expit(logits)
-        ratio = FINE_WEIGHT * intensity_ratio(fine, inside, tuning)
-        ratio += SMOOTH_WEIGHT * intensity_ratio(coarse, inside, tuning)
+        own, around = intensity_ratios((fine, coarse), expit(logits), tuning)
+        ratio = FINE_WEIGHT * own + SMOOTH_WEIGHT * around
         logits = potts.agree(prior + np.float32(tuning.evidence) * ratio)
     return ndimage.gaussian_filter(logits, FINAL_BLUR, mode="nearest")
 
