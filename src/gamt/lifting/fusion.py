@@ -193,15 +193,19 @@ class Votes:
             views = self._fuse_planes(bounds)
             if sigma is not None:
                 views = _smooth(views, sigma)
-            if box is not None and drawn:
-                first, last = bounds[0][0], bounds[1][0]
-                asked = np.float32(shape_weight) * (
-                    (views.weight > 0) | missed[first:last, None, None]
-                )
-                low = np.add(self._low, bounds[0]).tolist()
-                prior = prior_logits(box, rivals, low, _shape(bounds), exact_range)
-                views = mean([views, Opinion(asked * expit(prior), asked)])
-            self._fused = question, bounds, views.probability
+            inside = np.empty(_shape(bounds), np.float32)
+            low = np.add(self._low, bounds[0]).tolist()
+            for z, layer in enumerate(inside):  # by slice, so that what is in between stays small
+                view = Opinion(views.inside[z], views.weight[z])
+                if box is not None and drawn:
+                    place = low[0] + z, low[1], low[2]
+                    prior = prior_logits(box, rivals, place, (1, *layer.shape), exact_range)[0]
+                    asked = np.float32(shape_weight) * (
+                        (view.weight > 0) | missed[bounds[0][0] + z]
+                    )
+                    view = mean([view, Opinion(asked * expit(prior), asked)])
+                layer[...] = view.probability
+            self._fused = question, bounds, inside
         _, bounds, inside = self._fused
         probability[_slices(bounds)] = inside
         if box is not None and exact_range:
