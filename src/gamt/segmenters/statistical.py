@@ -271,7 +271,7 @@ def infer(image: Array, edges: Array, prior: Array, tuning: _Tuning) -> Array:
     logits = prior
     for _ in range(tuning.rounds):
         own, around = intensity_ratios((fine, coarse), expit(logits), tuning)
-        ratio = np.float32(FINE_WEIGHT) * own + np.float32(SMOOTH_WEIGHT) * around
+        ratio = np.asarray(FINE_WEIGHT * own + SMOOTH_WEIGHT * around, np.float32)
         logits = potts.agree(prior + np.float32(tuning.evidence) * ratio)
     return ndimage.gaussian_filter(logits, FINAL_BLUR, mode="nearest")
 
