@@ -512,7 +512,7 @@ def test_an_observer_is_told_of_every_prediction() -> None:
     class Listener(Observer):
         found: ClassVar[list[int]] = []
 
-        def end_target(self, target: Target, found: npt.NDArray[np.float32]) -> None:
+        def end_target(self, target: Target) -> None:
             self.found.append(int(target.mask.sum()))
 
     listener = Listener()

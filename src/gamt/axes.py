@@ -86,11 +86,12 @@ def bounding_range(mask: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]] |
     """
     low: list[int] = []
     high: list[int] = []
-    for axis in range(mask.ndim):
-        others = tuple(a for a in range(mask.ndim) if a != axis)
-        hits = np.flatnonzero(mask.any(axis=others))
+    rest = mask  # each axis leaves less of it to look at for the next, and one dimension less
+    for _ in range(mask.ndim):
+        hits = np.flatnonzero(rest.any(axis=tuple(range(1, rest.ndim))))
         if hits.size == 0:
             return None
         low.append(int(hits[0]))
         high.append(int(hits[-1]) + 1)
+        rest = np.asarray(rest[low[-1] : high[-1]].any(axis=0))
     return low, high

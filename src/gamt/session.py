@@ -416,7 +416,7 @@ class Session:
         previous: npt.NDArray[np.uint8] | None = None
         windows: Mapping[int, IntensityWindow] = {}
         if state.corrected and state.mask is not None:
-            previous, windows = state.mask.astype(np.uint8), state.windows
+            previous, windows = state.mask.view(np.uint8), state.windows
         case = Case(
             "session",
             volume.image,
@@ -427,7 +427,7 @@ class Session:
         )
         budget = Budget(time.monotonic(), self._seconds)
         lifted = lift(case, volume, budget, self._observer, self._progress, self._cancelled)
-        mask = lifted.labels > 0
+        mask = lifted.labels.view(np.bool_)
         found = lifted.found.get(1) if len(state.prompts.clicks) == 1 else None
         return replace(state, mask=mask, corrected=True, windows=lifted.windows, found=found)
 
@@ -436,7 +436,7 @@ class Session:
         buffer = self._target_buffer
         mask = np.zeros(buffer.shape, np.bool_) if state.mask is None else state.mask
         if isinstance(buffer, np.ndarray):
-            written: Any = mask.astype(buffer.dtype)
+            written: Any = mask.view(np.uint8)
             differs = buffer != written
         else:
             written = buffer.new_tensor(mask)

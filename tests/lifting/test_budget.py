@@ -18,6 +18,7 @@ from gamt.lifting.budget import (
     StridePlanner,
     process_start,
 )
+from gamt.lifting.progress import Progress
 from gamt.settings import Settings
 
 SETTINGS = Settings(seconds_per_class=90, runs=6, runs_without_box=5, safety=0.2)
@@ -147,42 +148,106 @@ def test_steps_always_fit_without_a_deadline(clock: Clock) -> None:
     watch.lap()
 
 
-def test_the_step_makes_walks_fit_into_their_share_of_the_time(clock: Clock) -> None:
-    planner = StridePlanner(Stopwatch(deadline=clock.now + 110), share=0.5)
-    planner.plan(60)
-    planner.plan(40)
-    clock.now += 10  # both first slices: 5 a slice; half of the 100 left are enough for 10 of 100
-    assert planner.stride() == 10
-    clock.now += 50  # it stays as it is
-    assert planner.stride() == 10
+class Walks:
+    """Walks that take their time: a planner of their strides, and the rounds that they go."""
+
+    def __init__(
+        self, clock: Clock, slices: int, seconds: float, share: float = 1.0, encoded: int = 0
+    ) -> None:
+        """Plans a number of slices; there are so many seconds left, and encoded slices already."""
+        self.clock = clock
+        self.encoded = encoded
+        self.progress = Progress()
+        self.progress.plan(slices)
+        stopwatch = Stopwatch(clock.now + seconds)
+        self.planner = StridePlanner(stopwatch, share, self.progress, lambda: self.encoded)
+
+    def go(self, seconds: float, slices: int = 1) -> int:
+        """Goes a round that takes so long; returns the stride of the next one."""
+        self.clock.now += seconds
+        self.planner.end_round(slices)
+        self.progress.finish(slices)
+        return self.planner.stride(self.progress.left)
+
+    def finish(self, seconds_per_slice: float) -> int:
+        """Goes to the end, slice by slice as far as the strides allow; returns slices visited."""
+        visited = 0
+        while self.progress.left:
+            stride = self.planner.stride(self.progress.left)
+            self.clock.now += seconds_per_slice
+            self.planner.end_round(1)
+            self.progress.finish(stride)
+            visited += 1
+        return visited
+
+
+def test_strides_make_walks_fit_into_their_share_of_the_time(clock: Clock) -> None:
+    walks = Walks(clock, slices=102, seconds=110, share=0.5)
+    # 5 a slice: half of the 100 left are enough for 10 of the 100 ahead.
+    assert walks.go(10, slices=2) == 10
+    assert walks.planner.stepped_over
+
+
+def test_strides_are_judged_anew_after_every_round(clock: Clock) -> None:
+    walks = Walks(clock, slices=102, seconds=110, share=1.0)
+    assert walks.go(20, slices=2) == 12  # 10 a slice, so that 90 are enough for 9 of 100
+    assert walks.go(20, slices=2) == 14  # the same, 70 and 7 of 98
+    assert walks.go(20, slices=28) == 3  # 60 for 32, so that 50 are enough for 26.7 of 70: 2.6
 
 
 def test_slices_that_are_encoded_ahead_cost_time_too(clock: Clock) -> None:
-    encoded = [7]
-    planner = StridePlanner(Stopwatch(deadline=clock.now + 60), 1, lambda: encoded[0])
-    planner.plan(100)
-    clock.now += 10
-    encoded[0] += 5  # 2 a slice, so that the 50 left are enough for 25
-    assert planner.stride() == 4
+    walks = Walks(clock, slices=101, seconds=60, encoded=7)
+    walks.encoded += 5  # 2 a slice, so that the 50 left are enough for 25 of the 100 ahead
+    assert walks.go(10) == 4
+
+
+def test_a_hiccup_steps_over_nothing(clock: Clock) -> None:
+    # A tenth of a second of twelve, before the first of slices that take a hundredth.
+    walks = Walks(clock, slices=208, seconds=12, share=0.3)
+    clock.now += 0.1
+    assert walks.finish(0.01) == 208
+    assert not walks.planner.stepped_over
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 100, 199])
+def test_a_second_lost_at_any_time_steps_over_nothing_where_there_are_ten(
+    at: int, clock: Clock
+) -> None:
+    walks = Walks(clock, slices=200, seconds=12, share=0.3)
+    for n in range(200):
+        assert walks.go(1.01 if n == at else 0.01) <= 1
+
+
+@pytest.mark.parametrize("seconds_per_slice", [0.03, 0.1, 0.5, 1.9])
+def test_slow_slices_are_stepped_over_and_the_walks_end_in_time(
+    seconds_per_slice: float, clock: Clock
+) -> None:
+    walks = Walks(clock, slices=400, seconds=10, share=0.9)
+    deadline = clock.now + 10
+    visited = walks.finish(seconds_per_slice)
+    assert walks.planner.stepped_over
+    assert clock.now <= deadline
+    # At least half of the slices that there was time for.
+    assert visited >= 0.5 * 9 / seconds_per_slice
 
 
 def test_every_slice_is_visited_while_there_is_time(clock: Clock) -> None:
-    planner = StridePlanner(Stopwatch(deadline=clock.now + 1010), share=1)
-    planner.plan(100)
-    clock.now += 10  # 100 slices of 10 just fit
-    assert planner.stride() == 1
+    walks = Walks(clock, slices=101, seconds=1010)
+    assert walks.go(10) == 1  # 100 slices of 10 just fit
 
 
 @pytest.mark.parametrize("spent", [0, 10])
 def test_without_a_deadline_every_slice_is_visited(clock: Clock, spent: float) -> None:
-    planner = StridePlanner(Stopwatch(math.inf), share=0.5)
-    planner.plan(1000)
-    clock.now += spent
-    assert planner.stride() == 1
+    walks = Walks(clock, slices=1000, seconds=math.inf, share=0.5)
+    assert walks.go(spent) == 1
+    assert not walks.planner.stepped_over
 
 
 def test_a_walk_of_which_no_further_slice_fits_steps_over_all(clock: Clock) -> None:
-    planner = StridePlanner(Stopwatch(deadline=clock.now + 10), share=1)
-    planner.plan(30)
-    clock.now += 9
-    assert planner.stride() == 30
+    assert Walks(clock, slices=31, seconds=10).go(9) == 30
+
+
+def test_a_stride_over_nothing_is_no_step_over(clock: Clock) -> None:
+    walks = Walks(clock, slices=2, seconds=10)
+    assert walks.go(9.5) == 1  # the one slice that is left
+    assert not walks.planner.stepped_over

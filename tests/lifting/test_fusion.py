@@ -354,7 +354,7 @@ def claim(label: int, score: float, where: Any) -> Claim:
 
 
 def compete(*claims: Claim) -> npt.NDArray[np.uint8]:
-    competition = Competition(SHAPE)
+    competition = Competition(SHAPE, classes=2)
     for label, mask, score in claims:
         competition.enter(label, (0, 0, 0), mask, score)
     return competition.labels
@@ -383,7 +383,7 @@ def test_size_does_not_outweigh_a_clearly_higher_score() -> None:
 
 
 def test_voxels_that_a_class_does_not_claim_are_left_alone() -> None:
-    competition = Competition(SHAPE)
+    competition = Competition(SHAPE, classes=2)
     label, mask, score = claim(7, 0.2, np.s_[1, 2, 3:5])
     competition.enter(label, (0, 0, 0), mask, score)
     before = competition.labels.copy()
@@ -397,12 +397,33 @@ def test_a_claim_without_any_probability_still_beats_none() -> None:
 
 
 def test_a_claim_lies_where_its_region_begins() -> None:
-    competition = Competition(SHAPE)
+    competition = Competition(SHAPE, classes=2)
     mask = np.ones((2, 3, 4), np.bool_)
     competition.enter(5, (3, 2, 1), mask, np.ones(mask.shape, np.float32))
     expected = np.zeros(SHAPE)
     expected[3:5, 2:5, 1:5] = 5
     np.testing.assert_array_equal(competition.labels, expected)
+
+
+def test_a_class_alone_gets_all_that_it_claims() -> None:
+    competition = Competition(SHAPE, classes=1)
+    label, mask, score = claim(3, 0.0, np.s_[1:3, 2])
+    competition.enter(label, (0, 0, 0), mask, score)
+    np.testing.assert_array_equal(competition.labels, 3 * mask)
+
+
+def test_votes_that_leave_the_window_kept_for_them_lose_none() -> None:
+    # Slice by slice, in no order; every voxel of the region is voted on once.
+    shape = (40, 6, 7)
+    grid = Grid((0, 0, 0), shape, shape)
+    votes = Votes(((0, 0, 0), shape), grid, mean)
+    expected = np.empty(shape)
+    for n, index in enumerate(np.random.default_rng(0).permutation(40).tolist()):
+        shown = 0.3 + n / 100
+        votes.add(Plane.AXIAL, index, whole(grid, Plane.AXIAL), answer(grid, Plane.AXIAL, shown))
+        expected[index] = shown
+    np.testing.assert_allclose(votes.fuse(), expected, rtol=1e-5)
+    assert votes.looked(Plane.AXIAL).all()
 
 
 @st.composite

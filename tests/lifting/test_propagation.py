@@ -222,7 +222,7 @@ class Walker:
             indices,
             self.ask,
             self.accept,
-            lambda: stride,
+            lambda ahead: stride,
             Progress(report),
         )
 

@@ -2,13 +2,16 @@
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from gamt.axes import Plane
 from gamt.lifting.budget import Stopwatch, StridePlanner
+from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import Appearance
 from gamt.lifting.target import Target
 from gamt.lifting.walk import PlaneWalk
-from gamt.prompts import ClassPrompts, Click, SlicePrompt
+from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
+from gamt.segmenters.base import Traits
 from tests.doubles import (
     Constant,
     Remembering,
@@ -53,8 +56,8 @@ def test_slices_that_a_walk_steps_over_get_the_mixed_votes_of_their_neighbours()
     for z in range(9):
         truth[z, 4:8, z : z + 9] = True
     target = make_target(make_case(picture(truth), ClassPrompts(1)), Thresholder())
-    strides = StridePlanner(Stopwatch(float("inf")), share=1.0)
-    strides.stride = lambda: 3  # type: ignore[method-assign]
+    strides = StridePlanner(Stopwatch(float("inf")), 1.0, Progress())
+    strides.stride = lambda ahead: min(3, ahead)  # type: ignore[method-assign]
     prompt = SlicePrompt(box=(4, 4, 13, 8))
     indices = target.to_grid(0)[1:8]
     go(target, 4, prompt, indices, strides=strides)
@@ -63,6 +66,31 @@ def test_slices_that_a_walk_steps_over_get_the_mixed_votes_of_their_neighbours()
     )
     looked = target.finding.votes.looked(Plane.AXIAL).any(axis=(1, 2))
     assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("width", "visited"),
+    [
+        # Of 3 pixels a side the segmenter tells apart: 9 slices of 9 pixels, 3 at a time.
+        (9, [4, 1, 7, 0, 8]),
+        # A thin target is seen as it is, however long.
+        (4, [4, 3, 5, 2, 6, 1, 7, 0, 8]),
+    ],
+)
+def test_large_targets_are_walked_as_coarsely_as_their_slices_are_seen(
+    width: int, visited: list[int]
+) -> None:
+    truth = np.zeros((9, 5, 20), np.bool_)
+    truth[:, 1:4, 5 : 5 + width] = True
+    image = picture(truth)
+    image[:, 0, 0] = np.arange(9)  # so that slices can be told apart
+    box = Box(0, 9, 4, 1, 4, 5, 5 + width)
+    segmenter = Thresholder()
+    segmenter.traits = Traits(resolution=3)
+    target = make_target(make_case(image, ClassPrompts(1, box)), segmenter)
+    go(target, 4, SlicePrompt(box=(5, 1, 5 + width, 4)))
+    assert [int(one[0, 0]) for one in segmenter.slices] == visited
+    np.testing.assert_array_equal(target.finding.votes.fuse() > 0.5, truth)
 
 
 def test_an_empty_anchor_is_a_vote_against_its_window() -> None:

@@ -183,12 +183,13 @@ class Recorder(Observer):
             )
         )
 
-    def end_target(self, target: Target, found: npt.NDArray[np.float32]) -> None:
+    def end_target(self, target: Target) -> None:
         """Draws how a target was found."""
         notes, prompts, low = self._notes_of(target), target.prompts, target.region[0]
         truth = self._truth_of(prompts.label)
         looking = [one for one in notes.walks if one.click is None]
-        fused = found > 0.5
+        found = target.fuse()
+        fused = found > 0.5 if target.previous is None else target.previous
         frame = self._frame(
             [
                 _box_bounds(prompts),

@@ -8,6 +8,7 @@ from functools import cache
 
 import psutil
 
+from gamt.lifting.progress import Progress
 from gamt.settings import Settings
 
 
@@ -111,45 +112,72 @@ class Stopwatch:
             raise OutOfTime
 
 
+PATIENCE = 0.1
+"""Share of the time left that walks spend before their pace is judged: a moment in which the
+machine was busy elsewhere is no reason to step over slices (docs/constants.md)."""
+
+
 class StridePlanner:
     """Chooses how many slices walks step at a time, so that all of them reach their ends in time.
 
-    The walks tell what they plan; their first slices tell what one costs (docs/design.md, 10).
+    What a slice costs is measured on all slices so far, and anew after every round
+    (docs/design.md, 10). The longest round counts as the second longest: one hiccup of the machine
+    says nothing about the rest.
+
+    Attributes:
+        stepped_over: whether any slice was.
     """
 
     def __init__(
-        self, stopwatch: Stopwatch, share: float, encoded: Callable[[], int] = lambda: 0
+        self,
+        stopwatch: Stopwatch,
+        share: float,
+        progress: Progress,
+        encoded: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Starts now.
+        """Visits every slice at first.
 
         Args:
             stopwatch: knows the time that is left.
             share: of it that the walks may use, 0..1.
+            progress: knows how many slices the walks still have before them.
             encoded: returns the number of slices encoded so far, also ahead of the walks.
         """
         self._stopwatch = stopwatch
         self._share = share
+        self._progress = progress
         self._encoded = encoded
-        self._before = encoded()
-        self._left = stopwatch.left
-        self._walks = 0
-        self._slices = 0
-        self._stride = 0
+        self.begin()
+        self._stride = 1
+        self.stepped_over = False
 
-    def plan(self, slices: int) -> None:
-        """Announces one more walk, of a number of slices."""
-        self._walks += 1
-        self._slices += slices
+    def begin(self) -> None:
+        """Begins to measure: the walks' first round of slices is about to be asked for."""
+        self._last = time.monotonic()
+        self._rounds: list[float] = []
+        self._encoded_before = self._encoded()
+        self._visited = 0
 
-    def stride(self) -> int:
-        """Returns the stride, 1 for every slice; to be asked for once all walks have one slice."""
-        if self._walks == 0:
-            return 1
-        if self._stride == 0:
-            left = self._stopwatch.left
-            done = max(self._walks, self._encoded() - self._before)
-            seconds = (self._left - left) / done  # of one slice; NaN without a deadline
-            affordable = self._share * left / seconds if seconds > 0 else math.inf
-            self._stride = math.ceil(self._slices / affordable) if affordable > 1 else self._slices
-            self._stride = max(1, self._stride)
-        return self._stride
+    def end_round(self, slices: int) -> None:
+        """Judges the pace anew, after a round of a number of slices that all walks asked for."""
+        now, left = time.monotonic(), self._stopwatch.left
+        self._rounds.append(now - self._last)
+        self._last = now
+        self._visited += slices
+        spent = sum(self._rounds)
+        if spent < PATIENCE * left:
+            self._stride = 1
+            return
+        if len(self._rounds) > 1:
+            second, longest = sorted(self._rounds)[-2:]
+            spent -= longest - second
+        done = max(self._visited, self._encoded() - self._encoded_before)
+        ahead = max(1, self._progress.left - slices)
+        affordable = self._share * left * done / spent if spent > 0 else math.inf
+        self._stride = math.ceil(ahead / affordable) if affordable > 1 else ahead
+
+    def stride(self, ahead: int) -> int:
+        """Returns how many slices to step next, of those ahead; 1 for every slice."""
+        stride = min(self._stride, ahead)
+        self.stepped_over |= stride > 1
+        return stride

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
-from gamt.axes import Plane, bounding_range, slice_view
+from gamt.axes import Plane, bounding_range
 from gamt.lifting.rules import Opinion, Rule, mean
-from gamt.lifting.shape import prior_logits
+from gamt.lifting.shape import MIN_LOG_ODDS, prior_logits, reach
 from gamt.prompts import Box, PixelBox
 from gamt.segmenters.base import SliceMask
 from gamt.volume.geometry import Grid, Range
@@ -22,6 +22,15 @@ the most as a share of the box's side, as small targets would vanish (docs/const
 
 TRUNCATE = 4.0
 """Standard deviations at which the average ends (docs/constants.md)."""
+
+GROWTH = 0.5
+"""Where votes leave the window that is kept for them, it grows by this share more than they need:
+time against memory (docs/constants.md)."""
+
+Voxel = tuple[int, int, int]
+
+Bounds = tuple[Voxel, Voxel]
+"""Half-open (low, high), each (z, y, x), counted from the first voxel of a region."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +51,8 @@ class PlaneVotes:
 class Votes:
     """The votes of all views of one class, by plane, on raw voxels.
 
-    They are stored here; what they come to together, a fusion rule says.
+    They are stored here; what they come to together, a fusion rule says. The arrays cover a window
+    of the region, which grows with the votes: most of a region is never looked at.
     """
 
     BYTES_PER_VOXEL = 9
@@ -65,6 +75,10 @@ class Votes:
         self._shape = tuple(len(indices) for indices in self._to_grid)
         self._rule = rule
         self._planes: dict[Plane, PlaneVotes] = {}
+        # Bounds of the arrays, and of the votes in them, counted from the region's first voxel.
+        self._window: Bounds = ((0, 0, 0), (0, 0, 0))
+        self._voted: Bounds = self._window
+        self._fused: tuple[object, Bounds, npt.NDArray[np.float32]] | None = None
 
     def add(self, plane: Plane, index: int, window: PixelBox, mask: SliceMask) -> None:
         """Casts a view's vote for one slice: its probability, weighted by its quality.
@@ -75,33 +89,51 @@ class Votes:
             window: half-open grid pixels (x0, y0, x1, y1) that the view looked at.
             mask: the answer of the segmenter.
         """
+        x0, y0, x1, y1 = window
+        low, high = [0, 0, 0], [0, 0, 0]
+        for axis, first, last in (
+            (plane.normal, index, index + 1),
+            (plane.row_axis, y0, y1),
+            (plane.column_axis, x0, x1),
+        ):
+            low[axis], high[axis] = np.searchsorted(self._to_grid[axis], (first, last)).tolist()
+        bounds = (low[0], low[1], low[2]), (high[0], high[1], high[2])
+        self._cover(bounds)
+        self._voted = _union(self._voted, bounds)
+        self._fused = None
         votes = self._planes.get(plane)
         if votes is None:
+            shape = _shape(self._window)
             votes = self._planes[plane] = PlaneVotes(
-                Opinion(np.zeros(self._shape, np.float32), np.zeros(self._shape, np.float32)),
-                np.zeros(self._shape, np.bool_),
+                Opinion(np.zeros(shape, np.float32), np.zeros(shape, np.float32)),
+                np.zeros(shape, np.bool_),
                 set(),
             )
-        x0, y0, x1, y1 = window
-        row_grid, column_grid = self._to_grid[plane.row_axis], self._to_grid[plane.column_axis]
-        rows = slice(*np.searchsorted(row_grid, (y0, y1)))
-        columns = slice(*np.searchsorted(column_grid, (x0, x1)))
-        logits = mask.logits[np.ix_(row_grid[rows], column_grid[columns])]
-        vote = expit(logits) * np.float32(mask.quality)
-        for layer in np.flatnonzero(self._to_grid[plane.normal] == index).tolist():
-            slice_view(votes.opinion.inside, plane, layer)[rows, columns] += vote
-            slice_view(votes.opinion.weight, plane, layer)[rows, columns] += np.float32(
-                mask.quality
-            )
-            slice_view(votes.looked, plane, layer)[rows, columns] = True
         votes.slices.add(index)
+        if np.prod(_shape(bounds)) == 0:
+            return
+        part = _slices(bounds, self._window[0])
+        rows, columns = (
+            self._to_grid[axis][low[axis] : high[axis]]
+            for axis in (plane.row_axis, plane.column_axis)
+        )
+        quality = np.float32(mask.quality)
+        vote = np.expand_dims(expit(mask.logits[np.ix_(rows, columns)]) * quality, plane.normal)
+        votes.opinion.inside[part] += vote
+        votes.opinion.weight[part] += quality
+        votes.looked[part] = True
+
+    @property
+    def any(self) -> bool:
+        """Whether a view looked anywhere."""
+        return any(votes.looked.any() for votes in self._planes.values())
 
     def looked(self, plane: Plane | None = None) -> npt.NDArray[np.bool_]:
         """Returns (z, y, x) bool over the region: what a plane's views, or any views, looked at."""
         looked = np.zeros(self._shape, np.bool_)
         for one, votes in self._planes.items():
             if plane in (None, one):
-                looked |= votes.looked
+                looked[_slices(self._window)] |= votes.looked
         return looked
 
     def of_plane(self, plane: Plane) -> tuple[int, npt.NDArray[np.float32]]:
@@ -111,10 +143,12 @@ class Votes:
             How many slices were voted on, and (z, y, x) float32 over the region, the probability
             of being inside, 0..1, NaN where no view of the plane looked.
         """
+        probability = np.full(self._shape, np.nan, np.float32)
         if plane not in self._planes:
-            return 0, np.full(self._shape, np.nan, np.float32)
+            return 0, probability
         votes = self._planes[plane]
-        return len(votes.slices), np.where(votes.looked, votes.opinion.probability, np.nan)
+        np.copyto(probability[_slices(self._window)], votes.opinion.probability, where=votes.looked)
+        return len(votes.slices), probability
 
     def fuse(
         self,
@@ -141,49 +175,151 @@ class Votes:
             (z, y, x) float32 over the region: the probability of being inside, 0..1; 0 where
             nothing looked.
         """
-        views = self._fuse_planes()
-        if box is not None and blur > 0:
-            views = self._smooth(views, box, blur)
-        if box is not None and shape_weight > 0:
-            missed = ~self.looked(Plane.AXIAL).any(axis=(1, 2), keepdims=True)
-            asked = np.float32(shape_weight) * ((views.weight > 0) | missed)
-            drawn = expit(prior_logits(box, rivals, self._low, self._shape, exact_range))
-            views = mean([views, Opinion(asked * drawn, asked)])
-        probability = views.probability
+        probability = np.zeros(self._shape, np.float32)
+        drawn = box is not None and shape_weight > 0
+        missed = ~self._slices_looked_at()
+        bounds = self._voted
+        if box is not None and drawn:
+            # Beyond these bounds, the ellipsoid's vote is the only one, and the same everywhere.
+            low, high = reach(box)
+            bounds = _union(bounds, (self._inside(low), self._inside(high)))
+            probability[missed] = expit(np.float32(MIN_LOG_ODDS))
+        question = (box, shape_weight, tuple(rivals), exact_range, blur)
+        if self._fused is None or self._fused[0] != question:
+            sigma = self._deviations(box, blur) if box is not None and blur > 0 else None
+            if sigma is not None:
+                bounds = _union(bounds, self._around_votes(sigma))
+            self._cover(bounds)
+            views = self._fuse_planes(bounds)
+            if sigma is not None:
+                views = _smooth(views, sigma)
+            inside = np.empty(_shape(bounds), np.float32)
+            low = np.add(self._low, bounds[0]).tolist()
+            for z, layer in enumerate(inside):  # by slice, so that what is in between stays small
+                view = Opinion(views.inside[z], views.weight[z])
+                if box is not None and drawn:
+                    place = low[0] + z, low[1], low[2]
+                    prior = prior_logits(box, rivals, place, (1, *layer.shape), exact_range)[0]
+                    asked = np.float32(shape_weight) * (
+                        (view.weight > 0) | missed[bounds[0][0] + z]
+                    )
+                    view = mean([view, Opinion(asked * expit(prior), asked)])
+                layer[...] = view.probability
+            self._fused = question, bounds, inside
+        _, bounds, inside = self._fused
+        probability[_slices(bounds)] = inside
         if box is not None and exact_range:
             first, last = (max(0, z - self._low[0]) for z in (box.z_min, box.z_max))
             probability[:first] = probability[last:] = 0
         return probability
 
-    def _fuse_planes(self) -> Opinion:
+    def _inside(self, voxel: Sequence[int]) -> Voxel:
+        """Returns a raw voxel, counted from the region's first, or the nearest in the region."""
+        z, y, x = np.clip(np.subtract(voxel, self._low), 0, self._shape).tolist()
+        return z, y, x
+
+    def _cover(self, bounds: Bounds) -> None:
+        """Makes the arrays cover bounds of the region; they grow by more than is asked for."""
+        if np.prod(_shape(bounds)) == 0:
+            return
+        (low, high), (old_low, old_high) = _union(self._window, bounds), self._window
+        if (low, high) == self._window:
+            return
+        room = [int(GROWTH * (b - a)) for a, b in zip(old_low, old_high, strict=True)]
+        z0, y0, x0 = (
+            max(0, a - r * (a < old)) for a, r, old in zip(low, room, old_low, strict=True)
+        )
+        z1, y1, x1 = (
+            min(n, b + r * (b > old))
+            for b, r, old, n in zip(high, room, old_high, self._shape, strict=True)
+        )
+        old_window, self._window = self._window, ((z0, y0, x0), (z1, y1, x1))
+        shape, place = _shape(self._window), _slices(old_window, (z0, y0, x0))
+        for votes in self._planes.values():
+            inside, weight = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+            looked = np.zeros(shape, np.bool_)
+            inside[place], weight[place] = votes.opinion.inside, votes.opinion.weight
+            looked[place] = votes.looked
+            votes.opinion, votes.looked = Opinion(inside, weight), looked
+
+    def _slices_looked_at(self) -> npt.NDArray[np.bool_]:
+        """Returns bool along z over the region: the slices that an axial view looked at."""
+        looked = np.zeros(self._shape[0], np.bool_)
+        if Plane.AXIAL in self._planes:
+            axial = self._planes[Plane.AXIAL].looked
+            looked[self._window[0][0] : self._window[1][0]] = axial.any(axis=(1, 2))
+        return looked
+
+    def _fuse_planes(self, bounds: Bounds) -> Opinion:
         """Returns what the planes say together; their own arrays where only one has voted."""
-        opinions = [self._planes[one].opinion for one in Plane if one in self._planes]
+        part = _slices(bounds, self._window[0])
+        opinions = [
+            Opinion(votes.opinion.inside[part], votes.opinion.weight[part])
+            for votes in (self._planes[one] for one in Plane if one in self._planes)
+        ]
         if not opinions:
-            return Opinion(np.zeros(self._shape, np.float32), np.zeros(self._shape, np.float32))
+            shape = _shape(bounds)
+            return Opinion(np.zeros(shape, np.float32), np.zeros(shape, np.float32))
         return opinions[0] if len(opinions) == 1 else self._rule(opinions)
 
-    def _smooth(self, views: Opinion, box: Box, blur: float) -> Opinion:
-        """Averages the votes with those around them, where views looked; see `fuse`."""
-        inside, weight = views.inside.copy(), views.weight.copy()
-        bounds = bounding_range(weight > 0)
-        if bounds is None:
-            return views
+    def _deviations(self, box: Box, blur: float) -> list[float]:
+        """Returns the standard deviation, in raw voxels, of the average on each axis."""
         sides = np.subtract(box.high, box.low).tolist()
-        sigma = [
+        return [
             min(blur / step, MOST_BLUR, side * BLUR_SHARE) if step else 0.0
             for step, side in zip(self._scale, sides, strict=True)
         ]
-        # Beyond the filter's reach the region, often most of it, is empty.
+
+    def _around_votes(self, sigma: Sequence[float]) -> Bounds:
+        """Returns the votes' bounds with the average's reach around them, inside the region."""
         rooms = [math.ceil(TRUNCATE * one) for one in sigma]
-        near = tuple(
-            slice(max(0, first - room), last + room)
-            for first, last, room in zip(*bounds, rooms, strict=True)
-        )
-        seen = weight[near] > 0
-        for votes in (inside, weight):
-            smooth = gaussian_filter(votes[near], sigma, truncate=TRUNCATE)
-            votes[near] = np.where(seen, smooth, 0)
-        return Opinion(inside, weight)
+        low, high = self._voted
+        z0, y0, x0 = (max(0, a - room) for a, room in zip(low, rooms, strict=True))
+        z1, y1, x1 = (min(n, b + room) for b, room, n in zip(high, rooms, self._shape, strict=True))
+        return (z0, y0, x0), (z1, y1, x1)
+
+
+def _smooth(views: Opinion, sigma: Sequence[float]) -> Opinion:
+    """Averages votes with those around them, where views looked; see `Votes.fuse`.
+
+    Beyond them, the arrays reach as far as the average, or to the region's border.
+    """
+    inside, weight = views.inside.copy(), views.weight.copy()
+    bounds = bounding_range(weight > 0)
+    if bounds is None:
+        return views
+    # Beyond the filter's reach the arrays may be empty.
+    rooms = [math.ceil(TRUNCATE * one) for one in sigma]
+    near = tuple(
+        slice(max(0, first - room), last + room)
+        for first, last, room in zip(*bounds, rooms, strict=True)
+    )
+    seen = weight[near] > 0
+    for votes in (inside, weight):
+        smooth = gaussian_filter(votes[near], sigma, truncate=TRUNCATE)
+        votes[near] = np.where(seen, smooth, 0)
+    return Opinion(inside, weight)
+
+
+def _shape(bounds: Bounds) -> Voxel:
+    """Returns the number of voxels (z, y, x) in bounds."""
+    z, y, x = (max(0, b - a) for a, b in zip(*bounds, strict=True))
+    return z, y, x
+
+
+def _slices(bounds: Bounds, origin: Voxel = (0, 0, 0)) -> tuple[slice, ...]:
+    """Returns the part of an array that bounds cover, where its first voxel is `origin`."""
+    return tuple(slice(a - o, b - o) for a, b, o in zip(*bounds, origin, strict=True))
+
+
+def _union(one: Bounds, other: Bounds) -> Bounds:
+    """Returns the bounds around two others, of which empty ones count as nothing."""
+    held = [bounds for bounds in (one, other) if np.prod(_shape(bounds)) > 0]
+    if len(held) < 2:
+        return held[0] if held else one
+    z0, y0, x0 = (min(a, b) for a, b in zip(one[0], other[0], strict=True))
+    z1, y1, x1 = (max(a, b) for a, b in zip(one[1], other[1], strict=True))
+    return (z0, y0, x0), (z1, y1, x1)
 
 
 SURE = 0.9
@@ -206,10 +342,16 @@ class Competition:
         labels: (z, y, x) uint8, the winners so far; 0 where no class claims the voxel.
     """
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        """Starts without claims on a raw volume of `shape`."""
+    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
+        """Starts without claims.
+
+        Args:
+            shape: of the raw volume (z, y, x).
+            classes: how many will enter; one alone gets all that it claims.
+        """
         self.labels = np.zeros(shape, np.uint8)
-        self._best = np.full(shape, -np.inf, np.float16)
+        self._alone = classes == 1
+        self._best = np.zeros(shape, np.float16)
 
     def enter(
         self,
@@ -228,8 +370,15 @@ class Competition:
         """
         where = tuple(slice(a, a + n) for a, n in zip(low, mask.shape, strict=True))
         best, labels = self._best[where], self.labels[where]
-        volume = max(1, int(mask.sum()))
-        rank = (score.clip(0, SURE) - SIZE_RANK * np.log10(volume)).astype(np.float16)
-        wins = mask & ((rank > best) | ((rank == best) & (label < labels)))
-        best[wins] = rank[wins]
-        labels[wins] = label
+        if self._alone:
+            labels[mask] = label
+            return
+        claims = score[mask]
+        volume = max(1, len(claims))
+        rank = (claims.clip(0, SURE) - SIZE_RANK * np.log10(volume)).astype(np.float16)
+        rival, rank_of_rival = labels[mask], best[mask]
+        wins = (rival == 0) | (rank > rank_of_rival) | ((rank == rank_of_rival) & (label < rival))
+        won = mask.copy()
+        won[mask] = wins
+        best[won] = rank[wins]
+        labels[won] = label

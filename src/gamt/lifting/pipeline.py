@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from gamt.axes import Plane, box_to_slice, slice_shape, slice_view
+from gamt.axes import Plane, bounding_range, box_to_slice, slice_shape, slice_view
 from gamt.io.case import Case
 from gamt.lifting.bodies import Found, find_at
 from gamt.lifting.budget import Budget, Cancelled, Stopwatch, StridePlanner
@@ -83,7 +83,7 @@ def lift(
     observer.begin_case(case, volume)
     progress = Progress(report)
     shape, settings = case.image.shape, volume.settings
-    competition = Competition((shape[0], shape[1], shape[2]))
+    competition = Competition((shape[0], shape[1], shape[2]), len(case.prompts))
     complete, done, before = True, 0, volume.embeddings.encoded
     for scan, members in crops(case, volume, found):
         for group in split_by_memory(members, settings):
@@ -95,12 +95,15 @@ def lift(
             ]
             shares = (PLANNED / len(settings.planes), PLANNED, 1.0)
             for stage, share in zip(STAGES, shares, strict=True):
-                strides = StridePlanner(stopwatch, share, lambda: volume.embeddings.encoded)
+                strides = StridePlanner(
+                    stopwatch, share, progress, lambda: volume.embeddings.encoded
+                )
                 walks = []
                 for target in targets:
                     stopwatch.check_cancelled()
                     walks += stage(target, strides)
-                complete &= run(together(walks), scan, stopwatch) and strides.stride() == 1
+                complete &= run(together(walks), scan, stopwatch, strides)
+                complete &= not strides.stepped_over
             for target in targets:
                 stopwatch.check_cancelled()
                 enter(target, competition)
@@ -213,7 +216,7 @@ def make_target(
         where = tuple(slice(a, b) for a, b in zip(*region, strict=True))
         same = case.previous[where] == prompts.label
         previous = same if same.any() else None
-        taken = (case.previous[where] > 0) & ~same
+        taken = (case.previous[where] > 0) ^ same
     finding = Finding(Votes(region, scan.grid, RULES[settings.fusion]), prompts.box)
     return Target(
         prompts,
@@ -298,10 +301,18 @@ STAGES = (first_views, orthogonal_views, corrections)
 
 def enter(target: Target, competition: Competition) -> None:
     """Lets a class compete: with its views' votes, and surer where clicks were obeyed."""
-    found = target.fuse() if target.previous is None else PREVIOUS_SCORE * target.previous
-    score = np.where(target.mask & (found <= 0.5), np.float32(1), found)
-    competition.enter(target.prompts.label, target.region[0], target.mask, score)
-    target.observer.end_target(target, found)
+    bounds = bounding_range(target.mask)
+    if bounds is not None:
+        part = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
+        mask = target.mask[part]
+        if target.previous is None:
+            found = target.fuse()[part]
+        else:
+            found = PREVIOUS_SCORE * target.previous[part]
+        score = np.where(found > 0.5, found, np.float32(1))
+        z, y, x = np.add(target.region[0], bounds[0]).tolist()
+        competition.enter(target.prompts.label, (z, y, x), mask, score)
+    target.observer.end_target(target)
 
 
 def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt.NDArray[np.uint8]:
@@ -313,9 +324,11 @@ def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt
         for click in one.clicks:
             if not click.positive and labels[click.voxel] == one.label:
                 labels[click.voxel] = 0
-        is_new = case.previous is None or not (case.previous == one.label).any()
+        is_new = case.previous is None or not any(
+            (layer == one.label).any() for layer in case.previous
+        )
         if settings.largest_component and is_new:
             mask = labels == one.label
             where = () if one.slice_box is None else one.slice_box.within()
-            labels[mask & ~largest_component(mask, positive, where)] = 0
+            labels[mask ^ largest_component(mask, positive, where)] = 0
     return labels

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from gamt.axes import bounding_range
 from gamt.settings import Smoothing
 
 
@@ -23,20 +24,39 @@ def largest_component(
         where: the part of the mask in which sizes are compared; if it is empty there, or without
             a part, all of it counts.
     """
-    components = cc3d.connected_components(mask, connectivity=26)
-    compared = components[where] if mask[where].any() else components
-    sizes = np.bincount(compared.ravel(), minlength=int(components.max()) + 1)
-    if len(sizes) <= 2:
+    bounds = bounding_range(mask)
+    if bounds is None:
         return mask
-    wanted = {int(np.argmax(sizes[1:])) + 1}
-    wanted |= {int(components[voxel]) for voxel in keep} - {0}
-    return np.isin(components, list(wanted))
+    low, high = bounds
+    inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    components, count = cc3d.connected_components(mask[inside], connectivity=26, return_N=True)
+    if count == 1:
+        return mask
+    compared = components
+    if where and mask[where].any():
+        ends = [one.indices(size)[:2] for one, size in zip(where, mask.shape, strict=True)]
+        spans = zip(ends, low, strict=True)
+        compared = components[tuple(slice(max(0, a - n), max(0, b - n)) for (a, b), n in spans)]
+    sizes = np.bincount(compared.ravel(), minlength=count + 1)
+    kept = np.zeros(count + 1, np.bool_)
+    kept[1 + np.argmax(sizes[1:])] = True
+    for voxel in keep:
+        if mask[voxel]:
+            kept[components[tuple(np.subtract(voxel, low))]] = True
+    result = np.zeros_like(mask)
+    result[inside] = kept[components]
+    return result
 
 
 def component_at(mask: npt.NDArray[np.bool_], voxel: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
     """Keeps the 26-connected component that holds `voxel` (z, y, x); nothing if none does."""
-    components = cc3d.connected_components(mask, connectivity=26)
-    return np.asarray((components == components[voxel]) & mask, dtype=np.bool_)
+    result = np.zeros_like(mask)
+    bounds = bounding_range(mask) if mask[voxel] else None
+    if bounds is not None:
+        inside = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
+        components = cc3d.connected_components(mask[inside], connectivity=26)
+        result[inside] = components == components[tuple(np.subtract(voxel, bounds[0]))]
+    return result
 
 
 def smooth(mask: npt.NDArray[np.bool_], how: Smoothing) -> npt.NDArray[np.bool_]:

@@ -19,6 +19,11 @@ class Progress:
         self._done = 0
         self._planned = 0
 
+    @property
+    def left(self) -> int:
+        """The slices that were planned so far and are not done with."""
+        return self._planned - self._done
+
     def plan(self, slices: int) -> None:
         """Announces slices."""
         self._planned += slices

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from gamt.axes import Plane, bounding_range
-from gamt.lifting.budget import OutOfTime, Stopwatch
+from gamt.lifting.budget import OutOfTime, Stopwatch, StridePlanner
 from gamt.lifting.progress import Progress
 from gamt.prompts import PixelBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
@@ -171,7 +171,7 @@ def walk(
     indices: Sequence[int],
     ask: Ask[T],
     accept: Accept[T],
-    choose_stride: Callable[[], int],
+    choose_stride: Callable[[int], int],
     progress: Progress,
 ) -> Walk:
     """Segments a plane's slices outwards from an anchor, in both directions at once.
@@ -183,8 +183,9 @@ def walk(
         indices: the slices that may be visited, ascending grid indices.
         ask: makes the prompts of the slices after the anchor.
         accept: is told every answer, and decides how the walk goes on.
-        choose_stride: asked once, after the anchor: how many slices to step at a time. The last
-            slice of each direction is visited whatever the stride.
+        choose_stride: asked before every step, with the number of slices ahead in the longer
+            direction: how many to step. The last slice of each direction is visited whatever the
+            stride.
         progress: counts the slices.
     """
     down = [index for index in reversed(indices) if index < anchor]
@@ -197,9 +198,9 @@ def walk(
         progress.finish(len(down) + 1 + len(up))
         return
     progress.finish(1)
-    stride = choose_stride()
     fronts = [(way, start) for way in (down, up) if way]
     while fronts:
+        stride = choose_stride(max(len(way) for way, _ in fronts))
         steps = []
         for way, before in fronts:
             index = way[min(stride, len(way)) - 1]
@@ -222,6 +223,13 @@ def thin_out(way: Sequence[int], stride: int) -> Sequence[int]:
     return [*way[stride - 1 : -1 : stride], *way[-1:]]
 
 
+def thin_both_ways(indices: Sequence[int], anchor: int, stride: int) -> list[int]:
+    """Keeps every `stride`-th of ascending slices, counted from an anchor, and the outermost."""
+    down = thin_out([index for index in reversed(indices) if index < anchor], stride)
+    up = thin_out([index for index in indices if index > anchor], stride)
+    return [*reversed(down), *(index for index in indices if index == anchor), *up]
+
+
 def together(walks: Iterable[Walk]) -> Walk:
     """Joins walks into one that asks the questions of all of them at every step."""
     started = [(one, next(one, None)) for one in walks]
@@ -242,8 +250,14 @@ def together(walks: Iterable[Walk]) -> Walk:
         waiting = going
 
 
-def run(walk: Walk, scan: Scan, stopwatch: Stopwatch) -> bool:
+def run(walk: Walk, scan: Scan, stopwatch: Stopwatch, strides: StridePlanner | None = None) -> bool:
     """Drives a walk to its end, or until the time is up.
+
+    Args:
+        walk: asks for slices.
+        scan: answers.
+        stopwatch: says when the time is up.
+        strides: is told of every round of slices; None for nobody.
 
     Returns:
         Whether it came to its end.
@@ -252,11 +266,15 @@ def run(walk: Walk, scan: Scan, stopwatch: Stopwatch) -> bool:
         Cancelled: the caller of the prediction wants no result any more.
     """
     masks: Sequence[SliceMask] | None = None
+    if strides is not None:
+        strides.begin()
     try:
         while True:
             requests = next(walk) if masks is None else walk.send(masks)
             stopwatch.lap()
             masks = scan.decode(requests, stopwatch.lap)
+            if strides is not None:
+                strides.end_round(len(requests))
     except StopIteration:
         return True
     except OutOfTime as up:

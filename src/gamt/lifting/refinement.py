@@ -264,7 +264,7 @@ class CorrectionWalk:
             self._planned,
             self._ask,
             self._accept,
-            lambda: 1,
+            lambda ahead: 1,
             self._target.progress,
         )
 

@@ -42,9 +42,11 @@ Rule = Callable[[Sequence[Opinion]], Opinion]
 
 def mean(opinions: Sequence[Opinion]) -> Opinion:
     """Averages the planes' probabilities by their weights."""
-    inside, weight = opinions[0].inside, opinions[0].weight
-    for other in opinions[1:]:
-        inside, weight = inside + other.inside, weight + other.weight
+    first, second, *others = opinions
+    inside, weight = first.inside + second.inside, first.weight + second.weight
+    for other in others:
+        inside += other.inside
+        weight += other.weight
     return Opinion(inside, weight)
 
 

@@ -1,5 +1,6 @@
 """The ellipsoid inscribed in a box: a prior for what images don't show."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,17 @@ OUTSIDE = 6.0
 (docs/constants.md)."""
 
 
+def reach(box: Box, zero_radius: float = ZERO_RADIUS) -> tuple[list[int], list[int]]:
+    """Returns the half-open bounds (z, y, x) outside of which log-odds are `MIN_LOG_ODDS`."""
+    farthest = zero_radius - MIN_LOG_ODDS / STEEPNESS
+    low, high = [], []
+    for first, last in zip(box.low, box.high, strict=True):
+        centre, half = (first + last - 1) / 2, (last - first) / 2
+        low.append(math.floor(centre - farthest * half))
+        high.append(math.ceil(centre + farthest * half) + 1)
+    return low, high
+
+
 def ellipsoid_logits(
     box: Box, low: Sequence[int], shape: Sequence[int], zero_radius: float = ZERO_RADIUS
 ) -> npt.NDArray[np.float32]:
@@ -38,16 +50,21 @@ def ellipsoid_logits(
     Returns:
         (z, y, x) log-odds, `MIN_LOG_ODDS`..`MAX_LOG_ODDS`.
     """
+    logits = np.full(shape, MIN_LOG_ODDS, np.float32)
     squared = np.zeros((1, 1, 1), np.float32)
-    for axis in range(3):
+    near = []
+    for axis, bounds in enumerate(zip(*reach(box, zero_radius), strict=True)):
+        first, last = np.clip(np.subtract(bounds, low[axis]), 0, shape[axis]).tolist()
+        near.append(slice(first, last))
         half = (box.high[axis] - box.low[axis]) / 2
         centre = (box.high[axis] + box.low[axis] - 1) / 2
-        away = (np.arange(low[axis], low[axis] + shape[axis]) - centre) / half
+        away = (np.arange(low[axis] + first, low[axis] + last) - centre) / half
         along = [1, 1, 1]
         along[axis] = -1
         squared = squared + np.square(away).astype(np.float32).reshape(along)
-    logits = STEEPNESS * (zero_radius - np.sqrt(squared))
-    return np.asarray(logits.clip(MIN_LOG_ODDS, MAX_LOG_ODDS), np.float32)
+    inside = STEEPNESS * (zero_radius - np.sqrt(squared))
+    logits[tuple(near)] = inside.clip(MIN_LOG_ODDS, MAX_LOG_ODDS)
+    return logits
 
 
 def prior_logits(

@@ -121,12 +121,11 @@ class Observer:
             mask: (z, y, x) bool over the target's region, the mask after the correction.
         """
 
-    def end_target(self, target: "Target", found: npt.NDArray[np.float32]) -> None:
+    def end_target(self, target: "Target") -> None:
         """A target has all of its votes and corrections, and competes with the others for voxels.
 
         Args:
             target: the class, with its votes and its mask.
-            found: (z, y, x) over its region, 0..1: the fused views, or its previous prediction.
         """
 
 
@@ -178,7 +177,7 @@ class Target:
             self.scan.segmenter.traits.intensities_alone
         )
         votes, box = self.finding.votes, self.finding.box
-        if not votes.looked().any():  # the shape that the prompts draw is the last resort
+        if not votes.any:  # the shape that the prompts draw is the last resort
             weight = 1.0
         if self.prompts.box is None:  # what no box fits may be as thin as a vessel
             blur = 0.0

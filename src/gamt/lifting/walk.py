@@ -9,7 +9,15 @@ from scipy.special import logit
 
 from gamt.axes import Plane, slice_view
 from gamt.lifting.budget import StridePlanner
-from gamt.lifting.propagation import Appearance, End, Walk, lost, next_prompt, walk
+from gamt.lifting.propagation import (
+    Appearance,
+    End,
+    Walk,
+    lost,
+    next_prompt,
+    thin_both_ways,
+    walk,
+)
 from gamt.lifting.target import LEAST_PROBABILITY, Finding, Target
 from gamt.prompts import PixelBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
@@ -33,7 +41,8 @@ class SliceVote:
 class PlaneWalk:
     """A walk for a target through the slices of one plane, whose masks become votes.
 
-    Where it steps over slices, the masks on both sides vote on them, mixed by distance.
+    Where it steps over slices, the masks on both sides vote on them, mixed by distance. It does so
+    where the target is larger than the segmenter's resolution, and where the time is short.
     """
 
     def __init__(
@@ -55,18 +64,31 @@ class PlaneWalk:
             anchor: where to begin, a grid index.
             indices: the slices that may be visited, grid indices.
             appearance: the walk ends where the mask no longer looks like this.
-            strides: says how many slices to step at a time; None visits them all.
+            strides: says how many slices to step; None visits them all.
         """
         self._target = target
         self._finding = finding
         self._plane = plane
         self._anchor = anchor
-        self._planned = sorted(set(indices.tolist()))
+        self._covered = sorted(set(indices.tolist()))
+        self._planned = thin_both_ways(self._covered, anchor, self._coarseness())
         self._appearance = appearance
         self._strides = strides
-        if strides is not None:
-            strides.plan(len(self._planned))
         self._visited = target.observer.begin_walk(target, plane, anchor, self._planned)
+
+    def _coarseness(self) -> int:
+        """Returns how many slices to step, where there is time for all, as large targets are seen.
+
+        Such targets are longer than the segmenter's resolution both across the slices and within
+        them, where it looks at them as coarsely.
+        """
+        resolution = self._target.scan.segmenter.traits.resolution
+        box = self._finding.box
+        if box is None or resolution is None:  # its size, or what is too large, is unknown
+            return 1
+        sides = np.subtract(box.high, box.low) * self._target.scan.grid.scale
+        within = max(sides[self._plane.row_axis], sides[self._plane.column_axis])
+        return max(1, int(min(len(self._covered), within)) // resolution)
 
     def start(self, prompt: SlicePrompt) -> Walk:
         """Returns the walk's steps, beginning with a prompt for its anchor."""
@@ -77,7 +99,7 @@ class PlaneWalk:
             self._planned,
             self._ask,
             self._accept,
-            (lambda: 1) if self._strides is None else self._strides.stride,
+            (lambda ahead: 1) if self._strides is None else self._strides.stride,
             self._target.progress,
         )
 
@@ -123,7 +145,7 @@ class PlaneWalk:
     def _fill(self, before: SliceVote, after: SliceVote) -> None:
         """Votes on the slices that were stepped over, by the masks on both sides."""
         low, high = sorted((before.index, after.index))
-        between = self._planned[bisect_right(self._planned, low) : bisect_left(self._planned, high)]
+        between = self._covered[bisect_right(self._covered, low) : bisect_left(self._covered, high)]
         (x0, y0, x1, y1), (u0, v0, u1, v1) = before.window, after.window
         window = min(x0, u0), min(y0, v0), max(x1, u1), max(y1, v1)
         quality = min(before.mask.quality, after.mask.quality)

@@ -48,12 +48,16 @@ class Traits:
         guided: whether the log-odds of the box's ellipsoid are added to the mask prompts of walks
             for a target. In corrections, every segmenter's mask prompt is merged with the ball that
             the click draws.
+        resolution: how many pixels of a target's side it tells apart; longer targets it sees on a
+            coarser grid. They are walked as coarsely across the slices, and the slices between are
+            interpolated. None visits every slice.
     """
 
     batch: int = 1
     device: str = "cpu"
     intensities_alone: bool = False
     guided: bool = False
+    resolution: int | None = None
 
 
 class Segmenter(Protocol):

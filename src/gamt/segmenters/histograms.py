@@ -20,14 +20,14 @@ def density(counts: Curve, blur: float) -> Curve:
     """Smooths a histogram and divides it by its sum.
 
     Args:
-        counts: (bins,) not negative.
+        counts: (..., bins) not negative.
         blur: standard deviation of the smoothing, in bins.
 
     Returns:
-        (bins,) in the type of `counts`; sums to one, or is all zero where `counts` is.
+        (..., bins) in the type of `counts`; sums to one, or is all zero where `counts` is.
     """
     smooth = ndimage.gaussian_filter1d(counts, blur, mode="reflect")
-    return np.asarray(smooth / max(float(smooth.sum()), 1e-9))
+    return np.asarray(smooth / smooth.sum(axis=-1, keepdims=True).clip(1e-9))
 
 
 def log_likelihood_ratio(inside: Curve, outside: Curve, floor: float, cap: float) -> Curve:

@@ -25,7 +25,14 @@ from scipy.special import expit, logit
 from gamt.prompts import SlicePrompt
 from gamt.segmenters import histograms
 from gamt.segmenters.base import SliceMask, Traits
-from gamt.segmenters.window import LIMIT, Array, SubpixelBox, Window, make_window
+from gamt.segmenters.window import (
+    LIMIT,
+    WORKING_SIDE,
+    Array,
+    SubpixelBox,
+    Window,
+    make_window,
+)
 
 Image = npt.NDArray[np.uint8]
 
@@ -162,10 +169,9 @@ def mask_prior(window: Window, mask: Array, box: SubpixelBox) -> Array:
     return np.asarray(logits - MASK_BEYOND * beyond, np.float32)
 
 
-def click_evidence(window: Window, image: Array, prompt: SlicePrompt, reach: float) -> Array:
-    """Returns the log-odds that clicks add: around them, where the intensity is theirs."""
-    evidence = np.zeros_like(image)
-    smooth = ndimage.gaussian_filter(image, EDGE_SIGMA, mode="nearest")
+def click_evidence(window: Window, smooth: Array, prompt: SlicePrompt, reach: float) -> Array:
+    """Returns the log-odds that clicks add: around them, where the smoothed intensity is theirs."""
+    evidence = np.zeros_like(smooth)
     for (x, y), label in zip(prompt.points, prompt.labels, strict=True):
         squared = (window.y - y - 0.5) ** 2 + (window.x - x - 0.5) ** 2
         place = np.unravel_index(np.argmin(squared), squared.shape)
@@ -183,34 +189,37 @@ def histogram_index(feature: Array) -> npt.NDArray[np.intp]:
     return np.asarray((scaled * histograms.BINS).clip(0, histograms.BINS - 1), np.intp)
 
 
-def intensity_ratio(index: npt.NDArray[np.intp], inside: Array, tuning: _Tuning) -> Array:
-    """Returns the log of how much likelier every pixel's intensity is inside than outside.
+def intensity_ratios(
+    indices: Sequence[npt.NDArray[np.intp]], inside: Array, tuning: _Tuning
+) -> list[Array]:
+    """Returns the log of how much likelier every pixel's features are inside than outside.
 
     Args:
-        index: (rows, columns) bins.
+        indices: of each feature, (rows, columns) bins.
         inside: (rows, columns) probability of being inside, as far as known.
         tuning: the numbers to use.
 
     Returns:
-        (rows, columns) log-odds.
+        For each feature (rows, columns) log-odds.
     """
-    mixed, outside = (
-        histograms.density(
-            np.asarray(np.bincount(index.ravel(), weight.ravel(), histograms.BINS), np.float64),
-            HISTOGRAM_BLUR,
-        )
-        for weight in (inside, 1 - inside)
-    )
+    weights = inside.ravel(), 1 - inside.ravel()
+    counts = [[np.bincount(one.ravel(), w, histograms.BINS) for one in indices] for w in weights]
+    mixed, outside = histograms.density(np.array(counts), HISTOGRAM_BLUR)
     # What looks inside is partly background, most of all in a box that the target hardly fills.
     pure = np.maximum(mixed - tuning.impurity * outside, LEAST_PURE * mixed)
-    pure /= max(pure.sum(), 1e-9)
-    separation = np.abs(pure - outside).sum() / 2
+    pure /= pure.sum(axis=-1, keepdims=True).clip(1e-9)
+    separation = np.abs(pure - outside).sum(axis=-1, keepdims=True) / 2
     ratio = histograms.log_likelihood_ratio(pure, outside, histograms.FLOOR, tuning.cap)
-    return np.asarray(separation**tuning.caution * ratio, np.float32)[index]
+    tables = np.asarray(separation**tuning.caution * ratio, np.float32)
+    return [table[index] for table, index in zip(tables, indices, strict=True)]
 
 
 class PottsModel:
-    """Bonds between neighbouring pixels that make them agree unless an edge lies between."""
+    """Bonds between neighbouring pixels that make them agree unless an edge lies between.
+
+    Images are worked on as rows joined to one line, with a pixel between them that has no bonds:
+    then a neighbour is a fixed number of pixels away, and sums over the line are fast.
+    """
 
     def __init__(self, image: Array, bond: float) -> None:
         every, first, last = slice(None), slice(None, -1), slice(1, None)
@@ -220,33 +229,49 @@ class PottsModel:
             ((first, first), (last, last), 0.7),
             ((first, last), (last, first), 0.7),
         )
+        width = image.shape[1] + 1
         self._bonds = []
-        for here, there, weight in pairs:
+        for (here, there, weight), offset in zip(
+            pairs, (width, 1, width + 1, width - 1), strict=True
+        ):
             contrast = np.square((image[here] - image[there]) / EDGE_CONTRAST)
-            self._bonds.append((here, there, np.float32(bond * weight) * np.exp(-contrast / 2)))
+            bonds = np.zeros((image.shape[0], width), np.float32)
+            bonds[:, :-1][here] = np.float32(bond * weight) * np.exp(-contrast / 2)
+            self._bonds.append((offset, bonds.ravel()[:-offset]))
 
     def agree(self, logits: Array) -> Array:
         """Returns the log-odds after mean-field inference."""
-        result = logits
+        rows, columns = logits.shape
+        padded = np.zeros((rows, columns + 1), np.float32)
+        padded[:, :-1] = logits
+        line = padded.ravel()
+        result, product = line, np.empty_like(line)
         for _ in range(POTTS_STEPS):
             spin = np.tanh(result / 2)
-            result = logits.copy()
-            for here, there, bond in self._bonds:
-                result[here] += bond * spin[there]
-                result[there] += bond * spin[here]
-        return result
+            result = line.copy()
+            for offset, bond in self._bonds:
+                part = product[offset:]
+                result[:-offset] += np.multiply(bond, spin[offset:], out=part)
+                result[offset:] += np.multiply(bond, spin[:-offset], out=part)
+        return np.ascontiguousarray(result.reshape(rows, columns + 1)[:, :-1])
 
 
-def infer(image: Array, prior: Array, tuning: _Tuning) -> Array:
-    """Returns every pixel's posterior log-odds."""
+def infer(image: Array, edges: Array, prior: Array, tuning: _Tuning) -> Array:
+    """Returns every pixel's posterior log-odds.
+
+    Args:
+        image: (rows, columns), 0..255.
+        edges: the same, smoothed by `EDGE_SIGMA`, from which bonds are taken.
+        prior: (rows, columns) log-odds.
+        tuning: the numbers to use.
+    """
     smooth = ndimage.gaussian_filter(image, SMOOTH_SIGMA, mode="nearest")
     fine, coarse = histogram_index(image), histogram_index(smooth)
-    potts = PottsModel(ndimage.gaussian_filter(image, EDGE_SIGMA, mode="nearest"), tuning.bond)
+    potts = PottsModel(edges, tuning.bond)
     logits = prior
     for _ in range(tuning.rounds):
-        inside = expit(logits)
-        ratio = FINE_WEIGHT * intensity_ratio(fine, inside, tuning)
-        ratio += SMOOTH_WEIGHT * intensity_ratio(coarse, inside, tuning)
+        own, around = intensity_ratios((fine, coarse), expit(logits), tuning)
+        ratio = np.asarray(FINE_WEIGHT * own + SMOOTH_WEIGHT * around, np.float32)
         logits = potts.agree(prior + np.float32(tuning.evidence) * ratio)
     return ndimage.gaussian_filter(logits, FINAL_BLUR, mode="nearest")
 
@@ -378,7 +403,11 @@ class StatisticalSegmenter:
     """A promptable 2-D segmenter that needs nothing but the slice itself."""
 
     name = "statistical"
-    traits = Traits(intensities_alone=True, guided=True)
+    traits = Traits(
+        intensities_alone=True,
+        guided=True,
+        resolution=round((WORKING_SIDE - 2 * MARGIN_PIXELS) / (1 + 2 * MARGIN_SHARE)),
+    )
 
     def encode(self, slices: Image) -> Sequence[Image]:
         """Keeps the slices: everything else depends on the prompt's window."""
@@ -447,13 +476,14 @@ class StatisticalSegmenter:
         window = make_window(shape, (x0, y0, x1, y1), margin)
         small = window.shrink(image)
         reach = max(1.0, window.step, CLICK_REACH * min(box[2] - box[0], box[3] - box[1]))
-        clicks = click_evidence(window, small, prompt, reach)
+        edges = ndimage.gaussian_filter(small, EDGE_SIGMA, mode="nearest")
+        clicks = click_evidence(window, edges, prompt, reach)
         if prompt.mask is None:
             prior = box_prior(window, box) + clicks
-            logits = fit_box(infer(small, prior, FROM_BOX), window, box)
+            logits = fit_box(infer(small, edges, prior, FROM_BOX), window, box)
         else:
             prior = mask_prior(window, window.shrink(prompt.mask), box) + clicks
-            logits = infer(small, prior, FROM_MASK) - np.float32(DRIFT)
+            logits = infer(small, edges, prior, FROM_MASK) - np.float32(DRIFT)
         logits = drop_specks(logits, prior, clicks)
         scores = obey_clicks(window.enlarge(logits, shape), prompt)
         contrast = border_contrast(small, logits > 0)

@@ -38,14 +38,15 @@ class Window:
     def shrink(self, values: npt.NDArray[np.generic]) -> Array:
         """Brings a slice's values onto the grid, which averages them."""
         part = values[self.rows, self.columns].astype(np.float32)
-        return _average(_average(part, self.y.size).T, self.x.size).T
+        return _average(_average(part.T, self.y.size).T, self.x.size)
 
     def enlarge(self, values: Array, shape: tuple[int, int]) -> Array:
         """Brings the grid's log-odds back to a slice of `shape`, which interpolates them."""
         full = np.full(shape, -LIMIT, np.float32)
         rows, columns = (span.stop - span.start for span in (self.rows, self.columns))
-        full[self.rows, self.columns] = _interpolate(_interpolate(values, rows).T, columns).T
-        return np.asarray(full.clip(-LIMIT, LIMIT), np.float32)
+        part = _interpolate(_interpolate(values.T, rows).T, columns)
+        part.clip(-LIMIT, LIMIT, out=full[self.rows, self.columns])
+        return full
 
 
 def make_window(shape: tuple[int, int], bounds: SubpixelBox, margin: float) -> Window:
@@ -70,27 +71,28 @@ def make_window(shape: tuple[int, int], bounds: SubpixelBox, margin: float) -> W
 
 
 def _average(values: Array, new: int) -> Array:
-    """Averages rows over `new` equally long parts of their axis."""
-    size = len(values)
+    """Averages every row over `new` equally long parts of it."""
+    size = values.shape[1]
     if new == size:
         return values
-    total = np.cumsum(np.vstack([np.zeros_like(values[:1]), values]), axis=0, dtype=np.float64)
+    total = np.zeros((len(values), size + 1))
+    np.cumsum(np.array(values, np.float64, order="C"), axis=1, out=total[:, 1:])
     edges = np.arange(new + 1) * (size / new)
     left = np.minimum(edges.astype(np.intp), size - 1)
-    share = (edges - left)[:, None]
-    return np.asarray(
-        np.diff(total[left] * (1 - share) + total[left + 1] * share, axis=0) * (new / size),
-        np.float32,
-    )
+    share = edges - left
+    sums = total.take(left, axis=1) * (1 - share) + total.take(left + 1, axis=1) * share
+    return np.asarray(np.diff(sums, axis=1) * (new / size), np.float32)
 
 
 def _interpolate(values: Array, size: int) -> Array:
-    """Interpolates rows made by `_average` to `size` rows; flat beyond the outer centres."""
-    new = len(values)
+    """Interpolates every row made by `_average` to `size`; flat beyond the outer centres."""
+    new = values.shape[1]
     if new == size:
         return values
     place = ((np.arange(size) + 0.5) * (new / size) - 0.5).clip(0, new - 1)
     left = np.minimum(place.astype(np.intp), max(0, new - 2))
-    share = (place - left).astype(np.float32)[:, None]
+    share = (place - left).astype(np.float32)
     right = np.minimum(left + 1, new - 1)
-    return np.asarray(values[left] * (1 - share) + values[right] * share, np.float32)
+    values = np.ascontiguousarray(values)
+    mixed = values.take(left, axis=1) * (1 - share) + values.take(right, axis=1) * share
+    return np.asarray(mixed, np.float32)
