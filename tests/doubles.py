@@ -233,7 +233,7 @@ def make_target(
     scan = Scan(grid.resample(grid.crop(case.image)), grid, EmbeddingCache(segmenter, 2**28))
     where = region or crop
     return pipeline.make_target(
-        case, case.prompts[0], where, scan, settings, Observer(), Progress()
+        case, case.prompts[0], where, scan, settings, Observer(), Progress(), {}
     )
 
 

@@ -622,9 +622,18 @@ def test_clicks_are_obeyed_whatever_the_segmenter_says(
             assert (found.labels[click.voxel] == one.label) == click.positive
 
 
-def test_a_click_that_shows_nothing_marks_no_more_than_itself() -> None:
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_segmenter_that_contradicts_the_click_does_not_change_what_it_stands_in(
+    inside: bool,
+) -> None:
+    prompts = ClassPrompts(1, None, (Click(7, 8, 6, True),))
+    found = segment(picture(LEFT), prompts, segmenter=Constant(inside=inside))
+    np.testing.assert_array_equal(found.labels == 1, LEFT)
+
+
+def test_a_click_where_all_is_the_same_marks_no_more_than_itself() -> None:
     prompts = ClassPrompts(1, None, (Click(10, 10, 10, True),))
-    found = segment(picture(LEFT), prompts, segmenter=Constant(inside=False))
+    found = segment(np.full(SHAPE, 7), prompts, segmenter=Constant(inside=False))
     assert np.argwhere(found.labels).tolist() == [[10, 10, 10]]
 
 

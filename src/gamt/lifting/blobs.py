@@ -13,7 +13,17 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.special import expit
 
-from gamt.lifting.cubes import Cube, Image, Mask, Spacing, Voxel, component, look_around, noise_of
+from gamt.lifting.cubes import (
+    Cube,
+    Image,
+    Mask,
+    Spacing,
+    Voxel,
+    component,
+    look_around,
+    noise_of,
+    to_finite,
+)
 from gamt.segmenters import histograms
 
 RAYS, RADII = 128, 40
@@ -89,13 +99,15 @@ def find_blob(
     """
     if radius_mm is None:
         radius_mm = find_radius(image, spacing_mm, click)
+    if radius_mm == 0:
+        return click, np.ones((1, 1, 1), np.bool_)
     step_mm = max(min(spacing_mm), BALL_ROOM * radius_mm / BLOB_REACH)
     cube = look_around(image, spacing_mm, click, step_mm, BLOB_REACH * step_mm)
     return cube.low, cube.to_raw(segment_ball(cube, radius_mm))
 
 
 def find_radius(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> float:
-    """Finds how large a body is whose middle is clicked, in mm."""
+    """Finds how large a body is whose middle is clicked, in mm; 0 where all is of one intensity."""
     longest_mm = max(n * mm for n, mm in zip(image.shape, spacing_mm, strict=True))
     first_mm = FIRST_RADIUS * min(spacing_mm)
     last_mm = max(2 * first_mm, min(LAST_RADIUS_MM, LAST_SHARE * longest_mm))
@@ -104,11 +116,11 @@ def find_radius(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> f
     voxels = np.rint(places).astype(np.intp)
     held = ((voxels >= 0) & (voxels < image.shape)).all(axis=-1)
     z, y, x = np.moveaxis(voxels.clip(0, np.subtract(image.shape, 1)), -1, 0)
-    values = np.nan_to_num(image[z, y, x].astype(np.float64))
+    values = to_finite(image[z, y, x]).astype(np.float64)
     shells = np.diff(radii**3, prepend=0.0) * held
     low, high = np.percentile(values[held], RAY_PERCENTILES).tolist()
     if low == high:
-        return first_mm
+        return 0.0
     index = ((values.clip(low, high) - low) / (high - low) * (RAY_BINS - 1)).astype(np.intp)
     noise = (LEAST_SPREAD * (high - low)) ** 2
     differences, separations, middles = [], [], []
@@ -160,7 +172,9 @@ def segment_ball(cube: Cube, radius_mm: float) -> Mask:
     near = (distance < BALL_ROOM).astype(np.float32)
     smooth = ndimage.gaussian_filter(cube.image, COARSE_SIGMA, mode="nearest")
     low, high = np.percentile(cube.image[near > 0], (1, 99))
-    span = max(float(high - low) * RANGE_ROOM, float(np.finfo(np.float32).tiny))
+    span = float(high - low) * RANGE_ROOM
+    if span == 0:
+        return component(distance < 1, cube.click)
     features = [
         (weight, histogram_index(seen, float(low + high) / 2, span))
         for weight, seen in ((FINE_WEIGHT, cube.image), (COARSE_WEIGHT, smooth))

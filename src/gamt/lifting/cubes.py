@@ -18,6 +18,10 @@ Spacing = tuple[float, float, float]
 REACH = 18
 """Blocks from the click to the faces of a cube that is looked at (docs/constants.md)."""
 
+LARGEST = 1e15
+"""Intensities are cut to this size, so that their squares and sums are finite
+(docs/constants.md)."""
+
 LEAST_NOISE = 0.002
 """Least deviation of the noise, as a share of the range of intensities in a cube
 (docs/constants.md)."""
@@ -95,7 +99,7 @@ def look_around(
         edges.append(np.unique(np.concatenate([[begin], inner, [end]])) - begin)
         goes_on.append((begin > 0, end < size))
         part = part[(slice(None),) * axis + (slice(begin, end),)]
-    blocks: Image = np.nan_to_num(part.astype(np.float32))
+    blocks = to_finite(part)
     for axis, ends in enumerate(edges):
         lengths = np.diff(ends).astype(np.float32)
         if lengths.max() > 1:
@@ -112,6 +116,14 @@ def look_around(
     )
 
 
+def to_finite(image: npt.NDArray[Any]) -> Image:
+    """Returns intensities of any numeric type as finite float32 that can be added up; NaN is 0."""
+    values = image.astype(np.float32)
+    return np.asarray(
+        np.nan_to_num(values, posinf=LARGEST, neginf=-LARGEST).clip(-LARGEST, LARGEST)
+    )
+
+
 def cubes(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> Iterator[Cube]:
     """Yields cubes of growing size around a click, until one holds all of a scan."""
     step_mm = min(spacing_mm)
@@ -124,14 +136,23 @@ def cubes(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> Iterato
 
 
 def noise_of(image: Image) -> float:
+    """Returns the standard deviation of an image's noise, which is never taken to be none."""
+    low, high = np.percentile(image, (5, 95))
+    least = LEAST_NOISE * float(high - low)
+    return max(difference_of(image) + least, float(np.finfo(np.float32).eps))
+
+
+def is_noisy(image: Image) -> bool:
+    """Says whether an image has more noise than is taken for granted."""
+    low, high = np.percentile(image, (5, 95))
+    return difference_of(image) > LEAST_NOISE * float(high - low)
+
+
+def difference_of(image: Image) -> float:
     """Returns the standard deviation of an image's noise, from differences of neighbours."""
     steps = [np.abs(np.diff(image, axis=axis)).ravel() for axis in range(3)]
-    difference = float(np.median(np.concatenate(steps))) if image.size > 1 else 0.0
-    low, high = np.percentile(image, (5, 95))
     # The median of the absolute difference of two normal variables is 0.954 deviations.
-    return max(
-        difference / 0.954 + LEAST_NOISE * float(high - low), float(np.finfo(np.float32).eps)
-    )
+    return float(np.median(np.concatenate(steps))) / 0.954 if image.size > 1 else 0.0
 
 
 def depths(region: Mask, spacing_mm: Spacing) -> Image:

@@ -36,8 +36,10 @@ from gamt.lifting.cubes import (
     component,
     cubes,
     depths,
+    is_noisy,
     look_around,
     noise_of,
+    to_finite,
 )
 
 LEAST_TOLERANCE, TOLERANCE_RATIO = 0.6, 1.2
@@ -46,6 +48,10 @@ LEAST_TOLERANCE, TOLERANCE_RATIO = 0.6, 1.2
 
 NEAR_BLOCKS = 6
 """Blocks to each side of the click whose noise counts beside that of the whole cube
+(docs/constants.md)."""
+
+LEAST_SPREAD = 0.05
+"""In a noisy scan, a body whose intensities spread less is one that its range cuts off
 (docs/constants.md)."""
 
 MOST_OF_SCAN = 0.8
@@ -88,12 +94,12 @@ CENTRE_TRUST = 0.5
 """Exponent of how central a click is in a body, by which the ratio of the tolerances is multiplied
 (docs/constants.md)."""
 
-SURE, HALVING_COST = 1.5, 0.4
+SURE, HALVING_COST, CHANGE_COST = 1.5, 0.4, 0.2
 """Sureness above which bodies are equally sure, and what a body gives up for each halving of the
-resolution that it was seen at (docs/constants.md)."""
+resolution that it was seen at, and for an opening or averaged intensities (docs/constants.md)."""
 
-LASTING, MANY, MOST_SPREAD = 1.25, 10, 2.0
-"""Persistence that is proof enough, in how many ways a body is seen that has less, and the most
+LASTING, COARSE_PROOF, MANY, MOST_SPREAD = 1.25, 0.2, 10, 2.0
+"""Persistence that is proof enough, how much more is with each halving of the resolution, in how many ways a body is seen that has less, and the most
 that its intensities spread (docs/constants.md)."""
 
 MOST_VOXELS = 3_000_000
@@ -327,7 +333,10 @@ def bodies_in(cube: Cube, halvings: int) -> Iterator[tuple[Body, bool]]:
     # Where a scan has nothing to show, it often has no noise either.
     inner = tuple(slice(max(0, v - NEAR_BLOCKS), v + NEAR_BLOCKS + 1) for v in cube.click)
     around = tuple(slice(max(0, place - 1), place + 2) for place in cube.click)
-    for sigma_mm in (0.0, SMOOTHING * cube.step_mm) if fine else (0.0,):
+    noisy, sigmas_mm = is_noisy(cube.image), [0.0]
+    if fine and noisy:
+        sigmas_mm.append(SMOOTHING * cube.step_mm)
+    for sigma_mm in sigmas_mm:
         seen = average(cube, sigma_mm)
         noise = max(noise_of(seen), noise_of(seen[inner]))
         values = {float(seen[cube.click])}
@@ -343,7 +352,8 @@ def bodies_in(cube: Cube, halvings: int) -> Iterator[tuple[Body, bool]]:
                     radius_mm = radius * cube.step_mm
                     recipe = Recipe(value, step.tolerance, end, radius_mm, sigma_mm, noise)
                     body = judge(cube, seen, step.region, recipe, persistence, halvings)
-                    if body.clear and step.open <= border_size(step.region):
+                    cut = noisy and body.spread < LEAST_SPREAD  # by the range of intensities
+                    if body.clear and not cut and step.open <= border_size(step.region):
                         yield body, step.open > 0
 
 
@@ -461,11 +471,19 @@ def alike(one: Recipe, other: Recipe) -> bool:
     )
 
 
+def rank(body: Body) -> float:
+    """Returns how well a body is seen: its sureness, less for what changes its border."""
+    changes = HALVING_COST * body.halvings
+    changes += CHANGE_COST * ((body.recipe.radius_mm > 0) + (body.recipe.sigma_mm > 0))
+    return min(body.sureness, SURE) - changes
+
+
 def choose(bodies: Sequence[Body]) -> Body | None:
     """Chooses the smallest body that stands out, as it is seen best.
 
     Bodies of about one size are one, seen in several ways. It stands out if its intensities spread
-    little more than noise does, and it either lasts over much tolerance or is seen in many ways.
+    little more than noise does, and it either lasts over much tolerance, the more the coarser it
+    is seen, or is seen in many ways.
 
     Args:
         bodies: from small to large.
@@ -476,9 +494,10 @@ def choose(bodies: Sequence[Body]) -> Body | None:
     for smallest in bodies:
         size = smallest.size
         same = [body for body in bodies if size <= body.size <= SAME_SIZE * size]
-        best = max(same, key=lambda one: min(one.sureness, SURE) - HALVING_COST * one.halvings)
-        lasts = best.persistence >= LASTING or len(same) >= MANY
-        if lasts and best.spread <= MOST_SPREAD:
+        best = max(same, key=rank)
+        lasting = LASTING + COARSE_PROOF * best.halvings
+        in_many_ways = len(same) >= MANY and best.halvings <= 1
+        if best.spread <= MOST_SPREAD and (best.persistence >= lasting or in_many_ways):
             return best
     return None
 
@@ -512,7 +531,7 @@ def settle(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Bod
         for a, b, n, size in zip(body.low, bounds[1], rooms, image.shape, strict=True)
     ]
     where = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    values = np.nan_to_num(image[where].astype(np.float32))
+    values = to_finite(image[where])
     inside = np.zeros(values.shape, np.bool_)
     part = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
     offset = [a + b - c for a, b, c in zip(body.low, bounds[0], low, strict=True)]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from gamt.axes import Plane, bounding_range, box_to_slice, slice_shape, slice_view
 from gamt.io.case import Case
 from gamt.lifting.bodies import Found, find_at
-from gamt.lifting.budget import Budget, Cancelled, Stopwatch, StridePlanner
+from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
 from gamt.lifting.fusion import Competition, Votes
 from gamt.lifting.postprocess import largest_component
 from gamt.lifting.progress import Progress, Report
@@ -79,7 +79,7 @@ def lift(
     """
     observer = observer or Observer()
     case = replace(case, windows=choose_windows(case, volume))
-    found = find_seeds(case, volume, cancelled)
+    found = find_seeds(case, volume, budget, cancelled)
     observer.begin_case(case, volume)
     progress = Progress(report)
     shape, settings = case.image.shape, volume.settings
@@ -114,21 +114,24 @@ def lift(
 
 
 def find_seeds(
-    case: Case, volume: PreparedVolume, cancelled: Callable[[], bool]
+    case: Case, volume: PreparedVolume, budget: Budget, cancelled: Callable[[], bool]
 ) -> dict[int, Found]:
     """Finds, by label, what the first click of each class stands in that begins with a click.
+
+    Out of time, the rest of the classes get nothing.
 
     Raises:
         Cancelled: `cancelled` said so.
     """
     found = {}
-    for one in case.prompts:
+    for n, one in enumerate(case.prompts):
         positive = [click for click in one.clicks if click.positive]
         has_previous = case.previous is not None and (case.previous == one.label).any()
         if one.box is None and one.slice_box is None and positive and not has_previous:
-            if cancelled():
-                raise Cancelled
-            found[one.label] = find_at(case.image, volume.spacing_mm, positive[0].voxel)
+            stopwatch = Stopwatch(budget.deadline(n + 1), cancelled)
+            stopwatch.check_cancelled()
+            if stopwatch.left > 0:
+                found[one.label] = find_at(case.image, volume.spacing_mm, positive[0].voxel)
     return found
 
 
