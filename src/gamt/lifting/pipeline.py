@@ -10,6 +10,7 @@ from gamt.axes import Plane, box_to_slice, slice_shape, slice_view
 from gamt.io.case import Case
 from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
 from gamt.lifting.fusion import Competition, Votes
+from gamt.lifting.hypotheses import as_answer, contradict, follow
 from gamt.lifting.postprocess import largest_component
 from gamt.lifting.progress import Progress, Report
 from gamt.lifting.propagation import Seeking, Walk, next_prompt, run, together
@@ -20,6 +21,7 @@ from gamt.lifting.target import Finding, Observer, Target
 from gamt.lifting.views import fullest, projected_range, runs
 from gamt.lifting.walk import PlaneWalk
 from gamt.prompts import Box, ClassPrompts, SlicePrompt
+from gamt.segmenters.base import SliceMask
 from gamt.settings import Settings
 from gamt.volume import geometry
 from gamt.volume.geometry import Range, box_on_grid
@@ -216,8 +218,55 @@ def axial_walk(target: Target, box: Box, strides: StridePlanner) -> Walk:
     prompt = SlicePrompt(box=(max(0, x0), max(0, y0), min(columns, x1), min(rows, y1)))
     first = target.inside_region(box.low)[0]
     indices = target.to_grid(0)[first : first + box.z_max - box.z_min]
-    finding, anchor = target.finding, on_grid.z_mid
-    return PlaneWalk(target, finding, Plane.AXIAL, anchor, indices, strides=strides).start(prompt)
+    anchor = on_grid.z_mid
+
+    def judge(answer: SliceMask) -> SliceMask:
+        return guard(target, anchor, indices, prompt, answer)
+
+    view = PlaneWalk(
+        target, target.finding, Plane.AXIAL, anchor, indices, strides=strides, judge=judge
+    )
+    return view.start(prompt)
+
+
+def guard(
+    target: Target,
+    anchor: int,
+    indices: npt.NDArray[np.intp],
+    prompt: SlicePrompt,
+    answer: SliceMask,
+) -> SliceMask:
+    """Replaces a first answer that the user's box contradicts, and lets what replaces it vote.
+
+    Args:
+        target: the class.
+        anchor: the slice of the box, a grid index.
+        indices: the slices of the box's range, grid indices.
+        prompt: the box, on the grid.
+        answer: of the segmenter.
+
+    Returns:
+        The answer, or what the target is taken for instead.
+    """
+    image, plane = target.scan.image, Plane.AXIAL
+    if prompt.box is None:
+        return answer
+    x0, y0, x1, y1 = (int(side) for side in prompt.box)
+    box = x0, y0, x1, y1
+    alone = target.scan.segmenter.traits.intensities_alone
+    found = contradict(slice_view(image, plane, anchor), box, answer.mask, alone)
+    if found is None:
+        return answer
+    if found.interval is not None:
+        planned = sorted(set(indices.tolist()))
+        ways = [n for n in reversed(planned) if n < anchor], [n for n in planned if n > anchor]
+        for way in ways:
+            slices = [slice_view(image, plane, n) for n in way]
+            masks = follow(slices, found.mask, found.interval, box)
+            for index, mask in zip(way, masks, strict=False):
+                vote = as_answer(mask)
+                target.finding.votes.add(plane, index, target.window(prompt, vote), vote)
+    return as_answer(found.mask)
 
 
 def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:

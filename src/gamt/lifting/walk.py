@@ -1,6 +1,7 @@
 """Walking a plane in search of a target: each slice's mask votes, and prompts the next slice."""
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,10 @@ class SliceVote:
     mask: SliceMask
 
 
+Judge = Callable[[SliceMask], SliceMask]
+"""Takes a segmenter's answer, and returns it or what is to be taken instead."""
+
+
 class PlaneWalk:
     """A walk for a target through the slices of one plane, whose masks become votes.
 
@@ -45,6 +50,7 @@ class PlaneWalk:
         indices: npt.NDArray[np.intp],
         appearance: Appearance | None = None,
         strides: StridePlanner | None = None,
+        judge: Judge | None = None,
     ) -> None:
         """Plans a walk.
 
@@ -56,6 +62,7 @@ class PlaneWalk:
             indices: the slices that may be visited, grid indices.
             appearance: the walk ends where the mask no longer looks like this.
             strides: says how many slices to step at a time; None visits them all.
+            judge: is shown the anchor's answer, and returns what is taken for it.
         """
         self._target = target
         self._finding = finding
@@ -64,6 +71,7 @@ class PlaneWalk:
         self._planned = sorted(set(indices.tolist()))
         self._appearance = appearance
         self._strides = strides
+        self._judge = judge
         if strides is not None:
             strides.plan(len(self._planned))
         self._visited = target.observer.begin_walk(target, plane, anchor, self._planned)
@@ -94,6 +102,8 @@ class PlaneWalk:
         self, index: int, prompt: SlicePrompt, before: SliceVote | None, answer: SliceMask
     ) -> SliceVote | None:
         """Casts a slice's vote, unless the target was lost; returns it if the walk goes on."""
+        if before is None and self._judge is not None:
+            answer = self._judge(answer)
         end = self._end(index, before, answer)
         self._visited(index, answer, end)
         if before is not None and end not in (None, End.STRANGE):
