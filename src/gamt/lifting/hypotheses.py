@@ -35,9 +35,9 @@ WORKING_SIDE = 96
 THRESHOLDS = 24
 """Thresholds that are tried, as many quantiles of the intensities in the box (docs/constants.md)."""
 
-MARGIN_SHARE, MOST_MARGIN = 0.2, 10.0
-"""Room that a box may leave between its side and the target, as a share of the side, and the most
-in pixels, as the challenge's boxes of 512 pixels have (docs/constants.md)."""
+MARGIN, MARGIN_OF_BOX = 5 / 256, 0.2
+"""Room that a box may leave between its side and the target: a share of the slice's side
+(docs/challenge.md, 2), and the most as a share of the box's own (docs/constants.md)."""
 
 LEAST_OVERLAP = 0.5
 """A mask whose bounds overlap its box less than this (intersection over union) misses the box
@@ -83,6 +83,11 @@ CLEARER, CLEAR = 2.0, 1.5
 this much at least (docs/constants.md)."""
 
 
+ELLIPSE_AS_CLEAR, ELLIPSE_CLEAR = 0.5, 0.4
+"""The ellipse replaces an answer if its border's contrast is this share of the answer's, and this
+much at least (docs/constants.md)."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Hypothesis:
     """What a target may be in the slice of its box.
@@ -117,13 +122,14 @@ def border_contrast(image: npt.NDArray[np.float32], mask: Mask) -> float:
 
 
 def find_bodies(
-    image: npt.NDArray[np.uint8], box: PixelBox
+    image: npt.NDArray[np.uint8], box: PixelBox, margin: tuple[float, float]
 ) -> list[Hypothesis]:
     """Finds what is darker or brighter than some threshold, fills the box and ends in it.
 
     Args:
         image: (rows, columns), 0..255.
         box: half-open pixels (x0, y0, x1, y1), not empty.
+        margin: by how many pixels (rows, columns) the target may miss a side of the box.
 
     Returns:
         The hypotheses whose border's contrast is nearly the best, the largest first.
@@ -138,11 +144,14 @@ def find_bodies(
     inside = np.zeros(shape, np.bool_)
     inside[y0:y1, x0:x1] = True
     inside = inside[rows, columns][::step, ::step]
-    margin = tuple(one / step for one in margins(box))
+    room = [
+        max(1.0, min(one + 0.5, MARGIN_OF_BOX * side) / step)
+        for one, side in zip(margin, (y1 - y0, x1 - x0), strict=True)
+    ]
     found = []
     for low, high in intervals(pixels[inside]):
         mask = bodies((pixels >= low) & (pixels <= high), inside)
-        if mask is not None and touches(mask, inside, margin):
+        if mask is not None and touches(mask, inside, room):
             contrast = border_contrast(pixels, mask)
             found.append(Hypothesis(mask, contrast, (low, high)))
     if not found:
@@ -251,15 +260,6 @@ def follow(
     return found
 
 
-def margins(box: PixelBox) -> tuple[float, float]:
-    """Returns by how many pixels (rows, columns) a target may miss the sides of a box."""
-    x0, y0, x1, y1 = box
-    rows, columns = (
-        max(1.0, min(MOST_MARGIN, MARGIN_SHARE * side)) for side in (y1 - y0, x1 - x0)
-    )
-    return rows, columns
-
-
 def misses(mask: Mask, box: PixelBox) -> bool:
     """Says whether a mask and a box, half-open pixels (x0, y0, x1, y1), hardly overlap."""
     found = tight_box(mask)
@@ -276,6 +276,7 @@ def misses(mask: Mask, box: PixelBox) -> bool:
 def contradict(
     image: npt.NDArray[np.uint8],
     box: PixelBox,
+    margin: tuple[float, float],
     answer: Mask,
     intensities_alone: bool,
 ) -> Hypothesis | None:
@@ -284,6 +285,7 @@ def contradict(
     Args:
         image: (rows, columns), 0..255, the slice that the box is drawn on.
         box: half-open pixels (x0, y0, x1, y1), not empty.
+        margin: by how many pixels (rows, columns) the target may miss a side of the box.
         answer: (rows, columns) bool.
         intensities_alone: whether the segmenter knows nothing else. What it sees has an edge; one
             that knows shapes is given up only if its mask misses the box.
@@ -292,10 +294,15 @@ def contradict(
     if not rejected and not intensities_alone:
         return None
     contrast = 0.0 if rejected else border_contrast(image.astype(np.float32), answer)
-    for one in find_bodies(image, box)[:1]:
+    for one in find_bodies(image, box, margin)[:1]:
         if one.contrast >= max(CLEAR, CLEARER * contrast):
             return one
-    return Hypothesis(ellipse(box, image.shape), 0.0, None) if rejected else None
+    drawn = ellipse(box, image.shape)
+    clear = border_contrast(image.astype(np.float32), drawn)
+    unclear = contrast < CLEAR and clear >= max(ELLIPSE_CLEAR, ELLIPSE_AS_CLEAR * contrast)
+    if rejected or unclear:
+        return Hypothesis(drawn, clear, None)
+    return None
 
 
 def ellipse(box: PixelBox, shape: tuple[int, ...]) -> Mask:

@@ -10,13 +10,14 @@ from gamt.axes import Plane, box_to_slice, slice_shape, slice_view
 from gamt.io.case import Case
 from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
 from gamt.lifting.fusion import Competition, Votes
-from gamt.lifting.hypotheses import as_answer, contradict, follow
+from gamt.lifting.hypotheses import MARGIN, as_answer, contradict, follow
 from gamt.lifting.postprocess import largest_component
 from gamt.lifting.progress import Progress, Report
 from gamt.lifting.propagation import Seeking, Walk, next_prompt, run, together
 from gamt.lifting.refinement import correct
 from gamt.lifting.rules import RULES
 from gamt.lifting.seeding import click_walk, slice_box_walk
+from gamt.lifting.shape import complete_box, ellipsoid_logits
 from gamt.lifting.target import Finding, Observer, Target
 from gamt.lifting.views import fullest, projected_range, runs
 from gamt.lifting.walk import PlaneWalk
@@ -177,7 +178,8 @@ def make_target(
         same = case.previous[where] == prompts.label
         previous = same if same.any() else None
         taken = (case.previous[where] > 0) & ~same
-    finding = Finding(Votes(region, scan.grid, RULES[settings.fusion]), prompts.box)
+    whole = None if mine is None else complete_box(mine, case.image.shape[0], case.spacing_mm)
+    finding = Finding(Votes(region, scan.grid, RULES[settings.fusion]), whole)
     return Target(
         prompts,
         others,
@@ -186,6 +188,7 @@ def make_target(
         taken,
         scan,
         region,
+        (case.image.shape[1], case.image.shape[2]),
         settings,
         finding,
         observer,
@@ -254,10 +257,16 @@ def guard(
     x0, y0, x1, y1 = (int(side) for side in prompt.box)
     box = x0, y0, x1, y1
     alone = target.scan.segmenter.traits.intensities_alone
-    found = contradict(slice_view(image, plane, anchor), box, answer.mask, alone)
+    scale = target.scan.grid.scale
+    rows, columns = (
+        MARGIN * side * step for side, step in zip(target.slice_shape, scale[1:], strict=True)
+    )
+    found = contradict(slice_view(image, plane, anchor), box, (rows, columns), answer.mask, alone)
     if found is None:
         return answer
-    if found.interval is not None:
+    if found.interval is None:
+        vote_by_ellipsoid(target)
+    else:
         planned = sorted(set(indices.tolist()))
         ways = [n for n in reversed(planned) if n < anchor], [n for n in planned if n > anchor]
         for way in ways:
@@ -267,6 +276,19 @@ def guard(
                 vote = as_answer(mask)
                 target.finding.votes.add(plane, index, target.window(prompt, vote), vote)
     return as_answer(found.mask)
+
+
+def vote_by_ellipsoid(target: Target) -> None:
+    """Lets the whole ellipsoid of a user's box vote in every plane, as surely as a segmenter."""
+    grid = target.scan.grid
+    assert target.finding.box is not None
+    logits = ellipsoid_logits(box_on_grid(target.finding.box, grid), (0, 0, 0), grid.shape, 1.0)
+    low, high = np.clip(grid.range_to_grid(target.finding.box.low, target.finding.box.high), 0, grid.shape)
+    for plane in target.settings.planes:
+        box = box_to_slice(plane, low.tolist(), high.tolist())
+        for index in range(low[plane.normal], high[plane.normal]):
+            vote = SliceMask(slice_view(logits, plane, index), 1.0)
+            target.finding.votes.add(plane, index, target.window(SlicePrompt(box=box), vote), vote)
 
 
 def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:

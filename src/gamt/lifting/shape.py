@@ -1,6 +1,8 @@
 """The ellipsoid inscribed in a box: a prior for what images don't show."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,30 @@ only within `ZERO_RADIUS`; between the two the images decide (docs/constants.md)
 OUTSIDE = 6.0
 """Log-odds against slices outside of a box's range, which is exact: more than any shape has
 (docs/constants.md)."""
+
+
+BEYOND = 0.5
+"""Share of its width by which a target that the scan's border cuts off is taken to go on beyond
+(docs/constants.md)."""
+
+
+def complete_box(box: Box, slices: int, spacing_mm: Sequence[float]) -> Box:
+    """Returns the box that a target may have had, if the scan had not cut it off on both sides.
+
+    A target that goes through all slices of the scan hardly tapers at its ends.
+
+    Args:
+        box: a user's, in voxels.
+        slices: of the scan.
+        spacing_mm: of the voxels (z, y, x).
+    """
+    if box.z_min > 0 or box.z_max < slices:
+        return box
+    height, width = (
+        (box.high[axis] - box.low[axis]) * spacing_mm[axis] / spacing_mm[0] for axis in (1, 2)
+    )
+    more = round(BEYOND * math.sqrt(height * width))
+    return replace(box, z_min=box.z_min - more, z_max=box.z_max + more)
 
 
 def ellipsoid_logits(

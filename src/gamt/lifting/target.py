@@ -140,6 +140,7 @@ class Target:
             None without a previous prediction.
         scan: the crop that the class lies in.
         region: the raw bounds that votes are kept for.
+        slice_shape: of the whole scan's raw axial slices (rows, columns).
         settings: the method's numbers, for this class as for all others.
         finding: of its views; replaced by what a seed finds.
         observer: is told how it goes.
@@ -155,6 +156,7 @@ class Target:
     taken: npt.NDArray[np.bool_] | None
     scan: Scan
     region: Range
+    slice_shape: tuple[int, int]
     settings: Settings
     finding: Finding
     observer: Observer
