@@ -71,6 +71,9 @@ MOST_GROWTH = 2.0
 """A body that is followed grows by this factor at most from one slice to the next
 (docs/constants.md)."""
 
+KEPT_CONTRAST = 0.5
+"""A body that is followed keeps this share of its border's contrast (docs/constants.md)."""
+
 GREY_NOISE = 3.0
 """Grey levels added to the deviation that a border's contrast is counted in (docs/constants.md)."""
 
@@ -220,7 +223,7 @@ def touches(mask: Mask, inside: Mask, margin: Sequence[float]) -> bool:
 
 def follow(
     slices: Sequence[npt.NDArray[np.uint8]],
-    start: Mask,
+    start: Hypothesis,
     interval: tuple[float, float],
     box: PixelBox,
 ) -> list[Mask]:
@@ -228,17 +231,17 @@ def follow(
 
     Args:
         slices: each (rows, columns), 0..255, in the order in which they lie beside the box's slice.
-        start: (rows, columns) bool, in the box's slice.
+        start: in the box's slice.
         interval: bounds of the intensities inside, both inclusive.
         box: half-open pixels (x0, y0, x1, y1); beside its slice the target may be wider.
 
     Returns:
         (rows, columns) bool for each slice, up to where the body vanishes or merges with others.
     """
-    shape = start.shape
+    shape = start.mask.shape
     x0, y0, x1, y1 = widen(box, SURROUNDINGS, shape)
     part = slice(y0, y1), slice(x0, x1)
-    before = start[part]
+    before = start.mask[part]
     found = []
     for pixels in slices:
         like = (pixels[part] >= interval[0]) & (pixels[part] <= interval[1])
@@ -249,6 +252,8 @@ def follow(
         here = touched[components]
         area = here.sum()
         if area == 0 or area > MOST_GROWTH * before.sum():
+            break
+        if border_contrast(pixels[part].astype(np.float32), here) < KEPT_CONTRAST * start.contrast:
             break
         sides = (here[0, :], here[-1, :], here[:, 0], here[:, -1])
         if sum(int(side.sum()) for side in sides) > OPEN_BORDER * (here & ~ndimage.binary_erosion(here)).sum():
@@ -293,16 +298,17 @@ def contradict(
     rejected = misses(answer, box)
     if not rejected and not intensities_alone:
         return None
-    contrast = 0.0 if rejected else border_contrast(image.astype(np.float32), answer)
+    pixels = image.astype(np.float32)
+    contrast = 0.0 if rejected else border_contrast(pixels, answer)
+    drawn = ellipse(box, image.shape)
+    clear = border_contrast(pixels, drawn)
+    shown = Hypothesis(drawn, clear, None)
+    if contrast < CLEAR and clear >= max(ELLIPSE_CLEAR, ELLIPSE_AS_CLEAR * contrast):
+        return shown
     for one in find_bodies(image, box, margin)[:1]:
         if one.contrast >= max(CLEAR, CLEARER * contrast):
             return one
-    drawn = ellipse(box, image.shape)
-    clear = border_contrast(image.astype(np.float32), drawn)
-    unclear = contrast < CLEAR and clear >= max(ELLIPSE_CLEAR, ELLIPSE_AS_CLEAR * contrast)
-    if rejected or unclear:
-        return Hypothesis(drawn, clear, None)
-    return None
+    return shown if rejected else None
 
 
 def ellipse(box: PixelBox, shape: tuple[int, ...]) -> Mask:

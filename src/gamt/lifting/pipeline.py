@@ -271,7 +271,7 @@ def guard(
         ways = [n for n in reversed(planned) if n < anchor], [n for n in planned if n > anchor]
         for way in ways:
             slices = [slice_view(image, plane, n) for n in way]
-            masks = follow(slices, found.mask, found.interval, box)
+            masks = follow(slices, found, found.interval, box)
             for index, mask in zip(way, masks, strict=False):
                 vote = as_answer(mask)
                 target.finding.votes.add(plane, index, target.window(prompt, vote), vote)
