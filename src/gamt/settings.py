@@ -51,7 +51,8 @@ class Settings:
         guide_weight: how much of the ellipsoid's log-odds is added to a slice's mask prompt, for
             segmenters whose traits say that they are to be guided (docs/ablation.md, "no
             ellipsoid in prompts").
-        largest_component: keep only the largest 3-D component of a class (paper, 2.3).
+        largest_component: keep only the largest 3-D component of a class with a box (paper, 2.3);
+            a class without one is always in one piece (docs/ablation.md, "largest component").
         smoothing: "none", "opening" or "closing" of the final masks (paper, 2.3: optional).
         cache_mb: encoded slices kept in memory, in MB.
         votes_mb: classes are segmented together as long as their votes fit, in MB: 9 bytes a voxel
@@ -80,7 +81,7 @@ class Settings:
     shape_weight: float | None = None
     vote_blur: float | None = None
     guide_weight: float = 1.0
-    largest_component: bool = True
+    largest_component: bool = False
     smoothing: Smoothing = "none"
     cache_mb: int = 1024
     votes_mb: int = 1024
@@ -113,6 +114,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             shape_weight=0.0,
             vote_blur=0.0,
             guide_weight=0.0,
+            largest_component=True,
         ),
         "coreset": Settings(
             planes=(Plane.AXIAL, Plane.CORONAL),
@@ -120,6 +122,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             shape_weight=0.0,
             vote_blur=0.0,
             guide_weight=0.0,
+            largest_component=True,
         ),
     }
 )

@@ -19,7 +19,6 @@ from gamt.axes import bounding_range
 from gamt.lifting.propagation import tight_box
 from gamt.lifting.views import widen
 from gamt.prompts import PixelBox
-from gamt.segmenters.base import SliceMask
 
 Mask = npt.NDArray[np.bool_]
 
@@ -33,7 +32,7 @@ WORKING_SIDE = 96
 """Pixels to which a longer side of a box is thinned out (docs/constants.md)."""
 
 THRESHOLDS = 24
-"""Thresholds that are tried, as many quantiles of the intensities in the box (docs/constants.md)."""
+"""Thresholds that are tried: quantiles of the intensities in the box (docs/constants.md)."""
 
 MARGIN, MARGIN_OF_BOX = 5 / 256, 0.2
 """Room that a box may leave between its side and the target: a share of the slice's side
@@ -54,9 +53,6 @@ LEAST_BODY = 0.1
 
 MOST_BODIES = 3
 """More bodies than that are noise (docs/constants.md)."""
-
-LOG_ODDS = np.float32(4)
-"""How sure a hypothesis is of its pixels (docs/constants.md)."""
 
 LEAST_HOLE = 0.03
 """Holes up to this share of the mask are filled (docs/constants.md)."""
@@ -224,15 +220,13 @@ def touches(mask: Mask, inside: Mask, margin: Sequence[float]) -> bool:
 def follow(
     slices: Sequence[npt.NDArray[np.uint8]],
     start: Hypothesis,
-    interval: tuple[float, float],
     box: PixelBox,
 ) -> list[Mask]:
     """Follows a hypothesis from slice to slice, as long as it is a body of its own.
 
     Args:
         slices: each (rows, columns), 0..255, in the order in which they lie beside the box's slice.
-        start: in the box's slice.
-        interval: bounds of the intensities inside, both inclusive.
+        start: in the box's slice; it has an interval.
         box: half-open pixels (x0, y0, x1, y1); beside its slice the target may be wider.
 
     Returns:
@@ -242,9 +236,12 @@ def follow(
     x0, y0, x1, y1 = widen(box, SURROUNDINGS, shape)
     part = slice(y0, y1), slice(x0, x1)
     before = start.mask[part]
-    found = []
+    found: list[Mask] = []
+    if start.interval is None:
+        return found
+    darkest, brightest = start.interval
     for pixels in slices:
-        like = (pixels[part] >= interval[0]) & (pixels[part] <= interval[1])
+        like = (pixels[part] >= darkest) & (pixels[part] <= brightest)
         components = cc3d.connected_components(like, connectivity=4)
         touched = np.zeros(int(components.max()) + 1, np.bool_)
         touched[components[before]] = True
@@ -256,7 +253,10 @@ def follow(
         if border_contrast(pixels[part].astype(np.float32), here) < KEPT_CONTRAST * start.contrast:
             break
         sides = (here[0, :], here[-1, :], here[:, 0], here[:, -1])
-        if sum(int(side.sum()) for side in sides) > OPEN_BORDER * (here & ~ndimage.binary_erosion(here)).sum():
+        if (
+            sum(int(side.sum()) for side in sides)
+            > OPEN_BORDER * (here & ~ndimage.binary_erosion(here)).sum()
+        ):
             break
         mask = np.zeros(shape, np.bool_)
         mask[part] = here
@@ -318,8 +318,3 @@ def ellipse(box: PixelBox, shape: tuple[int, ...]) -> Mask:
     away_y = (y - (y0 + y1 - 1) / 2) / ((y1 - y0) / 2)
     away_x = (x - (x0 + x1 - 1) / 2) / ((x1 - x0) / 2)
     return np.asarray(away_y**2 + away_x**2 <= 1, np.bool_)
-
-
-def as_answer(mask: Mask) -> SliceMask:
-    """Returns a mask in the form of a segmenter's answer."""
-    return SliceMask(np.where(mask, LOG_ODDS, -LOG_ODDS), quality=1.0)

@@ -9,20 +9,19 @@ import numpy.typing as npt
 from gamt.axes import Plane, box_to_slice, slice_shape, slice_view
 from gamt.io.case import Case
 from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
+from gamt.lifting.doubt import doubt
 from gamt.lifting.fusion import Competition, Votes
-from gamt.lifting.hypotheses import MARGIN, as_answer, contradict, follow
 from gamt.lifting.postprocess import largest_component
 from gamt.lifting.progress import Progress, Report
 from gamt.lifting.propagation import Seeking, Walk, next_prompt, run, together
 from gamt.lifting.refinement import correct
 from gamt.lifting.rules import RULES
 from gamt.lifting.seeding import click_walk, slice_box_walk
-from gamt.lifting.shape import complete_box, ellipsoid_logits
+from gamt.lifting.shape import complete_box
 from gamt.lifting.target import Finding, Observer, Target
 from gamt.lifting.views import fullest, projected_range, runs
 from gamt.lifting.walk import PlaneWalk
 from gamt.prompts import Box, ClassPrompts, SlicePrompt
-from gamt.segmenters.base import SliceMask
 from gamt.settings import Settings
 from gamt.volume import geometry
 from gamt.volume.geometry import Range, box_on_grid
@@ -222,73 +221,16 @@ def axial_walk(target: Target, box: Box, strides: StridePlanner) -> Walk:
     first = target.inside_region(box.low)[0]
     indices = target.to_grid(0)[first : first + box.z_max - box.z_min]
     anchor = on_grid.z_mid
-
-    def judge(answer: SliceMask) -> SliceMask:
-        return guard(target, anchor, indices, prompt, answer)
-
     view = PlaneWalk(
-        target, target.finding, Plane.AXIAL, anchor, indices, strides=strides, judge=judge
+        target,
+        target.finding,
+        Plane.AXIAL,
+        anchor,
+        indices,
+        strides=strides,
+        judge=lambda answer: doubt(target, box, anchor, indices, answer),
     )
     return view.start(prompt)
-
-
-def guard(
-    target: Target,
-    anchor: int,
-    indices: npt.NDArray[np.intp],
-    prompt: SlicePrompt,
-    answer: SliceMask,
-) -> SliceMask:
-    """Replaces a first answer that the user's box contradicts, and lets what replaces it vote.
-
-    Args:
-        target: the class.
-        anchor: the slice of the box, a grid index.
-        indices: the slices of the box's range, grid indices.
-        prompt: the box, on the grid.
-        answer: of the segmenter.
-
-    Returns:
-        The answer, or what the target is taken for instead.
-    """
-    image, plane = target.scan.image, Plane.AXIAL
-    if prompt.box is None:
-        return answer
-    x0, y0, x1, y1 = (int(side) for side in prompt.box)
-    box = x0, y0, x1, y1
-    alone = target.scan.segmenter.traits.intensities_alone
-    scale = target.scan.grid.scale
-    rows, columns = (
-        MARGIN * side * step for side, step in zip(target.slice_shape, scale[1:], strict=True)
-    )
-    found = contradict(slice_view(image, plane, anchor), box, (rows, columns), answer.mask, alone)
-    if found is None:
-        return answer
-    if found.interval is None:
-        vote_by_ellipsoid(target)
-    else:
-        planned = sorted(set(indices.tolist()))
-        ways = [n for n in reversed(planned) if n < anchor], [n for n in planned if n > anchor]
-        for way in ways:
-            slices = [slice_view(image, plane, n) for n in way]
-            masks = follow(slices, found, found.interval, box)
-            for index, mask in zip(way, masks, strict=False):
-                vote = as_answer(mask)
-                target.finding.votes.add(plane, index, target.window(prompt, vote), vote)
-    return as_answer(found.mask)
-
-
-def vote_by_ellipsoid(target: Target) -> None:
-    """Lets the whole ellipsoid of a user's box vote in every plane, as surely as a segmenter."""
-    grid = target.scan.grid
-    assert target.finding.box is not None
-    logits = ellipsoid_logits(box_on_grid(target.finding.box, grid), (0, 0, 0), grid.shape, 1.0)
-    low, high = np.clip(grid.range_to_grid(target.finding.box.low, target.finding.box.high), 0, grid.shape)
-    for plane in target.settings.planes:
-        box = box_to_slice(plane, low.tolist(), high.tolist())
-        for index in range(low[plane.normal], high[plane.normal]):
-            vote = SliceMask(slice_view(logits, plane, index), 1.0)
-            target.finding.votes.add(plane, index, target.window(SlicePrompt(box=box), vote), vote)
 
 
 def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
@@ -343,7 +285,7 @@ def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt
             if not click.positive and labels[click.voxel] == one.label:
                 labels[click.voxel] = 0
         is_new = case.previous is None or not (case.previous == one.label).any()
-        if settings.largest_component and is_new:
+        if (settings.largest_component or one.box is None) and is_new:
             mask = labels == one.label
             where = () if one.slice_box is None else one.slice_box.within()
             labels[mask & ~largest_component(mask, positive, where)] = 0

@@ -14,9 +14,9 @@ ZERO_RADIUS, STEEPNESS, MIN_LOG_ODDS, MAX_LOG_ODDS = 0.9, 10.0, -3.0, 1.4
 distance from the centre in half-axes. What labelled scans show is lower far outside; a higher floor
 leaves room for targets that bend away (docs/constants.md)."""
 
-RIVAL_ZERO_RADIUS = 1.0
-"""`ZERO_RADIUS` of a smaller class, whose whole ellipsoid is left to it. Its own prior is for it
-only within `ZERO_RADIUS`; between the two the images decide (docs/constants.md)."""
+WHOLE = 1.0
+"""`ZERO_RADIUS` of the whole ellipsoid. That of a smaller class is left to it, whose own prior is
+for it only within `ZERO_RADIUS`; between the two the images decide (docs/constants.md)."""
 
 OUTSIDE = 6.0
 """Log-odds against slices outside of a box's range, which is exact: more than any shape has
@@ -82,6 +82,7 @@ def prior_logits(
     low: Sequence[int],
     shape: Sequence[int],
     exact_range: bool = True,
+    zero_radius: float = ZERO_RADIUS,
 ) -> npt.NDArray[np.float32]:
     """Returns the log-odds of being inside, judged by the boxes of all classes.
 
@@ -94,13 +95,14 @@ def prior_logits(
         low: first voxel (z, y, x) of the result.
         shape: of the result (z, y, x).
         exact_range: whether the box is a user's.
+        zero_radius: see `ellipsoid_logits`; of this class.
 
     Returns:
         (z, y, x) log-odds, `-OUTSIDE`..`MAX_LOG_ODDS`.
     """
-    logits = ellipsoid_logits(box, low, shape)
+    logits = ellipsoid_logits(box, low, shape, zero_radius)
     for rival in rivals:
-        logits = np.minimum(logits, -ellipsoid_logits(rival, low, shape, RIVAL_ZERO_RADIUS))
+        logits = np.minimum(logits, -ellipsoid_logits(rival, low, shape, WHOLE))
     if exact_range:
         z = np.arange(low[0], low[0] + shape[0])
         logits[(z < box.z_min) | (z >= box.z_max)] = -OUTSIDE

@@ -175,6 +175,15 @@ class Target:
             blur = 0.0
         return votes.fuse(box, weight, self.rivals, self.prompts.box is not None, blur)
 
+    @property
+    def in_one_piece(self) -> bool:
+        """Whether only the largest component counts.
+
+        A class may have several bodies in its box, as both kidneys. Without a box, it is what is
+        connected to a seed.
+        """
+        return self.settings.largest_component or self.prompts.box is None
+
     def find_mask(self) -> npt.NDArray[np.bool_]:
         """Returns what the class claims before clicks correct it, (z, y, x) bool over the region.
 
@@ -184,7 +193,7 @@ class Target:
         if self.previous is not None:
             return self.previous
         mask = self.fuse() > 0.5
-        if self.settings.largest_component:
+        if self.in_one_piece:
             marked = [click for click in self.prompts.clicks if click.positive]
             keep = [self.inside_region(click.voxel) for click in marked]
             box = self.prompts.slice_box
