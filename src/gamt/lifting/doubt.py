@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.axes import Plane, box_to_slice, slice_view
-from gamt.lifting.hypotheses import MARGIN, Hypothesis, contradict, follow
+from gamt.lifting.hypotheses import MARGIN, Hypothesis, contradict, follow, misses
 from gamt.lifting.shape import WHOLE, prior_logits
 from gamt.lifting.target import Target
 from gamt.prompts import Box, PixelBox, SlicePrompt
@@ -23,6 +23,8 @@ def doubt(
     target: Target, box: Box, anchor: int, indices: npt.NDArray[np.intp], answer: SliceMask
 ) -> SliceMask:
     """Replaces a first answer that the user's box contradicts, and lets what replaces it vote.
+
+    A segmenter whose answer misses the box itself is not asked about this target any more.
 
     Args:
         target: the class.
@@ -48,6 +50,7 @@ def doubt(
     )
     if found is None:
         return answer
+    target.misled = misses(answer.mask, (x0, y0, x1, y1))
     if found.interval is None:
         return vote_by_ellipsoid(target, anchor)
     planned = sorted(set(indices.tolist()))

@@ -38,7 +38,7 @@ MARGIN, MARGIN_OF_BOX = 5 / 256, 0.2
 """Room that a box may leave between its side and the target: a share of the slice's side
 (docs/challenge.md, 2), and the most as a share of the box's own (docs/constants.md)."""
 
-LEAST_OVERLAP = 0.5
+LEAST_OVERLAP = 0.25
 """A mask whose bounds overlap its box less than this (intersection over union) misses the box
 (docs/constants.md)."""
 
@@ -270,12 +270,11 @@ def misses(mask: Mask, box: PixelBox) -> bool:
     found = tight_box(mask)
     if found is None:
         return True
-    both = [
-        max(0, min(found[axis + 2], box[axis + 2]) - max(found[axis], box[axis])) for axis in (0, 1)
-    ]
-    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (found, box)]
-    common = both[0] * both[1]
-    return common < LEAST_OVERLAP * (sum(areas) - common)
+    (a, b), (c, d) = (
+        (np.subtract(one[:2], LOOSE_BOX), np.add(one[2:], LOOSE_BOX)) for one in (found, box)
+    )
+    both = np.prod((np.minimum(b, d) - np.maximum(a, c)).clip(0))
+    return bool(both < LEAST_OVERLAP * (np.prod(b - a) + np.prod(d - c) - both))
 
 
 def contradict(

@@ -235,7 +235,7 @@ def axial_walk(target: Target, box: Box, strides: StridePlanner) -> Walk:
 
 def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
     """Walks the coronal and sagittal slices that the axial masks reach (paper, 2.2, 1 and 2)."""
-    if target.previous is not None or target.prompts.box is None:
+    if target.previous is not None or target.prompts.box is None or target.misled:
         return []
     probability = target.fuse()
     masks = probability > 0.5

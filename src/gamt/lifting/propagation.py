@@ -144,6 +144,7 @@ class End(Enum):
     JUMPED = "jumped"  # the mask hardly overlaps that of the slice before
     GREW = "grew"  # the mask is far larger than that of the slice before
     STRANGE = "strange"  # it looks like something else than the target
+    MISLED = "misled"  # the segmenter's first answer missed the user's box
     CORRECTED = "corrected"  # there is nothing more to correct
     RANGE = "range"  # it was the last slice to visit
     TIME = "time"  # the time was up

@@ -145,6 +145,7 @@ class Target:
         finding: of its views; replaced by what a seed finds.
         observer: is told how it goes.
         progress: counts the slices that its walks visit.
+        misled: whether the segmenter missed the target's box, so that it is asked no further.
         mask: (z, y, x) bool over the region, what the class claims once clicks have corrected it;
             not there before.
     """
@@ -161,6 +162,7 @@ class Target:
     finding: Finding
     observer: Observer
     progress: Progress
+    misled: bool = False
     mask: npt.NDArray[np.bool_] = field(init=False)
 
     def fuse(self) -> npt.NDArray[np.float32]:

@@ -120,6 +120,8 @@ class PlaneWalk:
 
     def _end(self, index: int, before: SliceVote | None, answer: SliceMask) -> End | None:
         """Returns why the walk goes no further than a slice; None if it does."""
+        if self._target.misled:
+            return End.MISLED
         if before is not None:
             end = lost(before.mask, answer, self._target.settings)
         else:
