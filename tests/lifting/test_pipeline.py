@@ -116,7 +116,9 @@ def test_where_the_image_shows_nothing_a_missed_box_is_filled_with_its_ellipsoid
     segmenter = Constant(inside=everything)
     noise = np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)
     found = segment(noise, *boxed(truth), segmenter=segmenter)
-    assert dice(found.labels == 1, truth) > 0.9
+    # The box's ellipsoid has half-axes of 6.5, 5.5 and 6.5 voxels, the truth of 6, 5 and 6, so
+    # that their Dice is 2 x 180 / (180 + 232) = 0.87.
+    assert dice(found.labels == 1, truth) > 0.85
 
 
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0), (1.0, 0.6, 0.8)])

@@ -43,7 +43,7 @@ LEAST_OVERLAP = 0.25
 (docs/constants.md)."""
 
 OPEN_BORDER = 0.1
-"""Share of a body's border at which it may go on beyond the box (docs/constants.md)."""
+"""Share of a body's border, and of the box's, at which it may go on beyond (docs/constants.md)."""
 
 LOOSE_BOX = 1
 """Pixels by which a body may stick out of its box (docs/constants.md)."""
@@ -54,7 +54,11 @@ LEAST_BODY = 0.1
 MOST_BODIES = 3
 """More bodies than that are noise (docs/constants.md)."""
 
-LEAST_HOLE = 0.03
+MOST_INSIDE = 0.75
+"""Of all pixels of its intensity in the box, a target has this share at least: in noise and
+textures, what goes on beyond the box has more of them (docs/constants.md)."""
+
+MOST_HOLE = 0.03
 """Holes up to this share of the mask are filled (docs/constants.md)."""
 
 LEAST_FILL = 0.1
@@ -80,7 +84,6 @@ NEARLY_BEST = 0.9
 CLEARER, CLEAR = 2.0, 1.5
 """A hypothesis replaces an answer if its border's contrast is this many times the answer's, and
 this much at least (docs/constants.md)."""
-
 
 ELLIPSE_AS_CLEAR, ELLIPSE_CLEAR = 0.5, 0.4
 """The ellipse replaces an answer if its border's contrast is this share of the answer's, and this
@@ -195,15 +198,17 @@ def bodies(mask: Mask, inside: Mask) -> Mask | None:
     beyond = ndimage.binary_dilation(mask & ~near)
     length = np.bincount(cut[border], minlength=len(sizes))
     crossing = np.bincount(cut[border & beyond], minlength=len(sizes))
-    whole = (sizes > 0) & (crossing <= OPEN_BORDER * length)
+    sides = inside.any(axis=0).sum() + inside.any(axis=1).sum()
+    whole = (sizes > 0) & (crossing <= OPEN_BORDER * np.minimum(length, 2 * sides))
     if not whole.any():
         return None
     whole &= sizes >= LEAST_BODY * sizes[whole].max()
     kept = whole[cut] & inside
-    if whole.sum() > MOST_BODIES or kept.sum() < LEAST_FILL * inside.sum():
+    least = max(LEAST_FILL * inside.sum(), MOST_INSIDE * (mask & inside).sum())
+    if whole.sum() > MOST_BODIES or kept.sum() < least:
         return None
     holes = cc3d.connected_components(ndimage.binary_fill_holes(kept) & ~kept, connectivity=4)
-    small = np.bincount(holes.ravel()) <= max(1, LEAST_HOLE * kept.sum())
+    small = np.bincount(holes.ravel()) <= max(1, MOST_HOLE * kept.sum())
     small[0] = False
     return np.asarray(kept | small[holes], np.bool_)
 
@@ -300,14 +305,14 @@ def contradict(
     pixels = image.astype(np.float32)
     contrast = 0.0 if rejected else border_contrast(pixels, answer)
     drawn = ellipse(box, image.shape)
-    clear = border_contrast(pixels, drawn)
-    shown = Hypothesis(drawn, clear, None)
-    if contrast < CLEAR and clear >= max(ELLIPSE_CLEAR, ELLIPSE_AS_CLEAR * contrast):
-        return shown
-    for one in find_bodies(image, box, margin)[:1]:
-        if one.contrast >= max(CLEAR, CLEARER * contrast):
-            return one
-    return shown if rejected else None
+    shape = Hypothesis(drawn, border_contrast(pixels, drawn), None)
+    enough = max(ELLIPSE_CLEAR, ELLIPSE_AS_CLEAR * contrast)
+    if not rejected and contrast < CLEAR and shape.contrast >= enough:
+        return shape
+    for body in find_bodies(image, box, margin)[:1]:
+        if body.contrast >= max(CLEAR, CLEARER * contrast):
+            return body
+    return shape if rejected else None
 
 
 def ellipse(box: PixelBox, shape: tuple[int, ...]) -> Mask:

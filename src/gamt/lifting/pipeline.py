@@ -11,7 +11,7 @@ from gamt.io.case import Case
 from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
 from gamt.lifting.doubt import doubt
 from gamt.lifting.fusion import Competition, Votes
-from gamt.lifting.postprocess import largest_component
+from gamt.lifting.postprocess import drop_pieces
 from gamt.lifting.progress import Progress, Report
 from gamt.lifting.propagation import Seeking, Walk, next_prompt, run, together
 from gamt.lifting.refinement import correct
@@ -278,15 +278,14 @@ def enter(target: Target, competition: Competition) -> None:
 def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt.NDArray[np.uint8]:
     """Sees that every click is obeyed, and drops what the competition cut off from new classes."""
     for one in case.prompts:
-        positive = [click.voxel for click in one.clicks if click.positive]
-        for voxel in positive:
-            labels[voxel] = one.label
+        for click in one.clicks:
+            if click.positive:
+                labels[click.voxel] = one.label
         for click in one.clicks:
             if not click.positive and labels[click.voxel] == one.label:
                 labels[click.voxel] = 0
         is_new = case.previous is None or not (case.previous == one.label).any()
-        if (settings.largest_component or one.box is None) and is_new:
+        if is_new:
             mask = labels == one.label
-            where = () if one.slice_box is None else one.slice_box.within()
-            labels[mask & ~largest_component(mask, positive, where)] = 0
+            labels[mask & ~drop_pieces(mask, (0, 0, 0), one, settings)] = 0
     return labels

@@ -10,7 +10,7 @@ from scipy.special import logit
 from gamt.axes import Plane, slice_shape, slice_view, to_slice
 from gamt.io.case import Case
 from gamt.lifting.fusion import Votes
-from gamt.lifting.postprocess import largest_component, smooth
+from gamt.lifting.postprocess import drop_pieces, smooth
 from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import End, tight_box
 from gamt.lifting.shape import prior_logits
@@ -177,15 +177,6 @@ class Target:
             blur = 0.0
         return votes.fuse(box, weight, self.rivals, self.prompts.box is not None, blur)
 
-    @property
-    def in_one_piece(self) -> bool:
-        """Whether only the largest component counts.
-
-        A class may have several bodies in its box, as both kidneys. Without a box, it is what is
-        connected to a seed.
-        """
-        return self.settings.largest_component or self.prompts.box is None
-
     def find_mask(self) -> npt.NDArray[np.bool_]:
         """Returns what the class claims before clicks correct it, (z, y, x) bool over the region.
 
@@ -195,11 +186,7 @@ class Target:
         if self.previous is not None:
             return self.previous
         mask = self.fuse() > 0.5
-        if self.in_one_piece:
-            marked = [click for click in self.prompts.clicks if click.positive]
-            keep = [self.inside_region(click.voxel) for click in marked]
-            box = self.prompts.slice_box
-            mask = largest_component(mask, keep, () if box is None else box.within(self.region[0]))
+        mask = drop_pieces(mask, self.region[0], self.prompts, self.settings)
         return smooth(mask, self.settings.smoothing)
 
     def to_grid(self, axis: int) -> npt.NDArray[np.intp]:
