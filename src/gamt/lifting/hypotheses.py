@@ -307,12 +307,13 @@ def contradict(
     drawn = ellipse(box, image.shape)
     shape = Hypothesis(drawn, border_contrast(pixels, drawn), None)
     enough = max(ELLIPSE_CLEAR, ELLIPSE_AS_CLEAR * contrast)
-    if not rejected and contrast < CLEAR and shape.contrast >= enough:
-        return shape
+    unclear = not rejected and contrast < CLEAR and shape.contrast >= enough
+    # Where the ellipse will do, a body has to be beyond doubt.
+    least = CLEARER * (CLEAR if unclear else contrast)
     for body in find_bodies(image, box, margin)[:1]:
-        if body.contrast >= max(CLEAR, CLEARER * contrast):
+        if body.contrast >= max(CLEAR, least):
             return body
-    return shape if rejected else None
+    return shape if rejected or unclear else None
 
 
 def ellipse(box: PixelBox, shape: tuple[int, ...]) -> Mask:
