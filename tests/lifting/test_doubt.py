@@ -19,19 +19,20 @@ SHAPE = (18, 60, 66)
 
 def ball(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Mask:
     grid = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
-    squares = (((g - c) / r) ** 2 for g, c, r in zip(grid, centre, radii, strict=True))
-    return np.asarray(sum(squares) <= 1, np.bool_)
+    z, y, x = (((g - c) / r) ** 2 for g, c, r in zip(grid, centre, radii, strict=True))
+    return np.asarray(z + y + x <= 1, np.bool_)
 
 
 def scan(mask: Mask, inside: float, outside: float) -> npt.NDArray[np.uint8]:
     noise = np.random.default_rng(1).normal(0, 6, SHAPE)
-    return (np.where(mask, inside, outside) + noise).clip(0, 255).astype(np.uint8)
+    drawn = np.where(mask, inside, outside) + noise
+    return np.asarray(drawn.clip(0, 255), np.uint8)
 
 
 def from_box(image: npt.NDArray[np.uint8], truth: Mask) -> Mask:
     case = make_case(image, ClassPrompts(1, box_of_mask(truth)), spacing_mm=(3.0, 1.0, 1.0))
     settings = replace(Settings(), budget=False)
-    return predict_case(case, segmenters.load(), settings).labels == 1
+    return np.asarray(predict_case(case, segmenters.load(), settings).labels == 1)
 
 
 HORNS = ball((9, 20, 25), (7, 4, 4)) | ball((9, 40, 40), (7, 5, 4))
