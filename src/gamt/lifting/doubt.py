@@ -52,7 +52,7 @@ def doubt(
         return answer
     target.misled = misses(answer.mask, (x0, y0, x1, y1))
     if found.interval is None:
-        return vote_by_ellipsoid(target, anchor)
+        return vote_by_ellipsoid(target, target.finding.box or box, anchor)
     planned = sorted(set(indices.tolist()))
     down, up = [n for n in planned[::-1] if n < anchor], [n for n in planned if n > anchor]
     vote_by_body(target, found, (x0, y0, x1, y1), down)
@@ -76,19 +76,19 @@ def vote_by_body(target: Target, found: Hypothesis, box: PixelBox, way: list[int
         target.finding.votes.add(Plane.AXIAL, index, window, vote)
 
 
-def vote_by_ellipsoid(target: Target, anchor: int) -> SliceMask:
+def vote_by_ellipsoid(target: Target, whole: Box, anchor: int) -> SliceMask:
     """Lets the whole ellipsoid of a target's box vote in every plane, beside the views.
 
     Args:
-        target: the class; it has a box.
+        target: the class.
+        whole: its box, in raw voxels; it may reach beyond the scan.
         anchor: an axial slice, a grid index.
 
     Returns:
         The ellipsoid's section there, without what is left to smaller classes.
     """
-    assert target.finding.box is not None
     grid = target.scan.grid
-    box = box_on_grid(target.finding.box, grid)
+    box = box_on_grid(whole, grid)
     rivals = [box_on_grid(rival, grid) for rival in target.rivals]
     logits = prior_logits(box, rivals, (0, 0, 0), grid.shape, zero_radius=WHOLE)
     low, high = np.clip((box.low, box.high), 0, grid.shape).tolist()
