@@ -63,6 +63,13 @@ def test_a_body_in_a_large_box_is_found_on_a_thinned_out_slice() -> None:
     assert dice(found[0].mask, mask) > 0.95
 
 
+def test_a_long_box_of_one_pixel_and_one_intensity_holds_no_body() -> None:
+    mask = np.zeros((40, 320), np.bool_)
+    mask[20, 30:290] = True
+    found = find_bodies(np.where(mask, 200, 90).astype(np.uint8), box_of(mask), NO_MARGIN)
+    assert not found  # no threshold parts what is in the box
+
+
 def test_a_body_that_misses_a_side_is_none_unless_the_margin_is_as_wide() -> None:
     mask = disc(32, 36, 12)
     x0, y0, x1, y1 = box_of(mask)

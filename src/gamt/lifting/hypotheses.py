@@ -137,7 +137,8 @@ def find_bodies(
         The hypotheses whose border's contrast is nearly the best, the largest first.
     """
     (x0, y0, x1, y1), shape = box, image.shape
-    step = max(1, -(-max(x1 - x0, y1 - y0) // WORKING_SIDE))
+    sides = x1 - x0, y1 - y0
+    step = min(-(-max(sides) // WORKING_SIDE), *sides)
     room_y = max(LEAST_SURROUNDINGS * step, round(SURROUNDINGS * (y1 - y0)))
     room_x = max(LEAST_SURROUNDINGS * step, round(SURROUNDINGS * (x1 - x0)))
     rows = slice(max(0, y0 - room_y), min(shape[0], y1 + room_y))
@@ -257,11 +258,9 @@ def follow(
             break
         if border_contrast(pixels[part].astype(np.float32), here) < KEPT_CONTRAST * start.contrast:
             break
-        sides = (here[0, :], here[-1, :], here[:, 0], here[:, -1])
-        if (
-            sum(int(side.sum()) for side in sides)
-            > OPEN_BORDER * (here & ~ndimage.binary_erosion(here)).sum()
-        ):
+        border = here & ~ndimage.binary_erosion(here)
+        leaving = np.concatenate([here[0, :], here[-1, :], here[:, 0], here[:, -1]])
+        if leaving.sum() > OPEN_BORDER * border.sum():
             break
         mask = np.zeros(shape, np.bool_)
         mask[part] = here
