@@ -52,7 +52,7 @@ VARIANTS: dict[str, Settings] = {
     "crop of 64 voxels": replace(UNLIMITED, crop_voxels=64),
     "opening": replace(UNLIMITED, smoothing="opening"),
     "closing": replace(UNLIMITED, smoothing="closing"),
-    "all components": replace(UNLIMITED, largest_component=False),
+    "largest component": replace(UNLIMITED, largest_component=True),
     "fusion by the median": replace(UNLIMITED, fusion="median"),
     "fusion by STAPLE": replace(UNLIMITED, fusion="staple"),
     "percentiles 0 and 100": replace(UNLIMITED, low_percentile=0.0, high_percentile=100.0),

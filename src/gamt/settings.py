@@ -60,7 +60,8 @@ class Settings:
             ellipsoid in prompts").
         scale: of what a first click stands in: "medium" is the likeliest, "tight" and "large" are
             the next smaller and larger ones (docs/design.md, 7).
-        largest_component: keep only the largest 3-D component of a class (paper, 2.3).
+        largest_component: keep only the largest 3-D component of a class with a box (paper, 2.3);
+            a class without one is always in one piece (docs/ablation.md, "largest component").
         smoothing: "none", "opening" or "closing" of the final masks (paper, 2.3: optional).
         cache_mb: encoded slices kept in memory, in MB.
         votes_mb: classes are segmented together as long as their votes fit, in MB: 9 bytes a voxel
@@ -91,7 +92,7 @@ class Settings:
     vote_blur: float | None = None
     guide_weight: float = 1.0
     scale: Scale = "medium"
-    largest_component: bool = True
+    largest_component: bool = False
     smoothing: Smoothing = "none"
     cache_mb: int = 1024
     votes_mb: int = 1024
@@ -124,6 +125,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             shape_weight=0.0,
             vote_blur=0.0,
             guide_weight=0.0,
+            largest_component=True,
         ),
         "coreset": Settings(
             planes=(Plane.AXIAL, Plane.CORONAL),
@@ -131,6 +133,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             shape_weight=0.0,
             vote_blur=0.0,
             guide_weight=0.0,
+            largest_component=True,
         ),
     }
 )

@@ -114,9 +114,9 @@ def test_a_walk_that_comes_to_something_else_says_so() -> None:
     assert axial(only(explain(case))).stops()[1] == Stop(9, End.STRANGE)
 
 
-def test_an_empty_anchor_ends_the_walk_both_ways() -> None:
+def test_an_anchor_that_misses_its_box_ends_the_walk_both_ways() -> None:
     record = only(explain(body_case(), Constant(inside=False)))
-    assert axial(record).stops() == (Stop(4, End.VANISHED), Stop(4, End.VANISHED))
+    assert axial(record).stops() == (Stop(4, End.MISLED), Stop(4, End.MISLED))
 
 
 def test_a_walk_that_never_began_was_out_of_time() -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
-from benchmarks.phantoms import draw_slice_box
+from benchmarks.phantoms import dice, draw_slice_box
 from gamt.axes import Plane, box_to_slice, slice_shape
 from gamt.lifting import budget
 from gamt.lifting.budget import Budget
@@ -97,6 +97,29 @@ SOLIDS = {
 
 
 # --- from a box ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_a_segmenter_that_misses_the_box_is_not_believed(everything: bool) -> None:
+    # It answers with the whole slice, or nothing. The bright solid is found without it.
+    truth = ellipsoid(SHAPE, (11, 12, 14), (6, 5, 6))
+    segmenter = Constant(inside=everything)
+    found = segment(picture(truth), *boxed(truth), segmenter=segmenter)
+    assert dice(found.labels == 1, truth) > 0.9
+    assert len(segmenter.asked) == 1
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_where_the_image_shows_nothing_a_missed_box_is_filled_with_its_ellipsoid(
+    everything: bool,
+) -> None:
+    truth = ellipsoid(SHAPE, (11, 12, 14), (6, 5, 6))
+    segmenter = Constant(inside=everything)
+    noise = np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)
+    found = segment(noise, *boxed(truth), segmenter=segmenter)
+    # The box's ellipsoid has half-axes of 6.5, 5.5 and 6.5 voxels, the truth of 6, 5 and 6, so
+    # that their Dice is 2 x 180 / (180 + 232) = 0.87.
+    assert dice(found.labels == 1, truth) > 0.85
 
 
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0), (1.0, 0.6, 0.8)])
@@ -775,13 +798,19 @@ def test_time_that_a_class_leaves_over_goes_to_the_next(monkeypatch: pytest.Monk
     assert spent[0] < 35 < spent[2] - spent[0]
 
 
-def test_the_result_is_in_one_piece_unless_clicks_hold_more() -> None:
+def test_all_bodies_in_a_box_stay_and_the_papers_rule_keeps_one_unless_clicks_hold_more() -> None:
     # The segmenter finds all that is bright, in a box that reaches over both.
     truth = LEFT | RIGHT
     box = box_of_mask(truth)
     box = replace(box, y_min=0, y_max=SHAPE[1], x_min=0, x_max=SHAPE[2])
-    for clicks, expected in (((), RIGHT), ((Click(7, 8, 6, True),), truth)):
-        found = segment(picture(truth), ClassPrompts(1, box, clicks), settings=VIEWS_ONLY).labels
+    papers = replace(VIEWS_ONLY, largest_component=True)
+    inside = (Click(7, 8, 6, True),)
+    for clicks, settings, expected in (
+        ((), VIEWS_ONLY, truth),
+        ((), papers, RIGHT),
+        (inside, papers, truth),
+    ):
+        found = segment(picture(truth), ClassPrompts(1, box, clicks), settings=settings).labels
         np.testing.assert_array_equal(found == 1, expected)
     assert ndimage.label(truth)[1] == 2
 

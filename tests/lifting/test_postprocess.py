@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gamt.lifting.postprocess import component_at, largest_component, smooth
+from gamt.lifting.postprocess import bodies_in_box, component_at, largest_component, smooth
 from gamt.settings import Smoothing
 
 Mask = npt.NDArray[np.bool_]
@@ -131,3 +131,20 @@ def test_opening_only_removes_and_closing_only_adds(seed: int) -> None:
 def test_none_leaves_the_mask_as_it_is() -> None:
     mask = np.random.default_rng(0).random(SHAPE) < 0.3
     np.testing.assert_array_equal(smooth(mask.copy(), "none"), mask)
+
+
+def test_what_lies_in_the_box_stays_beside_the_largest_component() -> None:
+    # The box holds x < 10. Of 40 voxels in the largest component, 4 are a tenth.
+    mask = np.zeros((4, 12, 20), np.bool_)
+    mask[0, 0:4, 0:10] = True  # the largest
+    mask[2, 0, 0:4] = True  # in the box, and large enough
+    mask[2, 4, 0:3] = True  # too small
+    mask[2, 8, 7:12] = True  # 3 of 5 voxels in the box
+    mask[2, 10, 8:12] = True  # 2 of 4 only
+    expected = mask.copy()
+    expected[2, 4] = expected[2, 10] = False
+    box = np.s_[:, :, :10]
+    np.testing.assert_array_equal(bodies_in_box(mask, box), expected)
+    expected[2, 10, 8:12] = True
+    np.testing.assert_array_equal(bodies_in_box(mask, box, [(2, 10, 11)]), expected)
+    np.testing.assert_array_equal(bodies_in_box(expected & False, box), expected & False)

@@ -1,5 +1,6 @@
 """From a click or a box on one slice to a target: its box, and its course by walking."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.phantoms import dice
+from gamt import segmenters
 from gamt.axes import Plane, slice_view
 from gamt.lifting.seeding import (
     LEAST_PIECE,
@@ -18,8 +21,10 @@ from gamt.lifting.seeding import (
     seed_in_box,
 )
 from gamt.lifting.target import Target
+from gamt.predict import predict_case
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox
 from gamt.segmenters.base import SliceMask
+from gamt.settings import Settings
 from tests.doubles import (
     Constant,
     Mask,
@@ -292,3 +297,31 @@ def test_targets_reach_the_borders_of_the_volume(where: tuple[slice, slice, slic
     z, y, x = ((part.start + part.stop) // 2 for part in where)
     found = segment(truth, ClassPrompts(1, None, (Click(z, y, x, positive=True),)))
     np.testing.assert_array_equal(found == 1, truth)
+
+
+# --- boxes on one slice of something thin -------------------------------------------------------
+
+
+@pytest.mark.parametrize("plane", Plane)
+@pytest.mark.parametrize("thickness", [1, 2, 3, 9])
+@pytest.mark.parametrize("inside", [40, 160])
+def test_a_disc_is_as_thick_as_the_image_shows(plane: Plane, thickness: int, inside: int) -> None:
+    # From the side, a disc of one slice is a line, too thin for a segmenter of slices.
+    shape, middle = (40, 44, 48), (20, 22, 24)
+    grid = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    away = [g - m for g, m in zip(grid, middle, strict=True)]
+    across = away.pop(plane.normal)
+    begin = -(thickness // 2)
+    truth = (away[0] ** 2 + away[1] ** 2 <= 12**2) & (across >= begin)
+    truth &= across < begin + thickness
+    image = np.where(truth, inside, 100) + np.random.default_rng(0).normal(0, 8, shape)
+    low, high = [m - 12 for m in middle], [m + 13 for m in middle]
+    low[plane.normal], high[plane.normal] = middle[plane.normal], middle[plane.normal] + 1
+    box = SliceBox(plane, (low[0], low[1], low[2]), (high[0], high[1], high[2]))
+    case = make_case(image.clip(0, 255).astype(np.uint8), ClassPrompts(1, slice_box=box))
+    settings = replace(Settings(), budget=False)
+    found = predict_case(case, segmenters.load(), settings).labels == 1
+    assert dice(found, truth) > 0.95
+    others = tuple(axis for axis in range(3) if axis != plane.normal)
+    if thickness == 1:
+        assert int(found.any(axis=others).sum()) == 1

@@ -1,11 +1,13 @@
 """The ellipsoid in a box, as log-odds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gamt.lifting.shape import ellipsoid_logits, prior_logits
+from gamt.lifting.shape import complete_box, ellipsoid_logits, prior_logits
 from gamt.prompts import Box
 
 # Half-axes of 2.5, 3.5 and 4.5 voxels around the voxel (4, 6, 8).
@@ -115,3 +117,22 @@ def test_rivals_have_no_order(box: Box, one: Box, other: Box) -> None:
         prior_logits(box, [one, other], (0, 0, 0), SHAPE),
         prior_logits(box, [other, one], (0, 0, 0), SHAPE),
     )
+
+
+@pytest.mark.parametrize(
+    ("z_range", "expected"),
+    [
+        # A box of 8 x 18 pixels of 1 mm is 12 mm wide, the root of 8 x 18: 6 mm, half of that, are
+        # 3 slices of 2 mm.
+        ((0, 20), (-3, 23)),
+        ((0, 19), (0, 19)),
+        ((1, 20), (1, 20)),
+    ],
+)
+def test_a_target_that_goes_through_the_whole_scan_goes_on_beyond(
+    z_range: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    box = Box(*z_range, 10, 5, 13, 4, 22)
+    found = complete_box(box, 20, (2.0, 1.0, 1.0))
+    assert (found.z_min, found.z_max) == expected
+    assert replace(found, z_min=z_range[0], z_max=z_range[1]) == box

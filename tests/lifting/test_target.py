@@ -290,14 +290,21 @@ def test_pieces_without_a_positive_click_are_dropped() -> None:
     np.testing.assert_array_equal(target.find_mask(), inside)
 
 
-def test_all_pieces_stay_if_wanted() -> None:
-    settings = replace(Settings(), largest_component=False)
-    target = make_target(make_case(DARK, ClassPrompts(1)), Constant(inside=False), settings)
+@pytest.mark.parametrize("boxed", [True, False])
+def test_all_pieces_stay_in_a_box_alone(boxed: bool) -> None:
+    box = Box(0, 4, 2, 0, 6, 0, 8) if boxed else None
+    target = make_target(
+        make_case(DARK, ClassPrompts(1, box)),
+        Constant(inside=False),
+        replace(Settings(), shape_weight=0.0, vote_blur=0.0),
+    )
     inside = np.zeros(SHAPE, np.bool_)
-    inside[0, 0, 0] = inside[3, 2:4, 5:8] = True
+    inside[3, 2:4, 5:8] = True
+    largest = inside.copy()
+    inside[0, 0, 0] = True
     for z in range(4):
         target.finding.votes.add(Plane.AXIAL, z, (0, 0, 8, 6), answer(inside[z]))
-    np.testing.assert_array_equal(target.find_mask(), inside)
+    np.testing.assert_array_equal(target.find_mask(), inside if boxed else largest)
 
 
 # --- the opinion of views and box ---------------------------------------------------------------

@@ -16,6 +16,7 @@ ENDS = {
     End.JUMPED: "the mask jumped (min_overlap)",
     End.GREW: "the mask grew too much (max_growth)",
     End.STRANGE: "it looks like something else",
+    End.MISLED: "the first answer missed the box",
     End.CORRECTED: "nothing more to correct",
     End.RANGE: "end of the range",
     End.TIME: "out of time",

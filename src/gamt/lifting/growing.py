@@ -98,9 +98,9 @@ SURE, HALVING_COST, CHANGE_COST = 1.5, 0.4, 0.2
 """Sureness above which bodies are equally sure, and what a body gives up for each halving of the
 resolution that it was seen at, and for an opening or averaged intensities (docs/constants.md)."""
 
-LASTING, COARSE_PROOF, MANY, MOST_SPREAD = 1.25, 0.2, 10, 2.0
-"""Persistence that is proof enough, how much more is with each halving of the resolution, in how many ways a body is seen that has less, and the most
-that its intensities spread (docs/constants.md)."""
+LASTING, COARSE_PROOF, MANY, MOST_SPREAD = 1.05, 0.2, 10, 2.0
+"""Persistence that is proof enough, how much more with each halving of the resolution, in how many
+ways a body is seen that has less, and the most that its intensities spread (docs/constants.md)."""
 
 MOST_VOXELS = 3_000_000
 """Voxels of the largest cube in which a body is followed at full resolution (docs/constants.md)."""

@@ -10,13 +10,15 @@ from gamt.axes import Plane, bounding_range, box_to_slice, slice_shape, slice_vi
 from gamt.io.case import Case
 from gamt.lifting.bodies import Found, find_at
 from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
+from gamt.lifting.doubt import doubt
 from gamt.lifting.fusion import Competition, Votes
-from gamt.lifting.postprocess import largest_component
+from gamt.lifting.postprocess import drop_pieces
 from gamt.lifting.progress import Progress, Report
 from gamt.lifting.propagation import Seeking, Walk, next_prompt, run, together
 from gamt.lifting.refinement import correct
 from gamt.lifting.rules import RULES
 from gamt.lifting.seeding import click_walk, slice_box_walk
+from gamt.lifting.shape import complete_box
 from gamt.lifting.target import Finding, Observer, Target
 from gamt.lifting.views import fullest, projected_range, runs
 from gamt.lifting.walk import PlaneWalk
@@ -220,7 +222,8 @@ def make_target(
         same = case.previous[where] == prompts.label
         previous = same if same.any() else None
         taken = (case.previous[where] > 0) ^ same
-    finding = Finding(Votes(region, scan.grid, RULES[settings.fusion]), prompts.box)
+    whole = None if mine is None else complete_box(mine, case.image.shape[0], case.spacing_mm)
+    finding = Finding(Votes(region, scan.grid, RULES[settings.fusion]), whole)
     return Target(
         prompts,
         others,
@@ -229,6 +232,7 @@ def make_target(
         taken,
         scan,
         region,
+        (case.image.shape[1], case.image.shape[2]),
         settings,
         finding,
         observer,
@@ -264,13 +268,22 @@ def axial_walk(target: Target, box: Box, strides: StridePlanner) -> Walk:
     prompt = SlicePrompt(box=(max(0, x0), max(0, y0), min(columns, x1), min(rows, y1)))
     first = target.inside_region(box.low)[0]
     indices = target.to_grid(0)[first : first + box.z_max - box.z_min]
-    finding, anchor = target.finding, on_grid.z_mid
-    return PlaneWalk(target, finding, Plane.AXIAL, anchor, indices, strides=strides).start(prompt)
+    anchor = on_grid.z_mid
+    view = PlaneWalk(
+        target,
+        target.finding,
+        Plane.AXIAL,
+        anchor,
+        indices,
+        strides=strides,
+        judge=lambda answer: doubt(target, box, anchor, indices, answer),
+    )
+    return view.start(prompt)
 
 
 def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
     """Walks the coronal and sagittal slices that the axial masks reach (paper, 2.2, 1 and 2)."""
-    if target.previous is not None or target.prompts.box is None:
+    if target.previous is not None or target.prompts.box is None or target.misled:
         return []
     probability = target.fuse()
     masks = probability > 0.5
@@ -321,17 +334,16 @@ def enter(target: Target, competition: Competition) -> None:
 def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt.NDArray[np.uint8]:
     """Sees that every click is obeyed, and drops what the competition cut off from new classes."""
     for one in case.prompts:
-        positive = [click.voxel for click in one.clicks if click.positive]
-        for voxel in positive:
-            labels[voxel] = one.label
+        for click in one.clicks:
+            if click.positive:
+                labels[click.voxel] = one.label
         for click in one.clicks:
             if not click.positive and labels[click.voxel] == one.label:
                 labels[click.voxel] = 0
         is_new = case.previous is None or not any(
             (layer == one.label).any() for layer in case.previous
         )
-        if settings.largest_component and is_new:
+        if is_new:
             mask = labels == one.label
-            where = () if one.slice_box is None else one.slice_box.within()
-            labels[mask ^ largest_component(mask, positive, where)] = 0
+            labels[mask ^ drop_pieces(mask, (0, 0, 0), one, settings)] = 0
     return labels

@@ -8,7 +8,11 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from gamt.axes import bounding_range
-from gamt.settings import Smoothing
+from gamt.prompts import ClassPrompts
+from gamt.settings import Settings, Smoothing
+
+LEAST_BODY = 0.1
+"""Share of the largest component's voxels that another one has at least (docs/constants.md)."""
 
 
 def largest_component(
@@ -46,6 +50,59 @@ def largest_component(
     result = np.zeros_like(mask)
     result[inside] = kept[components]
     return result
+
+
+def bodies_in_box(
+    mask: npt.NDArray[np.bool_],
+    box: tuple[slice, ...],
+    keep: Sequence[tuple[int, int, int]] = (),
+) -> npt.NDArray[np.bool_]:
+    """Keeps the largest 26-connected component, and what lies beside it in a target's box.
+
+    Args:
+        mask: (z, y, x) bool.
+        box: the part of the mask that the box holds. A component counts that has more than half of
+            its voxels there, and `LEAST_BODY` of the largest one's.
+        keep: voxels (z, y, x) that the user marked as inside; their components stay.
+    """
+    components = cc3d.connected_components(mask, connectivity=26)
+    sizes = np.bincount(components.ravel())
+    if len(sizes) <= 2:
+        return mask
+    sizes[0] = 0
+    boxed = np.bincount(components[box].ravel(), minlength=len(sizes))
+    wanted = (2 * boxed > sizes) & (sizes >= LEAST_BODY * sizes.max())
+    wanted[np.argmax(sizes)] = True
+    wanted[[components[voxel] for voxel in keep]] = True
+    wanted[0] = False
+    return np.asarray(wanted[components], np.bool_)
+
+
+def drop_pieces(
+    mask: npt.NDArray[np.bool_],
+    low: tuple[int, int, int],
+    prompts: ClassPrompts,
+    settings: Settings,
+) -> npt.NDArray[np.bool_]:
+    """Drops the pieces of a class's mask that its prompts don't account for.
+
+    A class may have several bodies in its box, as both kidneys; the paper keeps the largest (2.3).
+    Without a box, a class is what hangs together with a seed.
+
+    Args:
+        mask: (z, y, x) bool.
+        low: the mask's first raw voxel (z, y, x).
+        prompts: of the class, in raw voxels.
+        settings: the method's numbers.
+    """
+    marked = [click.voxel for click in prompts.clicks if click.positive]
+    keep = [(z - low[0], y - low[1], x - low[2]) for z, y, x in marked]
+    box = prompts.box
+    if box is not None and not settings.largest_component:
+        bounds = zip(box.low, box.high, low, strict=True)
+        return bodies_in_box(mask, tuple(slice(a - c, b - c) for a, b, c in bounds), keep)
+    drawn = prompts.slice_box
+    return largest_component(mask, keep, () if drawn is None else drawn.within(low))
 
 
 def component_at(mask: npt.NDArray[np.bool_], voxel: tuple[int, int, int]) -> npt.NDArray[np.bool_]:

@@ -124,8 +124,16 @@ class Appearance:
 
     def fits(self, intensities: npt.NDArray[np.uint8]) -> bool:
         """Says whether pixels may be the same target's: their median is close to its own."""
-        away = abs(float(np.median(intensities)) - self.median)
-        return away <= MOST_DEVIATIONS * self.deviation + MOST_GREY_LEVELS
+        return abs(float(np.median(intensities)) - self.median) <= self._tolerance
+
+    def share(self, intensities: npt.NDArray[np.uint8]) -> float:
+        """Returns the share of pixels, of one at least, that may each be the target's."""
+        away = np.abs(intensities.astype(np.float32) - self.median)
+        return float(np.mean(away <= self._tolerance))
+
+    @property
+    def _tolerance(self) -> float:
+        return MOST_DEVIATIONS * self.deviation + MOST_GREY_LEVELS
 
 
 class End(Enum):
@@ -136,6 +144,7 @@ class End(Enum):
     JUMPED = "jumped"  # the mask hardly overlaps that of the slice before
     GREW = "grew"  # the mask is far larger than that of the slice before
     STRANGE = "strange"  # it looks like something else than the target
+    MISLED = "misled"  # the segmenter's first answer missed the user's box
     CORRECTED = "corrected"  # there is nothing more to correct
     RANGE = "range"  # it was the last slice to visit
     TIME = "time"  # the time was up

@@ -70,6 +70,13 @@ CLEAR_OVERLAP, ROUGH_OVERLAP = 0.5, 0.1
 """Least Dice of what a segmenter sees with a clear body, and with a rough one
 (docs/constants.md)."""
 
+THIN = 2
+"""Slices up to which a target is too thin to be seen from the side (docs/constants.md)."""
+
+STILL_THERE = 0.25
+"""A target with a box on one slice goes on where this share of its mask there looks alike
+(docs/constants.md)."""
+
 IN_BOX = 0.9
 """A target has more than this share of its section in the box drawn on that slice
 (docs/constants.md)."""
@@ -169,6 +176,12 @@ def slice_box_walk(target: Target, box: SliceBox) -> Seeking[Finding]:
         seed = seed_in_box(target, box, mask)
         if seed is None:
             return finding
+        thin = thin_range(target, plane, box.index, mask)
+        if thin is not None:
+            finding = replace(finding, box=extend_slice_box(target, box, thin))
+            layers = target.to_grid(plane.normal)[slice(*thin)]
+            yield from PlaneWalk(target, finding, plane, index, layers).start(prompt)
+            return finding
         voxel = grid.voxel_to_grid(seed)
         others = [other for other in Plane if other is not plane]
         requests = [one for other in others for one in requests_across(target, other, voxel, box)]
@@ -265,6 +278,48 @@ def seed_in_box(target: Target, box: SliceBox, mask: SliceMask) -> tuple[int, in
     row, column = held[np.argmin(away)].tolist()
     pixel = column + box.low[plane.column_axis], row + box.low[plane.row_axis]
     return to_volume(plane, box.index, pixel)
+
+
+def thin_range(
+    target: Target, plane: Plane, slice_index: int, mask: SliceMask
+) -> tuple[int, int] | None:
+    """Returns the slices of a target that is too thin to be seen from the side.
+
+    Args:
+        target: the class.
+        plane: of the box.
+        slice_index: of the box, in raw voxels.
+        mask: of the box's slice, not empty.
+
+    Returns:
+        Half-open raw slices, counted from the region's first, in which part of the mask looks like
+        the target; None if these are more than `THIN`.
+    """
+    to_grid = target.to_grid(plane.normal)
+    here = slice_index - target.region[0][plane.normal]
+    pixels = slice_view(target.scan.image, plane, int(to_grid[here]))[mask.mask]
+    appearance = Appearance.of(pixels)
+
+    def continues(layer: int) -> bool:
+        if not 0 <= layer < len(to_grid):
+            return False
+        beside = slice_view(target.scan.image, plane, int(to_grid[layer]))[mask.mask]
+        return appearance.share(beside) >= STILL_THERE
+
+    first, last = here, here + 1
+    while last - first <= THIN and continues(first - 1):
+        first -= 1
+    while last - first <= THIN and continues(last):
+        last += 1
+    return (first, last) if last - first <= THIN else None
+
+
+def extend_slice_box(target: Target, box: SliceBox, layers: tuple[int, int]) -> Box:
+    """Returns a box on one slice as one of slices `layers`, counted from the region's first."""
+    low, high = list(box.low), list(box.high)
+    offset = target.region[0][box.plane.normal]
+    low[box.plane.normal], high[box.plane.normal] = layers[0] + offset, layers[1] + offset
+    return Box(low[0], high[0], box.low[0], low[1], high[1], low[2], high[2])
 
 
 def extend_box(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,9 @@ ZERO_RADIUS, STEEPNESS, MIN_LOG_ODDS, MAX_LOG_ODDS = 0.9, 10.0, -3.0, 1.4
 distance from the centre in half-axes. What labelled scans show is lower far outside; a higher floor
 leaves room for targets that bend away (docs/constants.md)."""
 
-RIVAL_ZERO_RADIUS = 1.0
-"""`ZERO_RADIUS` of a smaller class, whose whole ellipsoid is left to it. Its own prior is for it
-only within `ZERO_RADIUS`; between the two the images decide (docs/constants.md)."""
+WHOLE = 1.0
+"""`ZERO_RADIUS` of the whole ellipsoid. That of a smaller class is left to it, whose own prior is
+for it only within `ZERO_RADIUS`; between the two the images decide (docs/constants.md)."""
 
 OUTSIDE = 6.0
 """Log-odds against slices outside of a box's range, which is exact: more than any shape has
@@ -31,6 +32,30 @@ def reach(box: Box, zero_radius: float = ZERO_RADIUS) -> tuple[list[int], list[i
         low.append(math.floor(centre - farthest * half))
         high.append(math.ceil(centre + farthest * half) + 1)
     return low, high
+
+
+BEYOND = 0.5
+"""Share of its width by which a target that the scan's border cuts off is taken to go on beyond
+(docs/constants.md)."""
+
+
+def complete_box(box: Box, slices: int, spacing_mm: Sequence[float]) -> Box:
+    """Returns the box that a target may have had, if the scan had not cut it off on both sides.
+
+    A target that goes through all slices of the scan hardly tapers at its ends.
+
+    Args:
+        box: a user's, in voxels.
+        slices: of the scan.
+        spacing_mm: of the voxels (z, y, x).
+    """
+    if box.z_min > 0 or box.z_max < slices:
+        return box
+    height, width = (
+        (box.high[axis] - box.low[axis]) * spacing_mm[axis] / spacing_mm[0] for axis in (1, 2)
+    )
+    more = round(BEYOND * math.sqrt(height * width))
+    return replace(box, z_min=box.z_min - more, z_max=box.z_max + more)
 
 
 def ellipsoid_logits(
@@ -73,6 +98,7 @@ def prior_logits(
     low: Sequence[int],
     shape: Sequence[int],
     exact_range: bool = True,
+    zero_radius: float = ZERO_RADIUS,
 ) -> npt.NDArray[np.float32]:
     """Returns the log-odds of being inside, judged by the boxes of all classes.
 
@@ -85,13 +111,14 @@ def prior_logits(
         low: first voxel (z, y, x) of the result.
         shape: of the result (z, y, x).
         exact_range: whether the box is a user's.
+        zero_radius: see `ellipsoid_logits`; of this class.
 
     Returns:
         (z, y, x) log-odds, `-OUTSIDE`..`MAX_LOG_ODDS`.
     """
-    logits = ellipsoid_logits(box, low, shape)
+    logits = ellipsoid_logits(box, low, shape, zero_radius)
     for rival in rivals:
-        logits = np.minimum(logits, -ellipsoid_logits(rival, low, shape, RIVAL_ZERO_RADIUS))
+        logits = np.minimum(logits, -ellipsoid_logits(rival, low, shape, WHOLE))
     if exact_range:
         z = np.arange(low[0], low[0] + shape[0])
         logits[(z < box.z_min) | (z >= box.z_max)] = -OUTSIDE

@@ -11,7 +11,7 @@ from gamt.axes import Plane, slice_shape, slice_view, to_slice
 from gamt.io.case import Case
 from gamt.lifting.bodies import Found
 from gamt.lifting.fusion import Votes
-from gamt.lifting.postprocess import largest_component, smooth
+from gamt.lifting.postprocess import drop_pieces, smooth
 from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import End, tight_box
 from gamt.lifting.shape import prior_logits
@@ -143,11 +143,13 @@ class Target:
             None without a previous prediction.
         scan: the crop that the class lies in.
         region: the raw bounds that votes are kept for.
+        slice_shape: of the whole scan's raw axial slices (rows, columns).
         settings: the method's numbers, for this class as for all others.
         finding: of its views; replaced by what a seed finds.
         observer: is told how it goes.
         progress: counts the slices that its walks visit.
         found: what its first click stands in; None for a class that begins with something else.
+        misled: whether the segmenter missed the target's box, so that it is asked no further.
         mask: (z, y, x) bool over the region, what the class claims once clicks have corrected it;
             not there before.
     """
@@ -159,11 +161,13 @@ class Target:
     taken: npt.NDArray[np.bool_] | None
     scan: Scan
     region: Range
+    slice_shape: tuple[int, int]
     settings: Settings
     finding: Finding
     observer: Observer
     progress: Progress
     found: Found | None = None
+    misled: bool = False
     mask: npt.NDArray[np.bool_] = field(init=False)
 
     def fuse(self) -> npt.NDArray[np.float32]:
@@ -192,11 +196,7 @@ class Target:
         if self.previous is not None:
             return self.previous
         mask = self.fuse() > 0.5
-        if self.settings.largest_component:
-            marked = [click for click in self.prompts.clicks if click.positive]
-            keep = [self.inside_region(click.voxel) for click in marked]
-            box = self.prompts.slice_box
-            mask = largest_component(mask, keep, () if box is None else box.within(self.region[0]))
+        mask = drop_pieces(mask, self.region[0], self.prompts, self.settings)
         return smooth(mask, self.settings.smoothing)
 
     def to_grid(self, axis: int) -> npt.NDArray[np.intp]:

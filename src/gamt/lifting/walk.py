@@ -1,6 +1,7 @@
 """Walking a plane in search of a target: each slice's mask votes, and prompts the next slice."""
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,10 @@ class SliceVote:
     mask: SliceMask
 
 
+Judge = Callable[[SliceMask], SliceMask]
+"""Takes a segmenter's answer, and returns it or what is to be taken instead."""
+
+
 class PlaneWalk:
     """A walk for a target through the slices of one plane, whose masks become votes.
 
@@ -54,6 +59,7 @@ class PlaneWalk:
         indices: npt.NDArray[np.intp],
         appearance: Appearance | None = None,
         strides: StridePlanner | None = None,
+        judge: Judge | None = None,
     ) -> None:
         """Plans a walk.
 
@@ -65,6 +71,7 @@ class PlaneWalk:
             indices: the slices that may be visited, grid indices.
             appearance: the walk ends where the mask no longer looks like this.
             strides: says how many slices to step; None visits them all.
+            judge: is shown the anchor's answer, and returns what is taken for it.
         """
         self._target = target
         self._finding = finding
@@ -74,6 +81,7 @@ class PlaneWalk:
         self._planned = thin_both_ways(self._covered, anchor, self._coarseness())
         self._appearance = appearance
         self._strides = strides
+        self._judge = judge
         self._visited = target.observer.begin_walk(target, plane, anchor, self._planned)
 
     def _coarseness(self) -> int:
@@ -116,6 +124,8 @@ class PlaneWalk:
         self, index: int, prompt: SlicePrompt, before: SliceVote | None, answer: SliceMask
     ) -> SliceVote | None:
         """Casts a slice's vote, unless the target was lost; returns it if the walk goes on."""
+        if before is None and self._judge is not None:
+            answer = self._judge(answer)
         end = self._end(index, before, answer)
         self._visited(index, answer, end)
         if before is not None and end not in (None, End.STRANGE):
@@ -132,6 +142,8 @@ class PlaneWalk:
 
     def _end(self, index: int, before: SliceVote | None, answer: SliceMask) -> End | None:
         """Returns why the walk goes no further than a slice; None if it does."""
+        if self._target.misled:
+            return End.MISLED
         if before is not None:
             end = lost(before.mask, answer, self._target.settings)
         else:
