@@ -22,6 +22,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from edt import edt
 from scipy import ndimage
 
 from gamt.segmenters import histograms
@@ -260,8 +261,8 @@ def features(around: Surroundings) -> Iterator[tuple[str, Odds]]:
     yield f"intercept_{around.kind}", np.ones_like(distance)
     yield f"log_size_{around.kind}", np.full_like(distance, np.log(around.size / depth))
     yield "log_distance", np.log(np.maximum(distance / depth, DISTANCE_FLOOR))
-    own = ndimage.distance_transform_edt(around.same_side, around.scale)[candidate]
-    yield "log_depth", np.log(own.astype(np.float32) / depth + DEPTH_OFFSET)
+    own = edt(np.ascontiguousarray(around.same_side), anisotropy=around.scale)[candidate]
+    yield "log_depth", np.log(own / depth + DEPTH_OFFSET)
     rest = around.same_side & (around.distance > ELSEWHERE_DISTANCE * depth)
     if rest.any():
         near = candidate & (around.distance <= depth)
