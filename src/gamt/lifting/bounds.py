@@ -14,7 +14,7 @@ from gamt.lifting.postprocess import component_at
 from gamt.lifting.target import Target
 from gamt.prompts import Box, Click, SliceBox
 
-ADD_ABOVE, REMOVE_ABOVE = -0.4, 0.8
+ADD_ABOVE, REMOVE_ABOVE = 0.0, 0.0
 """Log-odds of being wrong above which voxels change. For Dice's coefficient D, adding a voxel pays
 where it is wrong with a probability above D / 2, removing one above 1 - D / 2: for a D of 0.8,
 log-odds of -0.4 and 0.4. Removing asks for more than that, as users add more easily than they bring

@@ -66,7 +66,7 @@ UNSEEN = logit(1 - KEEP)
 VIEWS_WEIGHT = 1.5
 """Weight of the views' votes on the error beside what is known without them (docs/constants.md)."""
 
-MOST_SAMPLES, COARSER = 300_000, 1.1
+MOST_SAMPLES, COARSER = 4_000_000, 1.1
 """Voxels around a click that are looked at, about; and by how much steps between them grow until
 there are no more (docs/constants.md)."""
 
@@ -126,10 +126,10 @@ def correct_at(
         )
     sampled, around = surroundings(target, mask, click, radius)
     least = least_odds(click)
-    seen_odds = error_odds(around)
-    likely = np.ones(seen_odds.shape, np.bool_) if asked else seen_odds > least
-    likely[around.seed] = True
-    near, odds = at_voxels(seen_odds, sampled, likely, mask.shape)
+    alone = error_odds(around, -np.inf if asked else least)
+    wanted = np.ones(alone.shape, np.bool_) if asked else alone > least
+    wanted[around.seed] = True
+    near, odds = at_voxels(alone, sampled, wanted, mask.shape)
     if asked:
         seen = votes.fuse()[near].clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         odds += VIEWS_WEIGHT * np.where(votes.looked()[near], logit(seen), UNSEEN)
