@@ -4,7 +4,7 @@ A correction is one piece that holds its click. It leaves alone what other click
 user's box promises (`forbid`), and is no larger than a click can tell (`most_changed`, `piece_at`).
 """
 
-import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,40 +14,34 @@ from gamt.lifting.postprocess import component_at
 from gamt.lifting.target import Target
 from gamt.prompts import Box, Click, SliceBox
 
-ADD_ABOVE, REMOVE_ABOVE = 0.0, 0.0
-"""Log-odds of being wrong above which voxels change. For Dice's coefficient D, adding a voxel pays
-where it is wrong with a probability above D / 2, removing one above 1 - D / 2: for a D of 0.8,
-log-odds of -0.4 and 0.4. Removing asks for more than that, as users add more easily than they bring
-back (docs/constants.md)."""
-
-RAISE = 0.4
-"""Steps in which the log-odds asked for are raised while a correction is too large
-(docs/constants.md)."""
-
 MOST_REMOVED = 0.5
-"""Share of a mask, or of another class, that one click takes away at most (docs/constants.md)."""
+"""Share of a mask that a click removes at most (docs/constants.md)."""
+
+EVEN_ADDED, SURER_ADDED = 0.2, 0.6
+"""Share of a mask that a click adds at most at even odds, and by how much more for every unit of
+log-odds that all of it exceeds, up to as much again (docs/constants.md)."""
+
+RAISE = 0.2
+"""Steps in which log-odds are raised while a correction is too large (docs/constants.md)."""
 
 
-def least_odds(click: Click) -> float:
-    """Returns the log-odds of being wrong above which a click changes voxels."""
-    return ADD_ABOVE if click.positive else REMOVE_ABOVE
+def most_changed(mask: npt.NDArray[np.bool_], click: Click, ball: float, above: float) -> float:
+    """Returns how many voxels a click may change: it may halve a mask, or double it if it is sure.
 
-
-def most_changed(mask: npt.NDArray[np.bool_], click: Click, ball: float) -> float:
-    """Returns how many voxels a click may change: it may double a mask, or halve it.
-
-    A positive click far from a small mask may also add as much as the ball that reaches to it.
+    A positive click far from a small mask may add as much as the ball has that reaches to it.
 
     Args:
         mask: (z, y, x) bool, what is to be corrected.
         click: on the wrong side of the mask.
         ball: volume of the ball around the click that reaches to the mask's surface, in voxels.
+        above: log-odds that all of the voxels exceed.
     """
     inside = np.count_nonzero(mask)
     if not click.positive:
         return MOST_REMOVED * inside
-    # An empty mask is no distance away.
-    return max(inside, ball) if inside else 1
+    if inside == 0:  # there is no surface that the ball could reach to
+        return 1
+    return max(inside, ball) * min(1, EVEN_ADDED + SURER_ADDED * above)
 
 
 def forbid(target: Target, click: Click, low: list[int], odds: npt.NDArray[np.float32]) -> None:
@@ -101,27 +95,28 @@ def lies_beside(click: Click, drawn: SliceBox) -> bool:
 
 
 def piece_at(
-    odds: npt.NDArray[np.float32], seed: tuple[int, int, int], least: float, most: float
+    odds: npt.NDArray[np.float32], seed: tuple[int, int, int], most: Callable[[float], float]
 ) -> npt.NDArray[np.bool_]:
     """Returns the piece of likely voxels that holds a seed, and no more of them than allowed.
 
     Where it is too large, more is asked of its voxels, until what is left is small enough.
 
     Args:
-        odds: (z, y, x) log-odds; finite but for -inf.
+        odds: (z, y, x) log-odds.
         seed: (z, y, x); part of the piece whatever its odds.
-        least: log-odds above which voxels are likely.
-        most: number of voxels; the seed alone is never too many.
+        most: the number of voxels allowed, by the log-odds that all of them exceed. The seed alone
+            is never too many.
 
     Returns:
         (z, y, x) bool.
     """
-    likely = odds > least
+    above = 0.0
+    likely = odds > above
     likely[seed] = True
     piece = component_at(likely, seed)
-    while np.count_nonzero(piece) > max(1, most):
-        least += RAISE
-        piece &= odds > least
+    while np.count_nonzero(piece) > max(1, most(above)):
+        above += RAISE
+        piece &= odds > above
         piece[seed] = True
         piece = component_at(piece, seed)
     return piece

@@ -12,14 +12,15 @@ How far a correction may go in any case, `gamt.lifting.bounds` says.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from scipy.special import logit
 
-from gamt.axes import Plane, bounding_range, slice_view, to_slice
-from gamt.lifting.bounds import forbid, least_odds, most_changed, piece_at
+from gamt.axes import Plane, slice_view, to_slice
+from gamt.lifting.bounds import forbid, most_changed, piece_at
 from gamt.lifting.budget import OutOfTime
 from gamt.lifting.evidence import (
     CONTEXT_DISTANCE,
@@ -125,9 +126,8 @@ def correct_at(
             for plane in target.settings.planes
         )
     sampled, around = surroundings(target, mask, click, radius)
-    least = least_odds(click)
-    alone = error_odds(around, -np.inf if asked else least)
-    wanted = np.ones(alone.shape, np.bool_) if asked else alone > least
+    alone = error_odds(around, -np.inf if asked else 0.0)
+    wanted = np.ones(alone.shape, np.bool_) if asked else alone > 0
     wanted[around.seed] = True
     near, odds = at_voxels(alone, sampled, wanted, mask.shape)
     if asked:
@@ -138,7 +138,7 @@ def correct_at(
     forbid(target, click, low, odds)
     z, y, x = (v - first for v, first in zip(click.voxel, low, strict=True))
     volume = 4 / 3 * math.pi * radius**3 / math.prod(scale)
-    changed = piece_at(odds, (z, y, x), least, most_changed(mask, click, volume))
+    changed = piece_at(odds, (z, y, x), partial(most_changed, mask, click, volume))
     corrected = mask.copy()
     corrected[near][changed] = click.positive
     target.observer.end_correction(
@@ -188,9 +188,7 @@ def surroundings(
         depth=radius / coarseness,
         size=size / coarseness,
         scale=(z, y, x),
-        opposite=[
-            sample(target.inside_region(one.voxel)) for one in target.opposite_clicks(click)
-        ],
+        opposite=[sample(target.inside_region(one.voxel)) for one in target.opposite_clicks(click)],
         taken=target.taken[sampled] if click.positive and target.taken is not None else None,
     )
     return sampled, around
@@ -235,10 +233,9 @@ def at_voxels(
     Returns:
         The part of the volume that is looked at, and the log-odds of its voxels (z, y, x).
     """
-    bounds = bounding_range(wanted)
-    assert bounds is not None
-    first = [max(0, low - 1) for low in bounds[0]]
-    last = [min(size, high + 1) for size, high in zip(odds.shape, bounds[1], strict=True)]
+    places = np.nonzero(wanted)
+    first = [max(0, int(place.min()) - 1) for place in places]
+    last = [min(size, int(place.max()) + 2) for size, place in zip(odds.shape, places, strict=True)]
     odds = odds[tuple(slice(a, b) for a, b in zip(first, last, strict=True))]
     if any(part.step > 1 for part in sampled):
         odds = np.where(np.isneginf(odds), ndimage.maximum_filter(odds, 3), odds)
@@ -250,8 +247,8 @@ def at_voxels(
         end = min(shape[axis], part.start + last[axis] * part.step)
         near.append(slice(begin, end))
         if part.step > 1:
-            places = (np.arange(begin, end) - low) / part.step
-            odds = interpolate(odds, axis, places.clip(0, odds.shape[axis] - 1))
+            wished = (np.arange(begin, end) - low) / part.step
+            odds = interpolate(odds, axis, wished.clip(0, odds.shape[axis] - 1))
     return tuple(near), odds
 
 
