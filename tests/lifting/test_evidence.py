@@ -34,7 +34,7 @@ def click_beside(image: Image = GREY, size: float = 14.0, **more: Any) -> Surrou
 
 
 def flat(*voxels: tuple[int, int, int]) -> npt.NDArray[np.intp]:
-    return np.ravel_multi_index(tuple(np.transpose(voxels)), SHAPE)
+    return np.array([np.ravel_multi_index(voxel, SHAPE) for voxel in voxels], np.intp)
 
 
 def odds_of(image: Image = GREY, **more: Any) -> npt.NDArray[np.float32]:

@@ -4,8 +4,6 @@ A correction is one piece that holds its click. It leaves alone what other click
 user's box promises (`forbid`), and is no larger than a click can tell (`most_changed`, `piece_at`).
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -17,16 +15,12 @@ from gamt.prompts import Box, Click, SliceBox
 MOST_REMOVED = 0.5
 """Share of a mask that a click removes at most (docs/constants.md)."""
 
-EVEN_ADDED, SURER_ADDED = 0.2, 0.6
-"""Share of a mask that a click adds at most at even odds, and by how much more for every unit of
-log-odds that all of it exceeds, up to as much again (docs/constants.md)."""
-
 RAISE = 0.2
 """Steps in which log-odds are raised while a correction is too large (docs/constants.md)."""
 
 
-def most_changed(mask: npt.NDArray[np.bool_], click: Click, ball: float, above: float) -> float:
-    """Returns how many voxels a click may change: it may halve a mask, or double it if it is sure.
+def most_changed(mask: npt.NDArray[np.bool_], click: Click, ball: float) -> float:
+    """Returns how many voxels a click may change: it may halve a mask, or double it.
 
     A positive click far from a small mask may add as much as the ball has that reaches to it.
 
@@ -34,14 +28,12 @@ def most_changed(mask: npt.NDArray[np.bool_], click: Click, ball: float, above: 
         mask: (z, y, x) bool, what is to be corrected.
         click: on the wrong side of the mask.
         ball: volume of the ball around the click that reaches to the mask's surface, in voxels.
-        above: log-odds that all of the voxels exceed.
     """
-    inside = np.count_nonzero(mask)
+    inside = float(np.count_nonzero(mask))
     if not click.positive:
         return MOST_REMOVED * inside
-    if inside == 0:  # there is no surface that the ball could reach to
-        return 1
-    return max(inside, ball) * min(1, EVEN_ADDED + SURER_ADDED * above)
+    # No ball reaches to an empty mask.
+    return max(inside, ball) if inside else 1.0
 
 
 def forbid(target: Target, click: Click, low: list[int], odds: npt.NDArray[np.float32]) -> None:
@@ -95,7 +87,7 @@ def lies_beside(click: Click, drawn: SliceBox) -> bool:
 
 
 def piece_at(
-    odds: npt.NDArray[np.float32], seed: tuple[int, int, int], most: Callable[[float], float]
+    odds: npt.NDArray[np.float32], seed: tuple[int, int, int], most: float
 ) -> npt.NDArray[np.bool_]:
     """Returns the piece of likely voxels that holds a seed, and no more of them than allowed.
 
@@ -104,19 +96,18 @@ def piece_at(
     Args:
         odds: (z, y, x) log-odds.
         seed: (z, y, x); part of the piece whatever its odds.
-        most: the number of voxels allowed, by the log-odds that all of them exceed. The seed alone
-            is never too many.
+        most: number of voxels; the seed alone is never too many.
 
     Returns:
         (z, y, x) bool.
     """
-    above = 0.0
-    likely = odds > above
+    least = 0.0
+    likely = odds > least
     likely[seed] = True
     piece = component_at(likely, seed)
-    while np.count_nonzero(piece) > max(1, most(above)):
-        above += RAISE
-        piece &= odds > above
+    while np.count_nonzero(piece) > max(1, most):
+        least += RAISE
+        piece &= odds > least
         piece[seed] = True
         piece = component_at(piece, seed)
     return piece

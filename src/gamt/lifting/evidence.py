@@ -273,7 +273,7 @@ def place_features(
     yield f"log_size_{around.kind}", np.full_like(distance, np.log(around.size / depth))
     yield "log_distance", np.log(np.maximum(distance / depth, DISTANCE_FLOOR))
     side = np.ascontiguousarray(around.same_side)
-    own = edt(side, anisotropy=around.scale, parallel=os.cpu_count() or 1)
+    own: Odds = edt(side, anisotropy=around.scale, parallel=os.cpu_count() or 1)
     yield "log_depth", np.log(own.take(voxels) / depth + DEPTH_OFFSET)
     if around.taken is not None:
         yield "other_class", around.taken.take(voxels).astype(np.float32)
@@ -309,11 +309,12 @@ def gradient_feature(around: Surroundings, voxels: npt.NDArray[np.intp]) -> Odds
         slice(max(0, int(place.min()) - far), int(place.max()) + far + 1)
         for place, far in zip(places, room, strict=True)
     )
-    gradient = ndimage.gaussian_gradient_magnitude(
+    gradient: Odds = ndimage.gaussian_gradient_magnitude(
         around.image[part].astype(np.float32), blur, truncate=GRADIENT_REACH
     )
     inside = tuple(place - one.start for place, one in zip(places, part, strict=True))
-    return np.log1p(np.minimum(gradient[inside] / spread, MAX_GRADIENT))
+    steep: Odds = np.log1p(np.minimum(gradient[inside] / spread, MAX_GRADIENT))
+    return steep
 
 
 def contrast_feature(around: Surroundings, voxels: npt.NDArray[np.intp]) -> tuple[str, Odds]:

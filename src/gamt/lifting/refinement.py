@@ -12,7 +12,6 @@ How far a correction may go in any case, `gamt.lifting.bounds` says.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -138,7 +137,7 @@ def correct_at(
     forbid(target, click, low, odds)
     z, y, x = (v - first for v, first in zip(click.voxel, low, strict=True))
     volume = 4 / 3 * math.pi * radius**3 / math.prod(scale)
-    changed = piece_at(odds, (z, y, x), partial(most_changed, mask, click, volume))
+    changed = piece_at(odds, (z, y, x), most_changed(mask, click, volume))
     corrected = mask.copy()
     corrected[near][changed] = click.positive
     target.observer.end_correction(
@@ -263,7 +262,8 @@ def interpolate(values: Odds, axis: int, places: npt.NDArray[np.float64]) -> Odd
     left = np.minimum(places.astype(np.intp), max(0, values.shape[axis] - 2))
     right = np.minimum(left + 1, values.shape[axis] - 1)
     share = (places - left).astype(np.float32).reshape([-1 if n == axis else 1 for n in range(3)])
-    return values.take(left, axis) * (1 - share) + values.take(right, axis) * share
+    between: Odds = values.take(left, axis) * (1 - share) + values.take(right, axis) * share
+    return between
 
 
 def scale_of(target: Target) -> tuple[float, float, float]:
