@@ -1,4 +1,4 @@
-"""One click changes one piece, no more than it can tell, and nothing that the user has spoken for."""
+"""One click changes one piece, no more than it can tell, and nothing that is spoken for."""
 
 import numpy as np
 import numpy.typing as npt
