@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.oracle import NoisyOracle
 from gamt.lifting import refinement
 from gamt.lifting.refinement import at_voxels, correct, error_radius, sampling_steps
 from gamt.prompts import ClassPrompts, Click
-from gamt.segmenters.base import Traits
+from gamt.segmenters.base import Segmenter, Traits
 from gamt.settings import PRESETS, Settings
 from tests.doubles import (
     Constant,
@@ -34,7 +35,7 @@ def corrected(
     mask: Mask,
     truth: Mask,
     *clicks: Click,
-    segmenter: Double | None = None,
+    segmenter: Segmenter | None = None,
     spacing_mm: tuple[float, float, float] = (1, 1, 1),
     settings: Settings | None = None,
 ) -> Mask:
@@ -326,11 +327,14 @@ class Embedded(Thresholder):
     traits = INTENSITIES_ALONE
 
 
-@pytest.mark.parametrize("segmenter", [Constant(True), Constant(False), Thresholder(), Embedded()])
+@pytest.mark.parametrize(
+    "segmenter",
+    [Constant(inside=True), Constant(inside=False), Thresholder(), NoisyOracle(0.7), Embedded()],
+)
 @given(seed=st.integers(0, 2**16))
 @settings(max_examples=15, deadline=None)
 def test_clicks_of_any_order_end_on_their_side_and_no_mask_is_emptied(
-    segmenter: Double, seed: int
+    segmenter: Segmenter, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     shape = (7, 10, 12)
