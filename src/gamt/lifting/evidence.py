@@ -10,7 +10,7 @@ more likely where the intensity is that of the click's surroundings. A click tha
 target's size marks a bulk rather than a shell, which extends over fewer depths.
 
 The log-odds are a logistic regression's: a sum of features, each times its weight. The weights were
-fitted to simulated clicks on 15 labelled scans and rounded; all but two are within 0.17 of the fit
+fitted to simulated clicks on 15 labelled scans and rounded; all but two are within 0.26 of the fit
 in docs/click_law.md. The weights of other classes and of opposite clicks are set by hand, 0.5 and
 0.8 beyond it, as whole runs of clicks did better with them. ``python -m benchmarks.click_law`` fits
 all of them to any scans, from the same features.
