@@ -32,7 +32,7 @@ from evaluation.clicks import simulate_clicks
 from evaluation.records import CLICKS
 from gamt import segmenters
 from gamt.io.case import Case, read_case, read_volume
-from gamt.lifting.evidence import WEIGHTS, contrast_feature, features
+from gamt.lifting.evidence import WEIGHTS, contrast_feature, image_features, place_features
 from gamt.lifting.refinement import error_radius, scale_of, surroundings
 from gamt.lifting.target import Correction, Observer, Target
 from gamt.predict import predict_case
@@ -99,13 +99,14 @@ class Recorder(Observer):
         seed = target.inside_region(click.voxel)
         radius = error_radius(before, seed, scale_of(target))
         near, around = surroundings(target, before, click, radius)
-        voxels = np.argwhere(around.candidate)
+        voxels = np.flatnonzero(around.candidate)
         rng = np.random.default_rng(0)
-        drawn = rng.choice(len(voxels), min(VOXELS, len(voxels)), replace=False)
-        seen = {name: values[drawn] for name, values in features(around)}
-        seen.update([contrast_feature(around, voxels[drawn])])
+        drawn = rng.choice(voxels, min(VOXELS, len(voxels)), replace=False)
+        seen = dict(place_features(around, drawn))
+        seen.update(image_features(around, drawn))
+        seen.update([contrast_feature(around, drawn)])
         region = tuple(slice(first, last) for first, last in zip(*target.region, strict=True))
-        truth = self._truth[region][near][tuple(voxels[drawn].T)] == label
+        truth = self._truth[region][near].take(drawn) == label
         unknown = np.zeros(len(drawn))
         self.samples.append(
             Sample(

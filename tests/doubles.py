@@ -219,7 +219,7 @@ def make_case(
 
 def make_target(
     case: Case,
-    segmenter: Double,
+    segmenter: Segmenter,
     settings: Settings = DEFAULTS,
     *,
     region: Range | None = None,

@@ -13,8 +13,9 @@ from gamt.lifting.evidence import (
     contrast_on_line,
     distances,
     error_odds,
-    features,
+    image_features,
     intensity_ratio,
+    place_features,
     region_around,
 )
 
@@ -30,6 +31,10 @@ def click_beside(image: Image = GREY, size: float = 14.0, **more: Any) -> Surrou
     mask = np.zeros(SHAPE, np.bool_)
     mask[:, :, :15] = True
     return Surroundings(image, mask, CLICK, 2.0, size, (1.0, 1.0, 1.0), **more)
+
+
+def flat(*voxels: tuple[int, int, int]) -> npt.NDArray[np.intp]:
+    return np.array([np.ravel_multi_index(voxel, SHAPE) for voxel in voxels], np.intp)
 
 
 def odds_of(image: Image = GREY, **more: Any) -> npt.NDArray[np.float32]:
@@ -71,7 +76,7 @@ def test_an_intensity_found_alike_on_both_sides_says_nothing() -> None:
 def test_the_contrast_of_a_voxel_is_the_largest_on_the_line_to_it() -> None:
     image = np.full(SHAPE, 100, np.float32)
     image[:, :, 8] = 160  # a wall
-    voxels = np.array([[4, 10, 6], [4, 10, 12]])
+    voxels = flat((4, 10, 6), (4, 10, 12))
     assert contrast_on_line(image, 100, (4, 10, 4), voxels).tolist() == [0, 60]
 
 
@@ -87,8 +92,9 @@ def test_features_are_counted_in_depths() -> None:
     taken = np.zeros(SHAPE, np.bool_)
     taken[4, 10, 20] = True
     around = click_beside(opposite=[(4, 10, 22)], taken=taken)
-    here = np.flatnonzero((np.argwhere(around.candidate) == (4, 10, 20)).all(axis=1)).item()
-    values = {name: float(values[here]) for name, values in features(around)}
+    voxel = flat((4, 10, 20))
+    seen = [*place_features(around, voxel), *image_features(around, voxel)]
+    values = {name: value.item() for name, value in seen}
     assert values == pytest.approx(
         {
             "intercept_add": 1,
@@ -106,8 +112,8 @@ def test_features_are_counted_in_depths() -> None:
 
 def test_distances_below_a_fifth_of_a_depth_count_as_one_fifth() -> None:
     around = click_beside()
-    here = np.flatnonzero((np.argwhere(around.candidate) == CLICK).all(axis=1)).item()
-    assert dict(features(around))["log_distance"][here] == pytest.approx(-1.609, abs=1e-3)  # ln 0.2
+    values = dict(place_features(around, flat(CLICK)))
+    assert values["log_distance"].item() == pytest.approx(-1.609, abs=1e-3)  # ln 0.2
 
 
 def test_the_contrast_is_counted_in_spreads_of_the_clicks_intensity() -> None:
@@ -115,7 +121,7 @@ def test_the_contrast_is_counted_in_spreads_of_the_clicks_intensity() -> None:
     # 1.5: 30 / 1.5 = 20, and ln 21 = 3.045. Smoothing over 0.7 voxels raises the click's by 0.3.
     image = GREY.copy()
     image[:, :, 18:] = 120
-    name, (near, far) = contrast_feature(click_beside(image), np.array([[4, 10, 15], [4, 10, 22]]))
+    name, (near, far) = contrast_feature(click_beside(image), flat((4, 10, 15), (4, 10, 22)))
     assert name == "log_contrast_add"
     assert near == pytest.approx(0.18, abs=0.02)  # ln(1 + 0.3 / 1.5), three voxels from the border
     assert far == pytest.approx(3.04, abs=0.02)

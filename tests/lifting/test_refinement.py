@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gamt.lifting.refinement import correct, error_radius
+from benchmarks.oracle import NoisyOracle
+from gamt.lifting import refinement
+from gamt.lifting.refinement import at_voxels, correct, error_radius, sampling_steps
 from gamt.prompts import ClassPrompts, Click
+from gamt.segmenters.base import Segmenter, Traits
 from gamt.settings import PRESETS, Settings
 from tests.doubles import (
     Constant,
@@ -32,7 +35,7 @@ def corrected(
     mask: Mask,
     truth: Mask,
     *clicks: Click,
-    segmenter: Double | None = None,
+    segmenter: Segmenter | None = None,
     spacing_mm: tuple[float, float, float] = (1, 1, 1),
     settings: Settings | None = None,
 ) -> Mask:
@@ -311,3 +314,122 @@ def test_a_grid_that_holds_several_slices_in_one_is_corrected_too() -> None:
     assert target.scan.grid.shape[0] == 1
     result = drive(correct(target, mask), target)
     assert not result[1, 4, 4]
+
+
+# --- corrections are bounded --------------------------------------------------------------------
+
+INTENSITIES_ALONE = Traits(intensities_alone=True)
+
+
+class Embedded(Thresholder):
+    """Is taken to know intensities alone, so that it is not asked again."""
+
+    traits = INTENSITIES_ALONE
+
+
+@pytest.mark.parametrize(
+    "segmenter",
+    [Constant(inside=True), Constant(inside=False), Thresholder(), NoisyOracle(0.7), Embedded()],
+)
+@given(seed=st.integers(0, 2**16))
+@settings(max_examples=15, deadline=None)
+def test_clicks_of_any_order_end_on_their_side_and_no_mask_is_emptied(
+    segmenter: Segmenter, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (7, 10, 12)
+    truth = block(shape, slice(2, 5), slice(2, 8), slice(3, 9))
+    mask = np.roll(truth, rng.integers(-2, 3, 3).tolist(), (0, 1, 2))
+    places = rng.permutation(truth.size)[:6]
+    voxels = np.transpose(np.unravel_index(places, shape)).tolist()
+    clicks = [Click(z, y, x, positive=bool(rng.integers(2))) for z, y, x in voxels]
+    result = corrected(mask, truth, *clicks, segmenter=segmenter, spacing_mm=(2, 1, 1))
+    for click in clicks:
+        assert result[click.voxel] == click.positive
+    assert result.any()
+
+
+@pytest.mark.parametrize("contrast", [0, 60])
+@pytest.mark.parametrize("segmenter", [Constant(inside=False), Embedded()])
+def test_a_negative_click_in_the_middle_leaves_most_of_the_mask(
+    contrast: int, segmenter: Double
+) -> None:
+    noise = np.random.default_rng(0).normal(90, 8, SHAPE)
+    image = (noise + contrast * BODY).clip(0, 255).astype(np.uint8)
+    click = Click(8, 9, 10, positive=False)
+    case = make_case(image, ClassPrompts(1, None, (click,)), previous=BODY.astype(np.uint8))
+    target = make_target(case, segmenter)
+    result = drive(correct(target, BODY), target)
+    assert not result[click.voxel]
+    assert result.sum() >= BODY.sum() / 2
+
+
+@pytest.mark.parametrize("segmenter", [Constant(inside=True), Embedded()])
+def test_a_positive_click_at_most_doubles_a_mask(segmenter: Double) -> None:
+    # All looks alike, and the click is two voxels away from a small mask.
+    mask = block(SHAPE, slice(7, 10), slice(7, 10), slice(7, 10))
+    click = Click(8, 8, 11, positive=True)
+    case = make_case(
+        np.full(SHAPE, 90, np.uint8),
+        ClassPrompts(1, None, (click,)),
+        previous=mask.astype(np.uint8),
+    )
+    target = make_target(case, segmenter)
+    result = drive(correct(target, mask), target)
+    assert result[click.voxel]
+    # The ball that reaches from the click to the mask has 4/3 pi 2^3 = 33.5 voxels.
+    assert (result & ~mask).sum() <= 33
+
+
+def test_a_mask_of_one_slice_survives_a_click_beside_it_and_one_in_it() -> None:
+    mask = BODY & block(SHAPE, slice(8, 9), slice(None), slice(None))
+    beside = corrected(mask, mask, Click(9, 9, 10, positive=False), segmenter=Embedded())
+    np.testing.assert_array_equal(beside, mask)
+    inside = corrected(mask, mask, Click(8, 9, 10, positive=False), segmenter=Embedded())
+    assert inside.sum() >= mask.sum() / 2
+
+
+# --- large errors are looked at in steps --------------------------------------------------------
+
+
+def test_steps_grow_until_there_are_few_enough_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refinement, "MOST_SAMPLES", 1000)
+    assert sampling_steps((10, 10, 10), (1.0, 1.0, 1.0)) == ([1, 1, 1], 1.0)
+    steps, coarseness = sampling_steps((10, 40, 40), (4.0, 1.0, 1.0))
+    # Slices are four grid voxels apart already: 10 x 10 x 10 samples, as far apart on all axes.
+    assert steps == [1, 4, 4]
+    assert 3.5 <= coarseness < 4.5
+
+
+def test_log_odds_between_samples_are_interpolated() -> None:
+    odds = np.array([[[0.0, 4.0, -np.inf]]], np.float32)
+    sampled = (slice(0, 1, 1), slice(0, 1, 1), slice(1, 6, 2))  # at 1, 3 and 5 of 7 voxels
+    near, found = at_voxels(odds, sampled, np.ones(odds.shape, np.bool_), (1, 1, 7))
+    assert near == (slice(0, 1), slice(0, 1), slice(0, 7))
+    # Before the first sample as there; what is ruled out is taken to be as likely as its neighbour.
+    assert found.ravel().tolist() == [0, 0, 2, 4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (2.0, 1.0, 1.0)])
+def test_an_error_looked_at_in_steps_is_corrected_up_to_the_masks_surface(
+    spacing_mm: tuple[float, float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (30, 50, 54)
+    truth = block(shape, slice(6, 24), slice(8, 42), slice(9, 45))
+    mask = truth & ~block(shape, slice(None), slice(None), slice(27, None))
+    click = Click(15, 25, 35, positive=True)
+    image = np.where(truth, 200, 60).astype(np.uint8)
+    case = make_case(
+        image,
+        ClassPrompts(1, None, (click,)),
+        spacing_mm=spacing_mm,
+        previous=mask.astype(np.uint8),
+    )
+    target = make_target(case, Embedded())
+    monkeypatch.setattr(refinement, "MOST_SAMPLES", 12000)
+    coarse = drive(correct(target, mask), target)
+    added, missing = coarse & ~mask, truth & ~mask
+    assert (added & missing).sum() > missing.sum() / 2
+    assert (added & ~missing).sum() < added.sum() / 20
+    # Beside the click, no gap is left between the mask and what was added.
+    assert added[10:21, 20:31, 27:36].all()

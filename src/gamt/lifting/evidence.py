@@ -10,18 +10,20 @@ more likely where the intensity is that of the click's surroundings. A click tha
 target's size marks a bulk rather than a shell, which extends over fewer depths.
 
 The log-odds are a logistic regression's: a sum of features, each times its weight. The weights were
-fitted to simulated clicks on 15 labelled scans and rounded; all but two are within 0.17 of the fit
+fitted to simulated clicks on 15 labelled scans and rounded; all but two are within 0.26 of the fit
 in docs/click_law.md. The weights of other classes and of opposite clicks are set by hand, 0.5 and
 0.8 beyond it, as whole runs of clicks did better with them. ``python -m benchmarks.click_law`` fits
 all of them to any scans, from the same features.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from edt import edt
 from scipy import ndimage
 
 from gamt.segmenters import histograms
@@ -101,8 +103,9 @@ BLUR, MAX_BLUR = 0.7, 3.0
 """Standard deviation of the smoothing of intensities: in grid voxels, and in raw voxels at most,
 where the grid is coarser than the scan (docs/constants.md)."""
 
-MIN_GRADIENT_BLUR = 0.5
-"""Least standard deviation at which gradients are taken, in raw voxels (docs/constants.md)."""
+MIN_GRADIENT_BLUR, GRADIENT_REACH = 0.5, 4.0
+"""Least standard deviation at which gradients are taken, in raw voxels; and at how many standard
+deviations the filter ends (docs/constants.md)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +166,9 @@ class Surroundings:
     @cached_property
     def seed_intensity(self) -> tuple[float, np.float32]:
         """The median intensity around the seed, and its median absolute deviation, with noise."""
-        near = self.distance <= np.clip(CORE_DISTANCE * self.depth, 1.0, MAX_CORE_VOXELS)
-        core = self.smooth[self.candidate & near]
+        radius = float(np.clip(CORE_DISTANCE * self.depth, 1.0, MAX_CORE_VOXELS))
+        part = region_around(self.seed, radius, self.scale, self.mask.shape)
+        core = self.smooth[part][self.candidate[part] & (self.distance[part] <= radius)]
         median = float(np.median(core))
         return median, np.float32(np.median(np.abs(core - median)) + NOISE)
 
@@ -209,7 +213,7 @@ def intensity_ratio(image: Odds, inside: Mask, outside: Mask) -> Odds:
         (z, y, x) log-odds, at most `MAX_RATIO` either way.
     """
     bins = histograms.BINS
-    index = (image * (bins / 256)).astype(np.intp)
+    index = (image * np.float32(bins / 256)).astype(np.uint8)
     here, there = (
         histograms.density(
             np.bincount(index[side], minlength=bins).astype(np.float32), HISTOGRAM_BLUR
@@ -229,64 +233,96 @@ def contrast_on_line(
         image: (z, y, x) intensities.
         intensity: at the seed.
         seed: (z, y, x).
-        voxels: (N, 3), (z, y, x).
+        voxels: (N,) flat indices into the image.
 
     Returns:
         (N,) absolute differences of intensity.
     """
     largest = np.zeros(len(voxels), np.float32)
-    start = np.array(seed)
-    for share in np.linspace(0, 1, LINE_SAMPLES + 1)[1:]:
-        places = np.rint(start + share * (voxels - start)).astype(np.intp)
-        np.maximum(largest, np.abs(image[tuple(places.T)] - np.float32(intensity)), out=largest)
+    away = [
+        (place - start).astype(np.float32)
+        for place, start in zip(np.unravel_index(voxels, image.shape), seed, strict=True)
+    ]
+    change = np.abs(image - np.float32(intensity)).ravel()
+    for share in np.linspace(0, 1, LINE_SAMPLES + 1, dtype=np.float32)[1:]:
+        z, y, x = (
+            np.rint(start + share * way).astype(np.intp)
+            for start, way in zip(seed, away, strict=True)
+        )
+        places = (z * image.shape[1] + y) * image.shape[2] + x
+        np.maximum(largest, change.take(places), out=largest)
     return largest
 
 
-def features(around: Surroundings) -> Iterator[tuple[str, Odds]]:
-    """Yields every feature but the contrast on the line to a voxel (`contrast_feature`).
-
-    One after the other, as all of them together would take much memory.
+def place_features(
+    around: Surroundings, voxels: npt.NDArray[np.intp]
+) -> Iterator[tuple[str, Odds]]:
+    """Yields the features that tell of a voxel's place, one after the other.
 
     Args:
         around: the click; the mask must have voxels of both kinds.
+        voxels: (N,) flat indices of candidates.
 
     Yields:
-        A feature's name in `WEIGHTS`, and its (N,) values at the candidates in C order. A feature
-        without data, such as other classes' voxels where there is no other class, is left out; it
-        counts as zero.
+        A feature's name in `WEIGHTS`, and its (N,) values. A feature without data, such as other
+        classes' voxels where there is no other class, is left out; it counts as zero.
     """
-    candidate, depth = around.candidate, around.depth
-    distance = around.distance[candidate]
+    depth = around.depth
+    distance = around.distance.take(voxels)
     yield f"intercept_{around.kind}", np.ones_like(distance)
     yield f"log_size_{around.kind}", np.full_like(distance, np.log(around.size / depth))
     yield "log_distance", np.log(np.maximum(distance / depth, DISTANCE_FLOOR))
-    own = ndimage.distance_transform_edt(around.same_side, around.scale)[candidate]
-    yield "log_depth", np.log(own.astype(np.float32) / depth + DEPTH_OFFSET)
-    rest = around.same_side & (around.distance > ELSEWHERE_DISTANCE * depth)
-    if rest.any():
-        near = candidate & (around.distance <= depth)
-        yield "intensity_ratio", intensity_ratio(around.smooth, near, rest)[candidate]
-    _, spread = around.seed_intensity
-    gradient = ndimage.gaussian_gradient_magnitude(
-        around.image.astype(np.float32), np.maximum(around.blur, MIN_GRADIENT_BLUR)
-    )
-    yield "log_gradient", np.log1p(np.minimum(gradient[candidate] / spread, MAX_GRADIENT))
+    side = np.ascontiguousarray(around.same_side)
+    own: Odds = edt(side, anisotropy=around.scale, parallel=os.cpu_count() or 1)
+    yield "log_depth", np.log(own.take(voxels) / depth + DEPTH_OFFSET)
     if around.taken is not None:
-        yield "other_class", around.taken[candidate].astype(np.float32)
+        yield "other_class", around.taken.take(voxels).astype(np.float32)
     opposite = np.full_like(distance, np.inf)
     for voxel in around.opposite:  # several say no more than the nearest one
-        there = distances(voxel, around.scale, around.mask.shape)[candidate]
-        np.minimum(opposite, there, out=opposite)
+        there = distances(voxel, around.scale, around.mask.shape)
+        np.minimum(opposite, there.take(voxels), out=opposite)
     ratio = opposite / np.maximum(distance, np.float32(MIN_CLICK_DISTANCE))
     yield "opposite_click", (OPPOSITE_RATIO - ratio).clip(min=0)
 
 
+def image_features(
+    around: Surroundings, voxels: npt.NDArray[np.intp]
+) -> Iterator[tuple[str, Odds]]:
+    """Yields the features that tell of the image at a voxel; see `place_features`."""
+    if len(voxels) == 0:
+        return
+    depth = around.depth
+    rest = around.same_side & (around.distance > ELSEWHERE_DISTANCE * depth)
+    if rest.any():
+        near = around.candidate & (around.distance <= depth)
+        yield "intensity_ratio", intensity_ratio(around.smooth, near, rest).take(voxels)
+    yield "log_gradient", gradient_feature(around, voxels)
+
+
+def gradient_feature(around: Surroundings, voxels: npt.NDArray[np.intp]) -> Odds:
+    """Returns the feature `log_gradient`, (N,), from no more of the image than it needs."""
+    _, spread = around.seed_intensity
+    blur = np.maximum(around.blur, MIN_GRADIENT_BLUR)
+    places = np.unravel_index(voxels, around.mask.shape)
+    room = np.ceil(GRADIENT_REACH * blur).astype(int)
+    part = tuple(
+        slice(max(0, int(place.min()) - far), int(place.max()) + far + 1)
+        for place, far in zip(places, room, strict=True)
+    )
+    gradient: Odds = ndimage.gaussian_gradient_magnitude(
+        around.image[part].astype(np.float32), blur, truncate=GRADIENT_REACH
+    )
+    inside = tuple(place - one.start for place, one in zip(places, part, strict=True))
+    steep: Odds = np.log1p(np.minimum(gradient[inside] / spread, MAX_GRADIENT))
+    return steep
+
+
 def contrast_feature(around: Surroundings, voxels: npt.NDArray[np.intp]) -> tuple[str, Odds]:
-    """Returns the feature that takes the most time: the contrast on the line to voxels.
+    """Returns the feature that takes the most time a voxel: the contrast on the line to it.
 
     Args:
         around: the click.
-        voxels: (N, 3), (z, y, x).
+        voxels: (N,) flat indices of candidates.
 
     Returns:
         The feature's name in `WEIGHTS`, and its (N,) values.
@@ -296,27 +332,33 @@ def contrast_feature(around: Surroundings, voxels: npt.NDArray[np.intp]) -> tupl
     return f"log_contrast_{around.kind}", np.log1p(np.minimum(contrast, MAX_CONTRAST))
 
 
-def error_odds(around: Surroundings) -> Odds:
+def error_odds(around: Surroundings, least: float = -np.inf) -> Odds:
     """Returns the log-odds that voxels are part of the error that a click marks.
 
     Args:
         around: the click.
+        least: voxels whose log-odds can't be above this are not looked into any further.
 
     Returns:
-        (z, y, x) log-odds; -inf where a voxel is right already or too far from the click. Where
-        the whole mask is of one kind there is no surface to measure by: 0 for all others.
+        (z, y, x) log-odds; -inf where a voxel is right already or too far from the click, or its
+        log-odds are below `least`. Where the whole mask is of one kind there is no surface to
+        measure by: 0 for all others.
     """
-    candidate = around.candidate
-    result = np.full(candidate.shape, -np.inf, np.float32)
+    result = np.full(around.mask.shape, -np.inf, np.float32)
+    voxels = np.flatnonzero(around.candidate)
     if around.same_side.all():
-        result[candidate] = 0
+        result.ravel()[voxels] = 0
         return result
-    odds = np.zeros(np.count_nonzero(candidate), np.float32)
-    for name, values in features(around):
+    odds = np.zeros(len(voxels), np.float32)
+    for name, values in place_features(around, voxels):
         odds += WEIGHTS[name] * values
-    # Contrast only speaks against: for voxels that are unlikely without it, it need not be taken.
-    likely = odds > 0
-    name, values = contrast_feature(around, np.argwhere(candidate)[likely])
-    odds[likely] += WEIGHTS[name] * values
-    result[candidate] = odds
+    most = WEIGHTS["intensity_ratio"] * MAX_RATIO + WEIGHTS["log_gradient"] * np.log1p(MAX_GRADIENT)
+    able = odds > least - most
+    voxels, odds = voxels[able], odds[able]
+    for name, values in image_features(around, voxels):
+        odds += WEIGHTS[name] * values
+    able = odds > least  # contrast only speaks against
+    voxels, odds = voxels[able], odds[able]
+    name, values = contrast_feature(around, voxels)
+    result.ravel()[voxels] = odds + WEIGHTS[name] * values
     return result

@@ -1,6 +1,7 @@
 """Cleaning a class's mask in 3-D (paper, 2.3)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import cc3d
 import numpy as np
@@ -11,8 +12,19 @@ from gamt.axes import bounding_range
 from gamt.prompts import ClassPrompts
 from gamt.settings import Settings, Smoothing
 
+CC3D_FAILS = 3
+"""cc3d raises on some volumes with no more voxels on an axis, such as lines (docs/constants.md)."""
+
 LEAST_BODY = 0.1
 """Share of the largest component's voxels that another one has at least (docs/constants.md)."""
+
+
+def label_components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """Numbers the 26-connected components of a mask (z, y, x) from 1 on; 0 outside."""
+    if min(mask.shape) <= CC3D_FAILS:
+        labels, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+        return np.asarray(labels)
+    return np.asarray(cc3d.connected_components(mask, connectivity=26))
 
 
 def largest_component(
@@ -33,7 +45,8 @@ def largest_component(
         return mask
     low, high = bounds
     inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    components, count = cc3d.connected_components(mask[inside], connectivity=26, return_N=True)
+    components = label_components(mask[inside])
+    count = int(components.max())
     if count == 1:
         return mask
     compared = components
@@ -65,7 +78,7 @@ def bodies_in_box(
             its voxels there, and `LEAST_BODY` of the largest one's.
         keep: voxels (z, y, x) that the user marked as inside; their components stay.
     """
-    components = cc3d.connected_components(mask, connectivity=26)
+    components = label_components(mask)
     sizes = np.bincount(components.ravel())
     if len(sizes) <= 2:
         return mask
@@ -111,7 +124,7 @@ def component_at(mask: npt.NDArray[np.bool_], voxel: tuple[int, int, int]) -> np
     bounds = bounding_range(mask) if mask[voxel] else None
     if bounds is not None:
         inside = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
-        components = cc3d.connected_components(mask[inside], connectivity=26)
+        components = label_components(mask[inside])
         result[inside] = components == components[tuple(np.subtract(voxel, bounds[0]))]
     return result
 

@@ -6,8 +6,11 @@ followed from slice to slice until nothing changes any more. These views vote on
 what click, mask and intensities say in 3-D (`gamt.lifting.evidence`). A segmenter that knows
 nothing but intensities is not asked: they are weighed already, and it would only repeat them
 (docs/accuracy.md, "asking the embedded segmenter again"). Everything else stays as it was.
+How far a correction may go in any case, `gamt.lifting.bounds` says.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +19,17 @@ from scipy import ndimage
 from scipy.special import logit
 
 from gamt.axes import Plane, slice_view, to_slice
+from gamt.lifting.bounds import forbid, most_changed, piece_at
 from gamt.lifting.budget import OutOfTime
-from gamt.lifting.evidence import CONTEXT_DISTANCE, Surroundings, error_odds, region_around
+from gamt.lifting.evidence import (
+    CONTEXT_DISTANCE,
+    Odds,
+    Surroundings,
+    distances,
+    error_odds,
+    region_around,
+)
 from gamt.lifting.fusion import Votes
-from gamt.lifting.postprocess import component_at
 from gamt.lifting.propagation import (
     End,
     Seeking,
@@ -55,6 +65,13 @@ UNSEEN = logit(1 - KEEP)
 
 VIEWS_WEIGHT = 1.5
 """Weight of the views' votes on the error beside what is known without them (docs/constants.md)."""
+
+MOST_SAMPLES, COARSER = 4_000_000, 1.1
+"""Voxels around a click that are looked at, about; and by how much steps between them grow until
+there are no more (docs/constants.md)."""
+
+RULED_OUT = -50.0
+"""Log-odds of samples that can't be wrong, far from any that can (docs/constants.md)."""
 
 
 def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Seeking[npt.NDArray[np.bool_]]:
@@ -107,14 +124,20 @@ def correct_at(
             CorrectionWalk(target, mask, click, ball, plane, votes).start()
             for plane in target.settings.planes
         )
-    near, around = surroundings(target, mask, click, radius)
-    odds = error_odds(around)
+    sampled, around = surroundings(target, mask, click, radius)
+    alone = error_odds(around, -np.inf if asked else 0.0)
+    wanted = np.ones(alone.shape, np.bool_) if asked else alone > 0
+    wanted[around.seed] = True
+    near, odds = at_voxels(alone, sampled, wanted, mask.shape)
     if asked:
         seen = votes.fuse()[near].clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         odds += VIEWS_WEIGHT * np.where(votes.looked()[near], logit(seen), UNSEEN)
-    wrong = odds > 0
-    wrong[around.seed] = True
-    changed = component_at(wrong, around.seed)
+    odds[mask[near] == click.positive] = -np.inf
+    low = [first + part.start for first, part in zip(target.region[0], near, strict=True)]
+    forbid(target, click, low, odds)
+    z, y, x = (v - first for v, first in zip(click.voxel, low, strict=True))
+    volume = 4 / 3 * math.pi * radius**3 / math.prod(scale)
+    changed = piece_at(odds, (z, y, x), most_changed(mask, click, volume))
     corrected = mask.copy()
     corrected[near][changed] = click.positive
     target.observer.end_correction(
@@ -128,6 +151,9 @@ def surroundings(
 ) -> tuple[tuple[slice, ...], Surroundings]:
     """Returns what is to be weighed at a click that a mask contradicts.
 
+    All lengths are counted in radii, so that a large error's surroundings are looked at as well on
+    a coarser grid: no more than about `MOST_SAMPLES` of them.
+
     Args:
         target: the class.
         mask: (z, y, x) bool over the target's region.
@@ -135,28 +161,109 @@ def surroundings(
         radius: of the error, in grid voxels.
 
     Returns:
-        The part of the region that is looked at, and what lies there.
+        The voxels of the region that are looked at, in steps that meet the click's own, and what
+        lies there. Lengths in it are voxels of the coarser grid.
     """
     seed = target.inside_region(click.voxel)
     scale = scale_of(target)
     near = region_around(seed, CONTEXT_DISTANCE * radius, scale, mask.shape)
-    to_grid = [target.to_grid(axis)[part] for axis, part in enumerate(near)]
-    offset = [part.start for part in near]
-    z, y, x = (v - first for v, first in zip(seed, offset, strict=True))
+    steps, coarseness = sampling_steps([part.stop - part.start for part in near], scale)
+    sampled = tuple(
+        slice(part.start + (v - part.start) % step, part.stop, step)
+        for v, part, step in zip(seed, near, steps, strict=True)
+    )
+    to_grid = [target.to_grid(axis)[part] for axis, part in enumerate(sampled)]
+    size = float(np.cbrt(np.count_nonzero(mask) * np.prod(scale)))
+
+    def sample(voxel: tuple[int, int, int]) -> tuple[int, int, int]:
+        z, y, x = ((v - s.start) // s.step for v, s in zip(voxel, sampled, strict=True))
+        return z, y, x
+
+    z, y, x = (step * size / coarseness for step, size in zip(steps, scale, strict=True))
     around = Surroundings(
         image=target.scan.image[np.ix_(*to_grid)],
-        mask=mask[near],
-        seed=(z, y, x),
-        depth=radius,
-        size=float(np.cbrt(mask.sum() * np.prod(scale))),
-        scale=scale,
-        opposite=[
-            np.subtract(target.inside_region(one.voxel), offset).tolist()
-            for one in target.opposite_clicks(click)
-        ],
-        taken=target.taken[near] if click.positive and target.taken is not None else None,
+        mask=np.ascontiguousarray(mask[sampled]),
+        seed=sample(seed),
+        depth=radius / coarseness,
+        size=size / coarseness,
+        scale=(z, y, x),
+        opposite=[sample(target.inside_region(one.voxel)) for one in target.opposite_clicks(click)],
+        taken=target.taken[sampled] if click.positive and target.taken is not None else None,
     )
-    return near, around
+    return sampled, around
+
+
+def sampling_steps(
+    shape: Sequence[int], scale: tuple[float, float, float]
+) -> tuple[list[int], float]:
+    """Returns in which steps a region is looked at, so that it has about `MOST_SAMPLES` samples.
+
+    Axes on which voxels are long already are not thinned before the others are as coarse.
+
+    Args:
+        shape: of the region, in voxels.
+        scale: grid voxels per voxel, on each axis; not zero.
+
+    Returns:
+        The steps on each axis, in voxels; and the distance between samples, in grid voxels, 1 where
+        all voxels are looked at.
+    """
+    coarseness = 1.0
+    while True:
+        steps = [max(1, round(coarseness / step)) if coarseness > 1 else 1 for step in scale]
+        samples = math.prod(-(-size // step) for size, step in zip(shape, steps, strict=True))
+        if samples <= MOST_SAMPLES:
+            return steps, coarseness
+        coarseness *= COARSER
+
+
+def at_voxels(
+    odds: Odds, sampled: tuple[slice, ...], wanted: npt.NDArray[np.bool_], shape: Sequence[int]
+) -> tuple[tuple[slice, ...], Odds]:
+    """Returns the log-odds of all voxels around wanted samples, interpolated linearly.
+
+    Args:
+        odds: (z, y, x) of samples; -inf where one can't be part of the error. That tells nothing
+            of the voxels between it and the next sample, which are taken to be as likely as that.
+        sampled: where the samples lie in a volume of `shape`.
+        wanted: (z, y, x) bool, samples around which voxels are looked at; one at least.
+        shape: of the volume.
+
+    Returns:
+        The part of the volume that is looked at, and the log-odds of its voxels (z, y, x).
+    """
+    places = np.nonzero(wanted)
+    first = [max(0, int(place.min()) - 1) for place in places]
+    last = [min(size, int(place.max()) + 2) for size, place in zip(odds.shape, places, strict=True)]
+    odds = odds[tuple(slice(a, b) for a, b in zip(first, last, strict=True))]
+    if any(part.step > 1 for part in sampled):
+        odds = np.where(np.isneginf(odds), ndimage.maximum_filter(odds, 3), odds)
+        odds = np.maximum(odds, RULED_OUT)
+    near = []
+    for axis, part in enumerate(sampled):
+        low = part.start + first[axis] * part.step
+        begin = max(0, low - part.step + 1)
+        end = min(shape[axis], part.start + last[axis] * part.step)
+        near.append(slice(begin, end))
+        if part.step > 1:
+            wished = (np.arange(begin, end) - low) / part.step
+            odds = interpolate(odds, axis, wished.clip(0, odds.shape[axis] - 1))
+    return tuple(near), odds
+
+
+def interpolate(values: Odds, axis: int, places: npt.NDArray[np.float64]) -> Odds:
+    """Returns values at places between them along an axis, linearly.
+
+    Args:
+        values: (z, y, x).
+        axis: of `values`.
+        places: indices along the axis, which may lie between its whole ones.
+    """
+    left = np.minimum(places.astype(np.intp), max(0, values.shape[axis] - 2))
+    right = np.minimum(left + 1, values.shape[axis] - 1)
+    share = (places - left).astype(np.float32).reshape([-1 if n == axis else 1 for n in range(3)])
+    between: Odds = values.take(left, axis) * (1 - share) + values.take(right, axis) * share
+    return between
 
 
 def scale_of(target: Target) -> tuple[float, float, float]:
@@ -184,11 +291,10 @@ def error_radius(
         low = [max(0, int(v - half / s)) for v, s in zip(voxel, scale, strict=True)]
         high = [int(v + half / s) + 1 for v, s in zip(voxel, scale, strict=True)]
         near = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-        other = np.argwhere(near != mask[voxel]) + low - voxel
-        if len(other):
-            nearest = float(np.sqrt(np.square(other * scale).sum(axis=1).min()))
-            if nearest <= half or half > farthest:
-                return nearest
+        away = distances(np.subtract(voxel, low).tolist(), scale, near.shape)
+        nearest = float(away.min(where=near != mask[voxel], initial=np.inf))
+        if nearest <= half or (nearest < np.inf and half > farthest):
+            return nearest
         if half > farthest:
             return farthest
         half *= 2
