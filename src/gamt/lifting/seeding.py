@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
 
@@ -23,7 +22,7 @@ from gamt.axes import Plane, bounding_range, box_to_slice, slice_view, to_volume
 from gamt.lifting.bodies import Found
 from gamt.lifting.budget import OutOfTime
 from gamt.lifting.fusion import Votes
-from gamt.lifting.postprocess import component_at
+from gamt.lifting.postprocess import component_at, label_components
 from gamt.lifting.propagation import (
     Appearance,
     Seeking,
@@ -421,7 +420,7 @@ def grow(
 
 def pieces(mask: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.bool_]]:
     """Splits a mask (z, y, x) into its largest 26-connected components."""
-    components = cc3d.connected_components(mask, connectivity=26)
+    components = label_components(mask)
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     largest = np.argsort(-sizes, kind="stable")[:PIECES]
