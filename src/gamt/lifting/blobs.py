@@ -39,9 +39,13 @@ BEYOND = 1.35
 LEAST_INSIDE = 4
 """Places on a ray that lie within the least distance (docs/constants.md)."""
 
-FEW_VOXELS = 300
-"""Volume at which a distance counts half: within a few voxels, noise alone differs from what is
-beyond (docs/constants.md)."""
+FEW_VOXELS, FEWER_VOXELS = 300, 30
+"""Volumes at which differences of the mean, and of distributions, count half: within a few voxels,
+noise alone differs from what is beyond (docs/constants.md)."""
+
+SMALLER = 0.9
+"""A body is taken to be this many times as large as it seems: users add more easily than they dig
+out (docs/constants.md)."""
 
 LEAST_SPREAD = 0.012
 """Deviation that is added to those of intensities on rays, as a share of their range
@@ -139,12 +143,16 @@ def find_radius(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> f
         voxels_inside = 4 / 3 * np.pi * radii[n] ** 3 / float(np.prod(spacing_mm))
         trust = voxels_inside / (voxels_inside + FEW_VOXELS)
         differences.append(trust * (means[0] - means[1]) ** 2 / (sum(variances) + noise))
-        separations.append(float(np.abs(densities[0] - densities[1]).sum()))
+        trust = voxels_inside / (voxels_inside + FEWER_VOXELS)
+        separations.append(trust * float(np.abs(densities[0] - densities[1]).sum()))
         middles.append(float(radii[n]))
     if not middles:
         return first_mm
-    best = middles[int(np.argmax(differences))], middles[int(np.argmax(separations))]
-    return float(np.sqrt(best[0] * best[1]))
+    likely = np.array(differences) * np.square(separations)
+    volumes = np.power(middles, 3)
+    both = np.minimum(volumes[:, None], volumes)
+    expected = (2 * both / (volumes[:, None] + volumes)) @ likely
+    return SMALLER * middles[int(np.argmax(expected))]
 
 
 def directions() -> npt.NDArray[np.float64]:
