@@ -1,9 +1,10 @@
 """A rough body at a click, where nothing stands out clearly (docs/design.md, 7).
 
 Users click in the middle of what they mean. Its size is looked for on rays from the click: it is
-where the intensities within a distance differ most from those just beyond, both in the mean and as
-distributions; where these two disagree, the middle is taken. Within a soft ball of that size, the
-intensities decide voxel by voxel, with neighbours that agree unless an edge lies between.
+likely to be where the intensities within a distance differ from those just beyond, in the mean and
+as distributions; of all sizes, the one is taken that is expected to overlap most. Within a soft
+ball of that size, the intensities decide voxel by voxel, with neighbours that agree unless an edge
+lies between.
 """
 
 from typing import Any
