@@ -5,18 +5,24 @@ made (`gamt.lifting.blobs`). Both look at the scan alone, whatever the segmenter
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from gamt.axes import bounding_range
 from gamt.lifting.blobs import find_blob
-from gamt.lifting.cubes import Mask, Spacing, Voxel
+from gamt.lifting.cubes import Mask, Spacing, Voxel, to_finite
 from gamt.lifting.growing import choose, find_bodies, settle
 from gamt.settings import Scale
 from gamt.volume.geometry import Range
+
+EDGE_SIGMA = 0.7
+"""Standard deviation at which edges between classes are looked for, in voxels of the finest spacing
+(docs/constants.md)."""
 
 OTHER_SCALE = 2.0
 """Volumes of neighbouring scales differ by this factor at least (docs/constants.md)."""
@@ -48,6 +54,12 @@ class Part:
     def size(self) -> int:
         """Number of voxels."""
         return int(np.count_nonzero(self.mask))
+
+    def holds(self, voxel: Voxel) -> bool:
+        """Says whether a raw voxel (z, y, x) is in it."""
+        place = tuple(v - a for v, a in zip(voxel, self.low, strict=True))
+        inside = all(0 <= v < n for v, n in zip(place, self.mask.shape, strict=True))
+        return inside and bool(self.mask[place])
 
     @property
     def bounds(self) -> Range:
@@ -138,3 +150,62 @@ def at(part: Part, click: Voxel) -> Mask:
     mask = np.zeros_like(part.mask)
     mask[tuple(v - a for v, a in zip(click, part.low, strict=True))] = True
     return mask
+
+
+def share(
+    image: npt.NDArray[Any],
+    spacing_mm: Spacing,
+    clicks: Mapping[int, Voxel],
+    found: Mapping[int, Found],
+) -> dict[int, Found]:
+    """Shares out bodies that clicks of several classes stand in together.
+
+    Where the likeliest body of one class holds the click of another, what both have goes to the
+    click from which it is reached over less of an edge (a watershed).
+
+    Args:
+        image: (z, y, x), any numeric type.
+        spacing_mm: of its voxels (z, y, x).
+        clicks: a voxel (z, y, x) by label.
+        found: what they stand in, by label.
+
+    Returns:
+        The same, where the likeliest bodies are shared out.
+    """
+    parts = {label: one.scales["medium"] for label, one in found.items()}
+    for one, other in combinations(parts, 2):
+        if parts[one].holds(clicks[other]) or parts[other].holds(clicks[one]):
+            parts[one], parts[other] = split(
+                image, spacing_mm, (clicks[one], clicks[other]), (parts[one], parts[other])
+            )
+    return {
+        label: replace(one, scales={**one.scales, "medium": parts[label]})
+        for label, one in found.items()
+    }
+
+
+def split(
+    image: npt.NDArray[Any],
+    spacing_mm: Spacing,
+    clicks: tuple[Voxel, Voxel],
+    parts: tuple[Part, Part],
+) -> tuple[Part, Part]:
+    """Gives what two parts have in common to one click or the other; see `share`."""
+    low = np.minimum(parts[0].low, parts[1].low).tolist()
+    high = np.maximum(parts[0].bounds[1], parts[1].bounds[1]).tolist()
+    bounds: Range = ((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+    mine, theirs = (part.within(bounds) for part in parts)
+    values = to_finite(image[tuple(slice(a, b) for a, b in zip(low, high, strict=True))])
+    sigma = [EDGE_SIGMA * min(spacing_mm) / mm for mm in spacing_mm]
+    edges = ndimage.gaussian_gradient_magnitude(values, sigma)
+    edges /= max(float(edges[mine | theirs].max()), float(np.finfo(np.float32).tiny))
+    cost = (edges.clip(0, 1) * np.iinfo(np.uint16).max).astype(np.uint16)
+    cost[~(mine | theirs)] = np.iinfo(np.uint16).max
+    markers = np.zeros(edges.shape, np.int8)
+    for label, voxel in enumerate(clicks, 1):
+        markers[tuple(v - a for v, a in zip(voxel, low, strict=True))] = label
+    nearer = ndimage.watershed_ift(cost, markers)
+    return (
+        Part.tight(bounds[0], mine & ((nearer == 1) | ~theirs)),
+        Part.tight(bounds[0], theirs & ((nearer == 2) | ~mine)),
+    )

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from gamt.axes import Plane, bounding_range, box_to_slice, slice_shape, slice_view
 from gamt.io.case import Case
-from gamt.lifting.bodies import Found, find_at
+from gamt.lifting.bodies import Found, find_at, share
 from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
 from gamt.lifting.doubt import doubt
 from gamt.lifting.fusion import Competition, Votes
@@ -96,9 +96,9 @@ def lift(
                 for one, region in group
             ]
             shares = (PLANNED / len(settings.planes), PLANNED, 1.0)
-            for stage, share in zip(STAGES, shares, strict=True):
+            for stage, part in zip(STAGES, shares, strict=True):
                 strides = StridePlanner(
-                    stopwatch, share, progress, lambda: volume.embeddings.encoded
+                    stopwatch, part, progress, lambda: volume.embeddings.encoded
                 )
                 walks = []
                 for target in targets:
@@ -125,7 +125,7 @@ def find_seeds(
     Raises:
         Cancelled: `cancelled` said so.
     """
-    found = {}
+    found, clicks = {}, {}
     for n, one in enumerate(case.prompts):
         positive = [click for click in one.clicks if click.positive]
         has_previous = case.previous is not None and (case.previous == one.label).any()
@@ -133,8 +133,9 @@ def find_seeds(
             stopwatch = Stopwatch(budget.deadline(n + 1), cancelled)
             stopwatch.check_cancelled()
             if stopwatch.left > 0:
+                clicks[one.label] = positive[0].voxel
                 found[one.label] = find_at(case.image, volume.spacing_mm, positive[0].voxel)
-    return found
+    return share(case.image, volume.spacing_mm, clicks, found)
 
 
 def crops(
