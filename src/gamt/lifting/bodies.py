@@ -158,10 +158,11 @@ def share(
     clicks: Mapping[int, Voxel],
     found: Mapping[int, Found],
 ) -> dict[int, Found]:
-    """Shares out bodies that clicks of several classes stand in together.
+    """Shares out clear bodies that clicks of several classes stand in together.
 
     Where the likeliest body of one class holds the click of another, what both have goes to the
-    click from which it is reached over less of an edge (a watershed).
+    click from which it is reached over less of an edge (a watershed). Rough bodies overlap without
+    being one; they only compete.
 
     Args:
         image: (z, y, x), any numeric type.
@@ -172,14 +173,14 @@ def share(
     Returns:
         The same, where the likeliest bodies are shared out.
     """
-    parts = {label: one.scales["medium"] for label, one in found.items()}
+    parts = {label: one.scales["medium"] for label, one in found.items() if one.clear}
     for one, other in combinations(parts, 2):
         if parts[one].holds(clicks[other]) or parts[other].holds(clicks[one]):
             parts[one], parts[other] = split(
                 image, spacing_mm, (clicks[one], clicks[other]), (parts[one], parts[other])
             )
     return {
-        label: replace(one, scales={**one.scales, "medium": parts[label]})
+        label: replace(one, scales={**one.scales, "medium": parts[label]}) if one.clear else one
         for label, one in found.items()
     }
 
