@@ -23,6 +23,7 @@ from gamt.cli.options import (
     Prompts,
     Ras,
     ResamplePrevious,
+    ScaleName,
     SegmenterName,
     Verbose,
     Volume,
@@ -99,6 +100,7 @@ def segment(
     preset: Preset = "default",
     changes: Changes = None,
     window: WindowText = None,
+    scale: ScaleName = None,
     cache: Cache = None,
     verbose: Verbose = None,
 ) -> None:
@@ -109,10 +111,10 @@ def segment(
     start_log(verbose)
     check_image_output(output)
     from gamt.cli.image_case import read_image_case
-    from gamt.io.files import refuse_overwrite
+    from gamt.io.files import atomic_write, refuse_overwrite
     from gamt.io.image import write_image
     from gamt.io.prompts_file import prompts_path, refuse_other_content, write_prompts
-    from gamt.plausibility import warn_of_input
+    from gamt.plausibility import warn_of_input, warn_of_scale
     from gamt.predict import log_prediction, predict_case
 
     inputs = [image, *(prompts or [])]
@@ -130,6 +132,7 @@ def segment(
         preset=preset,
         changes=changes,
         window=window,
+        scale=scale,
         cache=cache,
     )
     settings = chosen.choose_settings(budget=False)
@@ -143,15 +146,19 @@ def segment(
         previous=previous,
         resample_previous=resample_previous,
         label_names=label_names,
+        window=window,
     )
     scan = read_image_case(image, given)
     model = chosen.load_segmenter()
     warn_of_input(scan.case, scan.class_names)
+    warn_of_scale(scan.case, settings.scale, scan.class_names)
     with progress_bar(shows_progress(verbose), "Slices") as progress:
         prediction = predict_case(scan.case, model, settings, cache=cache, progress=progress)
     labels = scan.restore(prediction.labels)
-    write_image(output, labels, like=scan.image, names=scan.names)
-    write_prompts(prompts_output, scan.image, scan.saved, model.name)
+    # Whatever fails, no result lies beside the prompts of another one.
+    with atomic_write(prompts_output) as file:
+        write_prompts(file, scan.image, scan.remember(prediction.windows), model.name)
+        write_image(output, labels, like=scan.image, names=scan.names)
     log_prediction(scan.case, prediction, model, prediction.seconds, scan.class_names)
     if verbose is not False:
         typer.echo(f"{output}: {_describe(scan, labels)}")
