@@ -44,8 +44,7 @@ def warn_of_scale(case: Case, scale: Scale, names: Mapping[int, str] = NO_NAMES)
     for prompts in case.prompts:
         if scale != "medium" and first_click(case, prompts) is None:
             logger.warning(
-                "%s: %s: the scale %s has no effect: found %s, expected a target that begins with "
-                "a click",
+                "%s: %s: scale %s has no effect, for it begins with %s, not with a click",
                 case.name,
                 names.get(prompts.label, f"class {prompts.label}"),
                 scale,
@@ -56,7 +55,7 @@ def warn_of_scale(case: Case, scale: Scale, names: Mapping[int, str] = NO_NAMES)
 def _describe_beginning(case: Case, prompts: ClassPrompts) -> str:
     """Tells what a class begins with that doesn't begin with a click."""
     if case.previous is not None and (case.previous == prompts.label).any():
-        return "an earlier result of it"
+        return "an earlier result"
     if prompts.box is not None or prompts.slice_box is not None:
         return "a box"
     return "negative clicks alone"

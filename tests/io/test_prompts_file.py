@@ -190,7 +190,6 @@ def changed(image: Image, key: str, value: object) -> dict[str, Any]:
         ("labels[0].name", "7", 'found "7", expected a name without a colon, and no number'),
         ("labels[0].name", "a\nb", 'found "a\\nb", expected a text of printable characters'),
         ("labels[0].window", [3, 3], "found 3 and 3, expected the lower number first"),
-        ("labels[0].window", [-1e308, 1e308], "found -1e+308 and 1e+308, expected numbers whose"),
         ("prompts", None, "found null, expected a list"),
         ("prompts[0].label", "liver", 'found "liver", expected a whole number'),
         ("prompts[1].kind", "scribble", "found \"scribble\", expected 'box' or 'slice box' or"),

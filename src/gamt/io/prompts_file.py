@@ -1,7 +1,6 @@
 """What a user said about an image, in a file beside the result, to go on from or to begin anew."""
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,11 +226,8 @@ def _read_name(value: JsonValue) -> str:
 
 def _read_window(value: JsonValue) -> IntensityWindow:
     window = IntensityWindow(*value.numbers(2))
-    found = f"found {window.low:g} and {window.high:g}"
     if window.width <= 0:
-        value.fail(f"{found}, expected the lower number first")
-    if math.isinf(window.width):
-        value.fail(f"{found}, expected numbers whose difference is finite")
+        value.fail(f"found {window.low:g} and {window.high:g}, expected the lower number first")
     return window
 
 
