@@ -46,10 +46,12 @@ such as ITK-SNAP (less 1) and FSLeyes show them; or, with --ras, millimetres.
   --click 120,88,30            for targets that no box fits, such as vessels
   --negative 90,70,30          takes away what doesn't belong
 Several targets: begin a prompt with the target's label, or its name, and a colon.
+Boxes count as said before clicks, and clicks before negative ones, in whatever order they
+are typed. Where a first click gives too little or too much: --scale large, or tight.
 The result's prompts are kept beside it, in scan_seg.prompts.json for scan_seg.nii.gz, and
---previous goes on from them: a later click can't undo an earlier one. --prompts takes such
-a file too, or points and boxes from 3D Slicer (.mrk.json); there, points outside of the
-target go into a list that has "negative" in its name.
+--previous goes on from them, in the same window of intensities: a later click can't undo an
+earlier one. --prompts begins anew with such a file, or with points and boxes from 3D Slicer
+(.mrk.json); there, points outside of the target go into a list that has "negative" in its name.
 A box is told as it is understood, such as "x 40-210, y 60-190, z 10-55": x, y, z are the
 file's first, second and third axis or, with --ras, the scanner's.
 
@@ -60,6 +62,7 @@ Examples:
   gamt segment scan.nii.gz -o liver.nii.gz --label liver=1 --box liver:40,60,10,210,190,55
   gamt segment scan.nii.gz -o node.nii.gz --ras --click=-31.5,12,-208
   gamt segment ct.nii.gz -o nodule.nii.gz --click 120,88,30 --window lung
+  gamt segment ct.nii.gz -o larger.nii.gz --prompts nodule.prompts.json --scale large
   gamt segment scan.nii.gz -o better.nii.gz --previous liver.nii.gz --negative 90,70,30
   gamt segment scan.nii.gz -o liver.nii.gz --prompts R.mrk.json --prompts F.mrk.json
 """
