@@ -226,12 +226,12 @@ def test_a_name_that_is_none_is_one_line(tmp_path: Path, run: Run) -> None:
 
 
 WARNINGS = {
+    "scale": (["--scale", "tight", "--box", CORNERS], "scale tight has no effect, for it begins"),
     "negative": (["--negative", "10,6,5"], "there are negative clicks alone"),
     "voxel": (["--box", "10,6,5,10,6,5"], "the box is a single voxel"),
     "both": (["--click", "10,6,5", "--negative", "10,6,5"], "clicked as inside and as outside"),
     "image": (["--click", "20:10,6,5", "--previous", "scan.nii.gz"], "as if it were an image"),
-    "empty": (["--negative", "10,6,5"], "the segmentation is empty"),
-    "scale": (["--scale", "tight", "--box", CORNERS], "scale tight has no effect, for it begins"),
+    "nowhere": (["--negative", "1,1,1"], "the segmentation is empty"),
 }
 
 

@@ -137,11 +137,7 @@ def find_seeds(
 
 
 def first_click(case: Case, prompts: ClassPrompts) -> Click | None:
-    """Returns the positive click that a class begins with.
-
-    Returns:
-        None where it begins with a box or goes on from a previous mask, or has no such click.
-    """
+    """Returns the click that a class begins with; None for one that begins with something else."""
     has_previous = case.previous is not None and (case.previous == prompts.label).any()
     if prompts.box is not None or prompts.slice_box is not None or has_previous:
         return None
