@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from gamt.io.case import Case
-from gamt.plausibility import count_voxels, warn_of_input, warn_of_result
+from gamt.plausibility import count_voxels, warn_of_input, warn_of_result, warn_of_scale
 from gamt.prompts import Box, ClassPrompts, Click
 
 SHAPE = (4, 5, 6)
@@ -76,6 +76,24 @@ def test_a_negative_click_corrects_an_earlier_result_of_its_class(
     warn_of_input(make_case(*only_outside, previous=previous))
     assert caplog.messages == [
         "CT_a: class 1: there are negative clicks alone, and no earlier result to take away from"
+    ]
+
+
+def test_a_scale_without_effect_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    previous = np.zeros(SHAPE, np.uint8)
+    previous[1, 2, 3] = 3
+    clicks = [
+        ClassPrompts(n, clicks=(click,)) for n, click in ((2, INSIDE), (3, INSIDE), (4, OUTSIDE))
+    ]
+    case = make_case(ClassPrompts(1, BOX), *clicks, previous=previous)
+    warn_of_scale(case, "medium")
+    assert not caplog.messages
+    warn_of_scale(case, "large", {1: "liver"})
+    no_effect = "scale large has no effect, for it begins with"
+    assert caplog.messages == [
+        f"CT_a: liver: {no_effect} a box, not with a click",
+        f"CT_a: class 3: {no_effect} an earlier result, not with a click",
+        f"CT_a: class 4: {no_effect} negative clicks alone, not with a click",
     ]
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.io.case import Case
+from gamt.lifting.pipeline import first_click
 from gamt.prompts import ClassPrompts
+from gamt.settings import Scale
 
 logger = logging.getLogger("gamt")
 
@@ -29,6 +31,34 @@ def warn_of_input(case: Case, names: Mapping[int, str] = NO_NAMES) -> None:
         name = names.get(prompts.label, f"class {prompts.label}")
         for finding in _doubt_prompts(case, prompts):
             logger.warning("%s: %s: %s", case.name, name, finding)
+
+
+def warn_of_scale(case: Case, scale: Scale, names: Mapping[int, str] = NO_NAMES) -> None:
+    """Warns in the log of classes that a scale has no effect on, as no click begins them.
+
+    Args:
+        case: the scan and its prompts.
+        scale: that was chosen (`Settings.scale`); "medium" is what a target has without.
+        names: as for `warn_of_input`.
+    """
+    for prompts in case.prompts:
+        if scale != "medium" and first_click(case, prompts) is None:
+            logger.warning(
+                "%s: %s: scale %s has no effect, for it begins with %s, not with a click",
+                case.name,
+                names.get(prompts.label, f"class {prompts.label}"),
+                scale,
+                _describe_beginning(case, prompts),
+            )
+
+
+def _describe_beginning(case: Case, prompts: ClassPrompts) -> str:
+    """Tells what a class begins with that doesn't begin with a click."""
+    if case.previous is not None and (case.previous == prompts.label).any():
+        return "an earlier result"
+    if prompts.box is not None or prompts.slice_box is not None:
+        return "a box"
+    return "negative clicks alone"
 
 
 def warn_of_result(

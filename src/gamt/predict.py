@@ -17,7 +17,7 @@ from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.pipeline import lift
 from gamt.lifting.progress import Report
 from gamt.lifting.target import Observer
-from gamt.plausibility import NO_NAMES, warn_of_input, warn_of_result
+from gamt.plausibility import NO_NAMES, warn_of_input, warn_of_result, warn_of_scale
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache, open_store
@@ -194,6 +194,7 @@ def _predict_file(
     try:
         case = read_case(path)
         warn_of_input(case)
+        warn_of_scale(case, settings.scale)
         prediction = predict_case(case, segmenter, settings, start, cache)
         write_segmentation(output, prediction.labels, segmenter.name)
     except Exception as error:  # whatever a segmenter or the memory failed at, the others go on

@@ -14,6 +14,7 @@ from gamt import predict
 from gamt.cli.app import main
 from gamt.lifting.pipeline import Lifted
 from gamt.settings import Settings
+from gamt.windows import IntensityWindow
 from tests.cli.calls import Run
 
 
@@ -62,7 +63,8 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
     def lift(case: Any, volume: Any, *_: object) -> Lifted:
         seen.append(volume.settings)
-        return Lifted(np.zeros(case.image.shape, np.uint8), 0, complete=True, windows={})
+        windows = {one.label: IntensityWindow(0, 1) for one in case.prompts}
+        return Lifted(np.zeros(case.image.shape, np.uint8), 0, True, windows, {})
 
     monkeypatch.setattr(predict, "lift", lift)
     return seen

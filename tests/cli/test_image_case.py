@@ -85,18 +85,94 @@ def test_names_are_remembered(run: Run) -> None:
     segment(run, "first.nii.gz", "--label", "liver=3", "--box", f"liver:{CORNERS}", *THRESHOLD)
     segment(run, "second.nii.gz", "--previous", "first.nii.gz", "--click", "liver:7,5,4")
     labels = json.loads(Path("second.prompts.json").read_text("utf-8"))["labels"]
-    assert labels == [{"label": 3, "name": "liver", "window": None}]
+    assert [(label["label"], label["name"]) for label in labels] == [(3, "liver")]
     segment(run, "third.nii.gz", "--prompts", "first.prompts.json", "--click", "liver:7,5,4")
     assert prompts_in("third.prompts.json") == [BOX, (3, "positive click", [7, 5, 4])]
 
 
-def test_a_window_is_remembered(run: Run) -> None:
-    segment(run, "first.nii.gz", "--box", f"3:{CORNERS}", *THRESHOLD)
-    path = Path("first.prompts.json")
-    path.write_text(path.read_text("utf-8").replace('"window": null', '"window": [-160, 240]'))
-    segment(run, "second.nii.gz", "--previous", "first.nii.gz", "--click", "7,5,4", *THRESHOLD)
-    labels = json.loads(Path("second.prompts.json").read_text("utf-8"))["labels"]
-    assert labels == [{"label": 3, "name": None, "window": [-160, 240]}]
+def save_ct() -> None:
+    """Replaces the scan by a block of 90 HU in 50 HU, in a slab that air surrounds."""
+    image = np.where(block(), 90, 50).astype(np.int16)
+    image[:, :2] = image[:, -2:] = -1000
+    save_nifti(Path("scan.nii.gz"), image)
+
+
+def windows_in(path: str) -> dict[int, Any]:
+    entries = json.loads(Path(path).read_text("utf-8"))["labels"]
+    return {one["label"]: one["window"] for one in entries}
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_window_stays_over_later_clicks_and_prompts_of_files(bits: int, run: Run) -> None:
+    if bits == 16:
+        save_ct()
+    first = ("--box", f"3:{CORNERS}", "--window", "-25,350")
+    segment(run, "first.nii.gz", *first, *THRESHOLD)
+    assert windows_in("first.prompts.json") == {3: [-200, 150]}
+    # The new target gets a window of its own.
+    later = ("--previous", "first.nii.gz", "--click", "3:7,5,4", "--click", "4:1,7,7", *THRESHOLD)
+    log = segment(run, "second.nii.gz", *later)
+    assert "level -25, width 350 (label 3); level " in log
+    windows = windows_in("second.prompts.json")
+    assert windows[3] == [-200, 150] != windows[4]
+    segment(run, "again.nii.gz", "--prompts", "second.prompts.json", *THRESHOLD)
+    assert windows_in("again.prompts.json") == windows
+    after = ("--previous", "first.nii.gz", "--negative", "6,4,3", *THRESHOLD)
+    status, log = run("explain", "scan.nii.gz", *after, "--out", "why.html")
+    assert status == 0, log
+    assert "window level -25, width 350," in log
+
+
+def test_a_window_that_is_found_is_remembered_as_exactly_that(run: Run) -> None:
+    save_ct()
+    segment(run, "first.nii.gz", "--click", "10,6,5", *THRESHOLD)
+    # Tells 90 from 50, with half of these 40 on both sides.
+    assert windows_in("first.prompts.json") == {1: [30, 110]}
+    segment(run, "second.nii.gz", "--previous", "first.nii.gz", "--negative", "1,1,1", *THRESHOLD)
+    assert windows_in("second.prompts.json") == {1: [30, 110]}
+
+
+@pytest.mark.parametrize(("window", "expected"), [("brain", [0, 80]), ("auto", [30, 110])])
+def test_a_window_of_the_command_line_replaces_the_remembered_one(
+    window: str, expected: list[float], run: Run
+) -> None:
+    save_ct()
+    segment(run, "first.nii.gz", "--click", "10,6,5", "--window", "lung", *THRESHOLD)
+    later = ("--negative", "1,7,7", "--window", window, *THRESHOLD)
+    segment(run, "second.nii.gz", "--previous", "first.nii.gz", *later)
+    segment(run, "third.nii.gz", "--prompts", "first.prompts.json", *later)
+    assert windows_in("second.prompts.json") == windows_in("third.prompts.json") == {1: expected}
+
+
+def test_the_window_of_the_earlier_result_counts_before_those_of_other_files(run: Run) -> None:
+    save_ct()
+    segment(run, "first.nii.gz", "--click", "10,6,5", "--window", "lung", *THRESHOLD)
+    segment(run, "other.nii.gz", "--click", "7,5,4", "--window", "bone", *THRESHOLD)
+    files = ("--previous", "first.nii.gz", "--prompts", "other.prompts.json")
+    segment(run, "second.nii.gz", *files, *THRESHOLD)
+    assert windows_in("second.prompts.json") == windows_in("first.prompts.json")
+
+
+def test_an_image_without_contrast_leaves_no_window(run: Run) -> None:
+    save_nifti(Path("scan.nii.gz"), np.full((20, 16, 12), 7, np.int16))
+    segment(run, "first.nii.gz", "--click", "10,6,5")
+    assert windows_in("first.prompts.json") == {1: None}
+    segment(run, "second.nii.gz", "--previous", "first.nii.gz", "--click", "7,5,4")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_result_that_cannot_be_written_leaves_the_earlier_one_and_its_prompts(
+    error: BaseException, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    segment(run, "out.nii.gz", "--click", "10,6,5", *THRESHOLD)
+    files = {path: path.read_bytes() for path in Path().iterdir()}
+    monkeypatch.setattr("gamt.io.image.write_image", fail)
+    arguments = ("segment", "scan.nii.gz", "-o", "out.nii.gz", "--click", "7,5,4", *THRESHOLD)
+    assert run(*arguments)[0] > 0
+    assert {path: path.read_bytes() for path in Path().iterdir()} == files
 
 
 def test_an_earlier_result_of_other_programs_has_no_prompts(run: Run) -> None:
@@ -147,8 +223,8 @@ def test_prompts_of_another_segmentation_are_refused(
     assert found in fail(run, "--previous", "first.nii.gz", "--click", "3:7,5,4")
 
 
-def test_a_box_that_found_nothing_can_be_corrected(run: Run) -> None:
-    segment(run, "first.nii.gz", "--box", "1,1,1,3,3,3", *THRESHOLD)
+def test_what_found_nothing_can_be_corrected(run: Run) -> None:
+    segment(run, "first.nii.gz", "--negative", "1,1,1", *THRESHOLD)
     assert not load_nifti(Path("first.nii.gz")).any()
     segment(run, "second.nii.gz", "--previous", "first.nii.gz", "--click", "7,5,4", *THRESHOLD)
     assert load_nifti(Path("second.nii.gz"))[7, 5, 4] == 1

@@ -187,3 +187,21 @@ def test_the_window_is_an_option_a_setting_and_a_variable(
     status, log = run(*arguments, "--window", "liver")
     assert (status, one_line(log)) == (2, True)
     assert "setting window: found 'liver', expected auto, full, soft-tissue, lung" in log
+
+
+@pytest.mark.parametrize("command", ["predict", "segment", "explain"])
+def test_the_scale_is_an_option_a_setting_and_a_variable(
+    command: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words: dict[str, tuple[str | Path, ...]] = {
+        "predict": (save(tmp_path / "in" / "a.npz"), tmp_path / "out"),
+        "segment": (save_scan(tmp_path), "-o", tmp_path / "out.nii", "--box", CORNERS),
+        "explain": (save(tmp_path / "in" / "a.npz"), "--out", tmp_path / "page.html"),
+    }
+    arguments = (command, *words[command], *THRESHOLD)
+    # Both cases begin with a box, so that the scale is heard of.
+    assert "scale tight has no effect" in run(*arguments, "--scale", "tight")[1]
+    assert "scale tight has no effect" in run(*arguments, "--set", "scale=tight")[1]
+    monkeypatch.setenv("GAMT_SCALE", "large")
+    assert "scale large has no effect" in run(*arguments)[1]
+    assert "no effect" not in run(*arguments, "--scale", "medium")[1]

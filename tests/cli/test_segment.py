@@ -131,6 +131,7 @@ def test_segment_has_no_time_limit_unless_it_is_set(
         (["--click", "1,1,1", "--previous", "none.nii"], 1, "none.nii"),
         (["--click", "1,1,1", "--segmenter", "nonsense"], 2, "nonsense"),
         (["--click", "1,1,1", "--preset", "nonsense"], 2, "nonsense"),
+        (["--click", "1,1,1", "--scale", "huge"], 2, "found 'huge', expected tight, medium or"),
     ],
 )
 def test_wrong_prompts_and_options_are_one_line(
@@ -225,11 +226,12 @@ def test_a_name_that_is_none_is_one_line(tmp_path: Path, run: Run) -> None:
 
 
 WARNINGS = {
+    "scale": (["--scale", "tight", "--box", CORNERS], "scale tight has no effect, for it begins"),
     "negative": (["--negative", "10,6,5"], "there are negative clicks alone"),
     "voxel": (["--box", "10,6,5,10,6,5"], "the box is a single voxel"),
     "both": (["--click", "10,6,5", "--negative", "10,6,5"], "clicked as inside and as outside"),
     "image": (["--click", "20:10,6,5", "--previous", "scan.nii.gz"], "as if it were an image"),
-    "nowhere": (["--box", "1,1,1,3,3,3"], "the segmentation is empty"),
+    "nowhere": (["--negative", "1,1,1"], "the segmentation is empty"),
 }
 
 
@@ -242,6 +244,25 @@ def test_what_cannot_be_meant_is_warned_of(
     status, log = run("segment", "scan.nii.gz", "-o", "out.nii", *options, *THRESHOLD)
     assert status == 0, log
     assert any(line.startswith("WARNING") and message in line for line in log.splitlines())
+
+
+def test_a_click_finds_a_smaller_or_a_larger_target_by_its_scale(tmp_path: Path, run: Run) -> None:
+    # A blob that fades away, so that no size stands out.
+    i, j, k = np.ogrid[:48, :48, :24]
+    squared_mm = (i - 24) ** 2 + (j - 24) ** 2 + (2 * (k - 12)) ** 2
+    image = 300 * np.exp(-squared_mm / (2 * 8**2))
+    image += np.random.default_rng(5).normal(0, 5, image.shape)
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    scan = save_nifti(tmp_path / "scan.nii", image.astype(np.int16), affine)
+    sizes = {}
+    for scale in ("tight", "medium", "large"):
+        out = tmp_path / f"{scale}.nii"
+        status, log = run("segment", scan, "-o", out, "--click", "24,24,12", "--scale", scale)
+        assert (status, "WARNING" in log) == (0, False)
+        sizes[scale] = np.count_nonzero(load_nifti(out))
+    assert run("segment", scan, "-o", out, "--click", "24,24,12")[0] == 0
+    assert sizes["tight"] < sizes["medium"] < sizes["large"]
+    assert np.count_nonzero(load_nifti(out)) == sizes["medium"]
 
 
 def test_what_can_be_meant_is_not_warned_of(tmp_path: Path, run: Run) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gamt.io.files import OverwriteError, atomic_write_files, refuse_overwrite
+from gamt.io.files import OverwriteError, atomic_write, atomic_write_files, refuse_overwrite
 
 
 def test_an_output_beside_the_inputs_is_allowed(tmp_path: Path) -> None:
@@ -106,3 +106,15 @@ def test_a_companion_that_the_earlier_header_does_not_name_is_kept(tmp_path: Pat
         write()
     assert (tmp_path / "m.zraw").read_text() == "of somebody else"
     assert "other.raw" in (tmp_path / "m.mhd").read_text()
+
+
+def test_an_error_of_the_block_about_another_file_still_names_that_file(tmp_path: Path) -> None:
+    def fail(error: OSError) -> None:
+        with atomic_write(tmp_path / "a.json"):
+            raise error
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.json'"):
+        fail(OSError(28, "No space left on device"))
+    with pytest.raises(OSError, match=r"No space left on device: 'mask\.nii'"):
+        fail(OSError(28, "No space left on device", "mask.nii"))
+    assert not list(tmp_path.iterdir())

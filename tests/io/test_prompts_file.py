@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from gamt.io.prompts_file import (
     write_prompts,
 )
 from gamt.prompts import Click, LabelledPrompt, SliceBox
+from gamt.windows import IntensityWindow
 from tests.io.test_image import ORIENTATIONS, SHAPE, affine_of, read, save
 from tests.io.test_markups import points, roi
 
@@ -41,14 +43,19 @@ def every_kind(image: Image) -> SavedPrompts:
         LabelledPrompt(9, SliceBox(Plane.CORONAL, (z, y, x), (z + 1, y + 1, x + 1))),
         LabelledPrompt(7, Click(*image.voxel((0, 0, 0), ras=False), positive=True)),
     )
-    return SavedPrompts(prompts, {2: "Leber ä", 9: "cyst"}, {2: (-160.0, 240.0)})
+    return SavedPrompts(prompts, {2: "Leber ä", 9: "cyst"}, {2: IntensityWindow(-160.0, 240.0)})
+
+
+def save_prompts(path: Path, image: Image) -> None:
+    with path.open("wb") as file:
+        write_prompts(file, image, every_kind(image), "statistical")
 
 
 def test_a_file_is_readable_and_says_all_in_the_files_own_axes(tmp_path: Path) -> None:
     # Axes towards left, front and head: a voxel is at -31 - 0.5 i, 12.5 + 1.5 j, 208 + 4 k mm.
     image = read(tmp_path, None, affine_of(("L", "A", "S")))
     path = tmp_path / "out.prompts.json"
-    write_prompts(path, image, every_kind(image), "statistical")
+    save_prompts(path, image)
     assert path.read_text("utf-8") == (
         """{
   "format": "gamt prompts",
@@ -86,7 +93,7 @@ def test_what_is_written_is_read_in_any_orientation(
 ) -> None:
     image = read(tmp_path, None, affine_of(orientation, tilt=0.3))
     path = tmp_path / "out.prompts.json"
-    write_prompts(path, image, every_kind(image), "statistical")
+    save_prompts(path, image)
     assert load(path, image) == every_kind(image)
     entries = json.loads(path.read_text("utf-8"))["prompts"]
     assert [entry.get("voxel") for entry in entries] == [
@@ -117,7 +124,7 @@ def test_other_content_is_never_replaced(tmp_path: Path) -> None:
     path = tmp_path / "out.prompts.json"
     refuse_other_content(path)
     image = read(tmp_path)
-    write_prompts(path, image, every_kind(image), "statistical")
+    save_prompts(path, image)
     refuse_other_content(path)
     for content in ('{"name": "mine"}', "[]", "no JSON"):
         path.write_text(content)
@@ -135,7 +142,7 @@ def test_prompts_of_another_image_are_refused(
 ) -> None:
     image = read(tmp_path)
     path = tmp_path / "out.prompts.json"
-    write_prompts(path, image, every_kind(image), "statistical")
+    save_prompts(path, image)
     affine = affine_of(("L", "P", "S"))
     affine[0, 3] += shift_mm
     other = read_image(save(tmp_path / "other.nii", np.zeros(shape, np.uint8), affine))
@@ -148,10 +155,19 @@ def test_prompts_of_another_image_are_refused(
     )
 
 
+def test_windows_are_not_those_of_an_image_of_another_name(tmp_path: Path) -> None:
+    image = read(tmp_path)
+    path = tmp_path / "out.prompts.json"
+    save_prompts(path, image)
+    image.path.rename(tmp_path / "T2.nii.gz")
+    other = load(path, read_image(tmp_path / "T2.nii.gz"))
+    assert other == replace(every_kind(image), windows={})
+
+
 def changed(image: Image, key: str, value: object) -> dict[str, Any]:
     """Returns what is written for an image, with one value changed; `key` is as in an error."""
     path = image.path.with_name("out.prompts.json")
-    write_prompts(path, image, every_kind(image), "statistical")
+    save_prompts(path, image)
     document: Any = json.loads(path.read_text("utf-8"))
     *steps, last = [int(step) if step.isdecimal() else step for step in re.findall(r"\w+", key)]
     inner = document

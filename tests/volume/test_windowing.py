@@ -166,6 +166,15 @@ def test_the_first_positive_click_counts_rather_than_the_mask_that_changes() -> 
     assert windows(scan(), prompts, previous=previous) == {1: (40, 120)}
 
 
+def test_images_of_8_bits_keep_an_earlier_window_as_it_is() -> None:
+    image = scan(air=0).astype(np.uint8)
+    earlier = IntensityWindow(50, 70)
+    # The click is on 100, beyond the earlier window. The full one spans the foreground, 60 to 100.
+    beyond = ClassPrompts(1, clicks=(click(*INSIDE),))
+    found = windows(image, beyond, ClassPrompts(2, BOX), windows={1: earlier})
+    assert found == {1: earlier, 2: (60, 100)}
+
+
 def test_an_earlier_mask_says_where_a_target_is_that_only_negative_clicks_are_about() -> None:
     previous = np.zeros(SHAPE, np.uint8)
     previous[16:24, 20:28, 24:32] = 1

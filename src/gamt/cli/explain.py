@@ -23,6 +23,7 @@ from gamt.cli.options import (
     Prompts,
     Ras,
     ResamplePrevious,
+    ScaleName,
     SegmenterName,
     Verbose,
     Volume,
@@ -92,6 +93,7 @@ def explain(
     preset: Preset = "default",
     changes: Changes = None,
     window: WindowText = None,
+    scale: ScaleName = None,
     cache: Cache = None,
     no_budget: NoBudget = False,
     verbose: Verbose = None,
@@ -122,7 +124,7 @@ def explain(
     from gamt.io.files import refuse_overwrite
     from gamt.io.labels import warn_of_unused_names
     from gamt.lifting.budget import process_start
-    from gamt.plausibility import warn_of_input
+    from gamt.plausibility import warn_of_input, warn_of_scale
     from gamt.predict import log_prediction
 
     try:
@@ -142,6 +144,7 @@ def explain(
         preset=preset,
         changes=changes,
         window=window,
+        scale=scale,
         cache=cache,
         no_budget=no_budget,
     )
@@ -160,6 +163,7 @@ def explain(
             previous=previous,
             resample_previous=resample_previous,
             label_names=label_names,
+            window=window,
         )
         scan = read_image_case(source, given)
         truth = None if labels is None else read_image_truth(labels, scan)
@@ -171,6 +175,7 @@ def explain(
         warn_of_unused_names(names, [one.label for one in case.prompts], source.name)
     model = chosen.load_segmenter()
     warn_of_input(case, names)
+    warn_of_scale(case, settings.scale, names)
     with progress_bar(shows_progress(verbose), "Slices") as progress:
         explanation = explain_case(
             case, model, settings, truth, process_start(), cache, names, progress

@@ -25,7 +25,8 @@ from gamt.io.labels import (
     warn_of_unused_names,
 )
 from gamt.io.prompts_file import PromptsGridError, SavedPrompts, prompts_path, read_prompts
-from gamt.prompts import group_prompts
+from gamt.prompts import LabelledPrompt, group_prompts
+from gamt.windows import IntensityWindow
 
 logger = logging.getLogger("gamt")
 
@@ -43,7 +44,7 @@ class ImageCase:
         labels: the user's label of each class, ascending.
         names: of the user's labels, as far as they have some.
         previous: (z, y, x) the user's labels in the earlier segmentation, or None.
-        saved: all that was said so far, with the user's labels, to be written beside the result.
+        said: all prompts so far, in order of time, with the user's labels.
     """
 
     image: Image
@@ -51,7 +52,7 @@ class ImageCase:
     labels: tuple[int, ...]
     names: Mapping[int, str]
     previous: npt.NDArray[np.int64] | None
-    saved: SavedPrompts
+    said: tuple[LabelledPrompt, ...]
 
     def name(self, label: int) -> str:
         """Returns what to call a label of the user's."""
@@ -61,6 +62,17 @@ class ImageCase:
     def class_names(self) -> dict[int, str]:
         """What to call the classes 1..K of the case."""
         return dict(enumerate(map(self.name, self.labels), start=1))
+
+    def remember(self, windows: Mapping[int, IntensityWindow]) -> SavedPrompts:
+        """Returns what is to be written beside the result.
+
+        Args:
+            windows: that the classes 1..K were seen in. Those without contrast are left out.
+        """
+        seen = zip(self.labels, (windows[label] for label in self.class_names), strict=True)
+        return SavedPrompts(
+            self.said, self.names, {label: one for label, one in seen if one.width > 0}
+        )
 
     def restore(self, classes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Turns classes 1..K into the user's labels; labels without a prompt stay as they were.
@@ -123,12 +135,17 @@ def read_image_case(path: Path, options: ImageOptions) -> ImageCase:
     prompts = settle_prompts(said)
     if max(prompts) > MAX_LABEL:
         raise UsageError(f"found label {max(prompts)}, expected labels from 1 to {MAX_LABEL}")
+    windows: dict[int, IntensityWindow] = {}
+    if options.window is None:
+        for _, saved in reversed(sources):  # the first one counts, from which the others went on
+            windows.update(saved.windows)
     case = Case(
         image.name,
         image.array,
         image.spacing_mm,
         number_prompts(prompts.values()),
         None if earlier is None else number_labels(earlier, list(prompts)),
+        windows={n: windows[one] for n, one in enumerate(prompts, start=1) if one in windows},
     )
     names = {number: name for name, number in named_labels.items()}
     kept = [] if earlier is None else np.unique(earlier).tolist()
@@ -137,9 +154,7 @@ def read_image_case(path: Path, options: ImageOptions) -> ImageCase:
         logger.info("%s: the prompts that it was made with aren't known", options.previous)
     for file, saved in sources:
         logger.info("%s: %s", file, describe_prompts(saved.prompts, names))
-    windows = {label: window for _, saved in sources for label, window in saved.windows.items()}
-    saved = SavedPrompts(tuple(said), names, windows)
-    return ImageCase(image, case, tuple(prompts), names, earlier, saved)
+    return ImageCase(image, case, tuple(prompts), names, earlier, tuple(said))
 
 
 def read_image_truth(path: Path, scan: ImageCase) -> npt.NDArray[np.uint8]:

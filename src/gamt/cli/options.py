@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -36,6 +36,12 @@ def _complete_window() -> list[str]:
     from gamt.windows import NAMED_WINDOWS
 
     return ["auto", "full", *NAMED_WINDOWS]
+
+
+def _complete_scale() -> list[str]:
+    from gamt.settings import Scale
+
+    return list(get_args(Scale))
 
 
 SegmenterName = Annotated[
@@ -112,7 +118,17 @@ WindowText = Annotated[
         help="The intensities that are told apart: level and width in the image's own units, or a "
         "usual window of CT: soft-tissue, lung, bone, brain. auto finds them around each target's "
         "first prompt, but for 8-bit images, which are windowed already; full takes the whole "
-        "image's. The same as --set window=...  [default: the preset's, auto]",
+        "image's.  [default: that of --previous or --prompts, or else the preset's, auto]",
+    ),
+]
+ScaleName = Annotated[
+    str | None,
+    typer.Option(
+        "--scale",
+        metavar="NAME",
+        autocompletion=_complete_scale,
+        help="How large a target is that begins with a click: tight, medium, which is the "
+        "likeliest size, or large.  [default: the preset's, medium]",
     ),
 ]
 NoBudget = Annotated[
@@ -211,6 +227,7 @@ class PredictOptions:
         preset: name of the settings to begin with.
         changes: ``KEY=VALUE`` texts that change settings.
         window: text of the setting of that name; None for the preset's.
+        scale: likewise.
         cache: folder of encoded slices; None keeps none.
         no_budget: whether to lift the time limit.
     """
@@ -222,6 +239,7 @@ class PredictOptions:
     preset: Preset = "default"
     changes: Changes = None
     window: WindowText = None
+    scale: ScaleName = None
     cache: Cache = None
     no_budget: NoBudget = False
 
@@ -258,6 +276,8 @@ class PredictOptions:
         changes = [*(self.changes or []), *["budget=false"] * self.no_budget]
         if self.window is not None:
             changes.append(f"window={self.window}")
+        if self.scale is not None:
+            changes.append(f"scale={self.scale}")
         return choose_settings(self.preset, changes, budget)
 
     def load_segmenter(self) -> "Segmenter":
@@ -295,6 +315,7 @@ class ImageOptions:
         previous: path of an earlier segmentation, or None.
         resample_previous: whether that may lie on another grid.
         label_names: texts of ``--label``.
+        window: text of ``--window``; None where those that earlier results were seen in count.
     """
 
     volume: int | None
@@ -306,6 +327,7 @@ class ImageOptions:
     previous: Path | None
     resample_previous: bool
     label_names: list[str] | None
+    window: str | None
 
 
 def is_npz(path: Path) -> bool:

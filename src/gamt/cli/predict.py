@@ -15,6 +15,7 @@ from gamt.cli.options import (
     NoBudget,
     PredictOptions,
     Preset,
+    ScaleName,
     SegmenterName,
     Verbose,
     Weights,
@@ -54,6 +55,7 @@ def predict(
     preset: Preset = "default",
     changes: Changes = None,
     window: WindowText = None,
+    scale: ScaleName = None,
     cache: Cache = None,
     no_budget: NoBudget = False,
     verbose: Verbose = None,
@@ -74,6 +76,7 @@ def predict(
         preset=preset,
         changes=changes,
         window=window,
+        scale=scale,
         cache=cache,
         no_budget=no_budget,
     )

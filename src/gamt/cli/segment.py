@@ -23,6 +23,7 @@ from gamt.cli.options import (
     Prompts,
     Ras,
     ResamplePrevious,
+    ScaleName,
     SegmenterName,
     Verbose,
     Volume,
@@ -45,10 +46,12 @@ such as ITK-SNAP (less 1) and FSLeyes show them; or, with --ras, millimetres.
   --click 120,88,30            for targets that no box fits, such as vessels
   --negative 90,70,30          takes away what doesn't belong
 Several targets: begin a prompt with the target's label, or its name, and a colon.
+Boxes count as said before clicks, and clicks before negative ones, in whatever order they
+are typed. Where a first click gives too little or too much: --scale large, or tight.
 The result's prompts are kept beside it, in scan_seg.prompts.json for scan_seg.nii.gz, and
---previous goes on from them: a later click can't undo an earlier one. --prompts takes such
-a file too, or points and boxes from 3D Slicer (.mrk.json); there, points outside of the
-target go into a list that has "negative" in its name.
+--previous goes on from them, in the same window of intensities: a later click can't undo an
+earlier one. --prompts begins anew with such a file, or with points and boxes from 3D Slicer
+(.mrk.json); there, points outside of the target go into a list that has "negative" in its name.
 A box is told as it is understood, such as "x 40-210, y 60-190, z 10-55": x, y, z are the
 file's first, second and third axis or, with --ras, the scanner's.
 
@@ -59,6 +62,7 @@ Examples:
   gamt segment scan.nii.gz -o liver.nii.gz --label liver=1 --box liver:40,60,10,210,190,55
   gamt segment scan.nii.gz -o node.nii.gz --ras --click=-31.5,12,-208
   gamt segment ct.nii.gz -o nodule.nii.gz --click 120,88,30 --window lung
+  gamt segment ct.nii.gz -o larger.nii.gz --prompts nodule.prompts.json --scale large
   gamt segment scan.nii.gz -o better.nii.gz --previous liver.nii.gz --negative 90,70,30
   gamt segment scan.nii.gz -o liver.nii.gz --prompts R.mrk.json --prompts F.mrk.json
 """
@@ -99,6 +103,7 @@ def segment(
     preset: Preset = "default",
     changes: Changes = None,
     window: WindowText = None,
+    scale: ScaleName = None,
     cache: Cache = None,
     verbose: Verbose = None,
 ) -> None:
@@ -109,10 +114,10 @@ def segment(
     start_log(verbose)
     check_image_output(output)
     from gamt.cli.image_case import read_image_case
-    from gamt.io.files import refuse_overwrite
+    from gamt.io.files import atomic_write, refuse_overwrite
     from gamt.io.image import write_image
     from gamt.io.prompts_file import prompts_path, refuse_other_content, write_prompts
-    from gamt.plausibility import warn_of_input
+    from gamt.plausibility import warn_of_input, warn_of_scale
     from gamt.predict import log_prediction, predict_case
 
     inputs = [image, *(prompts or [])]
@@ -130,6 +135,7 @@ def segment(
         preset=preset,
         changes=changes,
         window=window,
+        scale=scale,
         cache=cache,
     )
     settings = chosen.choose_settings(budget=False)
@@ -143,15 +149,19 @@ def segment(
         previous=previous,
         resample_previous=resample_previous,
         label_names=label_names,
+        window=window,
     )
     scan = read_image_case(image, given)
     model = chosen.load_segmenter()
     warn_of_input(scan.case, scan.class_names)
+    warn_of_scale(scan.case, settings.scale, scan.class_names)
     with progress_bar(shows_progress(verbose), "Slices") as progress:
         prediction = predict_case(scan.case, model, settings, cache=cache, progress=progress)
     labels = scan.restore(prediction.labels)
-    write_image(output, labels, like=scan.image, names=scan.names)
-    write_prompts(prompts_output, scan.image, scan.saved, model.name)
+    # Whatever fails, no result lies beside the prompts of another one.
+    with atomic_write(prompts_output) as file:
+        write_prompts(file, scan.image, scan.remember(prediction.windows), model.name)
+        write_image(output, labels, like=scan.image, names=scan.names)
     log_prediction(scan.case, prediction, model, prediction.seconds, scan.class_names)
     if verbose is not False:
         typer.echo(f"{output}: {_describe(scan, labels)}")

@@ -27,7 +27,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     If the block raises anything, no file is left behind, and an earlier one stays as it was.
 
     Raises:
-        OSError: the file can't be made or written; it names `path`.
+        OSError: the file can't be made or written; it names `path`. One that the block raises and
+            that names another file goes on as it is.
     """
     # Not by tempfile, whose files only their owner may read; nor with the suffix of `path`, for
     # whoever watches the folder for results.
@@ -39,7 +40,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):  # there may be none
             partial.unlink()
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.filename in (None, partial, os.fspath(partial)):
             reason = error.strerror or str(error)
             raise OSError(error.errno, reason, os.fspath(path)) from error
         raise

@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from gamt.axes import Plane
-from gamt.io.files import OverwriteError, atomic_write
+from gamt.io.files import OverwriteError
 from gamt.io.format import ImageError
 from gamt.io.formats import strip_suffix
 from gamt.io.image import Image
@@ -17,6 +17,7 @@ from gamt.io.json_files import JsonError, JsonValue, read_json
 from gamt.io.labels import MAX_LABEL, is_label_name
 from gamt.io.markups import read_markups
 from gamt.prompts import Box, Click, LabelledPrompt, SliceBox
+from gamt.windows import IntensityWindow
 
 FORMAT = "gamt prompts"
 VERSION = 1
@@ -39,13 +40,12 @@ class SavedPrompts:
     Attributes:
         prompts: in order of time.
         names: of labels, as far as they have some.
-        windows: of labels, as far as they have one: the lowest and the highest intensity that a
-            segmenter is shown, in the image's own units.
+        windows: that labels were seen in, as far as they have one.
     """
 
     prompts: tuple[LabelledPrompt, ...]
     names: Mapping[int, str]
-    windows: Mapping[int, tuple[float, float]]
+    windows: Mapping[int, IntensityWindow]
 
 
 def prompts_path(path: Path) -> Path:
@@ -72,19 +72,19 @@ def refuse_other_content(path: Path) -> None:
         )
 
 
-def write_prompts(path: Path, image: Image, saved: SavedPrompts, segmenter: str) -> None:
-    """Writes a file of prompts, at once and whole, or not at all.
+def write_prompts(file: BinaryIO, image: Image, saved: SavedPrompts, segmenter: str) -> None:
+    """Writes prompts into a file that is open for writing.
 
     The same prompts always give the same bytes. Each label and each prompt has a line.
 
     Args:
-        path: of the file.
+        file: gets them.
         image: what the prompts are about.
         saved: the content.
         segmenter: name of the 2-D model that they were for.
 
     Raises:
-        OSError: the file can't be written; it names `path`.
+        OSError: they can't be written.
     """
     labels = sorted({one.label for one in saved.prompts} | {*saved.names} | {*saved.windows})
     document: dict[str, Any] = {
@@ -103,9 +103,8 @@ def write_prompts(path: Path, image: Image, saved: SavedPrompts, segmenter: str)
         ],
         "prompts": [_describe(image, one) for one in saved.prompts],
     }
-    with atomic_write(path) as file:
-        # A file's name may hold bytes that are no text; JSON has the same escape for them.
-        file.write(_format(document).encode("utf-8", "backslashreplace"))
+    # A file's name may hold bytes that are no text; JSON has the same escape for them.
+    file.write(_format(document).encode("utf-8", "backslashreplace"))
 
 
 def read_prompts(
@@ -115,6 +114,9 @@ def read_prompts(
     default_label: Callable[[], int],
 ) -> SavedPrompts:
     """Reads a file of prompts that `write_prompts` wrote, or a markups file of 3D Slicer's.
+
+    Windows are taken from the file of an image of the same name alone: another image may be of
+    another kind, such as another MR sequence, whose intensities mean something else.
 
     Args:
         path: of the file.
@@ -136,15 +138,19 @@ def read_prompts(
     version = root.member("version")
     if version.value != VERSION:
         version.refuse(f"{VERSION}, which is what this version of gamt reads")
-    _check_grid(root.member("image"), image)
+    about = root.member("image")
+    _check_grid(about, image)
+    is_same_image = about.member("file").value == image.path.absolute().name
     names: dict[int, str] = {}
-    windows: dict[int, tuple[float, float]] = {}
+    windows: dict[int, IntensityWindow] = {}
     for entry in root.member("labels").items():
         label = entry.member("label").whole_number(1, MAX_LABEL)
         if entry.has("name"):
             names[label] = _read_name(entry.member("name"))
         if entry.has("window"):
-            windows[label] = _read_window(entry.member("window"))
+            window = _read_window(entry.member("window"))
+            if is_same_image:
+                windows[label] = window
     prompts = (_read_prompt(entry, image) for entry in root.member("prompts").items())
     return SavedPrompts(tuple(prompts), names, windows)
 
@@ -218,11 +224,11 @@ def _read_name(value: JsonValue) -> str:
     return name
 
 
-def _read_window(value: JsonValue) -> tuple[float, float]:
-    low, high = value.numbers(2)
-    if not low < high:
-        value.fail(f"found {low:g} and {high:g}, expected the lower number first")
-    return low, high
+def _read_window(value: JsonValue) -> IntensityWindow:
+    window = IntensityWindow(*value.numbers(2))
+    if window.width <= 0:
+        value.fail(f"found {window.low:g} and {window.high:g}, expected the lower number first")
+    return window
 
 
 def _check_grid(entry: JsonValue, image: Image) -> None:
