@@ -118,7 +118,8 @@ def look_around(
 
 def to_finite(image: npt.NDArray[Any]) -> Image:
     """Returns intensities of any numeric type as finite float32 that can be added up; NaN is 0."""
-    values = image.astype(np.float32)
+    with np.errstate(over="ignore"):  # becomes infinite, and is cut
+        values = image.astype(np.float32)
     return np.asarray(
         np.nan_to_num(values, posinf=LARGEST, neginf=-LARGEST).clip(-LARGEST, LARGEST)
     )
@@ -139,7 +140,9 @@ def noise_of(image: Image) -> float:
     """Returns the standard deviation of an image's noise, which is never taken to be none."""
     low, high = np.percentile(image, (5, 95))
     least = LEAST_NOISE * float(high - low)
-    return max(difference_of(image) + least, float(np.finfo(np.float32).eps))
+    limits = np.finfo(np.float32)
+    rounding = float(limits.eps) * float(np.abs(image).max())
+    return max(difference_of(image) + least, rounding, float(limits.tiny))
 
 
 def is_noisy(image: Image) -> bool:
