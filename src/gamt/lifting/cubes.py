@@ -140,9 +140,9 @@ def noise_of(image: Image) -> float:
     """Returns the standard deviation of an image's noise, which is never taken to be none."""
     low, high = np.percentile(image, (5, 95))
     least = LEAST_NOISE * float(high - low)
-    limits = np.finfo(np.float32)
-    rounding = float(limits.eps) * float(np.abs(image).max())
-    return max(difference_of(image) + least, rounding, float(limits.tiny))
+    shown = np.abs(image[image != 0])
+    rounding = float(np.finfo(np.float32).eps) * (float(np.median(shown)) if shown.size else 1.0)
+    return max(difference_of(image) + least, rounding)
 
 
 def is_noisy(image: Image) -> bool:
