@@ -62,7 +62,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
     def lift(case: Any, volume: Any, *_: object) -> Lifted:
         seen.append(volume.settings)
-        return Lifted(np.zeros(case.image.shape, np.uint8), 0, complete=True, windows={})
+        return Lifted(np.zeros(case.image.shape, np.uint8), 0, complete=True, windows={}, found={})
 
     monkeypatch.setattr(predict, "lift", lift)
     return seen

@@ -148,7 +148,7 @@ def test_prompts_of_another_segmentation_are_refused(
 
 
 def test_a_box_that_found_nothing_can_be_corrected(run: Run) -> None:
-    segment(run, "first.nii.gz", "--box", "1,1,1,3,3,3", *THRESHOLD)
+    segment(run, "first.nii.gz", "--box", "1,1,1,3,3,1", *THRESHOLD)  # on a dark slice
     assert not load_nifti(Path("first.nii.gz")).any()
     segment(run, "second.nii.gz", "--previous", "first.nii.gz", "--click", "7,5,4", *THRESHOLD)
     assert load_nifti(Path("second.nii.gz"))[7, 5, 4] == 1

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gamt.prompts import Box
+from gamt.io.case import write_case
+from gamt.prompts import ClassPrompts, Click
 from tests.cli.calls import FAILING, THRESHOLD, Run, on_terminal, one_line
-from tests.test_predict import BLOCK, SHAPE, save, save_unlucky, segmentation
+from tests.test_predict import BLOCK, SHAPE, bright_block, save, save_unlucky, segmentation
 
 
 def test_predict_writes_a_segmentation_for_each_case(tmp_path: Path, run: Run) -> None:
@@ -136,7 +137,9 @@ def test_predict_warns_of_an_image_without_contrast(tmp_path: Path, run: Run) ->
 
 
 def test_predict_warns_of_an_empty_result(tmp_path: Path, run: Run) -> None:
-    save(tmp_path / "in" / "a.npz", box=Box(1, 4, 2, 1, 4, 1, 4))  # beside the block
+    (tmp_path / "in").mkdir()
+    prompts = ClassPrompts(1, clicks=(Click(1, 1, 1, positive=False),))
+    write_case(tmp_path / "in" / "a.npz", bright_block(), (1, 1, 1), [prompts])
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
     assert status == 0
     assert log.endswith("WARNING a: class 1: the segmentation is empty\n")
