@@ -147,8 +147,8 @@ def test_prompts_of_another_segmentation_are_refused(
     assert found in fail(run, "--previous", "first.nii.gz", "--click", "3:7,5,4")
 
 
-def test_a_box_that_found_nothing_can_be_corrected(run: Run) -> None:
-    segment(run, "first.nii.gz", "--box", "1,1,1,3,3,1", *THRESHOLD)  # on a dark slice
+def test_what_found_nothing_can_be_corrected(run: Run) -> None:
+    segment(run, "first.nii.gz", "--negative", "1,1,1", *THRESHOLD)
     assert not load_nifti(Path("first.nii.gz")).any()
     segment(run, "second.nii.gz", "--previous", "first.nii.gz", "--click", "7,5,4", *THRESHOLD)
     assert load_nifti(Path("second.nii.gz"))[7, 5, 4] == 1

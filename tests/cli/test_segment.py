@@ -229,7 +229,7 @@ WARNINGS = {
     "voxel": (["--box", "10,6,5,10,6,5"], "the box is a single voxel"),
     "both": (["--click", "10,6,5", "--negative", "10,6,5"], "clicked as inside and as outside"),
     "image": (["--click", "20:10,6,5", "--previous", "scan.nii.gz"], "as if it were an image"),
-    "nowhere": (["--box", "1,1,1,3,3,1"], "the segmentation is empty"),
+    "nowhere": (["--negative", "1,1,1"], "the segmentation is empty"),
 }
 
 
