@@ -22,7 +22,7 @@ from gamt.lifting.shape import complete_box
 from gamt.lifting.target import Finding, Observer, Target
 from gamt.lifting.views import fullest, projected_range, runs
 from gamt.lifting.walk import PlaneWalk
-from gamt.prompts import Box, ClassPrompts, SlicePrompt
+from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.settings import Settings
 from gamt.volume import geometry
 from gamt.volume.geometry import Range, box_on_grid
@@ -86,7 +86,8 @@ def lift(
     progress = Progress(report)
     shape, settings = case.image.shape, volume.settings
     competition = Competition((shape[0], shape[1], shape[2]), len(case.prompts))
-    complete, done, before = True, 0, volume.embeddings.encoded
+    complete = all(one.label in found or first_click(case, one) is None for one in case.prompts)
+    done, before = 0, volume.embeddings.encoded
     for scan, members in crops(case, volume, found):
         for group in split_by_memory(members, settings):
             done += len(group)
@@ -127,14 +128,21 @@ def find_seeds(
     """
     found = {}
     for n, one in enumerate(case.prompts):
-        positive = [click for click in one.clicks if click.positive]
-        has_previous = case.previous is not None and (case.previous == one.label).any()
-        if one.box is None and one.slice_box is None and positive and not has_previous:
+        click = first_click(case, one)
+        if click is not None:
             stopwatch = Stopwatch(budget.deadline(n + 1), cancelled)
             stopwatch.check_cancelled()
             if stopwatch.left > 0:
-                found[one.label] = find_at(case.image, volume.spacing_mm, positive[0].voxel)
+                found[one.label] = find_at(case.image, volume.spacing_mm, click.voxel)
     return found
+
+
+def first_click(case: Case, prompts: ClassPrompts) -> Click | None:
+    """Returns the click that a class begins with; None for one that begins with something else."""
+    has_previous = case.previous is not None and (case.previous == prompts.label).any()
+    if prompts.box is not None or prompts.slice_box is not None or has_previous:
+        return None
+    return next((click for click in prompts.clicks if click.positive), None)
 
 
 def crops(
