@@ -110,7 +110,9 @@ def test_a_body_is_told_with_what_the_planes_say_of_it(body: BodyRecord, text: s
 def test_a_body_that_is_a_guess_is_worth_a_look(clear: bool, count: int) -> None:
     body = BodyRecord(clear, asked=False, taken=True)
     found = list(find_problems(ClassRecord(ClassPrompts(1), begun=True, body=body)))
-    assert [text.endswith("how large the target is, is a guess.") for text in found] == [True] * count
+    assert [text.endswith("how large the target is, is a guess.") for text in found] == [
+        True
+    ] * count
 
 
 def walk_that_ended(end: End) -> WalkRecord:

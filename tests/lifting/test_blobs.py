@@ -44,9 +44,7 @@ def test_rays_go_evenly_to_all_sides() -> None:
 @pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (3, 1, 1), (2, 0.7, 0.8)])
 @pytest.mark.parametrize("radius_mm", [6, 9, 11])
 @pytest.mark.parametrize("noise", [0, 15])
-def test_the_radius_of_a_ball_is_found(
-    spacing_mm: Spacing, radius_mm: float, noise: float
-) -> None:
+def test_the_radius_of_a_ball_is_found(spacing_mm: Spacing, radius_mm: float, noise: float) -> None:
     # The places on the rays are up to 14 % apart.
     truth = ball(SHAPE, MIDDLE, radius_mm, spacing_mm)
     for inside, outside in ((200, 100), (100, 200)):

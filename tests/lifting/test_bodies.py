@@ -74,7 +74,9 @@ def test_a_body_that_stands_out_is_clear_and_one_that_does_not_is_rough() -> Non
 
 
 def check_scales(found: Found, image: npt.NDArray[np.generic], click: Voxel) -> None:
-    tight, likeliest, large = (whole(found.scales[one], image) for one in ("tight", "medium", "large"))
+    tight, likeliest, large = (
+        whole(found.scales[one], image) for one in ("tight", "medium", "large")
+    )
     assert tight[click]
     assert likeliest[click]
     assert large[click]
@@ -97,7 +99,9 @@ def test_other_scales_are_clear_bodies_where_there_are_such() -> None:
     assert dice(whole(found.scales["medium"], image), core) > 0.97
     assert dice(whole(found.scales["large"], image), outer) > 0.95
     # A smaller body than half, and a larger one than twice the likeliest, are the others.
-    body, small, huge = (Part.tight((0, 0, 0), ball(shape, click, r, (1, 1, 1))) for r in (8, 5, 11))
+    body, small, huge = (
+        Part.tight((0, 0, 0), ball(shape, click, r, (1, 1, 1))) for r in (8, 5, 11)
+    )
     scales = other_scales(image, (1.5, 1, 1), click, body, [small, body, huge])
     assert (scales["tight"].size, scales["large"].size) == (small.size, huge.size)
 
