@@ -1,6 +1,7 @@
 """Bodies grown around a click: what counts as one, which is chosen, and where it ends."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,8 +69,10 @@ def test_a_plateau_lasts_from_its_first_tolerance_to_the_one_that_leaks() -> Non
     regions = [Step(t, np.ones((1, 1, n), np.bool_), n, 0) for t, n in [(1, 10), (2, 10), (4, 11)]]
     leaked = Step(8, np.ones((1, 1, 100), np.bool_), 100, 0)
     first, second = plateaus([*regions, leaked])
-    assert first == (pytest.approx(np.log(8)), 8, regions[2])
-    assert second == (pytest.approx(np.log(1.2)), pytest.approx(9.6), leaked)
+    assert first[:2] == pytest.approx((np.log(8), 8))
+    assert first[2] is regions[2]
+    assert second[:2] == pytest.approx((np.log(1.2), 9.6))
+    assert second[2] is leaked
     assert list(plateaus([])) == []
 
 
@@ -111,7 +114,7 @@ def test_an_opening_cuts_a_bridge_that_is_thinner_than_itself() -> None:
     assert open_at(region, depth, (5, 5, 14), 1.5, spacing_mm) is None
 
 
-def made(size: int, **changes: float) -> Body:
+def made(size: int, **changes: Any) -> Body:
     """Returns a body of that many voxels that stands out, but for what is said otherwise."""
     recipe = Recipe(100, 20, 60, 0, 0, 5)
     body = Body((0, 0, 0), np.ones((1, 1, size), np.bool_), recipe, 2.0, 10.0, 1.0, 1.0, 0)

@@ -110,7 +110,7 @@ def find_problems(record: ClassRecord) -> Iterable[str]:
         yield "There is neither a prompt nor a previous prediction: nothing was looked for."
         return
     if record.body is not None and not record.body.clear:
-        yield "Nothing around the first click stands out clearly: how large the target is, is a guess."
+        yield "Nothing around the first click stands out: how large the target is, is a guess."
     for plane in record.planes:
         name = plane.plane.name.lower()
         if not plane.walks:
