@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ from gamt.lifting.target import Observer, Target
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt, box_of_mask
 from gamt.segmenters.base import Embedding
 from gamt.session import Cancelled, UnsupportedPromptError
+from gamt.settings import PRESETS
 from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow
 from tests.doubles import Mask, Thresholder, block, lift, make_case, picture
@@ -832,3 +834,92 @@ def test_a_target_buffer_in_the_images_memory_is_an_error() -> None:
 def test_seconds_that_are_no_number_are_an_error() -> None:
     with pytest.raises(ValueError, match="found nan for the seconds"):
         Session(Thresholder(), seconds=float("nan"))
+
+
+# --- scales of a first click --------------------------------------------------------------------
+
+CORE = block(SHAPE, slice(8, 12), slice(10, 15), slice(10, 16))
+IN_SHELL = np.where(CORE, 200, np.where(BODY, 150, 10)).astype(np.uint8)
+"""A core in a shell, which together are `BODY`."""
+
+
+def clicked(
+    image: npt.NDArray[np.uint8] = IN_SHELL, at: tuple[int, int, int] = (9, 12, 13)
+) -> tuple[Session, npt.NDArray[np.uint8]]:
+    """Returns a session of the embedded segmenter after a first click."""
+    session = Session()
+    session.set_image(image[None])
+    buffer = np.zeros(image.shape, np.uint8)
+    session.set_target_buffer(buffer)
+    session.add_point_interaction(at, include_interaction=True)
+    return session, buffer
+
+
+def test_a_scale_is_chosen_without_another_prediction() -> None:
+    session, buffer = clicked()
+    np.testing.assert_array_equal(buffer == 1, CORE)
+    encoded = session.encoded
+    changed = session.choose_scale("large")
+    assert changed == bounds_of(buffer)  # the core lies inside of what was added
+    assert dice(buffer == 1, BODY) > 0.95
+    session.choose_scale("tight")
+    assert buffer[9, 12, 13] == 1
+    assert buffer.sum() <= CORE.sum()
+    session.choose_scale("medium")
+    np.testing.assert_array_equal(buffer == 1, CORE)
+    assert session.choose_scale("medium") is None  # nothing changes
+    assert session.encoded == encoded
+
+
+def test_the_choice_of_a_scale_is_taken_back() -> None:
+    session, buffer = clicked()
+    session.choose_scale("large")
+    assert session.undo()
+    np.testing.assert_array_equal(buffer == 1, CORE)
+    session.choose_scale("large")  # what was undone can be done again
+    assert dice(buffer == 1, BODY) > 0.95
+
+
+def test_a_click_corrects_the_scale_that_was_chosen() -> None:
+    session, buffer = clicked()
+    session.choose_scale("large")
+    before = buffer.copy()
+    session.add_point_interaction((4, 6, 5), include_interaction=False)
+    assert buffer[4, 6, 5] == 0
+    assert dice(buffer == 1, before == 1) > 0.9
+
+
+def test_a_session_begins_with_the_scale_of_its_settings() -> None:
+    session = Session(settings=replace(PRESETS["default"], scale="large"))
+    session.set_image(IN_SHELL[None])
+    buffer = np.zeros(SHAPE, np.uint8)
+    session.set_target_buffer(buffer)
+    session.add_point_interaction((9, 12, 13), include_interaction=True)
+    assert dice(buffer == 1, BODY) > 0.95
+    session.choose_scale("medium")
+    np.testing.assert_array_equal(buffer == 1, CORE)
+
+
+def test_there_is_no_scale_of_what_one_click_alone_did_not_make() -> None:
+    session, _ = begin()
+    with pytest.raises(RuntimeError, match="from one click"):
+        session.choose_scale("large")  # nothing was predicted
+    session.add_bbox_interaction(BOUNDS, include_interaction=True)
+    with pytest.raises(RuntimeError, match="from one click"):
+        session.choose_scale("large")
+    session, buffer = clicked()
+    session.add_point_interaction((4, 6, 5), include_interaction=True)
+    corrected = buffer.copy()
+    with pytest.raises(RuntimeError, match="from one click"):
+        session.choose_scale("large")
+    np.testing.assert_array_equal(buffer, corrected)
+    session.reset_interactions()
+    with pytest.raises(RuntimeError, match="from one click"):
+        session.choose_scale("large")
+
+
+def test_an_unknown_scale_is_refused_and_changes_nothing() -> None:
+    session, buffer = clicked()
+    with pytest.raises(ValueError, match="found the scale 'huge', expected one of tight, medium"):
+        session.choose_scale("huge")  # type: ignore[arg-type]
+    np.testing.assert_array_equal(buffer == 1, CORE)

@@ -7,6 +7,7 @@ import pytest
 from gamt.axes import Plane
 from gamt.explain.findings import describe_prompts, find_problems, spans, tell_stop
 from gamt.explain.record import (
+    BodyRecord,
     ClassRecord,
     ClickRecord,
     PlaneRecord,
@@ -79,6 +80,39 @@ def test_clicks_are_told_with_what_came_of_them() -> None:
         "Click 4, outside, at z 4, y 5, x 6: the time was up before its turn.",
         "Previous prediction, which stays where no click contradicts it.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (
+            BodyRecord(clear=True, asked=False, taken=True),
+            "The first click stands in a body that stands out clearly, grown from the scan itself. "
+            "The planes are not asked: the segmenter knows no more than intensities.",
+        ),
+        (
+            BodyRecord(clear=False, asked=True, taken=True),
+            "The first click stands in a body of a size that is a guess, grown from the scan "
+            "itself. What the planes saw does not confirm it, and does not count.",
+        ),
+        (
+            BodyRecord(clear=True, asked=True, taken=False),
+            "The first click stands in a body that stands out clearly, grown from the scan itself. "
+            "What the planes saw confirms it, and counts in its place.",
+        ),
+    ],
+)
+def test_a_body_is_told_with_what_the_planes_say_of_it(body: BodyRecord, text: str) -> None:
+    assert list(describe_prompts(ClassRecord(ClassPrompts(1), body=body))) == [text]
+
+
+@pytest.mark.parametrize(("clear", "count"), [(True, 0), (False, 1)])
+def test_a_body_that_is_a_guess_is_worth_a_look(clear: bool, count: int) -> None:
+    body = BodyRecord(clear, asked=False, taken=True)
+    found = list(find_problems(ClassRecord(ClassPrompts(1), begun=True, body=body)))
+    assert [text.endswith("how large the target is, is a guess.") for text in found] == [
+        True
+    ] * count
 
 
 def walk_that_ended(end: End) -> WalkRecord:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gamt import segmenters
 from gamt.axes import Plane
-from gamt.explain.record import Stop, WalkRecord
+from gamt.explain.record import BodyRecord, Stop, WalkRecord
 from gamt.lifting.propagation import End
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox, SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask
@@ -178,6 +179,54 @@ def test_a_target_without_a_box_is_shown_at_its_click() -> None:
     montage = only(explain(case)).montage
     assert montage is not None
     assert [row.index for row in montage.rows] == [6, 7, 6]
+
+
+BODY_CLICK = ClassPrompts(1, None, (Click(4, 8, 12, True),))
+
+
+def test_a_body_that_was_grown_is_shown_in_place_of_the_planes() -> None:
+    # Half of the body is the target: Dice 2 * 1/2 / (1 + 1/2).
+    truth = (BODY & block(SHAPE, slice(None), slice(None), slice(12))).astype(np.uint8)
+    record = only(explain(body_case(BODY_CLICK), segmenters.load(), truth=truth))
+    assert record.body == BodyRecord(clear=True, asked=False, taken=True)
+    assert record.planes == ()
+    assert [one.name for one in record.stages] == ["body", "cleaned and corrected", "result"]
+    assert [one.voxels for one in record.stages] == [BODY.sum()] * 3
+    assert record.stages[0].dice == pytest.approx(2 / 3)
+    assert record.montage is not None
+    assert record.montage.columns == ("prompts", "body", "result")
+    assert [row.index for row in record.montage.rows] == [4, 8, 12]
+    shown = record.montage.rows[0].overlays[1].probability
+    assert shown is not None
+    low = record.montage.frame[0]
+    assert np.argwhere(shown == 1).min(axis=0).tolist() == [4 - low[1], 6 - low[2]]
+    assert (shown == 1).sum() == 8 * 12
+
+
+def test_planes_that_confirm_a_body_are_shown_beside_it() -> None:
+    record = only(explain(body_case(BODY_CLICK), Thresholder()))
+    assert record.body == BodyRecord(clear=True, asked=True, taken=False)
+    assert [one.name for one in record.stages] == [
+        "body",
+        "axial votes",
+        "coronal votes",
+        "sagittal votes",
+        "fused",
+        "cleaned and corrected",
+        "result",
+    ]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_planes_that_do_not_confirm_a_body_do_not_count(inside: bool) -> None:
+    record = only(explain(body_case(BODY_CLICK), Constant(inside=inside)))
+    assert record.body == BodyRecord(clear=True, asked=True, taken=True)
+    assert record.stages[-1].voxels == BODY.sum()
+
+
+def test_a_class_that_began_with_a_box_has_no_body() -> None:
+    assert only(explain(body_case())).body is None
+    assert corrected(Click(4, 8, 15, True)).body is None
 
 
 def test_a_class_of_which_nothing_is_known_is_not_begun() -> None:

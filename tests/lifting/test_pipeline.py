@@ -19,7 +19,7 @@ from gamt.lifting.fusion import Votes
 from gamt.lifting.pipeline import Lifted, split_by_memory
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox, box_of_mask
 from gamt.segmenters.base import Traits
-from gamt.settings import PRESETS, Settings
+from gamt.settings import PRESETS, Scale, Settings
 from gamt.windows import IntensityWindow
 from tests.doubles import (
     DEFAULTS,
@@ -724,10 +724,53 @@ def test_without_any_time_clicks_are_obeyed_and_the_previous_prediction_is_kept(
     np.testing.assert_array_equal(found.labels, expected)
 
 
-def test_without_any_time_a_click_alone_marks_its_voxel() -> None:
-    found = segment(picture(LEFT), ClassPrompts(1, None, (Click(7, 8, 6, True),)), limit=SPENT)
+@pytest.mark.parametrize("traits", [Traits(), Traits(intensities_alone=True)])
+def test_without_any_time_a_click_alone_marks_its_voxel(traits: Traits) -> None:
+    segmenter = Thresholder()
+    segmenter.traits = traits
+    click = ClassPrompts(1, None, (Click(7, 8, 6, True),))
+    found = segment(picture(LEFT), click, segmenter=segmenter, limit=SPENT)
     assert not found.complete
+    assert found.found == {}
     assert np.argwhere(found.labels).tolist() == [[7, 8, 6]]
+
+
+def test_what_first_clicks_stand_in_is_returned_for_classes_that_begin_with_one() -> None:
+    # The first class has a box, the second a previous mask, the fourth a click outside alone.
+    left, right = Click(7, 8, 6, True), Click(15, 17, 22, True)
+    assert LEFT[left.voxel]
+    assert RIGHT[right.voxel]
+    prompts = [
+        ClassPrompts(1, box_of_mask(LEFT), (left,)),
+        ClassPrompts(2, None, (left,)),
+        ClassPrompts(3, None, (Click(1, 1, 1, False), right, left)),
+        ClassPrompts(4, None, (Click(1, 1, 1, False),)),
+    ]
+    previous = (2 * LEFT).astype(np.uint8)
+    found = segment(picture(LEFT | RIGHT), *prompts, previous=previous)
+    assert found.complete
+    assert list(found.found) == [3]
+    body = found.found[3].scales["medium"].within(((0, 0, 0), SHAPE))
+    np.testing.assert_array_equal(body, RIGHT)
+
+
+@pytest.mark.parametrize("scale", ["tight", "medium", "large"])
+def test_the_setting_scale_says_which_body_is_taken(scale: Scale) -> None:
+    # A bright core in a shell: the shell with its core is the larger body.
+    core = block(SHAPE, slice(9, 14), slice(10, 16), slice(11, 18))
+    around = block(SHAPE, slice(5, 18), slice(6, 20), slice(6, 23))
+    image = np.where(core, 200, np.where(around, 120, 40)).astype(np.uint8)
+    segmenter = Thresholder()
+    segmenter.traits = Traits(intensities_alone=True)
+    click = ClassPrompts(1, None, (Click(11, 12, 14, True),))
+    settings = replace(DEFAULTS, scale=scale)
+    found = segment(image, click, segmenter=segmenter, settings=settings)
+    body = found.found[1].scales[scale].within(((0, 0, 0), SHAPE))
+    np.testing.assert_array_equal(found.labels == 1, body)
+    if scale == "medium":
+        np.testing.assert_array_equal(body, core)
+    if scale == "large":
+        assert dice(body, around) > 0.95  # the opening that cuts bridges rounds its edges
 
 
 class Slow(Thresholder):

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import ndimage
 
+from benchmarks.oracle import NoisyOracle
 from benchmarks.phantoms import dice
 from gamt import segmenters
 from gamt.axes import Plane, slice_view
@@ -22,11 +24,13 @@ from gamt.lifting.seeding import (
 )
 from gamt.lifting.target import Target
 from gamt.predict import predict_case
-from gamt.prompts import Box, ClassPrompts, Click, SliceBox
-from gamt.segmenters.base import SliceMask
+from gamt.prompts import Box, ClassPrompts, Click, SliceBox, SlicePrompt
+from gamt.segmenters.base import SliceMask, Traits
 from gamt.settings import Settings
 from tests.doubles import (
+    DEFAULTS,
     Constant,
+    Double,
     Mask,
     Thresholder,
     answer,
@@ -297,6 +301,76 @@ def test_targets_reach_the_borders_of_the_volume(where: tuple[slice, slice, slic
     z, y, x = ((part.start + part.stop) // 2 for part in where)
     found = segment(truth, ClassPrompts(1, None, (Click(z, y, x, positive=True),)))
     np.testing.assert_array_equal(found == 1, truth)
+
+
+# --- a body, and what a segmenter says of it ----------------------------------------------------
+
+BODY_IN_SCAN = block((24, 26, 30), slice(6, 18), slice(5, 19), slice(7, 23))
+AT_BODY = ClassPrompts(1, None, (Click(12, 12, 15, positive=True),))
+
+
+class Eroder(Thresholder):
+    """Answers with what is bright, less its outermost pixels."""
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
+        """Returns the mask of one slice."""
+        return np.asarray(ndimage.binary_erosion(super().segment(image, prompt)))
+
+
+class Misplacer(Thresholder):
+    """Answers with what is bright, but for a third of the slice."""
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
+        """Returns the mask of one slice."""
+        return np.roll(super().segment(image, prompt), image.shape[1] // 3, axis=1)
+
+
+def test_a_segmenter_that_knows_intensities_alone_is_not_asked() -> None:
+    segmenter = Constant(inside=False)
+    segmenter.traits = Traits(intensities_alone=True)
+    found = lift(make_case(picture(BODY_IN_SCAN), AT_BODY), segmenter)
+    np.testing.assert_array_equal(found.labels == 1, BODY_IN_SCAN)
+    assert segmenter.asked == []
+    assert found.encoded == 0
+
+
+@pytest.mark.parametrize(
+    "segmenter",
+    [Constant(inside=True), Constant(inside=False), Misplacer()],
+    ids=["everything", "nothing", "elsewhere"],
+)
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0)])
+def test_a_segmenter_that_contradicts_a_clear_body_is_overruled(
+    segmenter: Double, spacing_mm: tuple[float, float, float]
+) -> None:
+    case = make_case(picture(BODY_IN_SCAN), AT_BODY, spacing_mm=spacing_mm)
+    found = lift(case, segmenter)
+    assert segmenter.asked
+    np.testing.assert_array_equal(found.labels == 1, BODY_IN_SCAN)
+
+
+def test_a_segmenter_that_agrees_with_a_body_keeps_its_own_answer() -> None:
+    # Of 12 x 14 x 16 voxels, 10 x 12 x 14: a Dice of 0.77, more than half. On a face, two of the
+    # three planes see the border, and outvote the third.
+    settings = replace(DEFAULTS, shape_weight=0)
+    found = lift(make_case(picture(BODY_IN_SCAN), AT_BODY), Eroder(), settings)
+    np.testing.assert_array_equal(found.labels == 1, ndimage.binary_erosion(BODY_IN_SCAN))
+
+
+def test_a_noisy_oracle_is_believed() -> None:
+    oracle = NoisyOracle(0.85)
+    found = lift(make_case(picture(BODY_IN_SCAN), AT_BODY), oracle, Settings()).labels == 1
+    assert dice(found, BODY_IN_SCAN) > 0.85
+    assert (found != BODY_IN_SCAN).any()
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_segmenter_that_says_nothing_of_a_rough_body_is_overruled(inside: bool) -> None:
+    noise = np.random.default_rng(0).normal(120, 30, (24, 26, 30)).clip(0, 255).astype(np.uint8)
+    found = lift(make_case(noise, AT_BODY), Constant(inside=inside))
+    rough = found.found[1].scales["medium"]
+    assert not found.found[1].clear
+    np.testing.assert_array_equal(found.labels == 1, rough.within(((0, 0, 0), (24, 26, 30))))
 
 
 # --- boxes on one slice of something thin -------------------------------------------------------

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from gamt.explain.record import ClassRecord, ClickRecord, Stop, WalkRecord
+from gamt.explain.record import BodyRecord, ClassRecord, ClickRecord, Stop, WalkRecord
 from gamt.lifting.propagation import End
 from gamt.prompts import Click
 from gamt.volume.geometry import Range
@@ -66,12 +66,25 @@ def describe_prompts(record: ClassRecord) -> Iterable[str]:
     if record.drawn_box is not None:
         bounds = _show_range((record.drawn_box.low, record.drawn_box.high))
         yield f"Box that the method drew around what the first prompt shows: {bounds}."
+    if record.body is not None:
+        yield _tell_body(record.body)
     for number, one in enumerate(record.clicks, 1):
         yield f"Click {number}, {_show_click(one.click)}: {_tell_change(one)}."
     if record.window is not None:
         yield f"Window of intensities: {record.window.describe()}."
     if record.had_previous:
         yield "Previous prediction, which stays where no click contradicts it."
+
+
+def _tell_body(body: BodyRecord) -> str:
+    kind = "a body that stands out clearly" if body.clear else "a body of a size that is a guess"
+    if not body.asked:
+        fate = "The planes are not asked: the segmenter knows no more than intensities."
+    elif body.taken:
+        fate = "What the planes saw does not confirm it, and does not count."
+    else:
+        fate = "What the planes saw confirms it, and counts in its place."
+    return f"The first click stands in {kind}, grown from the scan itself. {fate}"
 
 
 def _tell_change(one: ClickRecord) -> str:
@@ -96,6 +109,8 @@ def find_problems(record: ClassRecord) -> Iterable[str]:
     if not record.begun:
         yield "There is neither a prompt nor a previous prediction: nothing was looked for."
         return
+    if record.body is not None and not record.body.clear:
+        yield "Nothing around the first click stands out: how large the target is, is a guess."
     for plane in record.planes:
         name = plane.plane.name.lower()
         if not plane.walks:

@@ -99,6 +99,21 @@ class PlaneRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class BodyRecord:
+    """What was grown around the first click of a class that begins with one.
+
+    Attributes:
+        clear: whether the body stands out by itself; else its size is a guess.
+        asked: whether the segmenter knows more than intensities, and was asked about it.
+        taken: whether the class is the body, rather than what the views voted for.
+    """
+
+    clear: bool
+    asked: bool
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """A mask on the way to the result.
 
@@ -194,7 +209,8 @@ class ClassRecord:
         region: the raw bounds that were looked at.
         window: the intensities that were seen as black and white; None if it was not begun.
         drawn_box: the raw box that a seed drew around itself, or None.
-        planes: what the views did; empty for a class that was corrected.
+        body: what the first click stands in; None for a class that began with something else.
+        planes: what the views did; empty where none were asked, as for a class that was corrected.
         corrections: walks that corrected clicks.
         clicks: what came of them, in order.
         stages: from the views to the result.
@@ -208,6 +224,7 @@ class ClassRecord:
     region: Range | None = None
     window: IntensityWindow | None = None
     drawn_box: Box | None = None
+    body: BodyRecord | None = None
     planes: tuple[PlaneRecord, ...] = ()
     corrections: tuple[WalkRecord, ...] = ()
     clicks: tuple[ClickRecord, ...] = ()

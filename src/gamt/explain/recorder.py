@@ -16,6 +16,7 @@ from scipy.special import expit
 
 from gamt.axes import Plane, bounding_range
 from gamt.explain.record import (
+    BodyRecord,
     ClassRecord,
     ClickRecord,
     Explanation,
@@ -202,8 +203,16 @@ class Recorder(Observer):
         new = target.previous is None
         columns = ["prompts"]
         drawn = [cutter.overlays(outlines=NOTHING if new else {"before": fused})]
-        stages, planes = [], []
-        if new:
+        stages, planes, body = [], [], None
+        grown = target.finding.body is not None
+        if new and target.found is not None:
+            asked = not target.scan.segmenter.traits.intensities_alone
+            body = BodyRecord(target.found.clear, asked, taken=grown)
+            part = target.found.scales[target.settings.scale].within(target.region)
+            columns.append("body")
+            drawn.append(cutter.overlays(part.astype(np.float32)))
+            stages.append(self._stage("body", part, target))
+        if new and (looking or not grown):
             for plane in target.settings.planes:
                 count, seen = target.finding.votes.of_plane(plane)
                 name = f"{plane.name.lower()} votes"
@@ -212,11 +221,14 @@ class Recorder(Observer):
                 stages.append(self._stage(name, seen > 0.5, target, any_view=count > 0))
                 walks = tuple(one for one in looking if one.plane is plane)
                 planes.append(PlaneRecord(plane, walks, count))
+        if new and not grown:
             columns.append("fused")
             drawn.append(cutter.overlays(found))
-        names = ("fused", "cleaned and corrected") if new else ("previous", "corrected")
-        for name, mask in zip(names, (fused, target.mask), strict=True):
-            stages.append(self._stage(name, mask, target))
+            stages.append(self._stage("fused", fused, target))
+        if not new:
+            stages.append(self._stage("previous", fused, target))
+        name = "cleaned and corrected" if new else "corrected"
+        stages.append(self._stage(name, target.mask, target))
         self._fused[prompts.label] = tuple(cutter.cut(fused, plane) for plane in Plane)
         self._records[prompts.label] = ClassRecord(
             prompts=prompts,
@@ -225,6 +237,7 @@ class Recorder(Observer):
             region=target.region,
             window=self._windows[prompts.label],
             drawn_box=None if prompts.box is not None else target.finding.box,
+            body=body,
             planes=tuple(planes),
             corrections=tuple(one for one in notes.walks if one.click is not None),
             clicks=tuple(_click_record(one, notes, target) for one in prompts.clicks),

@@ -118,7 +118,8 @@ def look_around(
 
 def to_finite(image: npt.NDArray[Any]) -> Image:
     """Returns intensities of any numeric type as finite float32 that can be added up; NaN is 0."""
-    values = image.astype(np.float32)
+    with np.errstate(over="ignore"):  # becomes infinite, and is cut
+        values = image.astype(np.float32)
     return np.asarray(
         np.nan_to_num(values, posinf=LARGEST, neginf=-LARGEST).clip(-LARGEST, LARGEST)
     )
@@ -139,7 +140,9 @@ def noise_of(image: Image) -> float:
     """Returns the standard deviation of an image's noise, which is never taken to be none."""
     low, high = np.percentile(image, (5, 95))
     least = LEAST_NOISE * float(high - low)
-    return max(difference_of(image) + least, float(np.finfo(np.float32).eps))
+    shown = np.abs(image[image != 0])
+    rounding = float(np.finfo(np.float32).eps) * (float(np.median(shown)) if shown.size else 1.0)
+    return max(difference_of(image) + least, rounding)
 
 
 def is_noisy(image: Image) -> bool:

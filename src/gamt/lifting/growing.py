@@ -11,8 +11,7 @@ work the same; so bodies from one voxel to half a scan are found in about the sa
 is then settled voxel by voxel, between the intensities on both of its sides.
 
 What is clear by itself wins over what is clearer and larger: users add more easily than they dig
-out. Where nothing is clear, there is no body, and the planes have to agree on a scale
-(`gamt.lifting.scales`).
+out. Where nothing is clear, there is no body, and a rough one is made (`gamt.lifting.blobs`).
 """
 
 from collections.abc import Iterator, Sequence

@@ -86,7 +86,8 @@ def lift(
     progress = Progress(report)
     shape, settings = case.image.shape, volume.settings
     competition = Competition((shape[0], shape[1], shape[2]), len(case.prompts))
-    complete, done, before = True, 0, volume.embeddings.encoded
+    complete = all(one.label in found or first_click(case, one) is None for one in case.prompts)
+    done, before = 0, volume.embeddings.encoded
     for scan, members in crops(case, volume, found):
         for group in split_by_memory(members, settings):
             done += len(group)

@@ -1,0 +1,192 @@
+"""What a click stands in: one body at three scales, wherever and however it is stored."""
+
+from itertools import permutations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.phantoms import dice
+from gamt.lifting.bodies import Found, Part, find_at, other_scales
+from gamt.lifting.cubes import Spacing, Voxel
+from tests.doubles import Mask, block
+from tests.lifting.test_growing import BLOCK, MIDDLE, SHAPE, ball, drawn
+
+SPACING = (2.0, 1.0, 0.8)
+
+
+def whole(part: Part, image: npt.NDArray[np.generic]) -> Mask:
+    """Returns a part over all of a volume."""
+    z, y, x = image.shape
+    return part.within(((0, 0, 0), (z, y, x)))
+
+
+def medium(image: npt.NDArray[np.generic], click: Voxel, spacing_mm: Spacing = SPACING) -> Mask:
+    """Returns what a click most likely stands in, over all of the volume."""
+    return whole(find_at(image, spacing_mm, click).scales["medium"], image)
+
+
+# --- parts --------------------------------------------------------------------------------------
+
+
+def test_a_part_is_cut_to_its_bounds() -> None:
+    part = Part.tight((10, 20, 30), block((5, 6, 7), slice(1, 3), slice(2, 5), slice(3, 7)))
+    assert part.low == (11, 22, 33)
+    assert part.bounds == ((11, 22, 33), (13, 25, 37))
+    assert part.size == 2 * 3 * 4
+    assert part.mask.all()
+
+
+def test_an_empty_mask_is_no_part() -> None:
+    with pytest.raises(ValueError, match="found an empty mask"):
+        Part.tight((0, 0, 0), np.zeros((2, 3, 4), np.bool_))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        ((0, 0, 0), (9, 9, 9), (slice(2, 4), slice(3, 6), slice(4, 8))),  # around it
+        ((3, 4, 5), (4, 5, 6), (slice(0, 1), slice(0, 1), slice(0, 1))),  # in it
+        ((3, 0, 6), (9, 4, 9), (slice(0, 1), slice(3, 4), slice(0, 2))),  # across it
+        ((4, 0, 0), (9, 9, 9), (slice(0, 0), slice(0, 0), slice(0, 0))),  # behind it
+        ((0, 0, 0), (2, 9, 9), (slice(0, 0), slice(0, 0), slice(0, 0))),  # before it
+    ],
+)
+def test_a_part_is_shown_within_other_bounds(
+    low: Voxel, high: Voxel, expected: tuple[slice, slice, slice]
+) -> None:
+    part = Part((2, 3, 4), np.ones((2, 3, 4), np.bool_))
+    shape = tuple(b - a for a, b in zip(low, high, strict=True))
+    np.testing.assert_array_equal(part.within((low, high)), block(shape, *expected))
+
+
+# --- at a click ---------------------------------------------------------------------------------
+
+
+def test_a_body_that_stands_out_is_clear_and_one_that_does_not_is_rough() -> None:
+    clear = find_at(drawn(BLOCK, 180, 100, noise=8), SPACING, MIDDLE)
+    assert clear.clear
+    assert clear.scales["medium"].size == pytest.approx(BLOCK.sum(), rel=0.05)
+    noise = np.random.default_rng(0).normal(100, 10, SHAPE)
+    assert not find_at(noise, SPACING, MIDDLE).clear
+
+
+def check_scales(found: Found, image: npt.NDArray[np.generic], click: Voxel) -> None:
+    tight, likeliest, large = (
+        whole(found.scales[one], image) for one in ("tight", "medium", "large")
+    )
+    assert tight[click]
+    assert likeliest[click]
+    assert large[click]
+    assert tight.sum() <= likeliest.sum() <= large.sum()
+
+
+@pytest.mark.parametrize("noise", [0, 5, 40])
+@pytest.mark.parametrize("click", [MIDDLE, (6, 8, 10), (0, 0, 0), (19, 29, 39)])
+def test_scales_hold_the_click_and_grow(noise: float, click: Voxel) -> None:
+    image = drawn(BLOCK, 150, 100, noise)
+    check_scales(find_at(image, SPACING, click), image, click)
+
+
+def test_other_scales_are_clear_bodies_where_there_are_such() -> None:
+    # A core with a radius of 6 mm, within a shell of 15 mm.
+    shape, click = (26, 44, 48), (13, 22, 24)
+    core, outer = (ball(shape, click, radius, (1.5, 1, 1)) for radius in (6, 15))
+    image = drawn(outer, 120, 60, noise=5) + 60 * core
+    found = find_at(image, (1.5, 1, 1), click)
+    assert dice(whole(found.scales["medium"], image), core) > 0.97
+    assert dice(whole(found.scales["large"], image), outer) > 0.95
+    # A smaller body than half, and a larger one than twice the likeliest, are the others.
+    body, small, huge = (
+        Part.tight((0, 0, 0), ball(shape, click, r, (1, 1, 1))) for r in (8, 5, 11)
+    )
+    scales = other_scales(image, (1.5, 1, 1), click, body, [small, body, huge])
+    assert (scales["tight"].size, scales["large"].size) == (small.size, huge.size)
+
+
+def test_where_no_other_body_is_clear_a_ball_of_half_and_twice_the_volume_is_taken() -> None:
+    image = np.random.default_rng(2).normal(100, 10, (26, 44, 48))
+    click = (13, 22, 24)
+    body = Part.tight((0, 0, 0), ball((26, 44, 48), click, 8, (1, 1, 1)))
+    scales = other_scales(image, (1, 1, 1), click, body, [])
+    within = scales["tight"].within(body.bounds)
+    assert within.sum() == scales["tight"].size  # nothing of it is outside
+    assert scales["tight"].size < body.size < scales["large"].size
+    assert (scales["large"].within(body.bounds) | ~body.mask).all()  # nothing of it is missing
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 2), (1, 7, 1), (1, 9, 8), (2, 1, 30)])
+@pytest.mark.parametrize("kind", ["flat", "noise", "nan", "infinite"])
+def test_volumes_of_few_voxels_give_the_click_at_least(
+    shape: tuple[int, int, int], kind: str
+) -> None:
+    noise = np.random.default_rng(0).normal(0, 1, shape)
+    image = {
+        "flat": np.zeros(shape),
+        "noise": noise,
+        "nan": np.full(shape, np.nan),
+        "infinite": np.where(noise > 0, np.inf, -np.inf),
+    }[kind]
+    for click in ((0, 0, 0), tuple(size - 1 for size in shape)):
+        z, y, x = click
+        check_scales(find_at(image, (3, 1, 1), (z, y, x)), image, (z, y, x))
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int16, np.uint16, np.int64, np.float16])
+def test_any_type_of_numbers_will_do(dtype: type[np.generic]) -> None:
+    np.testing.assert_array_equal(medium(BLOCK.astype(dtype), MIDDLE), BLOCK)
+
+
+# --- what makes no difference -------------------------------------------------------------------
+
+# A small part of it, around the block, and the click in it.
+NOISY = drawn(BLOCK, 180, 100, noise=8)[4:16, 5:23, 7:29]
+IN_NOISY = (6, 9, 11)
+EXPECTED = medium(NOISY, IN_NOISY)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("noise", [0, 8])
+def test_the_order_and_direction_of_axes_make_no_difference(
+    order: tuple[int, int, int], noise: float
+) -> None:
+    image = drawn(BLOCK, 180, 100, noise)
+    expected = medium(image, MIDDLE)
+    mirrored = np.ascontiguousarray(image[::-1, :, ::-1].transpose(order))
+    place = (SHAPE[0] - 1 - MIDDLE[0], MIDDLE[1], SHAPE[2] - 1 - MIDDLE[2])
+    z, y, x = (place[axis] for axis in order)
+    dz, dy, dx = (SPACING[axis] for axis in order)
+    found = medium(mirrored, (z, y, x), (dz, dy, dx))
+    back = found.transpose(np.argsort(order))[::-1, :, ::-1]
+    # Filters and means add up in another order.
+    assert dice(back, expected) > 0.995
+    if noise == 0:
+        np.testing.assert_array_equal(back, expected)
+
+
+def test_where_in_a_scan_a_body_lies_makes_no_difference() -> None:
+    around = np.full((30, 44, 60), 100.0)
+    here, there = around.copy(), around.copy()
+    here[2:22, 3:33, 5:45] = drawn(BLOCK, 180, 100)
+    there[8:28, 12:42, 15:55] = drawn(BLOCK, 180, 100)
+    first = medium(here, (12, 17, 23))
+    second = medium(there, (18, 26, 33))
+    np.testing.assert_array_equal(np.roll(first, (6, 9, 10), (0, 1, 2)), second)
+    assert first.sum() == BLOCK.sum()
+
+
+@given(power=st.integers(-60, 40), sign=st.sampled_from([-1, 1]))
+@settings(max_examples=10, deadline=None)
+def test_the_unit_of_intensities_makes_no_difference(power: int, sign: int) -> None:
+    scaled = sign * 2.0**power * NOISY
+    np.testing.assert_array_equal(medium(scaled, IN_NOISY), EXPECTED)
+
+
+@given(factor=st.floats(0.01, 100), offset=st.integers(-2000, 2000))
+@settings(max_examples=10, deadline=None)
+def test_an_offset_of_intensities_makes_no_difference(factor: float, offset: int) -> None:
+    # But for rounding, which may move voxels whose intensity is just at a limit.
+    moved = medium(factor * NOISY + factor * offset, IN_NOISY)
+    assert dice(moved, EXPECTED) > 0.995
