@@ -4,7 +4,7 @@ Bodies that stand out clearly come first (`gamt.lifting.growing`); where none do
 made (`gamt.lifting.blobs`). Both look at the scan alone, whatever the segmenter is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gamt.axes import bounding_range
 from gamt.lifting.blobs import find_blob
 from gamt.lifting.cubes import Mask, Spacing, Voxel
-from gamt.lifting.growing import choose, find_bodies, settle
+from gamt.lifting.growing import Body, choose, find_bodies, settle
 from gamt.settings import Scale
 from gamt.volume.geometry import Range
 
@@ -81,6 +81,29 @@ class Found:
     scales: Mapping[Scale, Part]
 
 
+class Scales(Mapping[Scale, Part]):
+    """Bodies by scale; those that nobody asks for are never made."""
+
+    def __init__(self, makers: Mapping[Scale, Callable[[], Part]]) -> None:
+        """Takes what makes each body."""
+        self._makers = makers
+        self._made: dict[Scale, Part] = {}
+
+    def __getitem__(self, scale: Scale) -> Part:
+        """Returns the body of a scale."""
+        if scale not in self._made:
+            self._made[scale] = self._makers[scale]()
+        return self._made[scale]
+
+    def __iter__(self) -> Iterator[Scale]:
+        """Yields the scales, from small to large."""
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        """Returns how many scales there are."""
+        return len(self._makers)
+
+
 def find_at(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> Found:
     """Finds what a click stands in.
 
@@ -96,8 +119,7 @@ def find_at(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> Found
         return Found(False, other_scales(image, spacing_mm, click, medium, []))
     body = settle(image, spacing_mm, click, chosen)
     medium = Part.tight(body.low, body.mask)
-    others = [Part(one.low, one.mask) for one in bodies]
-    return Found(True, other_scales(image, spacing_mm, click, medium, others))
+    return Found(True, other_scales(image, spacing_mm, click, medium, bodies))
 
 
 def other_scales(
@@ -105,8 +127,8 @@ def other_scales(
     spacing_mm: Spacing,
     click: Voxel,
     medium: Part,
-    bodies: Sequence[Part],
-) -> dict[Scale, Part]:
+    bodies: Sequence[Body],
+) -> Scales:
     """Adds a smaller and a larger body to the likeliest one.
 
     They are clear bodies where there are such, or else what balls of less and more than the
@@ -115,22 +137,25 @@ def other_scales(
     size = medium.size
     radius_mm = float(np.cbrt(size * np.prod(spacing_mm) * 3 / (4 * np.pi)))
     factor = float(np.cbrt(OTHER_SCALE))
-    smaller = [one for one in bodies if one.size * OTHER_SCALE <= size]
-    larger = [one for one in bodies if one.size >= size * OTHER_SCALE]
-    if smaller:
-        tight = Part.tight(smaller[-1].low, smaller[-1].mask)
-    else:
+
+    def make_tight() -> Part:
+        smaller = [one for one in bodies if one.size * OTHER_SCALE <= size]
+        if smaller:
+            return Part.tight(smaller[-1].low, smaller[-1].mask)
         ball = Part(*find_blob(image, spacing_mm, click, radius_mm / factor))
-        tight = Part.tight(ball.low, ball.mask & (medium.within(ball.bounds) | at(ball, click)))
-    if larger:
-        large = Part.tight(larger[0].low, larger[0].mask)
-    else:
+        return Part.tight(ball.low, ball.mask & (medium.within(ball.bounds) | at(ball, click)))
+
+    def make_large() -> Part:
+        larger = [one for one in bodies if one.size >= size * OTHER_SCALE]
+        if larger:
+            return Part.tight(larger[0].low, larger[0].mask)
         ball = Part(*find_blob(image, spacing_mm, click, radius_mm * factor))
         low = np.minimum(ball.low, medium.low).tolist()
         high = np.maximum(ball.bounds[1], medium.bounds[1]).tolist()
         both: Range = ((low[0], low[1], low[2]), (high[0], high[1], high[2]))
-        large = Part.tight(both[0], ball.within(both) | medium.within(both))
-    return {"tight": tight, "medium": medium, "large": large}
+        return Part.tight(both[0], ball.within(both) | medium.within(both))
+
+    return Scales({"tight": make_tight, "medium": lambda: medium, "large": make_large})
 
 
 def at(part: Part, click: Voxel) -> Mask:

@@ -345,5 +345,7 @@ def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt
         )
         if is_new:
             mask = labels == one.label
-            labels[mask ^ drop_pieces(mask, (0, 0, 0), one, settings)] = 0
+            kept = drop_pieces(mask, (0, 0, 0), one, settings)
+            if kept is not mask:
+                labels[mask ^ kept] = 0
     return labels

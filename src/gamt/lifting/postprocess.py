@@ -78,17 +78,29 @@ def bodies_in_box(
             its voxels there, and `LEAST_BODY` of the largest one's.
         keep: voxels (z, y, x) that the user marked as inside; their components stay.
     """
-    components = label_components(mask)
+    bounds = bounding_range(mask)
+    if bounds is None:
+        return mask
+    low, high = bounds
+    inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    components = label_components(mask[inside])
     sizes = np.bincount(components.ravel())
-    if len(sizes) <= 2:
+    if len(sizes) == 2:
         return mask
     sizes[0] = 0
-    boxed = np.bincount(components[box].ravel(), minlength=len(sizes))
+    held = tuple(
+        slice(max(one.start - a, 0), max(one.stop - a, 0)) for one, a in zip(box, low, strict=True)
+    )
+    boxed = np.bincount(components[held].ravel(), minlength=len(sizes))
     wanted = (2 * boxed > sizes) & (sizes >= LEAST_BODY * sizes.max())
     wanted[np.argmax(sizes)] = True
-    wanted[[components[voxel] for voxel in keep]] = True
+    for voxel in keep:
+        if mask[voxel]:
+            wanted[components[tuple(np.subtract(voxel, low))]] = True
     wanted[0] = False
-    return np.asarray(wanted[components], np.bool_)
+    result = np.zeros_like(mask)
+    result[inside] = wanted[components]
+    return result
 
 
 def drop_pieces(
