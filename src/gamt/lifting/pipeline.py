@@ -223,7 +223,7 @@ def make_target(
         previous = same if same.any() else None
         taken = (case.previous[where] > 0) ^ same
     whole = None if mine is None else complete_box(mine, case.image.shape[0], case.spacing_mm)
-    finding = Finding(Votes(region, scan.grid, RULES[settings.fusion]), whole)
+    finding = Finding(Votes(region, scan.grid, RULES[settings.fusion], whole), whole)
     return Target(
         prompts,
         others,

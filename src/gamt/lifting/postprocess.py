@@ -51,9 +51,7 @@ def largest_component(
         return mask
     compared = components
     if where and mask[where].any():
-        ends = [one.indices(size)[:2] for one, size in zip(where, mask.shape, strict=True)]
-        spans = zip(ends, low, strict=True)
-        compared = components[tuple(slice(max(0, a - n), max(0, b - n)) for (a, b), n in spans)]
+        compared = components[within(where, mask.shape, low)]
     sizes = np.bincount(compared.ravel(), minlength=count + 1)
     kept = np.zeros(count + 1, np.bool_)
     kept[1 + np.argmax(sizes[1:])] = True
@@ -63,6 +61,14 @@ def largest_component(
     result = np.zeros_like(mask)
     result[inside] = kept[components]
     return result
+
+
+def within(
+    part: tuple[slice, ...], shape: tuple[int, ...], low: Sequence[int]
+) -> tuple[slice, ...]:
+    """Returns a part of an array of some shape, counted from the voxel `low` of it."""
+    ends = [one.indices(size)[:2] for one, size in zip(part, shape, strict=True)]
+    return tuple(slice(max(0, a - n), max(0, b - n)) for (a, b), n in zip(ends, low, strict=True))
 
 
 def bodies_in_box(
@@ -88,10 +94,7 @@ def bodies_in_box(
     if len(sizes) == 2:
         return mask
     sizes[0] = 0
-    held = tuple(
-        slice(max(one.start - a, 0), max(one.stop - a, 0)) for one, a in zip(box, low, strict=True)
-    )
-    boxed = np.bincount(components[held].ravel(), minlength=len(sizes))
+    boxed = np.bincount(components[within(box, mask.shape, low)].ravel(), minlength=len(sizes))
     wanted = (2 * boxed > sizes) & (sizes >= LEAST_BODY * sizes.max())
     wanted[np.argmax(sizes)] = True
     for voxel in keep:
