@@ -81,8 +81,8 @@ class Votes:
         self._window: Bounds = ((0, 0, 0), (0, 0, 0))
         self._voted: Bounds = self._window
         if box is not None:
-            low, high = reach(box)
-            self._window = self._inside(low), self._inside(high)
+            first, past = reach(box)
+            self._window = self._inside(first), self._inside(past)
         self._fused: tuple[object, Bounds, npt.NDArray[np.float32]] | None = None
 
     def add(self, plane: Plane, index: int, window: PixelBox, mask: SliceMask) -> None:

@@ -68,7 +68,7 @@ OPENINGS = (0.0, 1.5, 2.5, 4.0)
 """Radii of the openings that cut bridges, in blocks (docs/constants.md)."""
 
 SAME_REGION = 1.01
-"""A region that has grown by no more than this is taken for the same, for speed
+"""Where a region has grown by no more than this, it is not opened anew, for speed
 (docs/constants.md)."""
 
 PLATEAU_LOSS, PLATEAU_GAIN = 0.85, 1.2
@@ -289,7 +289,8 @@ def grow(intensities: Image, value: float, noise: float, cube: Cube) -> dict[flo
         For each radius of `OPENINGS`, the regions around the click in the order of tolerance.
     """
     away = np.abs(intensities - np.float32(value))
-    farthest, opened_size = float(away.max()), -1
+    farthest, size, opened_size = float(away.max()), 0, 0
+    parts: list[Mask] = []
     steps: dict[float, list[Step]] = {radius: [] for radius in OPENINGS}
     radii_mm = [radius * cube.step_mm for radius in OPENINGS]
     tolerance = LEAST_TOLERANCE * noise
@@ -297,16 +298,15 @@ def grow(intensities: Image, value: float, noise: float, cube: Cube) -> dict[flo
         near = away <= tolerance
         if near[cube.click]:
             region = component(near, cube.click)
-            size = int(np.count_nonzero(region))
-            if size <= SAME_REGION * opened_size:
-                for each in steps.values():
-                    each.extend(replace(one, tolerance=tolerance) for one in each[-1:])
-            else:
+            before, size = size, int(np.count_nonzero(region))
+            if size > SAME_REGION * opened_size:
                 opened_size = size
-                opened = openings(region, cube.click, radii_mm, cube.spacing_mm)
-                for each, part in zip(steps.values(), opened, strict=False):
-                    count = int(np.count_nonzero(part))
-                    each.append(Step(tolerance, part, count, cube.count_open(part)))
+                parts = list(openings(region, cube.click, radii_mm, cube.spacing_mm))
+            elif size > before:
+                parts[0] = region
+            for each, part in zip(steps.values(), parts, strict=False):
+                count = int(np.count_nonzero(part))
+                each.append(Step(tolerance, part, count, cube.count_open(part)))
             if size == region.size:
                 break
         tolerance *= TOLERANCE_RATIO
