@@ -136,7 +136,7 @@ def run_session(work: Work, segmenter: Segmenter) -> tuple[float, list[list[Mask
         Seconds, and the masks of every interaction.
     """
     start = time.perf_counter()
-    scan = Scan(work.image, Grid((0, 0, 0), SHAPE, SHAPE), EmbeddingCache(segmenter, 2**30))
+    scan = Scan(lambda: work.image, Grid((0, 0, 0), SHAPE, SHAPE), EmbeddingCache(segmenter, 2**30))
     masks = [[mask.mask for mask in scan.decode(requests)] for requests in work.prompts]
     return time.perf_counter() - start, masks
 

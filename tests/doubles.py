@@ -230,7 +230,9 @@ def make_target(
     z, y, x = case.image.shape
     crop = crop or ((0, 0, 0), (z, y, x))
     grid = make_grid(crop, case.spacing_mm, voxel_mm)
-    scan = Scan(grid.resample(grid.crop(case.image)), grid, EmbeddingCache(segmenter, 2**28))
+    scan = Scan(
+        lambda: grid.resample(grid.crop(case.image)), grid, EmbeddingCache(segmenter, 2**28)
+    )
     where = region or crop
     return pipeline.make_target(
         case, case.prompts[0], where, scan, settings, Observer(), Progress(), {}

@@ -365,7 +365,9 @@ class Clock:
         self.now = 100.0
         monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: self.now))
         self.segmenter = Constant(inside=True)
-        self.scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(self.segmenter, 2**20))
+        self.scan = Scan(
+            lambda: np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(self.segmenter, 2**20)
+        )
         self.segmenter.segment = self.segment  # type: ignore[method-assign]
 
     def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
@@ -401,7 +403,7 @@ def test_a_run_takes_the_steps_that_fit_before_the_deadline(
 
 def test_a_run_answers_a_walk_with_its_own_slices() -> None:
     segmenter = Constant(inside=True)
-    scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(segmenter, 2**20))
+    scan = Scan(lambda: np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(segmenter, 2**20))
 
     def one(plane: Plane, shape: tuple[int, int]) -> Walk:
         masks = yield [SliceRequest(plane, n, SlicePrompt()) for n in (2, 0)]
@@ -412,7 +414,9 @@ def test_a_run_answers_a_walk_with_its_own_slices() -> None:
 
 
 def test_a_walk_that_is_done_is_complete_whatever_it_asked() -> None:
-    scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(Constant(inside=True), 2**20))
+    scan = Scan(
+        lambda: np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(Constant(inside=True), 2**20)
+    )
     assert run(slices(), scan, Stopwatch(float("inf")))
 
 
@@ -433,7 +437,7 @@ def test_walks_are_told_when_their_time_is_up(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_cancelled_run_asks_no_further_slice() -> None:
     segmenter = Constant(inside=True)
-    scan = Scan(np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(segmenter, 2**20))
+    scan = Scan(lambda: np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(segmenter, 2**20))
     stopwatch = Stopwatch(float("inf"), lambda: len(segmenter.asked) == 2)
     with pytest.raises(Cancelled):
         run(slices(0, 1, 2, 3), scan, stopwatch)

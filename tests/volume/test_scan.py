@@ -61,7 +61,7 @@ def request(plane: Plane, index: int, tag: int = 0, multimask: bool | None = Non
 
 def prepare(batch: int = 1) -> tuple[Scan, CountingSegmenter]:
     segmenter = CountingSegmenter(batch)
-    return Scan(IMAGE, GRID, EmbeddingCache(segmenter, AMPLE)), segmenter
+    return Scan(lambda: IMAGE, GRID, EmbeddingCache(segmenter, AMPLE)), segmenter
 
 
 @st.composite

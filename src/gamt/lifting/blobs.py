@@ -24,6 +24,7 @@ from gamt.lifting.cubes import (
     look_around,
     noise_of,
     to_finite,
+    to_raw,
 )
 from gamt.segmenters import histograms
 
@@ -108,7 +109,7 @@ def find_blob(
         return click, np.ones((1, 1, 1), np.bool_)
     step_mm = max(min(spacing_mm), BALL_ROOM * radius_mm / BLOB_REACH)
     cube = look_around(image, spacing_mm, click, step_mm, BLOB_REACH * step_mm)
-    return cube.low, cube.to_raw(segment_ball(cube, radius_mm))
+    return cube.low, to_raw(segment_ball(cube, radius_mm), cube.edges)
 
 
 def find_radius(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> float:

@@ -4,11 +4,12 @@ Bodies that stand out clearly come first (`gamt.lifting.growing`); where none do
 made (`gamt.lifting.blobs`). Both look at the scan alone, whatever the segmenter is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
+import edt
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -16,7 +17,7 @@ from scipy import ndimage
 from gamt.axes import bounding_range
 from gamt.lifting.blobs import find_blob
 from gamt.lifting.cubes import Mask, Spacing, Voxel, to_finite
-from gamt.lifting.growing import choose, find_bodies, settle
+from gamt.lifting.growing import Body, choose, find_bodies, settle
 from gamt.settings import Scale
 from gamt.volume.geometry import Range
 
@@ -80,6 +81,33 @@ class Part:
         return result
 
 
+class Scales(Mapping[Scale, Part]):
+    """Bodies by scale; those that nobody asks for are never made."""
+
+    def __init__(self, makers: Mapping[Scale, Callable[[], Part]]) -> None:
+        """Takes what makes each body."""
+        self._makers = makers
+        self._made: dict[Scale, Part] = {}
+
+    def __getitem__(self, scale: Scale) -> Part:
+        """Returns the body of a scale."""
+        if scale not in self._made:
+            self._made[scale] = self._makers[scale]()
+        return self._made[scale]
+
+    def with_medium(self, part: Part) -> "Scales":
+        """Returns the same with another likeliest body."""
+        return Scales({**self._makers, "medium": lambda: part})
+
+    def __iter__(self) -> Iterator[Scale]:
+        """Yields the scales, from small to large."""
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        """Returns how many scales there are."""
+        return len(self._makers)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
     """The bodies that a click stands in.
@@ -90,7 +118,7 @@ class Found:
     """
 
     clear: bool
-    scales: Mapping[Scale, Part]
+    scales: Scales
 
 
 def find_at(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> Found:
@@ -105,51 +133,61 @@ def find_at(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> Found
     chosen = choose(bodies)
     if chosen is None:
         medium = Part.tight(*find_blob(image, spacing_mm, click))
-        return Found(False, other_scales(image, spacing_mm, click, medium, []))
+        return Found(False, other_scales(image.shape, spacing_mm, click, medium, []))
     body = settle(image, spacing_mm, click, chosen)
     medium = Part.tight(body.low, body.mask)
-    others = [Part(one.low, one.mask) for one in bodies]
-    return Found(True, other_scales(image, spacing_mm, click, medium, others))
+    return Found(True, other_scales(image.shape, spacing_mm, click, medium, bodies))
 
 
 def other_scales(
-    image: npt.NDArray[Any],
+    shape: Sequence[int],
     spacing_mm: Spacing,
     click: Voxel,
     medium: Part,
-    bodies: Sequence[Part],
-) -> dict[Scale, Part]:
+    bodies: Sequence[Body],
+) -> Scales:
     """Adds a smaller and a larger body to the likeliest one.
 
-    They are clear bodies where there are such, or else what balls of less and more than the
-    likeliest one's volume hold.
+    They are clear bodies where there are such. Or else the smaller one is what is nearest to the
+    click, and the larger one has what is nearest around it, so that sizes differ by `OTHER_SCALE`.
+
+    Args:
+        shape: of the scan (z, y, x).
+        spacing_mm: of its voxels (z, y, x).
+        click: a voxel (z, y, x).
+        medium: the likeliest body.
+        bodies: clear ones, from small to large.
     """
     size = medium.size
-    radius_mm = float(np.cbrt(size * np.prod(spacing_mm) * 3 / (4 * np.pi)))
-    factor = float(np.cbrt(OTHER_SCALE))
-    smaller = [one for one in bodies if one.size * OTHER_SCALE <= size]
-    larger = [one for one in bodies if one.size >= size * OTHER_SCALE]
-    if smaller:
-        tight = Part.tight(smaller[-1].low, smaller[-1].mask)
-    else:
-        ball = Part(*find_blob(image, spacing_mm, click, radius_mm / factor))
-        tight = Part.tight(ball.low, ball.mask & (medium.within(ball.bounds) | at(ball, click)))
-    if larger:
-        large = Part.tight(larger[0].low, larger[0].mask)
-    else:
-        ball = Part(*find_blob(image, spacing_mm, click, radius_mm * factor))
-        low = np.minimum(ball.low, medium.low).tolist()
-        high = np.maximum(ball.bounds[1], medium.bounds[1]).tolist()
-        both: Range = ((low[0], low[1], low[2]), (high[0], high[1], high[2]))
-        large = Part.tight(both[0], ball.within(both) | medium.within(both))
-    return {"tight": tight, "medium": medium, "large": large}
 
+    def make_tight() -> Part:
+        smaller = [one for one in bodies if one.size * OTHER_SCALE <= size]
+        if smaller:
+            return Part.tight(smaller[-1].low, smaller[-1].mask)
+        places = np.argwhere(medium.mask)
+        away = np.linalg.norm((places + medium.low - click) * spacing_mm, axis=1)
+        nearest = places[np.argsort(away, kind="stable")[: max(1, int(size / OTHER_SCALE))]]
+        mask = np.zeros_like(medium.mask)
+        mask[tuple(nearest.T)] = True
+        return Part.tight(medium.low, mask)
 
-def at(part: Part, click: Voxel) -> Mask:
-    """Returns a mask of a part's shape that holds a click alone."""
-    mask = np.zeros_like(part.mask)
-    mask[tuple(v - a for v, a in zip(click, part.low, strict=True))] = True
-    return mask
+    def make_large() -> Part:
+        larger = [one for one in bodies if one.size >= size * OTHER_SCALE]
+        if larger:
+            return Part.tight(larger[0].low, larger[0].mask)
+        room_mm = float(np.cbrt(size * np.prod(spacing_mm))) + max(spacing_mm)
+        rooms = [int(np.ceil(room_mm / mm)) for mm in spacing_mm]
+        low, high = medium.bounds
+        begin = [max(0, a - n) for a, n in zip(low, rooms, strict=True)]
+        end = [min(n, b + m) for b, m, n in zip(high, rooms, shape, strict=True)]
+        bounds: Range = ((begin[0], begin[1], begin[2]), (end[0], end[1], end[2]))
+        mask = medium.within(bounds)
+        away = edt.edt((~mask).view(np.uint8), anisotropy=spacing_mm).ravel()
+        nearest = np.argsort(away, kind="stable")[: int(size * OTHER_SCALE)]
+        mask.ravel()[nearest] = True
+        return Part.tight(bounds[0], mask)
+
+    return Scales({"tight": make_tight, "medium": lambda: medium, "large": make_large})
 
 
 def share(
@@ -180,7 +218,7 @@ def share(
                 image, spacing_mm, (clicks[one], clicks[other]), (parts[one], parts[other])
             )
     return {
-        label: replace(one, scales={**one.scales, "medium": parts[label]}) if one.clear else one
+        label: replace(one, scales=one.scales.with_medium(parts[label])) if one.clear else one
         for label, one in found.items()
     }
 

@@ -1,6 +1,6 @@
 """What lies around a click, in cubes of growing size and ever larger blocks of voxels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,8 @@ import edt
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+
+from gamt.axes import bounding_range
 
 Image = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -68,11 +70,35 @@ class Cube:
             count += int(np.take(region, -1, axis).sum()) if behind else 0
         return count
 
-    def to_raw(self, region: Mask) -> Mask:
-        """Returns a region of blocks as raw voxels, (z, y, x) from `low` on."""
-        for axis, edges in enumerate(self.edges):
-            region = np.repeat(region, np.diff(edges), axis)
-        return region
+    def cut(self, region: Mask) -> tuple[Voxel, Mask, tuple[npt.NDArray[np.intp], ...]]:
+        """Cuts a region of blocks, which is not empty, to its bounds.
+
+        Returns:
+            The first raw voxel (z, y, x) of the first block, the blocks, and their edges, counted
+            from that voxel.
+        """
+        bounds = bounding_range(region)
+        if bounds is None:
+            raise ValueError("found an empty region, expected one with a block at least")
+        part = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
+        z, y, x = (
+            first + int(edges[one.start])
+            for first, edges, one in zip(self.low, self.edges, part, strict=True)
+        )
+        edges = tuple(
+            edges[one.start : one.stop + 1] - edges[one.start]
+            for edges, one in zip(self.edges, part, strict=True)
+        )
+        return (z, y, x), region[part], edges
+
+
+def to_raw(region: Mask, edges: Sequence[npt.NDArray[np.intp]]) -> Mask:
+    """Returns a region of blocks (z, y, x) as raw voxels, counted from the first edges."""
+    for axis, ends in enumerate(edges):
+        lengths = np.diff(ends)
+        if lengths.max() > 1:
+            region = np.repeat(region, lengths, axis)
+    return region
 
 
 def look_around(
@@ -99,13 +125,7 @@ def look_around(
         edges.append(np.unique(np.concatenate([[begin], inner, [end]])) - begin)
         goes_on.append((begin > 0, end < size))
         part = part[(slice(None),) * axis + (slice(begin, end),)]
-    blocks = to_finite(part)
-    for axis, ends in enumerate(edges):
-        lengths = np.diff(ends).astype(np.float32)
-        if lengths.max() > 1:
-            total = np.add.reduceat(blocks, ends[:-1], axis)
-            along = [-1 if one == axis else 1 for one in range(3)]
-            blocks = np.asarray(total / lengths.reshape(along), np.float32)
+    blocks = mean_of_blocks(part, edges)
     z, y, x = (
         int(np.searchsorted(ends, place - first, side="right")) - 1
         for ends, place, first in zip(edges, click, low, strict=True)
@@ -116,13 +136,47 @@ def look_around(
     )
 
 
+def mean_of_blocks(image: npt.NDArray[Any], edges: Sequence[npt.NDArray[np.intp]]) -> Image:
+    """Returns the mean intensity of each block of voxels, (z, y, x) float32.
+
+    Args:
+        image: (z, y, x), any numeric type.
+        edges: on each axis, the first voxel of every block and the one past the last.
+    """
+    lengths = [np.diff(ends) for ends in edges]
+    if lengths[0].max() == 1:
+        total = to_finite(image)
+    else:  # by layers of blocks, so that floats stay few
+        layers = zip(edges[0][:-1], edges[0][1:], strict=True)
+        total = np.stack([to_finite(image[a:b]).sum(axis=0) for a, b in layers])
+    for axis in (1, 2):
+        total = sum_blocks(total, edges[axis], axis)
+    depths, rows, columns = (one.astype(np.float32) for one in lengths)
+    return np.asarray(total / (depths[:, None, None] * rows[:, None] * columns), np.float32)
+
+
+def sum_blocks(image: Image, edges: npt.NDArray[np.intp], axis: int) -> Image:
+    """Adds up blocks along an axis; numpy's `add.reduceat` takes three times as long."""
+    lengths = np.diff(edges)
+    if lengths.max() == 1:
+        return image
+    along = np.moveaxis(image, axis, 0)
+    total = along[edges[:-1]]
+    for place in range(1, lengths.max()):
+        longer = lengths > place
+        total[longer] += along[edges[:-1][longer] + place]
+    return np.moveaxis(total, 0, axis)
+
+
 def to_finite(image: npt.NDArray[Any]) -> Image:
     """Returns intensities of any numeric type as finite float32 that can be added up; NaN is 0."""
     with np.errstate(over="ignore"):  # becomes infinite, and is cut
         values = image.astype(np.float32)
-    return np.asarray(
-        np.nan_to_num(values, posinf=LARGEST, neginf=-LARGEST).clip(-LARGEST, LARGEST)
-    )
+    if image.dtype.kind == "f":
+        values[np.isnan(values)] = 0
+    if image.dtype.kind == "f" or image.dtype.itemsize > 4:
+        np.clip(values, -LARGEST, LARGEST, out=values)
+    return values
 
 
 def cubes(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> Iterator[Cube]:
@@ -162,6 +216,12 @@ def depths(region: Mask, spacing_mm: Spacing) -> Image:
     """Returns how far every voxel of a region is from its border, in mm; the image's is none."""
     padded = np.pad(region, 1, mode="edge").view(np.uint8)
     return np.asarray(edt.edt(padded, anisotropy=spacing_mm)[1:-1, 1:-1, 1:-1])
+
+
+def fill_holes(region: Mask) -> Mask:
+    """Fills what a region (z, y, x) encloses; scipy's function takes ten times as long."""
+    outside = cc3d.connected_components(np.pad(~region, 1, constant_values=True), connectivity=6)
+    return np.asarray((outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1])
 
 
 def component(region: Mask, voxel: Voxel) -> Mask:

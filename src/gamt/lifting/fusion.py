@@ -58,13 +58,15 @@ class Votes:
     BYTES_PER_VOXEL = 9
     """Of each plane that has voted: two float32 and a bool."""
 
-    def __init__(self, region: Range, grid: Grid, rule: Rule) -> None:
+    def __init__(self, region: Range, grid: Grid, rule: Rule, box: Box | None = None) -> None:
         """Starts without votes.
 
         Args:
             region: raw bounds inside the crop of `grid`.
             grid: of the slices that are voted on.
             rule: fuses the planes' opinions, where several planes have voted.
+            box: around what the votes are about, in raw voxels, where it is known: the window need
+                not grow there.
         """
         self._low, high = region
         self._to_grid = [
@@ -78,6 +80,9 @@ class Votes:
         # Bounds of the arrays, and of the votes in them, counted from the region's first voxel.
         self._window: Bounds = ((0, 0, 0), (0, 0, 0))
         self._voted: Bounds = self._window
+        if box is not None:
+            first, past = reach(box)
+            self._window = self._inside(first), self._inside(past)
         self._fused: tuple[object, Bounds, npt.NDArray[np.float32]] | None = None
 
     def add(self, plane: Plane, index: int, window: PixelBox, mask: SliceMask) -> None:

@@ -14,7 +14,7 @@ What is clear by itself wins over what is clearer and larger: users add more eas
 out. Where nothing is clear, there is no body, and a rough one is made (`gamt.lifting.blobs`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -35,10 +35,13 @@ from gamt.lifting.cubes import (
     component,
     cubes,
     depths,
+    fill_holes,
     is_noisy,
     look_around,
+    mean_of_blocks,
     noise_of,
     to_finite,
+    to_raw,
 )
 
 LEAST_TOLERANCE, TOLERANCE_RATIO = 0.6, 1.2
@@ -62,6 +65,10 @@ finest spacing (docs/constants.md)."""
 
 OPENINGS = (0.0, 1.5, 2.5, 4.0)
 """Radii of the openings that cut bridges, in blocks (docs/constants.md)."""
+
+SAME_REGION = 1.01
+"""Where a region has grown by no more than this, it is not opened anew, for speed
+(docs/constants.md)."""
 
 PLATEAU_LOSS, PLATEAU_GAIN = 0.85, 1.2
 """A plateau ends where a region has less or more than these shares of its own size
@@ -97,9 +104,10 @@ SURE, HALVING_COST, CHANGE_COST = 1.5, 0.4, 0.2
 """Sureness above which bodies are equally sure, and what a body gives up for each halving of the
 resolution that it was seen at, and for an opening or averaged intensities (docs/constants.md)."""
 
-LASTING, COARSE_PROOF, MANY, MOST_SPREAD = 1.05, 0.2, 10, 2.0
-"""Persistence that is proof enough, how much more with each halving of the resolution, in how many
-ways a body is seen that has less, and the most that its intensities spread (docs/constants.md)."""
+LASTING, COARSE_PROOF, MANY, STRIKING, MOST_SPREAD = 1.05, 0.2, 10, 5.0, 2.0
+"""Persistence that is proof enough, and how much more with each halving of the resolution; in how
+many ways a body is seen that has less, or how clear its edge is; and the most that its intensities
+spread (docs/constants.md)."""
 
 MOST_VOXELS = 3_000_000
 """Voxels of the largest cube in which a body is followed at full resolution (docs/constants.md)."""
@@ -107,17 +115,17 @@ MOST_VOXELS = 3_000_000
 MOST_FOLLOWED = 4
 """Bodies that are followed at most, the surest first (docs/constants.md)."""
 
-FOLLOWED_TOLERANCE, FOLLOWED_END, FOLLOWED_GAIN = 1.3, 0.95, 1.5
-"""A body that is followed grows at most by the third number where the tolerance rises by the first,
-or to this share of its end (docs/constants.md)."""
+FOLLOWED_GAIN = 1.5
+"""A body that is followed grows at most by this factor from one tolerance to the next
+(docs/constants.md)."""
 
 NORMAL_DEVIATION = 0.6745
 """Median absolute deviation of normal noise, in standard deviations (docs/constants.md)."""
 
-OUTSIDE, SIDE_SIGMA, LEAST_WEIGHT = 4.0, 2.5, 1e-4
-"""How far outside intensities count as those of the other side, and the standard deviation over
-which each side's are averaged, in voxels of the finest spacing; least weight of a mean
-(docs/constants.md)."""
+OUTSIDE, SIDE_SIGMA, SIDE_BLOCK, LEAST_WEIGHT = 4.0, 2.5, 2.0, 1e-4
+"""How far outside intensities count as those of the other side, the standard deviation over which
+each side's are averaged, and the blocks that they are averaged in, in voxels of the finest spacing;
+least weight of a mean (docs/constants.md)."""
 
 CORE_SHARE, CLEAR_NOISE = 0.3, 6.0
 """Share of a body below which its inner voxels don't stand for it; contrast, in deviations of the
@@ -154,8 +162,10 @@ class Body:
     """A connected part of a scan that differs from what is around it.
 
     Attributes:
-        low: the raw voxel (z, y, x) that is the first of `mask`.
-        mask: (z, y, x) bool on raw voxels.
+        low: the raw voxel (z, y, x) that is the first of the first block.
+        region: (z, y, x) bool, its blocks of voxels within its bounds.
+        edges: on each axis, the first raw voxel of every block and the one past the last, counted
+            from `low`.
         recipe: how it was grown.
         persistence: logarithm of the ratio by which the tolerance rises while the body stays.
         edge: how clear nearly all of its border is, in deviations of the noise.
@@ -165,7 +175,8 @@ class Body:
     """
 
     low: Voxel
-    mask: Mask
+    region: Mask
+    edges: tuple[npt.NDArray[np.intp], ...]
     recipe: Recipe
     persistence: float
     edge: float
@@ -176,7 +187,13 @@ class Body:
     @cached_property
     def size(self) -> int:
         """Number of raw voxels."""
-        return int(np.count_nonzero(self.mask))
+        depths, rows, columns = (np.diff(edges) for edges in self.edges)
+        return int(self.region @ columns @ rows @ depths)
+
+    @property
+    def mask(self) -> Mask:
+        """Its raw voxels, (z, y, x) bool from `low` on; made anew with every use."""
+        return to_raw(self.region, self.edges)
 
     @property
     def sureness(self) -> float:
@@ -190,25 +207,34 @@ class Body:
         return self.sureness >= LEAST_SURENESS and self.edge >= contrast
 
 
-def open_at(
-    region: Mask, depth: Image, voxel: Voxel, radius_mm: float, spacing_mm: Spacing
-) -> Mask | None:
-    """Returns what an opening leaves of a region around a voxel; None where it leaves nothing.
+def openings(
+    region: Mask, voxel: Voxel, radii_mm: Sequence[float], spacing_mm: Spacing
+) -> Iterator[Mask]:
+    """Yields what openings leave of a region around a voxel, until one leaves nothing.
 
     Args:
         region: (z, y, x).
-        depth: of the region, in mm.
         voxel: (z, y, x) inside of it.
-        radius_mm: of the opening; 0 leaves all of it.
+        radii_mm: of the openings, ascending; 0 leaves all of it.
         spacing_mm: (z, y, x).
     """
-    if radius_mm == 0:
-        return region
-    if depth[voxel] <= radius_mm:
-        return None
-    core = component(depth > radius_mm, voxel)
-    away = edt.edt((~core).view(np.uint8), anisotropy=spacing_mm)
-    return np.asarray((away <= radius_mm * (1 + 1e-3)) & region)
+    bounds = bounding_range(region)
+    if bounds is None:
+        return
+    part = tuple(slice(max(0, a - 1), b + 1) for a, b in zip(*bounds, strict=True))
+    z, y, x = (v - one.start for v, one in zip(voxel, part, strict=True))
+    depth = depths(region[part], spacing_mm)
+    for radius_mm in radii_mm:
+        if radius_mm == 0:
+            yield region
+            continue
+        if depth[z, y, x] <= radius_mm:
+            return
+        core = component(depth > radius_mm, (z, y, x))
+        away = edt.edt((~core).view(np.uint8), anisotropy=spacing_mm)
+        opened = np.zeros_like(region)
+        opened[part] = (away <= radius_mm * (1 + 1e-3)) & region[part]
+        yield opened
 
 
 def border_contrast(image: Image, region: Mask) -> Image:
@@ -263,27 +289,24 @@ def grow(intensities: Image, value: float, noise: float, cube: Cube) -> dict[flo
         For each radius of `OPENINGS`, the regions around the click in the order of tolerance.
     """
     away = np.abs(intensities - np.float32(value))
-    farthest, size = float(away.max()), -1
+    farthest, size, opened_size = float(away.max()), 0, 0
+    parts: list[Mask] = []
     steps: dict[float, list[Step]] = {radius: [] for radius in OPENINGS}
+    radii_mm = [radius * cube.step_mm for radius in OPENINGS]
     tolerance = LEAST_TOLERANCE * noise
     while tolerance <= farthest * TOLERANCE_RATIO:
         near = away <= tolerance
         if near[cube.click]:
             region = component(near, cube.click)
             before, size = size, int(np.count_nonzero(region))
-            if size == before:
-                for each in steps.values():
-                    each.extend(replace(one, tolerance=tolerance) for one in each[-1:])
-            else:
-                depth = depths(region, cube.spacing_mm)
-                for radius, each in steps.items():
-                    opened = open_at(
-                        region, depth, cube.click, radius * cube.step_mm, cube.spacing_mm
-                    )
-                    if opened is None:
-                        break
-                    count = int(np.count_nonzero(opened))
-                    each.append(Step(tolerance, opened, count, cube.count_open(opened)))
+            if size > SAME_REGION * opened_size:
+                opened_size = size
+                parts = list(openings(region, cube.click, radii_mm, cube.spacing_mm))
+            elif size > before:
+                parts[0] = region
+            for each, part in zip(steps.values(), parts, strict=False):
+                count = int(np.count_nonzero(part))
+                each.append(Step(tolerance, part, count, cube.count_open(part)))
             if size == region.size:
                 break
         tolerance *= TOLERANCE_RATIO
@@ -342,6 +365,7 @@ def bodies_in(cube: Cube, halvings: int) -> Iterator[tuple[Body, bool]]:
         if sigma_mm == 0:
             values.add(float(np.median(seen[around])))
         for value in sorted(values):
+            judged: dict[int, Body] = {}
             for radius, steps in grow(seen, value, noise, cube).items():
                 for persistence, end, step in plateaus(steps):
                     if persistence < LEAST_PERSISTENCE or end < LEAST_LEAK * noise:
@@ -350,7 +374,10 @@ def bodies_in(cube: Cube, halvings: int) -> Iterator[tuple[Body, bool]]:
                         continue
                     radius_mm = radius * cube.step_mm
                     recipe = Recipe(value, step.tolerance, end, radius_mm, sigma_mm, noise)
-                    body = judge(cube, seen, step.region, recipe, persistence, halvings)
+                    key = id(step.region)
+                    if key not in judged:
+                        judged[key] = judge(cube, seen, step.region, recipe, persistence, halvings)
+                    body = replace(judged[key], recipe=recipe, persistence=persistence)
                     cut = noisy and body.spread < LEAST_SPREAD  # by the range of intensities
                     if body.clear and not cut and step.open <= border_size(step.region):
                         yield body, step.open > 0
@@ -379,13 +406,13 @@ def judge(
     inside = seen[region]
     deviation = float(np.median(np.abs(inside - np.median(inside)))) / NORMAL_DEVIATION
     # Noise pierces a region, next to the click too.
-    depth = depths(ndimage.binary_fill_holes(region), cube.spacing_mm)
+    depth = depths(fill_holes(region), cube.spacing_mm)
     near = tuple(slice(max(0, place - 1), place + 2) for place in cube.click)
     farthest = float(depth.max())
     centrality = float(depth[near].max()) / farthest if np.isfinite(farthest) else 1.0
     spread = deviation / recipe.noise
-    mask = cube.to_raw(region)
-    return Body(cube.low, mask, recipe, persistence, edge, spread, centrality, halvings)
+    low, blocks, edges = cube.cut(region)
+    return Body(low, blocks, edges, recipe, persistence, edge, spread, centrality, halvings)
 
 
 def follow(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Body) -> Body | None:
@@ -397,29 +424,25 @@ def follow(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Bod
     step_mm = min(spacing_mm)
     cube = look_around(image, spacing_mm, click, step_mm, step_mm * np.cbrt(MOST_VOXELS) / 2)
     recipe = body.recipe
-    away = np.abs(average(cube, recipe.sigma_mm) - np.float32(recipe.value))
+    seen = average(cube, recipe.sigma_mm)
+    away = np.abs(seen - np.float32(recipe.value))
 
     def regrow(tolerance: float) -> Mask | None:
         region = component(away <= tolerance, cube.click)
-        bounds = bounding_range(region)
-        if bounds is None or recipe.radius_mm == 0:
-            return region
-        part = tuple(slice(max(0, a - 1), b + 1) for a, b in zip(*bounds, strict=True))
-        z, y, x = (v - one.start for v, one in zip(cube.click, part, strict=True))
-        depth = depths(region[part], spacing_mm)
-        opened = open_at(region[part], depth, (z, y, x), recipe.radius_mm, spacing_mm)
-        if opened is None:
-            return None
-        region[part] = opened
-        return region
+        return next(openings(region, cube.click, [recipe.radius_mm], spacing_mm), None)
 
-    region = regrow(recipe.tolerance)
-    if region is None or cube.count_open(region):
-        return None
-    larger = regrow(min(FOLLOWED_TOLERANCE * recipe.tolerance, FOLLOWED_END * recipe.end))
-    if larger is None or larger.sum() > FOLLOWED_GAIN * region.sum():
-        return None
-    return judge(cube, average(cube, recipe.sigma_mm), region, recipe, body.persistence, 0)
+    # What leaks elsewhere leaks at a lower tolerance than the cube shows.
+    start, tolerance = recipe.end / np.exp(body.persistence), recipe.tolerance
+    while tolerance >= start:
+        region = regrow(tolerance)
+        larger = regrow(tolerance * TOLERANCE_RATIO)
+        if region is None or larger is None:
+            return None
+        if not cube.count_open(region) and larger.sum() <= FOLLOWED_GAIN * region.sum():
+            grown = replace(recipe, tolerance=tolerance)
+            return judge(cube, seen, region, grown, body.persistence, 0)
+        tolerance /= TOLERANCE_RATIO
+    return None
 
 
 def follow_some(
@@ -482,7 +505,7 @@ def choose(bodies: Sequence[Body]) -> Body | None:
 
     Bodies of about one size are one, seen in several ways. It stands out if its intensities spread
     little more than noise does, and it either lasts over much tolerance, the more the coarser it
-    is seen, or is seen in many ways.
+    is seen, or is seen in many ways, or has a striking edge.
 
     Args:
         bodies: from small to large.
@@ -495,8 +518,8 @@ def choose(bodies: Sequence[Body]) -> Body | None:
         same = [body for body in bodies if size <= body.size <= SAME_SIZE * size]
         best = max(same, key=rank)
         lasting = LASTING + COARSE_PROOF * best.halvings
-        in_many_ways = len(same) >= MANY and best.halvings <= 1
-        if best.spread <= MOST_SPREAD and (best.persistence >= lasting or in_many_ways):
+        is_striking = (len(same) >= MANY or best.edge >= STRIKING) and best.halvings <= 1
+        if best.spread <= MOST_SPREAD and (best.persistence >= lasting or is_striking):
             return best
     return None
 
@@ -504,8 +527,8 @@ def choose(bodies: Sequence[Body]) -> Body | None:
 def settle(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Body) -> Body:
     """Settles a body's border between the intensities on both of its sides.
 
-    Voxels near the border go to the side whose mean intensity there is nearer to theirs, again and
-    again, until hardly any changes. What was grown from the scan's own voxels is settled already.
+    What was seen coarsely is settled in blocks of half as many halvings, and then voxel by voxel in
+    the blocks at its border. What was grown from the scan's own voxels is settled already.
 
     Args:
         image: (z, y, x), any numeric type.
@@ -520,31 +543,86 @@ def settle(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Bod
         reach_mm = 2 * step_mm
     else:
         return body
-    bounds = bounding_range(body.mask)
-    if bounds is None:
-        return body
-    rooms = [int(np.ceil((reach_mm + OUTSIDE * step_mm) / one)) + 1 for one in spacing_mm]
-    low = [max(0, a + b - n) for a, b, n in zip(body.low, bounds[0], rooms, strict=True)]
+    block_mm = step_mm * 2 ** (body.halvings // 2)
+    mask = body.mask
+    rooms = [int(np.ceil((reach_mm + OUTSIDE * block_mm) / one)) + 1 for one in spacing_mm]
+    low = [max(0, first - n) for first, n in zip(body.low, rooms, strict=True)]
     high = [
-        min(size, a + b + n)
-        for a, b, n, size in zip(body.low, bounds[1], rooms, image.shape, strict=True)
+        min(size, first + length + n)
+        for first, length, n, size in zip(body.low, mask.shape, rooms, image.shape, strict=True)
     ]
-    where = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    values = to_finite(image[where])
+    values = image[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
     inside = np.zeros(values.shape, np.bool_)
-    part = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
-    offset = [a + b - c for a, b, c in zip(body.low, bounds[0], low, strict=True)]
-    shape = body.mask[part].shape
-    inside[tuple(slice(a, a + n) for a, n in zip(offset, shape, strict=True))] = body.mask[part]
+    offset = [first - a for first, a in zip(body.low, low, strict=True)]
+    inside[tuple(slice(a, a + n) for a, n in zip(offset, mask.shape, strict=True))] = mask
     z, y, x = (place - first for place, first in zip(click, low, strict=True))
-    mask = settle_border(values, inside, (z, y, x), spacing_mm, reach_mm, recipe.noise)
-    return replace(body, low=(low[0], low[1], low[2]), mask=mask)
+    voxel = z, y, x
+    sides = [max(1, round(block_mm / one)) for one in spacing_mm]
+    if max(sides) == 1:
+        settled, _ = settle_border(
+            to_finite(values), inside, voxel, spacing_mm, reach_mm, recipe.noise
+        )
+    else:
+        settled = settle_blocks(values, inside, voxel, spacing_mm, sides, reach_mm, recipe.noise)
+    edges = tuple(np.arange(size + 1) for size in settled.shape)
+    return replace(body, low=(low[0], low[1], low[2]), region=settled, edges=edges)
+
+
+def settle_blocks(
+    image: npt.NDArray[Any],
+    inside: Mask,
+    click: Voxel,
+    spacing_mm: Spacing,
+    sides: Sequence[int],
+    reach_mm: float,
+    noise: float,
+) -> Mask:
+    """Settles a mask's border in blocks, and then voxel by voxel in the blocks at the border.
+
+    Args:
+        image: (z, y, x), any numeric type.
+        inside: (z, y, x) the mask.
+        click: a voxel (z, y, x) that stays inside.
+        spacing_mm: (z, y, x).
+        sides: of a block, in voxels (z, y, x).
+        reach_mm: how far from the border blocks may change.
+        noise: as for `settle_border`.
+    """
+    edges = block_edges(image.shape, sides)
+    z, y, x = (place // side for place, side in zip(click, sides, strict=True))
+    dz, dy, dx = (side * one for side, one in zip(sides, spacing_mm, strict=True))
+    blocks = mean_of_blocks(inside, edges) >= 0.5
+    blocks[z, y, x] = True
+    blocks, means = settle_border(
+        mean_of_blocks(image, edges), blocks, (z, y, x), (dz, dy, dx), reach_mm, noise
+    )
+    all_around = np.ones((3, 3, 3), np.bool_)
+    border = ndimage.binary_dilation(blocks, all_around)
+    border ^= ndimage.binary_erosion(blocks, all_around, border_value=1)
+    settled = to_raw(blocks, edges)
+    places = np.nonzero(to_raw(border, edges))
+    in_blocks = tuple(one // side for one, side in zip(places, sides, strict=True))
+    here, there = means(in_blocks)
+    own = to_finite(image[places])
+    if float(np.median(np.abs(here - there))) <= CLEAR_NOISE * noise:
+        sigma = [SMOOTHING * min(spacing_mm) / one for one in spacing_mm]
+        own = ndimage.gaussian_filter(to_finite(image), sigma)[places]
+    settled[places] = np.abs(own - here) < np.abs(own - there)
+    settled[click] = True
+    return component(settled, click)
+
+
+Places = tuple[npt.NDArray[np.intp], ...]
+"""Indices of voxels: on each axis (z, y, x), those of all of them."""
 
 
 def settle_border(
     values: Image, inside: Mask, click: Voxel, spacing_mm: Spacing, reach_mm: float, noise: float
-) -> Mask:
+) -> tuple[Mask, Callable[[Places], tuple[Image, Image]]]:
     """Moves a mask's border to where the intensities change; see `settle`.
+
+    Voxels near the border go to the side whose mean intensity there is nearer to theirs, again and
+    again, until hardly any changes.
 
     Args:
         values: (z, y, x) intensities.
@@ -554,33 +632,76 @@ def settle_border(
         reach_mm: how far from the border voxels may change.
         noise: deviation of the noise; where the sides differ little for it, intensities are
             averaged.
+
+    Returns:
+        The mask, and a function that returns the mean intensities inside and outside around voxels.
     """
     step_mm = min(spacing_mm)
-    sigma = [SIDE_SIGMA * step_mm / one for one in spacing_mm]
     smooth = ndimage.gaussian_filter(values, [SMOOTHING * step_mm / one for one in spacing_mm])
-    open_to_change = None
-
-    def mean_of(weight: Image) -> Image:
-        total = ndimage.gaussian_filter(values * weight, sigma, truncate=3.0)
-        weights = ndimage.gaussian_filter(weight, sigma, truncate=3.0)
-        return np.asarray(total / np.maximum(weights, LEAST_WEIGHT))
-
+    near = depths(inside, spacing_mm) + depths(~inside, spacing_mm) <= reach_mm * (1 + 1e-3)
+    places = np.nonzero(near)
     for _ in range(SETTLE_ROUNDS):
-        depth, height = depths(inside, spacing_mm), depths(~inside, spacing_mm)
-        if open_to_change is None:
-            open_to_change = np.where(inside, depth, height) <= reach_mm * (1 + 1e-3)
-        core = depth > step_mm * (1 + 1e-2)
-        if core.sum() < CORE_SHARE * inside.sum():
-            core = inside
-        rim = (height > step_mm * (1 + 1e-2)) & (height <= OUTSIDE * step_mm)
-        here, there = mean_of(core.astype(np.float32)), mean_of(rim.astype(np.float32))
-        contrast = float(np.median(np.abs(here - there)[open_to_change]))
-        own = values if contrast > CLEAR_NOISE * noise else smooth
-        moved = np.where(open_to_change, np.abs(own - here) < np.abs(own - there), inside)
+        means = means_of_sides(values, inside, spacing_mm)
+        here, there = means(places)
+        contrast = float(np.median(np.abs(here - there)))
+        own = (values if contrast > CLEAR_NOISE * noise else smooth)[places]
+        moved = inside.copy()
+        moved[places] = np.abs(own - here) < np.abs(own - there)
         moved[click] = True
         moved = component(moved, click)
         changed = np.count_nonzero(moved != inside)
         inside = moved
-        if changed <= SETTLED * inside.sum():
+        if changed <= SETTLED * np.count_nonzero(inside):
             break
-    return inside
+    return inside, means
+
+
+def means_of_sides(
+    values: Image, inside: Mask, spacing_mm: Spacing
+) -> Callable[[Places], tuple[Image, Image]]:
+    """Finds the mean intensities around voxels on both sides of a border, away from the border.
+
+    Args:
+        values: (z, y, x) intensities.
+        inside: (z, y, x) the mask.
+        spacing_mm: (z, y, x).
+
+    Returns:
+        A function that returns the means inside and outside around voxels.
+    """
+    step_mm = min(spacing_mm)
+    # The neighbours that are as near as any.
+    nearest = np.zeros((3, 3, 3), np.bool_)
+    for axis, one in enumerate(spacing_mm):
+        if one <= step_mm * (1 + 1e-2):
+            np.moveaxis(nearest, axis, 0)[:, 1, 1] = True
+    core = ndimage.binary_erosion(inside, nearest, border_value=1)
+    if np.count_nonzero(core) < CORE_SHARE * np.count_nonzero(inside):
+        core = inside
+    rim = depths(~inside, spacing_mm) <= OUTSIDE * step_mm
+    rim &= ~ndimage.binary_dilation(inside, nearest)
+    # Means change slowly: they are taken from blocks, for speed.
+    sides = [max(1, round(SIDE_BLOCK * step_mm / one)) for one in spacing_mm]
+    edges = block_edges(values.shape, sides)
+    sigma = [SIDE_SIGMA * step_mm / (one * n) for one, n in zip(spacing_mm, sides, strict=True)]
+
+    def mean_of(part: Mask) -> Image:
+        total, weight = (
+            ndimage.gaussian_filter(mean_of_blocks(one, edges), sigma, truncate=3.0)
+            for one in (np.where(part, values, np.float32(0)), part)
+        )
+        return np.asarray(total / np.maximum(weight, LEAST_WEIGHT))
+
+    inner, outer = mean_of(core), mean_of(rim)
+
+    def at(places: Places) -> tuple[Image, Image]:
+        blocks = tuple(one // n for one, n in zip(places, sides, strict=True))
+        return inner[blocks], outer[blocks]
+
+    return at
+
+
+def block_edges(shape: Sequence[int], sides: Sequence[int]) -> list[npt.NDArray[np.intp]]:
+    """Returns, on each axis, the first voxel of every block and the one past the last."""
+    pairs = zip(shape, sides, strict=True)
+    return [np.append(np.arange(0, size, side), size) for size, side in pairs]

@@ -232,7 +232,7 @@ def make_target(
         previous = same if same.any() else None
         taken = (case.previous[where] > 0) ^ same
     whole = None if mine is None else complete_box(mine, case.image.shape[0], case.spacing_mm)
-    finding = Finding(Votes(region, scan.grid, RULES[settings.fusion]), whole)
+    finding = Finding(Votes(region, scan.grid, RULES[settings.fusion], whole), whole)
     return Target(
         prompts,
         others,
@@ -354,5 +354,7 @@ def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt
         )
         if is_new:
             mask = labels == one.label
-            labels[mask ^ drop_pieces(mask, (0, 0, 0), one, settings)] = 0
+            kept = drop_pieces(mask, (0, 0, 0), one, settings)
+            if kept is not mask:
+                labels[mask ^ kept] = 0
     return labels

@@ -51,9 +51,7 @@ def largest_component(
         return mask
     compared = components
     if where and mask[where].any():
-        ends = [one.indices(size)[:2] for one, size in zip(where, mask.shape, strict=True)]
-        spans = zip(ends, low, strict=True)
-        compared = components[tuple(slice(max(0, a - n), max(0, b - n)) for (a, b), n in spans)]
+        compared = components[within(where, mask.shape, low)]
     sizes = np.bincount(compared.ravel(), minlength=count + 1)
     kept = np.zeros(count + 1, np.bool_)
     kept[1 + np.argmax(sizes[1:])] = True
@@ -63,6 +61,14 @@ def largest_component(
     result = np.zeros_like(mask)
     result[inside] = kept[components]
     return result
+
+
+def within(
+    part: tuple[slice, ...], shape: tuple[int, ...], low: Sequence[int]
+) -> tuple[slice, ...]:
+    """Returns a part of an array of some shape, counted from the voxel `low` of it."""
+    ends = [one.indices(size)[:2] for one, size in zip(part, shape, strict=True)]
+    return tuple(slice(max(0, a - n), max(0, b - n)) for (a, b), n in zip(ends, low, strict=True))
 
 
 def bodies_in_box(
@@ -78,17 +84,26 @@ def bodies_in_box(
             its voxels there, and `LEAST_BODY` of the largest one's.
         keep: voxels (z, y, x) that the user marked as inside; their components stay.
     """
-    components = label_components(mask)
+    bounds = bounding_range(mask)
+    if bounds is None:
+        return mask
+    low, high = bounds
+    inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    components = label_components(mask[inside])
     sizes = np.bincount(components.ravel())
-    if len(sizes) <= 2:
+    if len(sizes) == 2:
         return mask
     sizes[0] = 0
-    boxed = np.bincount(components[box].ravel(), minlength=len(sizes))
+    boxed = np.bincount(components[within(box, mask.shape, low)].ravel(), minlength=len(sizes))
     wanted = (2 * boxed > sizes) & (sizes >= LEAST_BODY * sizes.max())
     wanted[np.argmax(sizes)] = True
-    wanted[[components[voxel] for voxel in keep]] = True
+    for voxel in keep:
+        if mask[voxel]:
+            wanted[components[tuple(np.subtract(voxel, low))]] = True
     wanted[0] = False
-    return np.asarray(wanted[components], np.bool_)
+    result = np.zeros_like(mask)
+    result[inside] = wanted[components]
+    return result
 
 
 def drop_pieces(

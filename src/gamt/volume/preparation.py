@@ -1,9 +1,11 @@
 """A volume made ready for a segmenter: normalised, cropped, resampled (paper, 2.1)."""
 
+import math
 from collections import OrderedDict
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from gamt.io.intensities import intensity_window, normalise
@@ -66,11 +68,16 @@ class PreparedVolume:
         if key not in self._scans:
             limit = self.settings.max_grid_voxels
             grid = geometry.make_grid(crop, self.spacing_mm, self.voxel_mm, limit)
-            image = grid.resample(normalise(grid.crop(self.image), window))
-            while self._scans and sum(one.image.size for one in self._scans.values()) > (
-                limit - image.size
+
+            def make_image() -> npt.NDArray[np.uint8]:
+                return grid.resample(normalise(grid.crop(self.image), window))
+
+            size = math.prod(grid.shape)
+            while (
+                self._scans
+                and size + sum(math.prod(one.grid.shape) for one in self._scans.values()) > limit
             ):
                 self._scans.popitem(last=False)
-            self._scans[key] = Scan(image, grid, self.embeddings)
+            self._scans[key] = Scan(make_image, grid, self.embeddings)
         self._scans.move_to_end(key)
         return self._scans[key]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, zip_longest
 
 import numpy as np
@@ -42,17 +43,24 @@ class Scan:
 
     Attributes:
         grid: how the crop lies in the raw volume.
-        image: (z, y, x) uint8, 0..255, on the grid.
     """
 
     def __init__(
-        self, image: npt.NDArray[np.uint8], grid: Grid, embeddings: EmbeddingCache
+        self,
+        make_image: Callable[[], npt.NDArray[np.uint8]],
+        grid: Grid,
+        embeddings: EmbeddingCache,
     ) -> None:
-        """Takes an image of the grid's shape; encodes nothing yet."""
+        """Takes what makes an image of the grid's shape; makes and encodes nothing yet."""
         self.grid = grid
-        self.image = image
+        self._make_image = make_image
         self._embeddings = embeddings
         self._slices: dict[tuple[Plane, int], KeyedSlice] = {}
+
+    @cached_property
+    def image(self) -> npt.NDArray[np.uint8]:
+        """(z, y, x) uint8, 0..255, on the grid; not every target needs it."""
+        return self._make_image()
 
     @property
     def segmenter(self) -> Segmenter:
