@@ -112,8 +112,9 @@ spread (docs/constants.md)."""
 MOST_VOXELS = 3_000_000
 """Voxels of the largest cube in which a body is followed at full resolution (docs/constants.md)."""
 
-MOST_FOLLOWED = 4
-"""Bodies that are followed at most, the surest first (docs/constants.md)."""
+MOST_FOLLOWED, MOST_LEAVING = 4, 0.1
+"""Bodies that are followed at most, the surest first; and the share of a body's border by which it
+may leave its cube to end there (docs/constants.md)."""
 
 FOLLOWED_GAIN = 1.5
 """A body that is followed grows at most by this factor from one tolerance to the next
@@ -341,7 +342,7 @@ def plateaus(steps: Sequence[Step]) -> Iterator[tuple[float, float, Step]]:
         yield float(np.log(end / start)), end, steps[int(np.clip(middle, first, last - 1))]
 
 
-def bodies_in(cube: Cube, halvings: int) -> Iterator[tuple[Body, bool]]:
+def bodies_in(cube: Cube, halvings: int) -> Iterator[tuple[Body, float]]:
     """Yields the plateaus of what grows at a click, as bodies of blocks, in one cube.
 
     Args:
@@ -349,7 +350,8 @@ def bodies_in(cube: Cube, halvings: int) -> Iterator[tuple[Body, bool]]:
         halvings: how often the scan's resolution was halved for it.
 
     Yields:
-        A body, and whether it goes on outside of the cube.
+        A body, and through how many faces of the cube it goes on, as a share of those of its
+        border.
     """
     fine = halvings == 0
     # Where a scan has nothing to show, it often has no noise either.
@@ -380,7 +382,7 @@ def bodies_in(cube: Cube, halvings: int) -> Iterator[tuple[Body, bool]]:
                     body = replace(judged[key], recipe=recipe, persistence=persistence)
                     cut = noisy and body.spread < LEAST_SPREAD  # by the range of intensities
                     if body.clear and not cut and step.open <= border_size(step.region):
-                        yield body, step.open > 0
+                        yield body, step.open / border_size(step.region)
 
 
 def border_size(region: Mask) -> int:
@@ -446,11 +448,25 @@ def follow(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Bod
 
 
 def follow_some(
-    image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, bodies: Sequence[Body]
+    image: npt.NDArray[Any],
+    spacing_mm: Spacing,
+    click: Voxel,
+    leaving: Sequence[tuple[Body, float]],
 ) -> Iterator[Body]:
-    """Follows the surest of the bodies that leave their cube; yields those that are clear."""
+    """Follows the surest of the bodies that leave their cube.
+
+    Args:
+        image: (z, y, x), any numeric type.
+        spacing_mm: of its voxels (z, y, x).
+        click: a voxel (z, y, x).
+        leaving: the bodies, and how much of each one's border is that of the cube.
+
+    Yields:
+        The whole bodies that are clear. What leaks far away, and leaves the cube by little of its
+        border, ends there.
+    """
     followed: list[Recipe] = []
-    for body in sorted(bodies, key=lambda one: -one.sureness):
+    for body, share in sorted(leaving, key=lambda one: -one[0].sureness):
         if len(followed) == MOST_FOLLOWED:
             return
         if not any(alike(body.recipe, other) for other in followed):
@@ -458,6 +474,8 @@ def follow_some(
             whole = follow(image, spacing_mm, click, body)
             if whole is not None and whole.clear:
                 yield whole
+            elif whole is None and share <= MOST_LEAVING:
+                yield body
 
 
 def find_bodies(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> list[Body]:
@@ -474,9 +492,12 @@ def find_bodies(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> l
     found: list[Body] = []
     most = MOST_OF_SCAN * image.size
     for halvings, cube in enumerate(cubes(image, spacing_mm, click)):
-        leaving: list[Body] = []
-        for body, is_open in bodies_in(cube, halvings):
-            (leaving if is_open else found).append(body)
+        leaving: list[tuple[Body, float]] = []
+        for body, share in bodies_in(cube, halvings):
+            if share > 0:
+                leaving.append((body, share))
+            else:
+                found.append(body)
         if halvings == 0:
             found += follow_some(image, spacing_mm, click, leaving)
         found = [body for body in found if body.size <= most]
