@@ -474,7 +474,7 @@ def follow_some(
             whole = follow(image, spacing_mm, click, body)
             if whole is not None and whole.clear:
                 yield whole
-            elif whole is None and share <= MOST_LEAVING:
+            elif share <= MOST_LEAVING:
                 yield body
 
 
