@@ -170,7 +170,8 @@ def sum_blocks(image: Image, edges: npt.NDArray[np.intp], axis: int) -> Image:
 
 def to_finite(image: npt.NDArray[Any]) -> Image:
     """Returns intensities of any numeric type as finite float32 that can be added up; NaN is 0."""
-    values = image.astype(np.float32)
+    with np.errstate(over="ignore"):  # becomes infinite, and is cut
+        values = image.astype(np.float32)
     if image.dtype.kind == "f":
         values[np.isnan(values)] = 0
     if image.dtype.kind == "f" or image.dtype.itemsize > 4:
