@@ -100,3 +100,15 @@ def test_the_page_says_that_the_time_was_short(tmp_path: Path) -> None:
     text = page_of(explain(body_case(), settings=settings), tmp_path)
     assert "The time limit cut it short" in text
     assert "out of time" in text
+
+
+def test_the_page_shows_the_body_that_a_first_click_stands_in(tmp_path: Path) -> None:
+    case = body_case(ClassPrompts(1, None, (Click(4, 8, 12, True),)))
+    text = page_of(explain(case, segmenters.load()), tmp_path)
+    assert "<b>Body</b>" in text
+    assert "The first click stands in a body that stands out clearly" in text
+    assert "The planes are not asked" in text
+    assert "<h3>Walks</h3>" not in text
+    asked = page_of(explain(case), tmp_path)
+    assert "What the planes saw confirms it" in asked
+    assert "<h3>Walks</h3>" in asked

@@ -141,6 +141,24 @@ def test_of_bodies_of_one_size_that_seen_finest_is_taken() -> None:
     assert choose([coarse, fine]) is fine
 
 
+def opened(size: int, radius_mm: float, persistence: float) -> Body:
+    """Returns a body that stands out, as an opening leaves it."""
+    recipe = Recipe(100, 20, 60, radius_mm, 0, 5)
+    return made(size, recipe=recipe, persistence=persistence)
+
+
+def test_a_part_of_what_tapers_is_not_chosen() -> None:
+    # Each opening leaves less of it, for a shorter time.
+    whole = opened(1000, 0, 2.5)
+    parts = [opened(200, 4, 1.3), opened(500, 2.5, 2.0)]
+    assert choose([*parts, whole]) is whole
+    # Of two bodies on a bridge, any opening leaves the same.
+    same = opened(210, 2.5, 1.6)
+    assert choose([parts[0], same, whole]) is same
+    # What is cut out stands out more than the whole.
+    assert choose([parts[0], opened(1000, 0, 1.2)]) is parts[0]
+
+
 def test_a_click_at_the_border_is_less_sure_than_one_in_the_middle() -> None:
     assert made(50).clear
     assert not made(50, persistence=1.0, centrality=0.3).clear  # 1 + log(0.3) / 2 = 0.4
@@ -226,6 +244,18 @@ def test_a_bridge_to_an_alike_neighbour_is_cut() -> None:
     assert found is not None
     assert dice(found, here) > 0.95
     assert not (found & there).any()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_vessel_that_tapers_is_found_from_its_thick_end(axis: int) -> None:
+    # From a radius of 6 voxels at one end down to 2 at the other.
+    z, y, x = np.ogrid[:40, :20, :22]
+    vessel = (y - 9) ** 2 + (x - 11) ** 2 <= (6 - z / 10) ** 2
+    vessel &= (z >= 2) & (z < 38)
+    place = np.roll((6, 9, 11), axis)
+    found = grown(drawn(vessel.transpose(np.roll(range(3), axis)), 180, 60, noise=6), tuple(place))
+    assert found is not None
+    assert dice(found, vessel.transpose(np.roll(range(3), axis))) > 0.98
 
 
 def test_a_body_that_is_much_larger_than_a_cube_is_found() -> None:

@@ -521,12 +521,35 @@ def rank(body: Body) -> float:
     return min(body.sureness, SURE) - changes
 
 
+def tapers(body: Body, bodies: Sequence[Body]) -> bool:
+    """Says whether an opening cut a body out of one that tapers, such as a vessel.
+
+    What a thin bridge joins is the same after openings of several widths. What tapers becomes
+    smaller with each; then the larger body counts, if it lasts as long.
+
+    Args:
+        body: one of the bodies at a click.
+        bodies: all of them.
+    """
+    radius_mm = body.recipe.radius_mm
+    others = [other for other in bodies if other.recipe.radius_mm != radius_mm]
+    same = any(
+        max(body.size, other.size) <= PLATEAU_GAIN * min(body.size, other.size) for other in others
+    )
+    return not same and any(
+        other.recipe.radius_mm < radius_mm
+        and other.size > body.size
+        and other.persistence >= body.persistence
+        for other in others
+    )
+
+
 def choose(bodies: Sequence[Body]) -> Body | None:
     """Chooses the smallest body that stands out, as it is seen best.
 
     Bodies of about one size are one, seen in several ways. It stands out if its intensities spread
     little more than noise does, and it either lasts over much tolerance, the more the coarser it
-    is seen, or is seen in many ways, or has a striking edge.
+    is seen, or is seen in many ways, or has a striking edge. Parts of what tapers don't count.
 
     Args:
         bodies: from small to large.
@@ -534,9 +557,10 @@ def choose(bodies: Sequence[Body]) -> Body | None:
     Returns:
         The body; None where none stands out.
     """
-    for smallest in bodies:
+    whole = [body for body in bodies if not tapers(body, bodies)]
+    for smallest in whole:
         size = smallest.size
-        same = [body for body in bodies if size <= body.size <= SAME_SIZE * size]
+        same = [body for body in whole if size <= body.size <= SAME_SIZE * size]
         best = max(same, key=rank)
         lasting = LASTING + COARSE_PROOF * best.halvings
         is_striking = (len(same) >= MANY or best.edge >= STRIKING) and best.halvings <= 1
