@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.phantoms import dice
-from gamt.lifting.bodies import Found, Part, find_at, other_scales
+from gamt.lifting.bodies import Found, Part, Scales, find_at, other_scales, share
 from gamt.lifting.cubes import Spacing, Voxel
 from tests.doubles import Mask, block
-from tests.lifting.test_growing import BLOCK, MIDDLE, SHAPE, ball, drawn
+from tests.lifting.test_growing import BLOCK, MIDDLE, SHAPE, ball, drawn, made
 
 SPACING = (2.0, 1.0, 0.8)
 
@@ -98,23 +98,62 @@ def test_other_scales_are_clear_bodies_where_there_are_such() -> None:
     found = find_at(image, (1.5, 1, 1), click)
     assert dice(whole(found.scales["medium"], image), core) > 0.97
     assert dice(whole(found.scales["large"], image), outer) > 0.95
-    # A smaller body than half, and a larger one than twice the likeliest, are the others.
-    body, small, huge = (
-        Part.tight((0, 0, 0), ball(shape, click, r, (1, 1, 1))) for r in (8, 5, 11)
-    )
-    scales = other_scales(image, (1.5, 1, 1), click, body, [small, body, huge])
-    assert (scales["tight"].size, scales["large"].size) == (small.size, huge.size)
 
 
-def test_where_no_other_body_is_clear_a_ball_of_half_and_twice_the_volume_is_taken() -> None:
-    image = np.random.default_rng(2).normal(100, 10, (26, 44, 48))
-    click = (13, 22, 24)
-    body = Part.tight((0, 0, 0), ball((26, 44, 48), click, 8, (1, 1, 1)))
-    scales = other_scales(image, (1, 1, 1), click, body, [])
-    within = scales["tight"].within(body.bounds)
-    assert within.sum() == scales["tight"].size  # nothing of it is outside
-    assert scales["tight"].size < body.size < scales["large"].size
+def test_of_clear_bodies_the_next_ones_of_half_and_twice_the_size_are_the_other_scales() -> None:
+    body = Part.tight((0, 0, 0), block((4, 10, 30), slice(2), slice(5), slice(20)))  # 200 voxels
+    bodies = [made(size) for size in (50, 90, 150, 250, 410, 900)]
+    scales = other_scales((4, 10, 30), (1.5, 1, 1), (0, 0, 0), body, bodies)
+    assert (scales["tight"].size, scales["large"].size) == (90, 410)
+
+
+def test_where_no_other_body_is_clear_scales_have_half_and_twice_the_voxels() -> None:
+    shape, click, spacing_mm = (26, 44, 48), (13, 22, 24), (2.0, 1.0, 1.0)
+    body = Part.tight((0, 0, 0), ball(shape, click, 8, spacing_mm))
+    scales = other_scales(shape, spacing_mm, click, body, [])
+    assert scales["tight"].size == body.size // 2
+    assert scales["large"].size == 2 * body.size
+    assert scales["tight"].within(body.bounds).sum() == body.size // 2  # nothing of it is outside
+    assert scales["tight"].holds(click)
     assert (scales["large"].within(body.bounds) | ~body.mask).all()  # nothing of it is missing
+
+
+def test_scales_are_made_when_asked_for_and_once() -> None:
+    calls = []
+
+    def make() -> Part:
+        calls.append("tight")
+        return Part((0, 0, 0), np.ones((1, 1, 1), np.bool_))
+
+    scales = Scales({"tight": make})
+    assert list(scales) == ["tight"]
+    assert calls == []
+    assert scales["tight"] is scales["tight"]
+    assert calls == ["tight"]
+
+
+def test_a_body_in_which_two_classes_are_clicked_is_shared_out_along_an_edge() -> None:
+    # Two blocks of 8 x 8 x 10 voxels side by side, 10 grey levels apart; both clicks found both.
+    shape = (12, 14, 30)
+    left, right = (block(shape, slice(2, 10), slice(3, 11), slice(a, a + 10)) for a in (4, 14))
+    image = 20 + 80 * left + 90 * right
+    both = Part.tight((0, 0, 0), left | right)
+    scales = other_scales(shape, (1, 1, 1), (6, 7, 8), both, [])
+    clicks = {3: (6, 7, 8), 5: (6, 7, 19)}
+    shared = share(image, (1, 1, 1), clicks, dict.fromkeys(clicks, Found(True, scales)))
+    one, other = (whole(shared[label].scales["medium"], image) for label in clicks)
+    assert not (one & other).any()
+    np.testing.assert_array_equal(one | other, left | right)
+    assert dice(one, left) > 0.9
+    assert dice(other, right) > 0.9
+
+
+def test_rough_bodies_are_not_shared_out() -> None:
+    part = Part.tight((0, 0, 0), BLOCK)
+    found = Found(False, other_scales(SHAPE, SPACING, MIDDLE, part, []))
+    clicks = {1: MIDDLE, 2: (8, 10, 12)}
+    shared = share(BLOCK.astype(np.uint8), SPACING, clicks, dict.fromkeys(clicks, found))
+    assert [one.scales["medium"].size for one in shared.values()] == [part.size, part.size]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 2), (1, 7, 1), (1, 9, 8), (2, 1, 30)])

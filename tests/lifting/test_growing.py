@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.phantoms import dice
-from gamt.lifting.cubes import Spacing, Voxel, depths
+from gamt.lifting.cubes import Spacing, Voxel
 from gamt.lifting.growing import (
     MANY,
     Body,
@@ -18,7 +18,7 @@ from gamt.lifting.growing import (
     border_size,
     choose,
     find_bodies,
-    open_at,
+    openings,
     plateaus,
     settle,
     settle_border,
@@ -103,21 +103,20 @@ def test_an_opening_cuts_a_bridge_that_is_thinner_than_itself() -> None:
     there = block(here.shape, slice(2, 10), slice(2, 10), slice(18, 26))
     bridge = block(here.shape, slice(5, 7), slice(5, 7), slice(10, 18))
     region, spacing_mm = here | bridge | there, (1.0, 1.0, 1.0)
-    depth = depths(region, spacing_mm)
-    opened = open_at(region, depth, (6, 6, 6), 1.5, spacing_mm)
-    assert opened is not None
+    same, opened = openings(region, (6, 6, 6), [0, 1.5], spacing_mm)
+    assert same is region
     assert not (opened & there).any()
     assert not opened[:, :, 12:].any()
     inner = block(here.shape, slice(2, 10), slice(3, 9), slice(3, 9))
     assert opened[inner].all()
-    assert open_at(region, depth, (6, 6, 6), 0, spacing_mm) is region
-    assert open_at(region, depth, (5, 5, 14), 1.5, spacing_mm) is None
+    assert list(openings(region, (5, 5, 14), [1.5, 2.5], spacing_mm)) == []
 
 
 def made(size: int, **changes: Any) -> Body:
     """Returns a body of that many voxels that stands out, but for what is said otherwise."""
     recipe = Recipe(100, 20, 60, 0, 0, 5)
-    body = Body((0, 0, 0), np.ones((1, 1, size), np.bool_), recipe, 2.0, 10.0, 1.0, 1.0, 0)
+    edges = np.array([0, 1]), np.array([0, 1]), np.arange(size + 1)
+    body = Body((0, 0, 0), np.ones((1, 1, size), np.bool_), edges, recipe, 2.0, 10.0, 1.0, 1.0, 0)
     return replace(body, **changes)
 
 
