@@ -236,14 +236,16 @@ def split(
     mine, theirs = (part.within(bounds) for part in parts)
     values = to_finite(image[tuple(slice(a, b) for a, b in zip(low, high, strict=True))])
     sigma = [EDGE_SIGMA * min(spacing_mm) / mm for mm in spacing_mm]
-    edges = ndimage.gaussian_gradient_magnitude(values, sigma)
-    edges /= max(float(edges[mine | theirs].max()), float(np.finfo(np.float32).tiny))
-    cost = (edges.clip(0, 1) * np.iinfo(np.uint16).max).astype(np.uint16)
-    cost[~(mine | theirs)] = np.iinfo(np.uint16).max
-    markers = np.zeros(edges.shape, np.int8)
+    # The watershed counts the differences of neighbours, of 16 bits.
+    smooth = ndimage.gaussian_filter(values, sigma)
+    inside = smooth[mine | theirs]
+    start, span = float(inside.min()), float(np.ptp(inside))
+    levels = (smooth - start) / max(span, float(np.finfo(np.float32).tiny))
+    scaled = (levels.clip(0, 1) * np.iinfo(np.uint16).max).astype(np.uint16)
+    markers = np.zeros(scaled.shape, np.int8)
     for label, voxel in enumerate(clicks, 1):
         markers[tuple(v - a for v, a in zip(voxel, low, strict=True))] = label
-    nearer = ndimage.watershed_ift(cost, markers)
+    nearer = ndimage.watershed_ift(scaled, markers)
     return (
         Part.tight(bounds[0], mine & ((nearer == 1) | ~theirs)),
         Part.tight(bounds[0], theirs & ((nearer == 2) | ~mine)),
