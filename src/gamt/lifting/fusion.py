@@ -185,9 +185,11 @@ class Votes:
         missed = ~self._slices_looked_at()
         bounds = self._voted
         if box is not None and drawn:
-            # Beyond these bounds, the ellipsoid's vote is the only one, and the same everywhere.
-            low, high = reach(box)
-            bounds = _union(bounds, (self._inside(low), self._inside(high)))
+            alone = missed[slice(*self._layers(box))] if exact_range else missed
+            if alone.any():
+                # Beyond these bounds, the ellipsoid's vote is the same everywhere.
+                low, high = reach(box)
+                bounds = _union(bounds, (self._inside(low), self._inside(high)))
             probability[missed] = expit(np.float32(MIN_LOG_ODDS))
         question = (box, shape_weight, tuple(rivals), exact_range, blur)
         if self._fused is None or self._fused[0] != question:
@@ -214,9 +216,13 @@ class Votes:
         _, bounds, inside = self._fused
         probability[_slices(bounds)] = inside
         if box is not None and exact_range:
-            first, last = (max(0, z - self._low[0]) for z in (box.z_min, box.z_max))
+            first, last = self._layers(box)
             probability[:first] = probability[last:] = 0
         return probability
+
+    def _layers(self, box: Box) -> tuple[int, int]:
+        """Returns the half-open range of a raw box's slices, counted from the region's first."""
+        return max(0, box.z_min - self._low[0]), max(0, box.z_max - self._low[0])
 
     def _inside(self, voxel: Sequence[int]) -> Voxel:
         """Returns a raw voxel, counted from the region's first, or the nearest in the region."""
