@@ -334,7 +334,8 @@ class Session:
     def choose_scale(self, scale: Scale) -> ArrayBounds | None:
         """Takes a smaller or larger body for what the first click stands in; nothing is predicted.
 
-        nnInteractive's session has no such method. `undo` takes it back.
+        nnInteractive's session has no such method. `undo` takes the last choice back, and not the
+        click itself after that: only the last step can be.
 
         Args:
             scale: "tight", "medium" (what was predicted without a segmenter that knows shapes) or

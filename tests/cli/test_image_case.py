@@ -187,6 +187,7 @@ def test_remembered_prompts_alone_are_not_enough(run: Run) -> None:
     status, log = run("segment", "scan.nii.gz", "-o", "new.nii.gz", "--previous", "first.nii.gz")
     assert (status, one_line(log)) == (2, True)
     assert "expected at least one --box" in log
+    assert "--prompts (that of the earlier result, to begin anew)" in log
 
 
 def test_a_file_without_prompts_is_an_error(run: Run) -> None:

@@ -100,6 +100,12 @@ def test_clicks_are_told_with_what_came_of_them() -> None:
             "The first click stands in a body that stands out clearly, grown from the scan itself. "
             "What the planes saw confirms it, and counts in its place.",
         ),
+        (
+            BodyRecord(clear=True, asked=False, taken=True, scale="large"),
+            "The first click stands in a body that stands out clearly, grown from the scan itself. "
+            "Scale large takes more. "
+            "The planes are not asked: the segmenter knows no more than intensities.",
+        ),
     ],
 )
 def test_a_body_is_told_with_what_the_planes_say_of_it(body: BodyRecord, text: str) -> None:

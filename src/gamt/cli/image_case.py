@@ -131,7 +131,8 @@ def read_image_case(path: Path, options: ImageOptions) -> ImageCase:
         unnamed,
     )
     if not (options.boxes or options.clicks or options.negatives or options.prompts):
-        raise UsageError("expected at least one --box, --click, --negative or --prompts")
+        hint = "" if options.previous is None else " (that of the earlier result, to begin anew)"
+        raise UsageError(f"expected at least one --box, --click, --negative or --prompts{hint}")
     prompts = settle_prompts(said)
     if max(prompts) > MAX_LABEL:
         raise UsageError(f"found label {max(prompts)}, expected labels from 1 to {MAX_LABEL}")

@@ -118,7 +118,8 @@ WindowText = Annotated[
         help="The intensities that are told apart: level and width in the image's own units, or a "
         "usual window of CT: soft-tissue, lung, bone, brain. auto finds them around each target's "
         "first prompt, but for 8-bit images, which are windowed already; full takes the whole "
-        "image's.  [default: that of --previous or --prompts, or else the preset's, auto]",
+        "image's. A first click alone is not changed by it with the embedded segmenter.  "
+        "[default: that of --previous or --prompts, or else the preset's, auto]",
     ),
 ]
 ScaleName = Annotated[

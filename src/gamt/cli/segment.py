@@ -43,11 +43,12 @@ EPILOG = """
 Prompts are voxel indices I,J,K of the image's array, from 0 on, as viewers
 such as ITK-SNAP (less 1) and FSLeyes show them; or, with --ras, millimetres.
   --box 40,60,10,210,190,55    the most information in one prompt
-  --click 120,88,30            for targets that no box fits, such as vessels
+  --click 120,88,30            begins a target, or adds to that of --previous
   --negative 90,70,30          takes away what doesn't belong
 Several targets: begin a prompt with the target's label, or its name, and a colon.
 Boxes count as said before clicks, and clicks before negative ones, in whatever order they
-are typed. Where a first click gives too little or too much: --scale large, or tight.
+are typed. Where a first click gives too little or too much: --scale large, or tight, with
+--prompts NAME.prompts.json, not with --previous. A box on one slice gives that slice alone.
 The result's prompts are kept beside it, in scan_seg.prompts.json for scan_seg.nii.gz, and
 --previous goes on from them, in the same window of intensities: a later click can't undo an
 earlier one. --prompts begins anew with such a file, or with points and boxes from 3D Slicer
@@ -61,8 +62,9 @@ Examples:
   gamt segment scan.nii.gz -o both.nii.gz --box 1:40,60,10,210,190,55 --click 2:99,50,20
   gamt segment scan.nii.gz -o liver.nii.gz --label liver=1 --box liver:40,60,10,210,190,55
   gamt segment scan.nii.gz -o node.nii.gz --ras --click=-31.5,12,-208
-  gamt segment ct.nii.gz -o nodule.nii.gz --click 120,88,30 --window lung
-  gamt segment ct.nii.gz -o larger.nii.gz --prompts nodule.prompts.json --scale large
+  gamt segment ct.nii.gz -o nodule.nii.gz --box 110,80,28,130,96,33 --window lung
+  gamt segment ct.nii.gz -o vessel.nii.gz --click 120,88,30
+  gamt segment ct.nii.gz -o larger.nii.gz --prompts vessel.prompts.json --scale large
   gamt segment scan.nii.gz -o better.nii.gz --previous liver.nii.gz --negative 90,70,30
   gamt segment scan.nii.gz -o liver.nii.gz --prompts R.mrk.json --prompts F.mrk.json
 """

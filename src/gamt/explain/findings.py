@@ -84,7 +84,9 @@ def _tell_body(body: BodyRecord) -> str:
         fate = "What the planes saw does not confirm it, and does not count."
     else:
         fate = "What the planes saw confirms it, and counts in its place."
-    return f"The first click stands in {kind}, grown from the scan itself. {fate}"
+    scales = {"tight": "less", "large": "more"}
+    scale = f" Scale {body.scale} takes {scales[body.scale]}." if body.scale in scales else ""
+    return f"The first click stands in {kind}, grown from the scan itself.{scale} {fate}"
 
 
 def _tell_change(one: ClickRecord) -> str:

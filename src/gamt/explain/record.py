@@ -13,7 +13,7 @@ from gamt.axes import Plane
 from gamt.lifting.propagation import End
 from gamt.predict import Prediction
 from gamt.prompts import Box, ClassPrompts, Click
-from gamt.settings import Settings
+from gamt.settings import Scale, Settings
 from gamt.volume.geometry import Range
 from gamt.windows import IntensityWindow
 
@@ -106,11 +106,13 @@ class BodyRecord:
         clear: whether the body stands out by itself; else its size is a guess.
         asked: whether the segmenter knows more than intensities, and was asked about it.
         taken: whether the class is the body, rather than what the views voted for.
+        scale: the one that was taken.
     """
 
     clear: bool
     asked: bool
     taken: bool
+    scale: Scale = "medium"
 
 
 @dataclass(frozen=True, slots=True)

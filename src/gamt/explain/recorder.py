@@ -207,8 +207,9 @@ class Recorder(Observer):
         grown = target.finding.body is not None
         if new and target.found is not None:
             asked = not target.scan.segmenter.traits.intensities_alone
-            body = BodyRecord(target.found.clear, asked, taken=grown)
-            part = target.found.scales[target.settings.scale].within(target.region)
+            scale = target.settings.scale
+            body = BodyRecord(target.found.clear, asked, grown, scale)
+            part = target.found.scales[scale].within(target.region)
             columns.append("body")
             drawn.append(cutter.overlays(part.astype(np.float32)))
             stages.append(self._stage("body", part, target))
