@@ -200,3 +200,21 @@ def test_a_list_without_a_target_beside_several_is_an_error(image: Image) -> Non
     lists = [points(name="1"), points(name="2"), points(name="negative")]
     with pytest.raises(JsonError, match=r"markups\[2\]: found a name that says no target, .*'1'"):
         parse(image, *lists)
+
+
+@pytest.mark.parametrize(
+    ("name", "named", "warned"),
+    [
+        ("Lesion", {"liver": 1, "lesion": 2}, True),
+        ("lesion negative", {"liver": 1, "lesion": 2}, False),
+        ("", {"liver": 1, "lesion": 2}, False),
+        ("F", {"liver": 1}, False),
+        ("F", {}, False),
+    ],
+)
+def test_a_list_named_after_none_of_several_labels_is_warned_of(
+    name: str, named: dict[str, int], warned: bool, image: Image, caplog: pytest.LogCaptureFixture
+) -> None:
+    parse(image, points([-31, 17.5, 228], name=name), **named)
+    expected = f"list {name!r} names none of 'liver', 'lesion'; label 1 is taken"
+    assert caplog.messages == ([expected] if warned else [])

@@ -10,6 +10,7 @@ A file holds any number of markups, most often one: a list of points, or a regio
   these get the first free labels, from 1 on, in the order in which they appear.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count, product
@@ -22,6 +23,8 @@ from gamt.io.image import Image
 from gamt.io.json_files import JsonValue
 from gamt.io.labels import MAX_LABEL
 from gamt.prompts import Box, Click, LabelledPrompt
+
+logger = logging.getLogger("gamt")
 
 _POINTS = "Fiducial"
 _ROI = "ROI"
@@ -40,7 +43,8 @@ def read_markups(
 ) -> tuple[LabelledPrompt, ...]:
     """Turns the markups of a file into prompts, in their order.
 
-    Points that are not placed yet are left out.
+    Points that are not placed yet are left out. Where several labels have names, the log warns of a
+    list that is named after none of them.
 
     Args:
         root: the whole of the file.
@@ -61,6 +65,9 @@ def read_markups(
             known = ", ".join(map(repr, labels))
             markup.fail(f"found a name that says no target, expected one of {known} in it")
         label = labels.get(target or next(iter(labels), "")) or default_label()
+        if target and target not in labels and len(named_labels) > 1:
+            known = ", ".join(map(repr, named_labels))
+            logger.warning("list %r names none of %s; label %d is taken", target, known, label)
         prompts += [LabelledPrompt(label, prompt) for prompt in _read_markup(markup, image)]
     return tuple(prompts)
 
