@@ -918,6 +918,17 @@ def test_there_is_no_scale_of_what_one_click_alone_did_not_make() -> None:
         session.choose_scale("large")
 
 
+def test_a_prompt_that_is_yet_to_be_predicted_leaves_no_scale_to_choose() -> None:
+    session, buffer = clicked()
+    session.add_point_interaction((4, 6, 5), include_interaction=False, run_prediction=False)
+    with pytest.raises(RuntimeError, match="from one click"):
+        session.choose_scale("large")
+    np.testing.assert_array_equal(buffer == 1, CORE)
+    session.undo()
+    session.choose_scale("large")
+    assert dice(buffer == 1, BODY) > 0.95
+
+
 def test_an_unknown_scale_is_refused_and_changes_nothing() -> None:
     session, buffer = clicked()
     with pytest.raises(ValueError, match="found the scale 'huge', expected one of tight, medium"):

@@ -102,7 +102,7 @@ def _doubt_prompts(case: Case, prompts: ClassPrompts) -> Iterator[str]:
     if prompts.box is not None and prompts.box.volume == 1:
         yield "the box is a single voxel; expected two opposite corners of a box around the target"
     if inside & outside:
-        yield "a voxel is clicked as inside and as outside; outside counts"
+        yield "a voxel is clicked as inside and as outside; the later click counts"
     has_place = inside or prompts.box is not None or prompts.slice_box is not None
     has_previous = case.previous is not None and (case.previous == prompts.label).any()
     if outside and not has_place and not has_previous:

@@ -61,7 +61,7 @@ class State:
         has_initial: whether the target began with an initial segmentation.
         windows: the intensities that the last prediction saw the target in, by its label; the next
             one that corrects it sees it in the same.
-        found: what the first click stands in, where nothing but that click made the mask.
+        found: what the first click stands in, where there is nothing but that click.
     """
 
     prompts: ClassPrompts = field(default_factory=lambda: ClassPrompts(1))
@@ -407,6 +407,8 @@ class Session:
         if run_prediction:
             state = self._predict(state)
             changed = self._show(state)
+        else:  # no scale has been made with the new prompt
+            state = replace(state, found=None)
         self._before, self._state = self._state, state
         return changed
 

@@ -113,9 +113,10 @@ def test_a_roi_without_an_orientation_is_upright_in_space(image: Image) -> None:
     assert one.prompt == image.box((4, 4, 6), (4, 6, 6), ras=False)
 
 
-def test_points_that_are_not_placed_are_left_out(image: Image) -> None:
+@pytest.mark.parametrize("status", ["undefined", "preview", "missing"])
+def test_points_that_are_not_placed_are_left_out(status: str, image: Image) -> None:
     markup = points([-31, 17.5, 228], [-39, 18.5, 256])
-    markup["controlPoints"][0] = {"position": [], "positionStatus": "undefined"}
+    markup["controlPoints"][0] = {"position": [], "positionStatus": status}
     markup["controlPoints"][1]["positionStatus"] = "defined"
     assert parse(image, markup) == parse(image, points([-39, 18.5, 256]))
 

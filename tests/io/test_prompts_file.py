@@ -164,6 +164,14 @@ def test_windows_are_not_those_of_an_image_of_another_name(tmp_path: Path) -> No
     assert other == replace(every_kind(image), windows={})
 
 
+def test_windows_are_read_however_large_a_scans_intensities_are(tmp_path: Path) -> None:
+    image, path = read(tmp_path, None, np.eye(4)), tmp_path / "out.prompts.json"
+    saved = replace(every_kind(image), windows={2: IntensityWindow(-1.5e13, 1e15)})
+    with path.open("wb") as file:
+        write_prompts(file, image, saved, "statistical")
+    assert load(path, image) == saved
+
+
 def changed(image: Image, key: str, value: object) -> dict[str, Any]:
     """Returns what is written for an image, with one value changed; `key` is as in an error."""
     path = image.path.with_name("out.prompts.json")

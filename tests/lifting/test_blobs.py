@@ -22,11 +22,9 @@ SHAPE = (24, 60, 70)
 MIDDLE = (12, 30, 35)
 
 
-def blob_at(
-    image: np.ndarray, click: Voxel, spacing_mm: Spacing, radius_mm: float | None = None
-) -> Mask:
+def blob_at(image: np.ndarray, click: Voxel, spacing_mm: Spacing) -> Mask:
     """Returns the blob over all of a volume."""
-    low, mask = find_blob(image, spacing_mm, click, radius_mm)
+    low, mask = find_blob(image, spacing_mm, click)
     result = np.zeros(image.shape, np.bool_)
     result[tuple(slice(a, a + n) for a, n in zip(low, mask.shape, strict=True))] = mask
     return result
@@ -76,7 +74,8 @@ def test_a_faint_ball_is_found_more_or_less(spacing_mm: Spacing) -> None:
 def test_a_radius_that_is_given_is_kept_to() -> None:
     # Noise alone: nothing says where it ends but the ball. The factor is that of two radii.
     image = np.random.default_rng(1).normal(100, 10, SHAPE)
-    small, large = (int(blob_at(image, MIDDLE, (2, 1, 1), radius).sum()) for radius in (4, 8))
+    cube = look_around(image, (2, 1, 1), MIDDLE, 1, 100)
+    small, large = (int(segment_ball(cube, radius).sum()) for radius in (4, 8))
     assert 1 < small < large
 
 
@@ -84,7 +83,7 @@ def test_intensities_decide_within_the_ball() -> None:
     # Half of the ball is as dark as what is around it.
     truth = ball(SHAPE, MIDDLE, 10, (2, 1, 1)) & block(SHAPE, slice(None), slice(0, 34))
     image = drawn(truth, 150, 100, noise=5)
-    found = blob_at(image, MIDDLE, (2, 1, 1), radius_mm=10)
+    found = segment_ball(look_around(image, (2, 1, 1), MIDDLE, 1, 100), 10)
     assert dice(found, truth) > 0.9
     assert not found[12, 38, 35]
 

@@ -148,6 +148,28 @@ def test_a_body_in_which_two_classes_are_clicked_is_shared_out_along_an_edge() -
     assert dice(other, right) > 0.9
 
 
+@pytest.mark.parametrize("noise", [0, 1])
+def test_a_body_without_an_edge_is_shared_out_by_the_distance_from_the_clicks(noise: float) -> None:
+    # Voxels are 2 mm high: the upper click has 4 slices up to the middle, the lower one 6.
+    shape, spacing_mm = (14, 14, 14), (2, 1, 1)
+    body = block(shape, slice(2, 12), slice(2, 12), slice(2, 12))
+    image = drawn(body, 60, 20, noise)
+    clicks = {1: (4, 7, 7), 2: (7, 7, 7)}
+    found = {label: find_at(image, spacing_mm, click) for label, click in clicks.items()}
+    shared = share(image, spacing_mm, clicks, found)
+    sizes = [one.scales["medium"].size for one in shared.values()]
+    assert sizes == pytest.approx([400, 600], abs=20)
+    for label, one in shared.items():
+        check_scales(one, image, clicks[label])
+
+
+def test_classes_that_are_clicked_on_one_voxel_both_have_all_of_the_body() -> None:
+    found = find_at(BLOCK.astype(np.uint8), SPACING, MIDDLE)
+    clicks = {1: MIDDLE, 2: MIDDLE}
+    shared = share(BLOCK.astype(np.uint8), SPACING, clicks, dict.fromkeys(clicks, found))
+    assert [one.scales["medium"].size for one in shared.values()] == [BLOCK.sum(), BLOCK.sum()]
+
+
 def test_rough_bodies_are_not_shared_out() -> None:
     part = Part.tight((0, 0, 0), BLOCK)
     found = Found(False, other_scales(SHAPE, SPACING, MIDDLE, part, []))

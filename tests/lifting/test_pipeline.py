@@ -872,3 +872,10 @@ def test_classes_are_seen_in_windows_of_their_own() -> None:
     assert found.windows == {1: (40, 120), 2: (-1275, 425)}
     settings = replace(DEFAULTS, window=IntensityWindow(0, 100))
     assert segment(image, *boxed(lesion), settings=settings).windows == {1: (0, 100)}
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_of_clicks_on_one_voxel_the_last_one_counts(last: bool) -> None:
+    clicks = Click(9, 12, 13, not last), Click(9, 12, 13, last)
+    found = segment(picture(SOLIDS["cuboid"]), ClassPrompts(1, None, clicks))
+    assert found.labels[9, 12, 13] == int(last)

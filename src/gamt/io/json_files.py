@@ -9,7 +9,7 @@ from typing import NoReturn
 _MAX_BYTES = 1 << 24
 """More than any file of prompts has: some ten thousands of points."""
 
-_MAX_NUMBER = 1e12
+_MAX_NUMBER = 1e30
 """No index, no millimetre and no intensity is as large; products of two stay finite."""
 
 _MAX_SHOWN = 40

@@ -43,8 +43,8 @@ def read_markups(
 ) -> tuple[LabelledPrompt, ...]:
     """Turns the markups of a file into prompts, in their order.
 
-    Points that are not placed yet are left out. Where several labels have names, the log warns of a
-    list that is named after none of them.
+    Points that are not placed yet, or are marked as missing, are left out. Where several labels have
+    names, the log warns of a list that is named after none of them.
 
     Args:
         root: the whole of the file.
@@ -113,8 +113,8 @@ def _read_markup(markup: JsonValue, image: Image) -> Iterator[Box | Click]:
         return
     for point in markup.member("controlPoints").items():
         if point.has("positionStatus"):
-            status = point.member("positionStatus").text("defined", "undefined", "preview")
-            if status != "defined":
+            status = point.member("positionStatus")
+            if status.text("defined", "undefined", "preview", "missing") != "defined":
                 continue
         text = point.member("label").text() if point.has("label") else ""
         position = point.member("position")

@@ -89,22 +89,18 @@ ROUNDS, AGREEMENTS = 4, 4
 (docs/constants.md)."""
 
 
-def find_blob(
-    image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, radius_mm: float | None = None
-) -> tuple[Voxel, Mask]:
+def find_blob(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> tuple[Voxel, Mask]:
     """Finds a rough body around a click in its middle.
 
     Args:
         image: (z, y, x), any numeric type.
         spacing_mm: of its voxels (z, y, x).
         click: a voxel (z, y, x).
-        radius_mm: of a ball of about its size; None looks for it.
 
     Returns:
         The raw voxel (z, y, x) that is the first of the mask, and the mask, (z, y, x) bool.
     """
-    if radius_mm is None:
-        radius_mm = find_radius(image, spacing_mm, click)
+    radius_mm = find_radius(image, spacing_mm, click)
     if radius_mm == 0:
         return click, np.ones((1, 1, 1), np.bool_)
     step_mm = max(min(spacing_mm), BALL_ROOM * radius_mm / BLOB_REACH)

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from gamt.axes import bounding_range
 from gamt.lifting.blobs import find_blob
-from gamt.lifting.cubes import Mask, Spacing, Voxel, to_finite
+from gamt.lifting.cubes import Image, Mask, Spacing, Voxel, component, noise_of, to_finite
 from gamt.lifting.growing import Body, choose, find_bodies, settle
 from gamt.settings import Scale
 from gamt.volume.geometry import Range
@@ -24,6 +24,10 @@ from gamt.volume.geometry import Range
 EDGE_SIGMA = 0.7
 """Standard deviation at which edges between classes are looked for, in voxels of the finest spacing
 (docs/constants.md)."""
+
+SAME_TISSUE = 1.0
+"""Averaged intensities that differ from a click's by no more than this many deviations of the noise
+are the same (docs/constants.md)."""
 
 OTHER_SCALE = 2.0
 """Volumes of neighbouring scales differ by this factor at least (docs/constants.md)."""
@@ -94,10 +98,6 @@ class Scales(Mapping[Scale, Part]):
         if scale not in self._made:
             self._made[scale] = self._makers[scale]()
         return self._made[scale]
-
-    def with_medium(self, part: Part) -> "Scales":
-        """Returns the same with another likeliest body."""
-        return Scales({**self._makers, "medium": lambda: part})
 
     def __iter__(self) -> Iterator[Scale]:
         """Yields the scales, from small to large."""
@@ -199,8 +199,9 @@ def share(
     """Shares out clear bodies that clicks of several classes stand in together.
 
     Where the likeliest body of one class holds the click of another, what both have goes to the
-    click from which it is reached over less of an edge (a watershed). Rough bodies overlap without
-    being one; they only compete.
+    click from which it is reached over less of an edge (a watershed), and what looks like both
+    clicks to the nearer one. Clicks on one voxel can't be told apart, and rough bodies overlap
+    without being one; they only compete.
 
     Args:
         image: (z, y, x), any numeric type.
@@ -209,16 +210,23 @@ def share(
         found: what they stand in, by label.
 
     Returns:
-        The same, where the likeliest bodies are shared out.
+        The same, where the likeliest bodies are shared out; other scales are those of a share.
     """
     parts = {label: one.scales["medium"] for label, one in found.items() if one.clear}
+    whole = dict(parts)
     for one, other in combinations(parts, 2):
+        if clicks[one] == clicks[other]:
+            continue
         if parts[one].holds(clicks[other]) or parts[other].holds(clicks[one]):
             parts[one], parts[other] = split(
                 image, spacing_mm, (clicks[one], clicks[other]), (parts[one], parts[other])
             )
     return {
-        label: replace(one, scales=one.scales.with_medium(parts[label])) if one.clear else one
+        label: replace(
+            one, scales=other_scales(image.shape, spacing_mm, clicks[label], parts[label], [])
+        )
+        if one.clear and parts[label] is not whole[label]
+        else one
         for label, one in found.items()
     }
 
@@ -236,17 +244,49 @@ def split(
     mine, theirs = (part.within(bounds) for part in parts)
     values = to_finite(image[tuple(slice(a, b) for a, b in zip(low, high, strict=True))])
     sigma = [EDGE_SIGMA * min(spacing_mm) / mm for mm in spacing_mm]
-    # The watershed counts the differences of neighbours, of 16 bits.
     smooth = ndimage.gaussian_filter(values, sigma)
     inside = smooth[mine | theirs]
     start, span = float(inside.min()), float(np.ptp(inside))
+    # The watershed counts the differences of neighbours, of 16 bits.
     levels = (smooth - start) / max(span, float(np.finfo(np.float32).tiny))
     scaled = (levels.clip(0, 1) * np.iinfo(np.uint16).max).astype(np.uint16)
-    markers = np.zeros(scaled.shape, np.int8)
-    for label, voxel in enumerate(clicks, 1):
-        markers[tuple(v - a for v, a in zip(voxel, low, strict=True))] = label
+    here, there = ((z - low[0], y - low[1], x - low[2]) for z, y, x in (clicks[0], clicks[1]))
+    markers = mark(smooth, SAME_TISSUE * noise_of(values), spacing_mm, here, there)
     nearer = ndimage.watershed_ift(scaled, markers)
     return (
         Part.tight(bounds[0], mine & ((nearer == 1) | ~theirs)),
         Part.tight(bounds[0], theirs & ((nearer == 2) | ~mine)),
     )
+
+
+def mark(
+    image: Image, tolerance: float, spacing_mm: Spacing, one: Voxel, other: Voxel
+) -> npt.NDArray[np.int8]:
+    """Marks what looks like one of two clicks and hangs together with it.
+
+    A watershed gives what it reaches over no edge from both to either of them, in no order. So
+    what looks like both is marked for the nearer one.
+
+    Args:
+        image: (z, y, x) intensities.
+        tolerance: largest difference from a click's intensity.
+        spacing_mm: (z, y, x).
+        one: a click (z, y, x).
+        other: another one, on another voxel.
+
+    Returns:
+        (z, y, x) 1 for the one, 2 for the other, 0 for what looks like neither.
+    """
+    like_one, like_other = (
+        component(np.abs(image - image[click]) <= tolerance, click) for click in (one, other)
+    )
+    # Positive where the other one is farther: the squared distances' terms cancel out.
+    places = np.ogrid[tuple(slice(size) for size in image.shape)]
+    nearer = np.zeros((1, 1, 1), np.float32)
+    for place, mm, a, b in zip(places, spacing_mm, one, other, strict=True):
+        nearer = nearer + np.asarray(((place - b) ** 2 - (place - a) ** 2) * mm**2, np.float32)
+    markers = like_one + 2 * like_other.astype(np.int8)
+    both = like_one & like_other
+    markers[both] = np.where(nearer >= 0, 1, 2)[both]
+    markers[one], markers[other] = 1, 2
+    return markers

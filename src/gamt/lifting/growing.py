@@ -268,7 +268,7 @@ class Step:
         tolerance: in the scan's units.
         region: (z, y, x) bool.
         size: of the region.
-        open: through how many faces of the cube it goes on.
+        open: through how many of its blocks' faces, on those of the cube, it goes on.
     """
 
     tolerance: float

@@ -343,11 +343,10 @@ def enter(target: Target, competition: Competition) -> None:
 def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt.NDArray[np.uint8]:
     """Sees that every click is obeyed, and drops what the competition cut off from new classes."""
     for one in case.prompts:
-        for click in one.clicks:
+        for click in one.clicks:  # of several on a voxel, the last one counts
             if click.positive:
                 labels[click.voxel] = one.label
-        for click in one.clicks:
-            if not click.positive and labels[click.voxel] == one.label:
+            elif labels[click.voxel] == one.label:
                 labels[click.voxel] = 0
         is_new = case.previous is None or not any(
             (layer == one.label).any() for layer in case.previous
