@@ -43,8 +43,8 @@ def read_markups(
 ) -> tuple[LabelledPrompt, ...]:
     """Turns the markups of a file into prompts, in their order.
 
-    Points that are not placed yet, or are marked as missing, are left out. Where several labels have
-    names, the log warns of a list that is named after none of them.
+    Points that are not placed yet, or are marked as missing, are left out. Where several labels
+    have names, the log warns of a list that is named after none of them.
 
     Args:
         root: the whole of the file.
