@@ -170,12 +170,14 @@ def test_classes_that_are_clicked_on_one_voxel_both_have_all_of_the_body() -> No
     assert [one.scales["medium"].size for one in shared.values()] == [BLOCK.sum(), BLOCK.sum()]
 
 
-def test_rough_bodies_are_not_shared_out() -> None:
+def test_rough_bodies_are_shared_out_too() -> None:
     part = Part.tight((0, 0, 0), BLOCK)
     found = Found(False, other_scales(SHAPE, SPACING, MIDDLE, part, []))
     clicks = {1: MIDDLE, 2: (8, 10, 12)}
     shared = share(BLOCK.astype(np.uint8), SPACING, clicks, dict.fromkeys(clicks, found))
-    assert [one.scales["medium"].size for one in shared.values()] == [part.size, part.size]
+    sizes = [one.scales["medium"].size for one in shared.values()]
+    assert sum(sizes) == part.size
+    assert min(sizes) > 0
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 2), (1, 7, 1), (1, 9, 8), (2, 1, 30)])

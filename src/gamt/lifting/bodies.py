@@ -196,12 +196,11 @@ def share(
     clicks: Mapping[int, Voxel],
     found: Mapping[int, Found],
 ) -> dict[int, Found]:
-    """Shares out clear bodies that clicks of several classes stand in together.
+    """Shares out bodies that clicks of several classes stand in together.
 
     Where the likeliest body of one class holds the click of another, what both have goes to the
     click from which it is reached over less of an edge (a watershed), and what looks like both
-    clicks to the nearer one. Clicks on one voxel can't be told apart, and rough bodies overlap
-    without being one; they only compete.
+    clicks to the nearer one. Clicks on one voxel can't be told apart; their bodies compete.
 
     Args:
         image: (z, y, x), any numeric type.
@@ -212,7 +211,7 @@ def share(
     Returns:
         The same, where the likeliest bodies are shared out; other scales are those of a share.
     """
-    parts = {label: one.scales["medium"] for label, one in found.items() if one.clear}
+    parts = {label: one.scales["medium"] for label, one in found.items()}
     whole = dict(parts)
     for one, other in combinations(parts, 2):
         if clicks[one] == clicks[other]:
@@ -225,7 +224,7 @@ def share(
         label: replace(
             one, scales=other_scales(image.shape, spacing_mm, clicks[label], parts[label], [])
         )
-        if one.clear and parts[label] is not whole[label]
+        if parts[label] is not whole[label]
         else one
         for label, one in found.items()
     }

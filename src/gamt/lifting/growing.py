@@ -452,7 +452,7 @@ def follow_some(
     spacing_mm: Spacing,
     click: Voxel,
     leaving: Sequence[tuple[Body, float]],
-) -> Iterator[Body]:
+) -> list[Body]:
     """Follows the surest of the bodies that leave their cube.
 
     Args:
@@ -461,21 +461,24 @@ def follow_some(
         click: a voxel (z, y, x).
         leaving: the bodies, and how much of each one's border is that of the cube.
 
-    Yields:
-        The whole bodies that are clear. What leaks far away, and leaves the cube by little of its
-        border, ends there.
+    Returns:
+        The whole bodies that are clear. Where there are none, what leaks far away, and leaves the
+        cube by little of its border, ends there.
     """
     followed: list[Recipe] = []
+    whole_ones: list[Body] = []
+    ended: list[Body] = []
     for body, share in sorted(leaving, key=lambda one: -one[0].sureness):
         if len(followed) == MOST_FOLLOWED:
-            return
+            break
         if not any(alike(body.recipe, other) for other in followed):
             followed.append(body.recipe)
             whole = follow(image, spacing_mm, click, body)
             if whole is not None and whole.clear:
-                yield whole
+                whole_ones.append(whole)
             elif share <= MOST_LEAVING:
-                yield body
+                ended.append(body)
+    return whole_ones or ended
 
 
 def find_bodies(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> list[Body]:
