@@ -120,6 +120,12 @@ def made(size: int, **changes: Any) -> Body:
     return replace(body, **changes)
 
 
+def test_a_body_that_is_cut_off_is_chosen_only_where_no_whole_one_stands_out() -> None:
+    part, faint, whole = made(50, cut_off=True), made(400, spread=3.0, edge=9.0), made(1000)
+    assert choose([part, faint, whole]) is whole
+    assert choose([part, faint]) is part
+
+
 def test_the_smallest_body_that_stands_out_is_chosen() -> None:
     small, large = made(50), made(1000)
     assert choose([small, large]) is small

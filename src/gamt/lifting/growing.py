@@ -173,6 +173,7 @@ class Body:
         spread: median absolute deviation of its intensities, in deviations of the noise.
         centrality: how far the click is from the border, of the farthest there is; 0..1.
         halvings: how often the scan's resolution was halved to see it.
+        cut_off: whether it leaks far away, and is what of it lies in its cube.
     """
 
     low: Voxel
@@ -184,6 +185,7 @@ class Body:
     spread: float
     centrality: float
     halvings: int
+    cut_off: bool = False
 
     @cached_property
     def size(self) -> int:
@@ -462,12 +464,11 @@ def follow_some(
         leaving: the bodies, and how much of each one's border is that of the cube.
 
     Returns:
-        The whole bodies that are clear. Where there are none, what leaks far away, and leaves the
-        cube by little of its border, ends there.
+        The whole bodies that are clear; and those cut off that leak far away, and leave the cube by
+        little of their border.
     """
     followed: list[Recipe] = []
-    whole_ones: list[Body] = []
-    ended: list[Body] = []
+    found: list[Body] = []
     for body, share in sorted(leaving, key=lambda one: -one[0].sureness):
         if len(followed) == MOST_FOLLOWED:
             break
@@ -475,10 +476,10 @@ def follow_some(
             followed.append(body.recipe)
             whole = follow(image, spacing_mm, click, body)
             if whole is not None and whole.clear:
-                whole_ones.append(whole)
+                found.append(whole)
             elif share <= MOST_LEAVING:
-                ended.append(body)
-    return whole_ones or ended
+                found.append(replace(body, cut_off=True))
+    return found
 
 
 def find_bodies(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> list[Body]:
@@ -552,7 +553,8 @@ def choose(bodies: Sequence[Body]) -> Body | None:
 
     Bodies of about one size are one, seen in several ways. It stands out if its intensities spread
     little more than noise does, and it either lasts over much tolerance, the more the coarser it
-    is seen, or is seen in many ways, or has a striking edge. Parts of what tapers don't count.
+    is seen, or is seen in many ways, or has a striking edge. Parts of what tapers don't count, and
+    bodies that are cut off only where no whole one stands out.
 
     Args:
         bodies: from small to large.
@@ -560,10 +562,16 @@ def choose(bodies: Sequence[Body]) -> Body | None:
     Returns:
         The body; None where none stands out.
     """
-    whole = [body for body in bodies if not tapers(body, bodies)]
-    for smallest in whole:
+    whole = [body for body in bodies if not body.cut_off]
+    return choose_one(whole) or choose_one([body for body in bodies if body.cut_off])
+
+
+def choose_one(bodies: Sequence[Body]) -> Body | None:
+    """Chooses among bodies that are all whole, or all cut off; see `choose`."""
+    untapered = [body for body in bodies if not tapers(body, bodies)]
+    for smallest in untapered:
         size = smallest.size
-        same = [body for body in whole if size <= body.size <= SAME_SIZE * size]
+        same = [body for body in untapered if size <= body.size <= SAME_SIZE * size]
         best = max(same, key=rank)
         lasting = LASTING + COARSE_PROOF * best.halvings
         is_striking = (len(same) >= MANY or best.edge >= STRIKING) and best.halvings <= 1
