@@ -22,6 +22,7 @@ from gamt.axes import Plane, bounding_range, box_to_slice, slice_view, to_volume
 from gamt.lifting.bodies import Found
 from gamt.lifting.budget import OutOfTime
 from gamt.lifting.fusion import Votes
+from gamt.lifting.hypotheses import misses
 from gamt.lifting.postprocess import component_at, label_components
 from gamt.lifting.propagation import (
     Appearance,
@@ -158,6 +159,9 @@ def overlap(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
 def slice_box_walk(target: Target, box: SliceBox) -> Seeking[Finding]:
     """Finds how far a target goes beyond the slice of its box, and walks away in every plane.
 
+    A segmenter whose answer misses the box is not asked further: the box's ellipse is taken, on its
+    slice alone.
+
     Returns:
         What was found; out of time, what was found until then.
     """
@@ -172,6 +176,8 @@ def slice_box_walk(target: Target, box: SliceBox) -> Seeking[Finding]:
             return finding
         clicked = target.add_clicks(plane, index, prompt)
         (mask,) = yield from ask_for(target, [SliceRequest(plane, index, clicked)])
+        if misses(mask.mask, box_to_slice(plane, low.tolist(), high.tolist())):
+            return replace(finding, body=ellipse_in(target, box))
         seed = seed_in_box(target, box, mask)
         if seed is None:
             return finding
@@ -201,6 +207,17 @@ def slice_box_walk(target: Target, box: SliceBox) -> Seeking[Finding]:
     except OutOfTime:
         pass
     return finding
+
+
+def ellipse_in(target: Target, box: SliceBox) -> npt.NDArray[np.float32]:
+    """Returns the ellipse in a box on one slice, (z, y, x) 0..1 over the region."""
+    low, high = target.region
+    opinion = np.full(np.subtract(high, low), np.float32(1 - ROUGH_CERTAINTY))
+    sides = [b - a for a, b in zip(box.low, box.high, strict=True)]
+    away = [np.square((np.arange(n) - (n - 1) / 2) / (n / 2)) for n in sides]
+    inside = away[0][:, None, None] + away[1][:, None] + away[2] <= 1
+    opinion[box.within(low)][inside] = ROUGH_CERTAINTY
+    return opinion
 
 
 def ask_for(target: Target, requests: list[SliceRequest]) -> Seeking[Sequence[SliceMask]]:
