@@ -170,14 +170,16 @@ def test_classes_that_are_clicked_on_one_voxel_both_have_all_of_the_body() -> No
     assert [one.scales["medium"].size for one in shared.values()] == [BLOCK.sum(), BLOCK.sum()]
 
 
-def test_rough_bodies_are_shared_out_too() -> None:
+def test_a_clear_body_gives_way_to_a_rough_one_that_stays_as_it_is() -> None:
     part = Part.tight((0, 0, 0), BLOCK)
-    found = Found(False, other_scales(SHAPE, SPACING, MIDDLE, part, []))
+    scales = other_scales(SHAPE, SPACING, MIDDLE, part, [])
     clicks = {1: MIDDLE, 2: (8, 10, 12)}
-    shared = share(BLOCK.astype(np.uint8), SPACING, clicks, dict.fromkeys(clicks, found))
-    sizes = [one.scales["medium"].size for one in shared.values()]
-    assert sum(sizes) == part.size
-    assert min(sizes) > 0
+    found = {1: Found(True, scales), 2: Found(False, scales)}
+    shared = share(BLOCK.astype(np.uint8), SPACING, clicks, found)
+    clear, rough = (shared[label].scales["medium"] for label in clicks)
+    assert rough.size == part.size
+    assert 0 < clear.size < part.size
+    assert not clear.holds(clicks[2])
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 2), (1, 7, 1), (1, 9, 8), (2, 1, 30)])

@@ -200,7 +200,8 @@ def share(
 
     Where the likeliest body of one class holds the click of another, what both have goes to the
     click from which it is reached over less of an edge (a watershed), and what looks like both
-    clicks to the nearer one. Clicks on one voxel can't be told apart; their bodies compete.
+    clicks to the nearer one. Rough bodies stay as they are, and compete, as do those of clicks on
+    one voxel, which can't be told apart.
 
     Args:
         image: (z, y, x), any numeric type.
@@ -224,7 +225,7 @@ def share(
         label: replace(
             one, scales=other_scales(image.shape, spacing_mm, clicks[label], parts[label], [])
         )
-        if parts[label] is not whole[label]
+        if one.clear and parts[label] is not whole[label]
         else one
         for label, one in found.items()
     }
