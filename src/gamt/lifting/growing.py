@@ -114,7 +114,7 @@ MOST_VOXELS = 3_000_000
 
 MOST_FOLLOWED, MOST_LEAVING = 4, 0.1
 """Bodies that are followed at most, the surest first; and the share of a body's border by which it
-may leave its cube to end there (docs/constants.md)."""
+may leave a cube to end there (docs/constants.md)."""
 
 FOLLOWED_GAIN = 1.5
 """A body that is followed grows at most by this factor from one tolerance to the next
@@ -423,10 +423,13 @@ def follow(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Bod
     """Grows a body that leaves its cube in a larger one, at full resolution.
 
     Returns:
-        The whole body; None where it leaks, or leaves the larger cube, too.
+        The body; None where it leaks, or leaves the larger cube, too, by much of its border.
     """
     step_mm = min(spacing_mm)
-    cube = look_around(image, spacing_mm, click, step_mm, step_mm * np.cbrt(MOST_VOXELS) / 2)
+    reach_mm = step_mm * float(np.cbrt(MOST_VOXELS)) / 2
+    if image.size <= MOST_VOXELS:
+        reach_mm = max(n * mm for n, mm in zip(image.shape, spacing_mm, strict=True))
+    cube = look_around(image, spacing_mm, click, step_mm, reach_mm)
     recipe = body.recipe
     seen = average(cube, recipe.sigma_mm)
     away = np.abs(seen - np.float32(recipe.value))
@@ -442,7 +445,8 @@ def follow(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Bod
         larger = regrow(tolerance * TOLERANCE_RATIO)
         if region is None or larger is None:
             return None
-        if not cube.count_open(region) and larger.sum() <= FOLLOWED_GAIN * region.sum():
+        is_inside = cube.count_open(region) <= MOST_LEAVING * border_size(region)
+        if is_inside and larger.sum() <= FOLLOWED_GAIN * region.sum():
             grown = replace(recipe, tolerance=tolerance)
             return judge(cube, seen, region, grown, body.persistence, 0)
         tolerance /= TOLERANCE_RATIO
@@ -538,7 +542,9 @@ def tapers(body: Body, bodies: Sequence[Body]) -> bool:
     radius_mm = body.recipe.radius_mm
     others = [other for other in bodies if other.recipe.radius_mm != radius_mm]
     same = any(
-        max(body.size, other.size) <= PLATEAU_GAIN * min(body.size, other.size) for other in others
+        other.halvings == body.halvings
+        and max(body.size, other.size) <= PLATEAU_GAIN * min(body.size, other.size)
+        for other in others
     )
     return not same and any(
         other.recipe.radius_mm < radius_mm
