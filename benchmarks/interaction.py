@@ -203,7 +203,7 @@ def measure_session(shrink: int = 1) -> SessionRun:
     Raises:
         subprocess.CalledProcessError: the process failed, or was killed for its memory.
     """
-    command = [sys.executable, "-m", __name__, "session", str(shrink)]
+    command = [sys.executable, "-m", "benchmarks.interaction", "session", str(shrink)]
     folder = Path(__file__).parent.parent
     done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
     found = json.loads(done.stdout)
