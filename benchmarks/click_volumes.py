@@ -9,7 +9,7 @@ volume; the next number has its axes in another order.
 
 import itertools
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -77,15 +77,6 @@ class Drawing:
     image: npt.NDArray[Any]
     truth: Mask
     clickable: Mask | None = None
-
-
-def first_click_volumes(
-    seed: int = 0, kinds: Iterable[str] | None = None, count: int = COUNT
-) -> Iterator[ClickVolume]:
-    """Yields `count` volumes of each of `kinds`; of all kinds by default."""
-    for kind in KINDS if kinds is None else kinds:
-        for number in range(count):
-            yield draw_click_volume(kind, number, seed)
 
 
 def draw_click_volume(kind: str, number: int, seed: int = 0) -> ClickVolume:

@@ -14,9 +14,9 @@ from gamt.lifting.growing import (
     Body,
     Recipe,
     Step,
-    border_contrast,
     border_size,
     choose,
+    face_contrast,
     find_bodies,
     openings,
     plateaus,
@@ -82,13 +82,13 @@ def test_contrast_is_taken_beyond_the_blur_of_a_border() -> None:
     image = np.array([0, 0, 5, 10, 10], np.float32).reshape(1, 1, 5)
     for first in (2, 3):
         region = block((1, 1, 5), slice(None), slice(None), slice(first, 5))
-        np.testing.assert_array_equal(border_contrast(image, region), [10])
+        np.testing.assert_array_equal(face_contrast(image, region), [10])
 
 
 def test_contrast_of_what_is_a_voxel_thick_is_that_of_the_voxel() -> None:
     image = np.array([0, 0, 10, 0, 0], np.float32).reshape(5, 1, 1)
     region = block((5, 1, 1), slice(2, 3))
-    np.testing.assert_array_equal(border_contrast(image, region), [10, 10])
+    np.testing.assert_array_equal(face_contrast(image, region), [10, 10])
 
 
 def test_a_cuboid_has_the_faces_of_its_sides() -> None:

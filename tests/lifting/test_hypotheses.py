@@ -7,7 +7,6 @@ import pytest
 from benchmarks.phantoms import dice
 from gamt.lifting.hypotheses import (
     Hypothesis,
-    border_contrast,
     contradict,
     ellipse,
     find_bodies,
@@ -16,6 +15,7 @@ from gamt.lifting.hypotheses import (
 )
 from gamt.lifting.propagation import tight_box
 from gamt.prompts import PixelBox
+from gamt.segmenters.borders import border_contrast
 
 Mask = npt.NDArray[np.bool_]
 
@@ -98,14 +98,6 @@ def test_small_holes_are_filled_and_large_ones_are_not() -> None:
     image = np.where(ring & ~speck, 160, 40).astype(np.uint8)
     found = find_bodies(image, box_of(ring), NO_MARGIN)[0].mask
     np.testing.assert_array_equal(found, ring)
-
-
-def test_contrast_is_the_difference_across_the_border_in_deviations() -> None:
-    # Without noise, the deviation is the 3 grey levels that are always added: (160 - 100) / 3.
-    mask = disc(32, 36, 12)
-    image = np.where(mask, 160, 100).astype(np.float32)
-    assert border_contrast(image, mask) == pytest.approx(20)
-    assert border_contrast(image, np.zeros(SHAPE, np.bool_)) == 0
 
 
 # --- answers ------------------------------------------------------------------------------------

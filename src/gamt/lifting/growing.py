@@ -240,7 +240,7 @@ def openings(
         yield opened
 
 
-def border_contrast(image: Image, region: Mask) -> Image:
+def face_contrast(image: Image, region: Mask) -> Image:
     """Returns the difference of intensity across every face between a region and the rest.
 
     It is taken between the second voxels to both sides, where they are on the same side as the
@@ -405,7 +405,7 @@ def judge(
         persistence: of its plateau.
         halvings: how often the scan's resolution was halved for the cube.
     """
-    contrast = border_contrast(seen, region)
+    contrast = face_contrast(seen, region)
     edge = float(np.quantile(contrast, WEAK_SHARE)) / recipe.noise if contrast.size else 0.0
     inside = seen[region]
     deviation = float(np.median(np.abs(inside - np.median(inside)))) / NORMAL_DEVIATION

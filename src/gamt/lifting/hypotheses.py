@@ -19,6 +19,7 @@ from gamt.axes import bounding_range
 from gamt.lifting.propagation import tight_box
 from gamt.lifting.views import widen
 from gamt.prompts import PixelBox
+from gamt.segmenters.borders import border_contrast
 
 Mask = npt.NDArray[np.bool_]
 
@@ -64,18 +65,12 @@ MOST_HOLE = 0.03
 LEAST_FILL = 0.1
 """A target fills this share of its box at least (docs/constants.md)."""
 
-BORDER_PIXELS = 2
-"""Width, on each side of a mask's border, of what is compared across it (docs/constants.md)."""
-
 MOST_GROWTH = 2.0
 """A body that is followed grows by this factor at most from one slice to the next
 (docs/constants.md)."""
 
 KEPT_CONTRAST = 0.5
 """A body that is followed keeps this share of its border's contrast (docs/constants.md)."""
-
-GREY_NOISE = 3.0
-"""Grey levels added to the deviation that a border's contrast is counted in (docs/constants.md)."""
 
 NEARLY_BEST = 0.9
 """Of masks with this share of the best contrast, the largest is taken: a core has an edge, too
@@ -96,31 +91,13 @@ class Hypothesis:
 
     Attributes:
         mask: (rows, columns) bool, of the slice.
-        contrast: of its border, see `border_contrast`.
+        contrast: of its border, see `gamt.segmenters.borders`.
         interval: bounds of the intensities inside, both inclusive; None for a drawn shape.
     """
 
     mask: Mask
     contrast: float
     interval: tuple[float, float] | None
-
-
-def border_contrast(image: npt.NDArray[np.float32], mask: Mask) -> float:
-    """Returns the difference of mean intensity across a mask's border, in standard deviations.
-
-    Args:
-        image: (rows, columns), 0..255.
-        mask: (rows, columns) bool.
-
-    Returns:
-        0 or more; 0 also where the mask has no inside or no outside.
-    """
-    inner = image[mask & ~ndimage.binary_erosion(mask, iterations=BORDER_PIXELS, border_value=1)]
-    outer = image[ndimage.binary_dilation(mask, iterations=BORDER_PIXELS) & ~mask]
-    if inner.size == 0 or outer.size == 0:
-        return 0.0
-    spread = np.sqrt((inner.var() + outer.var()) / 2) + GREY_NOISE
-    return float(abs(inner.mean() - outer.mean()) / spread)
 
 
 def find_bodies(

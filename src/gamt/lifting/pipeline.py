@@ -140,10 +140,11 @@ def find_seeds(
 
 def first_click(case: Case, prompts: ClassPrompts) -> Click | None:
     """Returns the click that a class begins with; None for one that begins with something else."""
-    has_previous = case.previous is not None and (case.previous == prompts.label).any()
-    if prompts.box is not None or prompts.slice_box is not None or has_previous:
+    positive = next((click for click in prompts.clicks if click.positive), None)
+    if positive is None or prompts.box is not None or prompts.slice_box is not None:
         return None
-    return next((click for click in prompts.clicks if click.positive), None)
+    has_previous = case.previous is not None and (case.previous == prompts.label).any()
+    return None if has_previous else positive
 
 
 def crops(

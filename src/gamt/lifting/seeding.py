@@ -22,7 +22,7 @@ from gamt.axes import Plane, bounding_range, box_to_slice, slice_view, to_volume
 from gamt.lifting.bodies import Found
 from gamt.lifting.budget import OutOfTime
 from gamt.lifting.fusion import Votes
-from gamt.lifting.hypotheses import misses
+from gamt.lifting.hypotheses import ellipse, misses
 from gamt.lifting.postprocess import component_at, label_components
 from gamt.lifting.propagation import (
     Appearance,
@@ -213,10 +213,10 @@ def ellipse_in(target: Target, box: SliceBox) -> npt.NDArray[np.float32]:
     """Returns the ellipse in a box on one slice, (z, y, x) 0..1 over the region."""
     low, high = target.region
     opinion = np.full(np.subtract(high, low), np.float32(1 - ROUGH_CERTAINTY))
-    sides = [b - a for a, b in zip(box.low, box.high, strict=True)]
-    away = [np.square((np.arange(n) - (n - 1) / 2) / (n / 2)) for n in sides]
-    inside = away[0][:, None, None] + away[1][:, None] + away[2] <= 1
-    opinion[box.within(low)][inside] = ROUGH_CERTAINTY
+    section = slice_view(opinion, box.plane, box.index - low[box.plane.normal])
+    begin, end = (np.subtract(one, low).tolist() for one in (box.low, box.high))
+    x0, y0, x1, y1 = box_to_slice(box.plane, begin, end)
+    section[ellipse((int(x0), int(y0), int(x1), int(y1)), section.shape)] = ROUGH_CERTAINTY
     return opinion
 
 

@@ -25,6 +25,7 @@ from scipy.special import expit, logit
 from gamt.prompts import SlicePrompt
 from gamt.segmenters import histograms
 from gamt.segmenters.base import SliceMask, Traits
+from gamt.segmenters.borders import border_contrast
 from gamt.segmenters.window import (
     LIMIT,
     WORKING_SIDE,
@@ -120,9 +121,6 @@ DRIFT = 1.1
 LEAST_TRUST, CLEAR_CONTRAST = 0.4, 4.0
 """Neighbouring pixels err together, so that the log-odds are too sure. They are multiplied by the
 border's contrast over the second number, at least by the first, and at most by one."""
-
-CONTRAST_NOISE = 3.0
-"""Grey levels added to the standard deviation that the border's contrast is counted in."""
 
 DOUBT = 0.35
 """Share of the quality that a border without contrast costs."""
@@ -323,16 +321,6 @@ def expected_iou(logits: Array) -> float:
     if not inside.any():
         return 0.0
     return float(probability[inside].sum() / (inside.sum() + probability[~inside].sum()))
-
-
-def border_contrast(image: Array, mask: npt.NDArray[np.bool_]) -> float:
-    """Returns the difference of mean intensity across a mask's border, in standard deviations."""
-    inner = image[mask & ~ndimage.binary_erosion(mask, iterations=2, border_value=1)]
-    outer = image[ndimage.binary_dilation(mask, iterations=2) & ~mask]
-    if inner.size == 0 or outer.size == 0:
-        return 0.0
-    spread = np.sqrt((inner.var() + outer.var()) / 2) + CONTRAST_NOISE
-    return float(abs(inner.mean() - outer.mean()) / spread)
 
 
 def extent(mask: npt.NDArray[np.bool_]) -> SubpixelBox:
