@@ -97,6 +97,50 @@ class SliceBox:
         return tuple(slice(a - offset, b - offset) for a, b, offset in bounds)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Lasso(SliceBox):
+    """An area drawn on one slice of any plane: about the target's cross-section there.
+
+    As a `SliceBox` it is the bounds of that area.
+
+    Attributes:
+        mask: (rows, columns) bool of the plane's slice within those bounds, the area; not empty.
+    """
+
+    mask: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scribble:
+    """A line drawn by hand, in any plane: every voxel of it is certain.
+
+    Attributes:
+        voxels: (N, 3) int, distinct indices (z, y, x), ascending in C order; N > 0.
+        positive: whether they are inside of the target.
+    """
+
+    voxels: npt.NDArray[np.intp]
+    positive: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """An area or a block that is to be added to the target, or taken away from it.
+
+    It corrects what has been found, as clicks do, where a `Box`, `SliceBox` or `Lasso` says what
+    to find. A lasso's is one voxel thick; a box's is full.
+
+    Attributes:
+        low: the first voxel (z, y, x).
+        mask: (z, y, x) bool, the voxels marked, from `low` on; not empty.
+        positive: whether they are inside of the target.
+    """
+
+    low: tuple[int, int, int]
+    mask: npt.NDArray[np.bool_]
+    positive: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Click:
     """One voxel that the user marked as inside (`positive`) or outside the target."""
@@ -120,13 +164,19 @@ class ClassPrompts:
         label: the class's value in the segmentation, 1..K.
         box: None for targets such as vessels, which are prompted with clicks alone.
         clicks: in the order in which they were made.
-        slice_box: for a target whose range of slices is unknown; not beside a `box`.
+        slice_box: for a target whose range of slices is unknown, a box or a lasso on one slice; not
+            beside a `box`.
+        scribbles: in the order in which they were drawn. No voxel is in two that contradict each
+            other, nor in one that contradicts a click.
+        regions: in the order in which they were drawn. Clicks and scribbles count more.
     """
 
     label: int
     box: Box | None = None
     clicks: tuple[Click, ...] = ()
     slice_box: SliceBox | None = None
+    scribbles: tuple[Scribble, ...] = ()
+    regions: tuple[Region, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

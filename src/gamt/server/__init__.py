@@ -1,0 +1,1 @@
+"""`gamt serve`: sessions over HTTP, for 3D Slicer, napari and whatever speaks their protocols."""
