@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -141,6 +142,8 @@ class Target:
             without a previous prediction of this class.
         taken: (z, y, x) bool over the region, what the previous prediction gives to other classes;
             None without a previous prediction.
+        image: (z, y, x), the whole scan's intensities as they are.
+        spacing_mm: of its voxels (z, y, x).
         scan: the crop that the class lies in.
         region: the raw bounds that votes are kept for.
         slice_shape: of the whole scan's raw axial slices (rows, columns).
@@ -159,6 +162,8 @@ class Target:
     rivals: tuple[Box, ...]
     previous: npt.NDArray[np.bool_] | None
     taken: npt.NDArray[np.bool_] | None
+    image: npt.NDArray[Any]
+    spacing_mm: tuple[float, float, float]
     scan: Scan
     region: Range
     slice_shape: tuple[int, int]
