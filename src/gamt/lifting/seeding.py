@@ -189,11 +189,12 @@ def slice_box_walk(target: Target, drawn: SliceBox) -> Seeking[Finding]:
         seed = seed_in_box(target, drawn, mask)
         if seed is None:
             return finding
-        if target.scan.segmenter.traits.intensities_alone:
+        thin = thin_range(target, plane, drawn.index, mask)
+        is_disc = thin is not None and max(np.subtract(drawn.high, drawn.low)) > 2 * THIN
+        if target.scan.segmenter.traits.intensities_alone and not is_disc:
             body = body_with_section(target, drawn, seed)
             if body is not None:
                 return replace(finding, body=opinion_of(target, body, CLEAR_CERTAINTY))
-        thin = thin_range(target, plane, drawn.index, mask)
         if thin is not None:
             finding = replace(finding, box=extend_slice_box(target, drawn, thin))
             layers = target.to_grid(plane.normal)[slice(*thin)]
