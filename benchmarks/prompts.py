@@ -29,7 +29,8 @@ from benchmarks.bench import Bar, at_least, new_table, print_bars
 from benchmarks.click_volumes import KINDS, deep_places, draw_click_volume, pick_voxel
 from benchmarks.phantoms import Canvas, Mask, Triple, dice, draw_slice_box, random_rotation, shade
 from gamt import Session, segmenters
-from gamt.axes import Plane, bounding_range, slice_view
+from gamt.axes import Plane, slice_view
+from gamt.prompts import box_of_mask
 
 MEAN = 0.93
 """Dice after one prompt: mean over all volumes, for each kind of prompt and each plane."""
@@ -205,9 +206,9 @@ def box_on(truth: Mask, plane: Plane) -> Add:
 
 
 def box_around(truth: Mask) -> Add:
-    """Draws the tight box around all of the target."""
-    low, high = bounding_range(truth) or ([0, 0, 0], [0, 0, 0])
-    bounds = [[a, b] for a, b in zip(low, high, strict=True)]
+    """Draws the box of the target's slices, as wide as the target is on the middle one."""
+    box = box_of_mask(truth)
+    bounds = [[a, b] for a, b in zip(box.low, box.high, strict=True)]
     return lambda session: session.add_bbox_interaction(bounds, include_interaction=True)
 
 

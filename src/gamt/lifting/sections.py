@@ -74,6 +74,21 @@ def holds_most_of(drawn: SliceBox, part: Part) -> bool:
     return bool(2 * np.count_nonzero(found & area) > size_of(drawn))
 
 
+def hold(mask: npt.NDArray[np.bool_], low: Sequence[int], lasso: Lasso) -> npt.NDArray[np.bool_]:
+    """Returns a mask that has, on a lasso's slice, the lasso's area, up to the slack of a hand.
+
+    Args:
+        mask: (z, y, x) bool.
+        low: the first voxel (z, y, x) of the mask, which holds all of the lasso.
+        lasso: what was drawn.
+    """
+    held = mask.copy()
+    section = slice_view(held, lasso.plane, lasso.index - low[lasso.plane.normal])
+    section &= section_of(lasso, low, mask.shape, SLACK)
+    section |= section_of(lasso, low, mask.shape, -SLACK)
+    return held
+
+
 def size_of(drawn: SliceBox) -> int:
     """Returns the number of voxels that are drawn."""
     return int(np.count_nonzero(_area(drawn)))

@@ -15,9 +15,10 @@ from gamt.lifting.fusion import Votes
 from gamt.lifting.postprocess import drop_pieces, smooth
 from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import End, tight_box
+from gamt.lifting.sections import hold
 from gamt.lifting.shape import prior_logits
 from gamt.lifting.views import widen
-from gamt.prompts import Box, ClassPrompts, Click, PixelBox, SlicePrompt
+from gamt.prompts import Box, ClassPrompts, Click, Lasso, PixelBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
 from gamt.settings import Settings
 from gamt.volume.geometry import Range, box_on_grid
@@ -196,13 +197,15 @@ class Target:
         """Returns what the class claims before clicks correct it, (z, y, x) bool over the region.
 
         It is the previous prediction where there is one, else the fused views, cleaned (paper,
-        2.3).
+        2.3), and held to a lasso on its slice.
         """
         if self.previous is not None:
             return self.previous
         mask = self.fuse() > 0.5
         mask = drop_pieces(mask, self.region[0], self.prompts, self.settings)
-        return smooth(mask, self.settings.smoothing)
+        mask = smooth(mask, self.settings.smoothing)
+        drawn = self.prompts.slice_box
+        return hold(mask, self.region[0], drawn) if isinstance(drawn, Lasso) else mask
 
     def to_grid(self, axis: int) -> npt.NDArray[np.intp]:
         """Returns the nearest grid index of every raw index of the region on `axis`."""
