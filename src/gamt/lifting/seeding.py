@@ -238,7 +238,10 @@ def body_with_section(target: Target, drawn: SliceBox, seed: tuple[int, int, int
     chosen = choose(fitting)
     if chosen is None:
         return None
-    settled = settle(image, spacing_mm, seed, chosen)
+    # They all have the section that was drawn: the one counts whose border is the clearest.
+    alike = [body for body in fitting if body.halvings == chosen.halvings]
+    clearest = max(alike, key=lambda body: body.edge)
+    settled = settle(image, spacing_mm, seed, clearest)
     return Part.tight(settled.low, settled.mask)
 
 
