@@ -82,7 +82,8 @@ class State:
     Attributes:
         marks: all prompts so far but for the extents.
         extents: positive boxes and lassos, each of which says what the target is.
-        initial: (z, y, x), the segmentation that the target began with; None without.
+        initial: (z, y, x), the segmentation that the target began with; None without, or if it is
+            empty.
         mask: (z, y, x), the last prediction or the initial segmentation; None before.
         corrected: whether the next prediction corrects the mask by the marks, instead of
             beginning anew from all prompts.
@@ -100,9 +101,14 @@ class State:
     windows: Windows = field(default_factory=dict)
 
     @property
+    def is_composed(self) -> bool:
+        """Whether the target has several parts, each of which is lifted by itself."""
+        return len(self.extents) + (self.initial is not None) > 1
+
+    @property
     def prompts(self) -> ClassPrompts:
-        """All prompts, where one prediction can be made of them: with no more than one extent."""
-        if len(self.extents) != 1 or self.initial is not None:
+        """All prompts of a target that is not composed; of others, without the extents."""
+        if self.is_composed or not self.extents:
             return self.marks
         return with_extent(self.marks, self.extents[0].drawn)
 
@@ -445,8 +451,9 @@ class Session:
             raise ValueError(f"found {found}, expected numbers of shape {shape}")
         if np.isnan(mask).any():
             raise ValueError("found NaN in the initial segmentation, expected 0 outside of it")
-        initial = PackedMask.of(mask != 0)
-        state = State(initial=initial, mask=initial, corrected=True)
+        inside = PackedMask.of(mask != 0)
+        initial = inside if inside.bits.size else None  # an empty one is none
+        state = State(initial=initial, mask=inside, corrected=True)
         changed = self._advance(state, run_prediction)
         if not run_prediction and self._target_buffer is not None:
             self._show(state)
@@ -567,7 +574,7 @@ class Session:
         )
         if state.corrected and state.mask is not None:
             lifted = prediction.lift(state.prompts, self._unpack(state.mask), state.windows)
-        elif state.prompts is state.marks and state.extents:
+        elif state.is_composed:
             state, lifted = self._compose(state, prediction)
         else:
             lifted = prediction.lift(state.prompts)
