@@ -63,7 +63,13 @@ ADVICE = (
 )
 """For those who meet an error of paths: mostly an address or an extension that doesn't fit."""
 
+LEGACY_ALONE = frozenset({"/", "/upload_image", "/upload_segment"})
+"""Paths that protocol v2 has not."""
+
 Handler = Callable[[Request], Awaitable[Response]]
+
+LegacyHandler = Callable[[Request], Awaitable[Response | None]]
+"""Answers a request without a token; None if it isn't the legacy protocol's."""
 
 
 class PromptError(ValueError):
@@ -100,7 +106,7 @@ def make_app(
     body_limits: BodyLimits = DEFAULT_LIMITS,
     sweep_seconds: float = 15.0,
     is_stopping: Callable[[], bool] = lambda: False,
-    legacy: Mapping[str, Handler] | None = None,
+    legacy: Mapping[str, LegacyHandler] | None = None,
 ) -> FastAPI:
     """Returns the server.
 
@@ -114,7 +120,8 @@ def make_app(
         body_limits: of requests.
         sweep_seconds: between two looks at whose time has run out.
         is_stopping: asked during predictions, which are cancelled then.
-        legacy: what answers requests without a token, by path.
+        legacy: by path, what is asked first about requests that have neither a token nor a key; it
+            reads their bodies by `read_body`.
     """
     leases: Leases[Client] = Leases(max_sessions, idle_seconds, liveness_seconds)
     service = _Service(engine, leases, licence, body_limits, is_stopping)
@@ -160,6 +167,8 @@ def make_app(
         ("POST", "/add_initial_seg_interaction", service.add_initial_segmentation),
     ):
         app.add_route(path, gate.guard(handler), [method])
+    for path in LEGACY_ALONE & set(legacy or {}):
+        app.add_route(path, gate.guard(_deny), ["GET" if path == "/" else "POST"])
     _handle_errors(app)
     return app
 
@@ -167,22 +176,24 @@ def make_app(
 class _Gate:
     """Decides who gets to a path's handler."""
 
-    def __init__(self, api_key: str | None, legacy: Mapping[str, Handler]) -> None:
+    def __init__(self, api_key: str | None, legacy: Mapping[str, LegacyHandler]) -> None:
         self._expected = None if api_key is None else api_key.encode()
         self._legacy = legacy
 
     def guard(self, handler: Handler) -> Handler:
         """Returns what answers in place of a handler of protocol v2."""
 
-        async def answer(request: Request) -> Response:
+        async def pass_on(request: Request) -> Response:
             legacy = self._legacy.get(request.url.path)
             headers = request.headers
             if legacy and LEASE_HEADER not in headers and "authorization" not in headers:
-                return await legacy(request)
+                answer = await legacy(request)
+                if answer is not None:
+                    return answer
             self._check_key(headers.get("authorization"))
             return await handler(request)
 
-        return answer
+        return pass_on
 
     def _check_key(self, authorization: str | None) -> None:
         if self._expected is None:
@@ -498,6 +509,10 @@ class _Service:
     ) -> tuple[DrawnPrompt, npt.NDArray[Any]]:
         prompt = parse_meta(DrawnPrompt, request.headers.get(META_HEADER))
         return prompt, await self._read_mask(request, client)
+
+
+async def _deny(request: Request) -> Response:
+    raise HTTPException(404)
 
 
 def _check_ready(client: Client) -> None:
