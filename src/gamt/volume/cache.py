@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -86,9 +87,7 @@ class EmbeddingCache:
 
     def leave(self) -> None:
         """Gives up the cache's share; its embeddings stay until others need the room."""
-        self._memory.shelves.remove(self._shelf)
-        for key, embedding in list(self._shelf.embeddings.items()):
-            self._memory.put(key, embedding, self._memory.left)
+        self._memory.leave(self._shelf)
 
     @property
     def used_bytes(self) -> int:
@@ -101,10 +100,10 @@ class EmbeddingCache:
         return self._memory.used_bytes
 
     def has_room(self, slices: int) -> bool:
-        """Says whether more embeddings fit into the cache's share, if as large as those it has."""
-        share = self._memory.limit_bytes / len(self._memory.shelves)
-        mean = self.used_bytes / max(1, len(self._shelf.embeddings))
-        return self.used_bytes + slices * mean <= share
+        """Says whether more embeddings, as large as the latest one, fit into the cache's share."""
+        memory = self._memory
+        share = memory.limit_bytes / max(1, len(memory.shelves))
+        return self.used_bytes + slices * memory.latest_bytes <= share
 
     def embed(
         self,
@@ -135,8 +134,7 @@ class EmbeddingCache:
         for start in range(0, len(missing), size):
             before_batch()
             batch = list(missing.values())[start : start + size]
-            made = encode_together([(self, one) for one in batch])
-            known.update(zip((one.key for one in batch), made, strict=True))
+            known |= encode_together([(self, one) for one in batch])
         for one in slices:  # the latest used; while others went on, they may have pushed it out
             self._memory.put(one.key, known[one.key], self._shelf)
         self._memory.trim()
@@ -159,19 +157,25 @@ class EmbeddingCache:
             self._store.write(one, embedding)
 
 
-def encode_together(
-    slices: Sequence[tuple[EmbeddingCache, KeyedSlice]],
-) -> Sequence[Embedding]:
-    """Encodes a batch of slices for caches that share their memory, which may pass its limit.
+def encode_together(slices: Sequence[tuple[EmbeddingCache, KeyedSlice]]) -> dict[str, Embedding]:
+    """Encodes a batch of slices for caches that share their memory, but for what is in it already.
 
     Args:
         slices: with the cache of each, one at least; all slices of one shape.
+
+    Returns:
+        The embeddings by key.
     """
-    pixels = np.stack([one.pixels for _, one in slices])
-    embeddings = slices[0][0].segmenter.encode(pixels)
-    for (cache, one), embedding in zip(slices, embeddings, strict=True):
-        cache._keep(one, embedding)
-    return embeddings
+    segmenter, memory = slices[0][0].segmenter, slices[0][0]._memory
+    known = {one.key: memory.get(one.key) for _, one in slices}
+    missing = {one.key: (cache, one) for cache, one in slices if known[one.key] is None}
+    if missing:
+        made = segmenter.encode(np.stack([one.pixels for _, one in missing.values()]))
+        for (cache, one), embedding in zip(missing.values(), made, strict=True):
+            cache._keep(one, embedding)
+            known[one.key] = embedding
+        memory.trim()
+    return known
 
 
 class _Shelf:
@@ -194,39 +198,55 @@ class _Memory:
 
     Attributes:
         limit_bytes: of all shelves together.
+        latest_bytes: size of the embedding that was used last.
         shelves: of the caches that share the limit.
-        left: what the caches had used that have left.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
+        self.latest_bytes = 0
         self.shelves: list[_Shelf] = []
-        self.left = _Shelf()
+        self._left = _Shelf()
         self._places: dict[str, _Shelf] = {}
+        self._lock = threading.RLock()  # caches join and leave while others are in use
 
     @property
     def used_bytes(self) -> int:
-        return self.left.used_bytes + sum(shelf.used_bytes for shelf in self.shelves)
+        with self._lock:
+            return self._left.used_bytes + sum(shelf.used_bytes for shelf in self.shelves)
 
     def get(self, key: str) -> Embedding | None:
-        shelf = self._places.get(key)
-        return None if shelf is None else shelf.embeddings[key]
+        with self._lock:
+            shelf = self._places.get(key)
+            return None if shelf is None else shelf.embeddings[key]
 
     def put(self, key: str, embedding: Embedding, shelf: _Shelf) -> None:
         """Puts an embedding onto a shelf, as the latest used; it is on no other one then."""
-        if key in self._places:
-            self._places[key].remove(key)
-        shelf.add(key, embedding)
-        self._places[key] = shelf
+        with self._lock:
+            if key in self._places:
+                self._places[key].remove(key)
+            if shelf not in self.shelves:
+                shelf = self._left
+            shelf.add(key, embedding)
+            self._places[key] = shelf
+            self.latest_bytes = _size(embedding)
+
+    def leave(self, shelf: _Shelf) -> None:
+        """Takes a shelf away; what is on it stays until others need the room."""
+        with self._lock:
+            self.shelves.remove(shelf)
+            for key, embedding in list(shelf.embeddings.items()):
+                self.put(key, embedding, self._left)
 
     def trim(self) -> None:
         """Keeps to the limit."""
-        while self._places and self.used_bytes > self.limit_bytes:
-            fullest = max(self.shelves, key=lambda shelf: shelf.used_bytes, default=self.left)
-            shelf = self.left if self.left.embeddings else fullest
-            key = next(iter(shelf.embeddings))
-            shelf.remove(key)
-            del self._places[key]
+        with self._lock:
+            while self._places and self.used_bytes > self.limit_bytes:
+                fullest = max(self.shelves, key=lambda one: one.used_bytes, default=self._left)
+                shelf = self._left if self._left.embeddings else fullest
+                key = next(iter(shelf.embeddings))
+                shelf.remove(key)
+                del self._places[key]
 
 
 class EmbeddingStore:
