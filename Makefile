@@ -18,7 +18,7 @@ SYNC_ALL = $(SYNC) --all-extras
 # one process, so that they share what is costly to make.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: help setup setup-all run test test-fast coverage test-container lint bench bench-accuracy \
+.PHONY: help setup setup-all run test test-fast coverage test-napari test-container lint bench bench-accuracy \
 	bench-container eval data weights docker docker-run docker-save format clean
 
 help: ## Show this list
@@ -35,10 +35,17 @@ test: $(ALL) ## Run the tests
 	$(PYTEST)
 
 test-fast: $(ALL) ## Run the tests but for the slow ones
-	$(PYTEST) -m "not container and not slow"
+	$(PYTEST) -m "not container and not napari and not slow"
 
 coverage: $(ALL) ## Run the tests, and measure which lines and branches they reach
 	$(PYTEST) --cov
+
+test-napari: $(ALL) ## Test the server with napari's own plugin, in a window on a virtual display
+	@command -v xvfb-run >/dev/null || { echo "no xvfb-run: on Debian, apt install xvfb" \
+		"libgl1-mesa-dri libegl1 libgl1 libdbus-1-3 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4" \
+		"libxcb-image0 libxcb-keysyms1 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0" >&2; exit 1; }
+	UV_PROJECT_ENVIRONMENT=.tools/napari $(UV) sync --locked --only-group napari --python $(PYTHON)
+	$(BIN)/python -m pytest -m napari tests/napari
 
 test-container: $(ALL) ## Build the container and run its tests, with the engine that answers
 	$(BIN)/python -m pytest -m container tests/container

@@ -1,10 +1,11 @@
 """napari and its plugin napari-nninteractive, driven as a user would: runs in napari's environment.
 
-    python drive.py URL IMAGE.npy RESULTS.npz [PICTURE.png]
+    xvfb-run python drive.py URL IMAGE.npy RESULTS.npz PICTURE.png
 
-Connects to the server, uploads the image and takes each tool in turn, through the plugin's own
-widget and layers. What the label layer shows after each step is written to RESULTS.npz. With a
-picture, the window is opened on a real display; without, there is none.
+IMAGE.json beside the image says where to click. Connects to the server, uploads the image and takes
+each tool in turn, through the plugin's own widget and layers in napari's window. What the label
+layer shows after each step is written to RESULTS.npz, the window after the first point to
+PICTURE.png.
 """
 
 import json
@@ -16,7 +17,6 @@ from typing import Any
 
 import napari
 import numpy as np
-from napari.components import ViewerModel
 from napari_nninteractive import nnInteractiveWidget
 from qtpy.QtWidgets import QApplication
 
@@ -37,6 +37,8 @@ class User:
         self._viewer = viewer
         viewer.add_image(image, name="scan", scale=spacing_mm)
         self.widget = nnInteractiveWidget(viewer)
+        viewer.window.add_dock_widget(self.widget, area="right", name="nnInteractive")
+        viewer.window.resize(1500, 950)
 
     def connect(self, url: str) -> None:
         """Presses Initialize, and waits until prompts may be placed."""
@@ -47,7 +49,10 @@ class User:
 
     def choose(self, tool: int, sign: int) -> Any:
         """Chooses a tool, and positive or negative; returns the tool's layer."""
-        for button, index in ((self.widget.prompt_button, sign), (self.widget.interaction_button, tool)):
+        for button, index in (
+            (self.widget.prompt_button, sign),
+            (self.widget.interaction_button, tool),
+        ):
             button._uncheck()
             button._check(index)
         self.widget.on_prompt_selected()
@@ -73,12 +78,11 @@ def wait(done: Callable[[], bool], widget: Any) -> None:
             sys.exit(f"nothing came; the plugin says: {widget.remote_status_label.text()}")
 
 
-def main(url: str, image: Path, results: Path, picture: Path | None) -> None:
+def main(url: str, image: Path, results: Path, picture: Path) -> None:
     """Runs the command."""
-    app = QApplication.instance() or QApplication([])
     scan = np.load(image)
     plan = json.loads(image.with_suffix(".json").read_text())
-    viewer = ViewerModel() if picture is None else napari.Viewer(show=True)
+    viewer = napari.Viewer()
     user = User(viewer, scan, tuple(plan["spacing_mm"]))
     user.connect(url)
     steps = {}
@@ -86,13 +90,10 @@ def main(url: str, image: Path, results: Path, picture: Path | None) -> None:
     user.go_to(z)
     user.choose(POINT, POSITIVE).add(np.array([[z, y, x]], float))
     steps["point"] = user.labels()
-    if picture is not None:
-        viewer.window.add_dock_widget(user.widget, area="right", name="nnInteractive")
-        viewer.window.resize(1500, 950)
-        for _ in range(50):
-            app.processEvents()
-            time.sleep(0.02)
-        viewer.screenshot(str(picture), canvas_only=False)
+    for _ in range(50):  # until the window has been drawn
+        QApplication.processEvents()
+        time.sleep(0.02)
+    viewer.screenshot(str(picture), canvas_only=False)
     user.widget.on_undo()
     steps["undone"] = user.labels()
     low, high = plan["box"]
@@ -102,8 +103,9 @@ def main(url: str, image: Path, results: Path, picture: Path | None) -> None:
     user.widget.on_reset_interactions()
     steps["reset"] = user.labels()
     layer = user.choose(SCRIBBLE, POSITIVE)
-    layer.paint((z, y, low[2] + (high[2] - low[2]) // 4), 1)
-    layer.paint((z, y, x), 1)
+    with layer.block_history():  # one stroke, from the button's press to its release
+        for column in range(low[2] + 4, high[2] - 4):
+            layer.paint((z, y, column), 1)
     steps["scribble"] = user.labels()
     user.widget.on_reset_interactions()
     user.choose(LASSO, POSITIVE).add(np.array(plan["outline"], float), shape_type="polygon")
@@ -116,4 +118,4 @@ def main(url: str, image: Path, results: Path, picture: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]) if sys.argv[4:] else None)
+    main(sys.argv[1], *(Path(name) for name in sys.argv[2:]))
