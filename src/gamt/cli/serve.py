@@ -73,7 +73,7 @@ def serve(
         str,
         typer.Option(
             metavar="ADDRESS",
-            help="Where to listen: 127.0.0.1 for this machine alone, 0.0.0.0 for all that reach it.",
+            help="Where to listen: 127.0.0.1 is this machine alone, 0.0.0.0 all who reach it.",
         ),
     ] = "127.0.0.1",
     port: Annotated[
