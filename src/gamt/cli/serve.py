@@ -73,7 +73,7 @@ def serve(
         str,
         typer.Option(
             metavar="ADDRESS",
-            help="Where to listen: 127.0.0.1 for this machine alone, 0.0.0.0 for all that reach it.",
+            help="Where to listen: 127.0.0.1 is this machine alone, 0.0.0.0 all who reach it.",
         ),
     ] = "127.0.0.1",
     port: Annotated[
@@ -146,10 +146,11 @@ def serve(
 
         from gamt.server.app import make_app
         from gamt.server.engine import Engine
+        from gamt.server.metrics import Metrics
 
         licence = _licence_of(model)
         app = make_app(
-            Engine(model, settings, max_sessions=max_sessions, metrics=None, cache=cache),
+            Engine(model, settings, max_sessions=max_sessions, metrics=Metrics(), cache=cache),
             max_sessions=max_sessions,
             idle_seconds=idle_timeout_seconds,
             liveness_seconds=liveness_timeout_seconds,

@@ -211,7 +211,8 @@ def _check_chunk(chunk: memoryview, length: int) -> None:
             f"found a chunk that says it is {compressed} bytes and holds {size}, "
             f"expected {len(chunk)} and {length}"
         )
-    known = flags & _EXTENDED == _EXTENDED and (flags & _COPIED or flags >> 5 in _FORMATS)
+    formats = (0, *_FORMATS) if flags & _COPIED else _FORMATS
+    known = flags & _EXTENDED == _EXTENDED and flags >> 5 in formats
     if not known or not _FILTERS.issuperset(filters) or more:
         raise FrameError("found a chunk of another kind than LZ4 and ZSTD, shuffled or not")
     if not 0 < block <= size:
