@@ -18,8 +18,9 @@ SYNC_ALL = $(SYNC) --all-extras
 # one process, so that they share what is costly to make.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: help setup setup-all run test test-fast coverage test-napari test-container lint bench bench-accuracy \
-	bench-container eval data weights docker docker-run docker-save format clean
+.PHONY: help setup setup-all run test test-fast coverage test-napari test-container lint bench \
+	bench-accuracy bench-container eval data weights docker docker-run docker-serve docker-save format \
+	clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +42,7 @@ coverage: $(ALL) ## Run the tests, and measure which lines and branches they rea
 	$(PYTEST) --cov
 
 test-napari: $(ALL) ## Test the server with napari's own plugin, in a window on a virtual display
-	@command -v xvfb-run >/dev/null || { echo "no xvfb-run: on Debian, apt install xvfb" \
+	@command -v xvfb-run >/dev/null || { echo "no xvfb-run: on Debian, apt install xvfb xauth" \
 		"libgl1-mesa-dri libegl1 libgl1 libdbus-1-3 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4" \
 		"libxcb-image0 libxcb-keysyms1 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0" >&2; exit 1; }
 	UV_PROJECT_ENVIRONMENT=.tools/napari $(UV) sync --locked --only-group napari --python $(PYTHON)
@@ -117,6 +118,21 @@ docker-run: engine ## Run the container on INPUTS and OUTPUTS with the challenge
 		-v "$(abspath $(INPUTS))":/workspace/inputs/ \
 		-v "$(abspath $(OUTPUTS))":/workspace/outputs/ \
 		$(IMAGE) /bin/bash -c "sh predict.sh"
+
+# The key of the environment, if there is one, is the server's. BIND and PORT are where it listens.
+BIND ?= 127.0.0.1
+PORT ?= 1527
+SERVE_IMAGE := gamt-serve:latest
+IS_HEALTHY := python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:1527/healthz', timeout=5)"
+
+docker-serve: engine ## Build the container with gamt serve, and run that (PRESET, BIND, PORT, OPTIONS)
+	$(ENGINE) build --network host --build-arg PRESET=$(PRESET) --build-arg SERVER=yes $(BUILD_ARGS) \
+		--tag $(SERVE_IMAGE) .
+	@echo "Server address for 3D Slicer and napari: http://$(BIND):$(PORT) (the container's own is inside of it)"
+	$(ENGINE) container run $(GPU) --rm --init --name gamt-serve --read-only --tmpfs /tmp \
+		--env NN_INTERACTIVE_API_KEY --publish $(BIND):$(PORT):1527 \
+		--health-cmd '$(IS_HEALTHY)' --health-interval 10s --health-start-period 5s \
+		$(SERVE_IMAGE) python -P -m gamt serve --host 0.0.0.0 $(OPTIONS)
 
 docker-save: docker $(READY) ## Build, save as out/TEAM.tar.gz, load that back and run it
 	@mkdir -p out
