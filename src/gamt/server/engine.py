@@ -188,7 +188,10 @@ class Workspace:
 
         Raises:
             TooLarge: the server has not that much left; what was reserved before still is.
+            Closed: the workspace is closed.
         """
+        if self._closed:
+            raise Closed
         extra = PREDICTION_BYTES if what == "image" else 0
         self._engine.memory.reserve(self, what, shape, itemsize + extra)
 

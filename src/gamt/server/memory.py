@@ -53,7 +53,10 @@ class Memory:
                     f"all that is made of it; expected no more than the "
                     f"{max(0, self.limit_bytes - others) / 1e6:.0f} MB that the server has left"
                 )
-            self._reserved[who, what] = size
+            if size:
+                self._reserved[who, what] = size
+            else:
+                self._reserved.pop((who, what), None)
 
     def release(self, who: Hashable) -> None:
         """Gives up all that is reserved for somebody."""
