@@ -329,7 +329,7 @@ class _Service:
             def prepare(shape: tuple[int, ...], item_bytes: int) -> None:
                 if len(shape) != 4 or shape[0] != 1 or 0 in shape:
                     raise PromptError(f"found an image of shape {shape}, expected (1, z, y, x)")
-                client.workspace.reserve("an image", shape, item_bytes)
+                client.workspace.reserve("image", shape, item_bytes)
 
             image = await self._read_array(request, client, self._array_bytes, prepare)
 
@@ -360,7 +360,7 @@ class _Service:
                         f"found a target buffer of shape {buffer.shape}, expected that of the "
                         f"image, {list(client.shape)}"
                     )
-                client.workspace.reserve("a target buffer", buffer.shape, item_bytes)
+                client.workspace.reserve("target buffer", buffer.shape, item_bytes)
                 session.set_target_buffer(np.zeros(buffer.shape, np.uint8))
                 client.dtype = buffer.dtype
 
@@ -525,7 +525,7 @@ class _Service:
             raise HTTPException(411, "found no Content-Length, expected that of the frame")
         length = int(request.headers["content-length"])
         async with client.uploading:
-            client.workspace.reserve("a frame", (length,), 1)
+            client.workspace.reserve("frame", (length,), 1)
             try:
                 # What can't be compressed takes a little more room than the array itself.
                 most = limit_bytes + self._limits.json_bytes
@@ -535,7 +535,7 @@ class _Service:
                 return await asyncio.to_thread(frames.unpack, frame, limit_bytes)
             finally:
                 with contextlib.suppress(Closed):
-                    client.workspace.reserve("a frame", (0,), 1)
+                    client.workspace.reserve("frame", (0,), 1)
 
     async def _read_mask(self, request: Request, client: Client) -> npt.NDArray[Any]:
         _check_ready(client)
