@@ -137,7 +137,7 @@ def make_app(
         sweeping.cancel()
         await loading
         await service.close(leases.clear())
-        engine.close()
+        await asyncio.to_thread(engine.close)
 
     # The documentation that FastAPI makes of types would know nothing of these requests.
     app = FastAPI(

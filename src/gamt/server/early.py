@@ -1,8 +1,6 @@
-"""A server that answers before it is loaded: what it needs takes longer to import than to start."""
+"""A server that says it is alive before it is loaded: its imports take about a second."""
 
 import asyncio
-import contextlib
-import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,27 +13,58 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class EarlyApp:
-    """Says at once that the server is alive; all else waits until the server proper is loaded."""
+    """An ASGI application that answers `/healthz` at once; all else waits for the server proper.
 
-    def __init__(self, load: Callable[[], "FastAPI"]) -> None:
-        """Takes what returns the server proper; it is called in a thread, at the start."""
+    Attributes:
+        error: why the server proper could not be loaded; None if it could, or is not yet.
+    """
+
+    def __init__(self, load: Callable[[], "FastAPI"], stop: Callable[[], None]) -> None:
+        """Loads nothing yet.
+
+        Args:
+            load: returns the server proper; called in a thread, when the server starts.
+            stop: called if that fails, to end the server.
+        """
+        self.error: Exception | None = None
         self._load = load
-        self._loading: asyncio.Future[FastAPI]
+        self._stop = stop
+        self._app: FastAPI | None = None
+        self._loaded = asyncio.Event()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answers a request, or starts and stops: see ASGI."""
+        """Answers a request, or starts and ends with the server."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["path"] == "/healthz" and not self._loading.done():
+            return
+        if self._app is None and scope["path"] == "/healthz":
             await _tell_health(send)
-        else:
-            app = await asyncio.shield(self._loading)
-            await app(scope, receive, send)
+            return
+        await self._loaded.wait()
+        if self._app is not None:
+            await self._app(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()  # "startup"
-        self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
-        running = asyncio.create_task(self._run(started := asyncio.Event(), stop := asyncio.Event()))
+        await receive()
+        loading = asyncio.ensure_future(asyncio.to_thread(self._load))
         await send({"type": "lifespan.startup.complete"})
-        await receive()  # "shutdown"
+        try:
+            app = await loading
+        except Exception as error:
+            self.error = error
+            self._loaded.set()
+            self._stop()
+            await receive()
+        else:
+            async with app.router.lifespan_context(app):
+                self._app = app
+                self._loaded.set()
+                await receive()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _tell_health(send: Send) -> None:
+    """Answers as the server proper does."""
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b'{"ok":true}'})
