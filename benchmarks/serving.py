@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +50,7 @@ CLICKS = 30
 STARTS = 5
 """Servers that are started."""
 
-AnySession = Session | nnInteractiveRemoteInferenceSession
+AnySession: TypeAlias = Session | nnInteractiveRemoteInferenceSession
 """They have the same methods."""
 
 
