@@ -162,25 +162,32 @@ def draw_visit(seed: int) -> Visit:
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in rng.integers((20, 40, 48), (33, 65, 73)))
     spacing = tuple(round(float(mm), 2) for mm in rng.uniform((1, 0.5, 0.5), (4, 1.5, 1.5)))
-    grid = np.stack(np.indices(shape), axis=-1)
     image = rng.normal(0, 12, shape)
     bodies = []
     for grey in rng.permutation((60, 120, 180)):
         centre = rng.uniform(0.25, 0.75, 3) * shape
         half = rng.uniform(0.12, 0.3, 3) * shape
-        body = (((grid - centre) / half) ** 2).sum(-1) < 1
+        body = _draw_ellipsoid(shape, centre, half)
         image[body] += grey - image[body].mean()
         bodies.append(body)
     dtype = np.uint8 if rng.random() < 0.5 else np.int16
     image = np.clip(image + 40, 0, 255).astype(dtype)
     steps = [_draw_prompt(rng, bodies[-1], "point", positive=True)]
     for _ in range(int(rng.integers(3, 10))):
-        kind = rng.choice(KINDS, p=ODDS)
+        kind = KINDS[rng.choice(len(KINDS), p=ODDS)]
         steps.append(_draw_prompt(rng, bodies[-1], kind, positive=bool(rng.random() < 0.6)))
         if not steps[-1].predicts:
             steps.append(Step("predict"))
     z, y, x = spacing
     return Visit(image, (z, y, x), tuple(steps))
+
+
+def _draw_ellipsoid(
+    shape: tuple[int, ...], centre: npt.NDArray[np.float64], half: npt.NDArray[np.float64]
+) -> Mask:
+    away = (np.moveaxis(np.indices(shape), 0, -1) - centre) / half
+    inside: Mask = (away**2).sum(-1) < 1
+    return inside
 
 
 def _draw_prompt(rng: np.random.Generator, body: Mask, kind: Kind, positive: bool) -> Step:
@@ -202,8 +209,7 @@ def _draw_prompt(rng: np.random.Generator, body: Mask, kind: Kind, positive: boo
     bounds = [[int(a), int(a + n)] for a, n in zip(low, size, strict=True)]
     mask = None
     if kind == "lasso":
-        away = np.stack(np.indices(tuple(size.tolist())), axis=-1) - (size - 1) / 2
-        mask = ((away / (size / 2)) ** 2).sum(-1) <= 1
+        mask = _draw_ellipsoid(tuple(size.tolist()), (size - 1) / 2, size / 2)
     if kind == "scribble":
         mask = np.zeros(size, np.bool_)
         count = int(size.max())
