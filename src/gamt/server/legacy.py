@@ -4,9 +4,9 @@ All its clients share one image and one segment, as on the server that it was ma
 upload counts, whoever it comes from. Images are sent as npy files, masks as compressed ones, points
 and boxes as JSON. Every prompt is answered by the whole mask, a bit a voxel.
 
-The client shows an error's text only if the status is 200. Where the text has "No image uploaded" in
-it, the client sends the image, the segment and the prompt once more, however often that happens. So
-this is said where there is no image, but not to the prompt that follows a refused one.
+The client shows an error's text only if the status is 200. Where the text has "No image uploaded"
+in it, the client sends the image, the segment and the prompt once more, however often that happens.
+So this is said where there is no image, but not to the prompt that follows a refused one.
 """
 
 import asyncio
@@ -14,16 +14,16 @@ import gzip
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, ValidationError
 
 from gamt.axes import bounding_range
 from gamt.server.engine import Engine, Workspace
+from gamt.server.messages import Message, Voxel, parse_message
 from gamt.server.uploads import read_compressed_npy, read_form, read_npy
 from gamt.session import Session
 
@@ -44,12 +44,8 @@ COMPRESSION = 1
 LEGACY_JSON = re.compile(rb'"(voxel_coord|outer_point_one|outer_point_two)"')
 """What tells this protocol's JSON bodies from others on the same paths."""
 
-Index = Annotated[int, Field(ge=-(2**31), lt=2**31)]
-Voxel = tuple[Index, Index, Index]
-"""(z, y, x), not always inside of the image."""
 
-
-class PointBody(BaseModel):
+class PointBody(Message):
     """The body of `/add_point_interaction`.
 
     Attributes:
@@ -61,7 +57,7 @@ class PointBody(BaseModel):
     positive_click: bool
 
 
-class BoxBody(BaseModel):
+class BoxBody(Message):
     """The body of `/add_bbox_interaction`.
 
     Attributes:
@@ -102,7 +98,7 @@ class Legacy:
         }
         self._turn = asyncio.Lock()  # one request after the other, as they share all there is
         self._workspace: Workspace | None = None
-        self._target = np.empty((0, 0, 0), np.uint8)
+        self._target: npt.NDArray[np.uint8] = np.empty((0, 0, 0), np.uint8)
         self._uploader: str | None = None
         self._refusal: str | None = None
 
@@ -124,10 +120,6 @@ class Legacy:
         try:
             async with self._turn:
                 return await self._handlers[request.url.path](request, body)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            return _refuse(f"{where or 'the request'}: {first['msg']}")
         except ValueError as error:
             return _refuse(str(error))
 
@@ -176,7 +168,12 @@ class Legacy:
         self._refusal = None
 
     def _find_workspace(self) -> Workspace:
-        """Returns where the image is, or raises why there is none: once, so that it is sent again."""
+        """Returns where the image is.
+
+        Raises:
+            RefusedError: there is none. Why one was refused is told once, so that the prompt after
+                that makes the client send it again.
+        """
         if self._workspace is None:
             refusal, self._refusal = self._refusal, None
             raise RefusedError(refusal or NO_IMAGE)
@@ -196,7 +193,7 @@ class Legacy:
         return _accept()
 
     async def _add_point(self, request: Request, body: bytes) -> Response:
-        point = PointBody.model_validate_json(body)
+        point = parse_message(PointBody, body, "the point")
         return await self._predict(
             request,
             "point",
@@ -206,7 +203,7 @@ class Legacy:
         )
 
     async def _add_bbox(self, request: Request, body: bytes) -> Response:
-        box = BoxBody.model_validate_json(body)
+        box = parse_message(BoxBody, body, "the box")
         corners = zip(box.outer_point_one, box.outer_point_two, strict=True)
         bounds = [[min(pair), max(pair) + 1] for pair in corners]
         return await self._predict(
