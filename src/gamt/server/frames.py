@@ -74,7 +74,7 @@ def pack(array: npt.NDArray[Any]) -> bytes:
     """
     blosc2 = load_blosc2()
     array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
-    raw = memoryview(array.reshape(-1).view(np.uint8))
+    raw = array.reshape(-1).view(np.uint8).data
     name = array.dtype.name.encode()
     parts = [
         _HEADER.pack(MAGIC, VERSION, 2, array.ndim, len(name)),
@@ -125,9 +125,9 @@ def unpack(frame: bytes | bytearray | memoryview, limit_bytes: int) -> npt.NDArr
             raise FrameError(f"found a chunk that can't be decompressed: {error}") from error
         done += length
     if dtype == np.bool_:
-        return (raw != 0).reshape(shape)  # bytes above 1 are no valid bool
+        return np.not_equal(raw, 0).reshape(shape)  # bytes above 1 are no valid bool
     little = raw.view(dtype.newbyteorder("<")).reshape(shape)
-    return little.astype(dtype, copy=False)
+    return np.asarray(little, dtype)
 
 
 class _Reader:
@@ -171,9 +171,7 @@ def _read_header(reader: _Reader) -> tuple[np.dtype[Any], tuple[int, ...]]:
     return np.dtype(name), shape
 
 
-def _read_chunks(
-    reader: _Reader, size_bytes: int, item_bytes: int
-) -> list[tuple[memoryview, int]]:
+def _read_chunks(reader: _Reader, size_bytes: int, item_bytes: int) -> list[tuple[memoryview, int]]:
     """Returns each chunk with the bytes that it decompresses to; all of them make `size_bytes`."""
     (count,) = reader.unpack(_COUNT, "the number of chunks")
     chunks = []

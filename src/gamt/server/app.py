@@ -1,0 +1,628 @@
+"""The server's paths: protocol v2 of nnInteractive, as 3D Slicer and napari speak it.
+
+A client claims a place and gets a token, which it sends with all that follows. It sends an image,
+declares the array that it wants results written to, and adds prompts; each answer holds the part of
+that array that changed. Requests without a token on paths that the legacy protocol has too are the
+legacy protocol's.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import json
+import logging
+import math
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
+
+import gamt
+from gamt.server import frames
+from gamt.server.bodies import DEFAULT_LIMITS, BodyLimits, discard_body, read_body
+from gamt.server.engine import Engine, Prediction, Workspace
+from gamt.server.leases import FullError, Lease, LeaseError, Leases
+from gamt.server.messages import (
+    AutoZoom,
+    BoxPrompt,
+    DrawnPrompt,
+    Image,
+    InitialSegmentation,
+    MessageError,
+    PointPrompt,
+    TargetBuffer,
+    parse_message,
+    parse_meta,
+)
+from gamt.session import Session
+
+logger = logging.getLogger("gamt.server")
+
+PROTOCOL_VERSION = "2.6.0"
+"""Of nnInteractive's session, whose interface this is."""
+
+LEASE_HEADER = "X-Lease-Token"
+META_HEADER = "X-Meta"
+
+RETRY_SECONDS = 10
+"""After which a client that found no place may ask again."""
+
+MEMORY_SHARE = 4
+"""The part of the machine's memory that one array may take: a quarter."""
+
+ADVICE = (
+    "enter nothing but http://HOST:PORT as the server's address, and update the viewer's extension"
+)
+"""For those who meet an error of paths: mostly an address or an extension that doesn't fit."""
+
+LEGACY_ALONE = frozenset({"/", "/upload_image", "/upload_segment"})
+"""Paths that protocol v2 has not."""
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+LegacyHandler = Callable[[Request], Awaitable[Response | None]]
+"""Answers a request without a token; None if it isn't the legacy protocol's."""
+
+
+class PromptError(ValueError):
+    """A prompt that can't be taken; the text says what was found."""
+
+
+@dataclass(slots=True)
+class Client:
+    """What the server keeps for a lease.
+
+    Attributes:
+        workspace: where its predictions are made.
+        uploading: held while one of its arrays is read, so that it has one in memory at a time.
+        shape: (z, y, x) of its image; None before there is one.
+        dtype: name of its target buffer's; None before there is one.
+        has_queued: whether prompts wait for a prediction.
+    """
+
+    workspace: Workspace
+    uploading: asyncio.Lock
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+    has_queued: bool = False
+
+
+def make_app(
+    engine: Engine,
+    *,
+    max_sessions: int,
+    idle_seconds: float,
+    liveness_seconds: float,
+    api_key: str | None = None,
+    licence: str = "!!MISSING!!",
+    body_limits: BodyLimits = DEFAULT_LIMITS,
+    sweep_seconds: float = 15.0,
+    is_stopping: Callable[[], bool] = lambda: False,
+    legacy: Mapping[str, LegacyHandler] | None = None,
+) -> FastAPI:
+    """Returns the server.
+
+    Args:
+        engine: makes the predictions; closed with the server.
+        max_sessions: clients at a time.
+        idle_seconds: a client's place is freed when its user does nothing for that long.
+        liveness_seconds: likewise, when nothing is heard of the client; 0 for never.
+        api_key: what clients have to show; None for nothing.
+        licence: of the segmenter, as clients show it; the default means "unknown".
+        body_limits: of requests.
+        sweep_seconds: between two looks at whose time has run out.
+        is_stopping: asked during predictions, which are cancelled then.
+        legacy: by path, what is asked first about requests that have neither a token nor a key; it
+            reads their bodies by `read_body`.
+    """
+    leases: Leases[Client] = Leases(max_sessions, idle_seconds, liveness_seconds)
+    service = _Service(engine, leases, licence, body_limits, is_stopping)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(asyncio.to_thread(frames.load_blosc2))
+        sweeping = asyncio.create_task(service.sweep(sweep_seconds))
+        yield
+        sweeping.cancel()
+        await loading
+        await service.close(leases.clear())
+        engine.close()
+
+    # The documentation that FastAPI makes of types would know nothing of these requests.
+    app = FastAPI(
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.state.engine = engine
+    gate = _Gate(api_key, legacy or {})
+    app.add_route("/healthz", service.tell_health, ["GET"])
+    for method, path, handler in (
+        ("POST", "/claim", service.claim),
+        ("GET", "/capabilities", service.tell_capabilities),
+        ("POST", "/release", service.release),
+        ("POST", "/heartbeat", service.hear_heartbeat),
+        ("GET", "/lease_status", service.tell_lease),
+        ("POST", "/set_image", service.set_image),
+        ("POST", "/set_target_buffer", service.set_target_buffer),
+        ("POST", "/set_do_autozoom", service.set_do_autozoom),
+        ("POST", "/reset_interactions", service.reset_interactions),
+        ("POST", "/undo", service.undo),
+        ("POST", "/redo", service.redo),
+        ("POST", "/predict", service.predict),
+        ("POST", "/add_point_interaction", service.add_point),
+        ("POST", "/add_bbox_interaction", service.add_box),
+        ("POST", "/add_scribble_interaction", service.add_scribble),
+        ("POST", "/add_lasso_interaction", service.add_lasso),
+        ("POST", "/add_initial_seg_interaction", service.add_initial_segmentation),
+    ):
+        app.add_route(path, gate.guard(handler), [method])
+    for path in LEGACY_ALONE & set(legacy or {}):
+        app.add_route(path, gate.guard(_deny), ["GET" if path == "/" else "POST"])
+    _handle_errors(app)
+    return app
+
+
+class _Gate:
+    """Decides who gets to a path's handler."""
+
+    def __init__(self, api_key: str | None, legacy: Mapping[str, LegacyHandler]) -> None:
+        self._expected = None if api_key is None else api_key.encode()
+        self._legacy = legacy
+
+    def guard(self, handler: Handler) -> Handler:
+        """Returns what answers in place of a handler of protocol v2."""
+
+        async def pass_on(request: Request) -> Response:
+            legacy = self._legacy.get(request.url.path)
+            headers = request.headers
+            if legacy and LEASE_HEADER not in headers and "authorization" not in headers:
+                answer = await legacy(request)
+                if answer is not None:
+                    return answer
+            self._check_key(headers.get("authorization"))
+            return await handler(request)
+
+        return pass_on
+
+    def _check_key(self, authorization: str | None) -> None:
+        if self._expected is None:
+            return
+        scheme, _, key = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise HTTPException(401, "Missing bearer token", {"WWW-Authenticate": "Bearer"})
+        if not hmac.compare_digest(key.strip().encode("latin-1"), self._expected):
+            raise HTTPException(401, "Invalid bearer token", {"WWW-Authenticate": "Bearer"})
+
+
+class _Service:
+    """The handlers of protocol v2."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        leases: Leases[Client],
+        licence: str,
+        body_limits: BodyLimits,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._engine = engine
+        self._leases = leases
+        self._licence = licence
+        self._limits = body_limits
+        self._is_stopping = is_stopping
+        self._array_bytes = psutil.virtual_memory().total // MEMORY_SHARE
+
+    # Places
+
+    async def tell_health(self, request: Request) -> Response:
+        return JSONResponse({"ok": True})
+
+    async def claim(self, request: Request) -> Response:
+        await self._read_json(request)
+        await self.close(self._leases.expire())
+        try:
+            lease = self._leases.claim(lambda: Client(self._engine.open(), asyncio.Lock()))
+        except FullError:
+            raise HTTPException(
+                503,
+                f"all {self._leases.max_sessions} places of this server are taken; "
+                "try again when someone has closed a session, or raise --max-sessions",
+                {"Retry-After": str(RETRY_SECONDS)},
+            ) from None
+        return JSONResponse(
+            {
+                "lease_token": lease.token,
+                "idle_timeout_seconds": float(self._leases.idle_seconds),
+                "liveness_timeout_seconds": float(self._leases.liveness_seconds),
+                "max_sessions": self._leases.max_sessions,
+            }
+        )
+
+    async def tell_capabilities(self, request: Request) -> Response:
+        return JSONResponse(
+            {
+                "supported_interactions": {
+                    "points": True,
+                    "bbox2d": True,
+                    "bbox3d": True,
+                    "scribble": True,
+                    "lasso": True,
+                },
+                # There are no channels here; clients look them up all the same.
+                "channel_mapping": {
+                    "prev_seg": 0,
+                    "bbox2d": [1, 2],
+                    "bbox3d": [1, 2],
+                    "lasso": [1, 2],
+                    "points": [3, 4],
+                    "scribble": [5, 6],
+                },
+                "num_interaction_channels": 7,
+                "supports_initial_label": True,
+                "supports_zero_shot_label_refinement": False,
+                "preferred_scribble_thickness": [2, 2, 2],
+                "interaction_decay": 1.0,
+                "do_autozoom": True,
+                "inference_session_version": PROTOCOL_VERSION,
+                "license": self._licence,
+                "supports_undo": True,
+            }
+        )
+
+    async def release(self, request: Request) -> Response:
+        await self._read_json(request)
+        lease = self._leases.release(request.headers.get(LEASE_HEADER, ""))
+        await self.close([] if lease is None else [lease])
+        return JSONResponse({"released": True})
+
+    async def hear_heartbeat(self, request: Request) -> Response:
+        token = _token(request)
+        await self._read_json(request)
+        self._leases.touch(token)
+        return JSONResponse({"remaining_seconds": self._leases.remaining_seconds(token)})
+
+    async def tell_lease(self, request: Request) -> Response:
+        return JSONResponse(
+            {
+                "remaining_seconds": self._leases.remaining_seconds(_token(request)),
+                "idle_timeout_seconds": float(self._leases.idle_seconds),
+            }
+        )
+
+    async def sweep(self, seconds: float) -> None:
+        """Closes the workspaces of leases that run out, until it is cancelled."""
+        while True:
+            await asyncio.sleep(seconds)
+            await self.close(self._leases.expire())
+
+    async def close(self, ended: list[Lease[Client]]) -> None:
+        """Closes the workspaces of leases that have ended."""
+        await asyncio.gather(*(lease.held.workspace.close() for lease in ended))
+
+    # The image, and the array that results are written to
+
+    async def set_image(self, request: Request) -> Response:
+        with self._leases.act(_token(request)) as lease:
+            client = lease.held
+            properties = parse_meta(Image, request.headers.get(META_HEADER)).image_properties
+            image = await self._read_array(request, client, self._array_bytes)
+
+            def work(session: Session) -> None:
+                session.set_image(image, properties.model_dump(exclude_none=True))
+                client.shape, client.dtype, client.has_queued = image.shape[1:], None, False
+
+            await client.workspace.change(_named(work))
+            return JSONResponse({"original_image_shape": list(image.shape)})
+
+    async def set_target_buffer(self, request: Request) -> Response:
+        with self._leases.act(_token(request)) as lease:
+            client = lease.held
+            buffer = parse_message(TargetBuffer, await self._read_json(request), "body")
+            size_bytes = math.prod(buffer.shape) * np.dtype(buffer.dtype).itemsize
+            if size_bytes > self._array_bytes:
+                raise HTTPException(
+                    413,
+                    f"found a target buffer of shape {buffer.shape} and {buffer.dtype}, "
+                    f"{size_bytes} bytes, expected {self._array_bytes} at most",
+                )
+
+            def work(session: Session) -> None:
+                if client.shape is None:
+                    raise PromptError("there is no image yet: set_image has to come first")
+                if tuple(buffer.shape) != client.shape:
+                    raise PromptError(
+                        f"found a target buffer of shape {buffer.shape}, expected that of the "
+                        f"image, {list(client.shape)}"
+                    )
+                session.set_target_buffer(np.zeros(buffer.shape, np.uint8))
+                client.dtype = buffer.dtype
+
+            await client.workspace.change(work)
+            return JSONResponse({})
+
+    async def set_do_autozoom(self, request: Request) -> Response:
+        with self._leases.act(_token(request)):
+            parse_message(AutoZoom, await self._read_json(request), "body")
+            return JSONResponse({})
+
+    # Prompts
+
+    async def reset_interactions(self, request: Request) -> Response:
+        with self._leases.act(_token(request)) as lease:
+            client = lease.held
+            await self._read_json(request)
+
+            def work(session: Session) -> None:
+                session.reset_interactions()
+                client.has_queued = False
+
+            await client.workspace.change(work)
+            return JSONResponse({})
+
+    async def undo(self, request: Request) -> Response:
+        return await self._step(request, lambda session: session.undo())
+
+    async def redo(self, request: Request) -> Response:
+        """Goes forth again after `undo`; nnInteractive's own server has no such path."""
+        return await self._step(request, lambda session: session.redo())
+
+    async def predict(self, request: Request) -> Response:
+        with self._leases.act(_token(request)) as lease:
+            await self._read_json(request)
+            if not lease.held.has_queued:
+                return _answer(Prediction(False, None, None), "uint8")
+            return await self._predict(request, lease.held, "predict", lambda session: None)
+
+    async def add_point(self, request: Request) -> Response:
+        with self._leases.act(_token(request)) as lease:
+            prompt = parse_message(PointPrompt, await self._read_json(request), "body")
+
+            def add(session: Session) -> None:
+                session.add_point_interaction(
+                    prompt.coordinates, prompt.include_interaction, run_prediction=False
+                )
+
+            return await self._add(request, lease.held, "point", add, prompt.run_prediction)
+
+    async def add_box(self, request: Request) -> Response:
+        with self._leases.act(_token(request)) as lease:
+            prompt = parse_message(BoxPrompt, await self._read_json(request), "body")
+
+            def add(session: Session) -> None:
+                session.add_bbox_interaction(
+                    prompt.bbox_coords, prompt.include_interaction, run_prediction=False
+                )
+
+            return await self._add(request, lease.held, "box", add, prompt.run_prediction)
+
+    async def add_scribble(self, request: Request) -> Response:
+        with self._leases.act(_token(request)) as lease:
+            prompt, drawn = await self._read_drawing(request, lease.held)
+
+            def add(session: Session) -> None:
+                session.add_scribble_interaction(
+                    drawn,
+                    prompt.include_interaction,
+                    run_prediction=False,
+                    interaction_bbox=prompt.interaction_bbox,
+                )
+
+            return await self._add(request, lease.held, "scribble", add, prompt.run_prediction)
+
+    async def add_lasso(self, request: Request) -> Response:
+        with self._leases.act(_token(request)) as lease:
+            prompt, drawn = await self._read_drawing(request, lease.held)
+
+            def add(session: Session) -> None:
+                session.add_lasso_interaction(
+                    drawn,
+                    prompt.include_interaction,
+                    run_prediction=False,
+                    interaction_bbox=prompt.interaction_bbox,
+                )
+
+            return await self._add(request, lease.held, "lasso", add, prompt.run_prediction)
+
+    async def add_initial_segmentation(self, request: Request) -> Response:
+        with self._leases.act(_token(request)) as lease:
+            meta = parse_meta(InitialSegmentation, request.headers.get(META_HEADER))
+            mask = await self._read_mask(request, lease.held)
+
+            def add(session: Session) -> None:
+                session.add_initial_seg_interaction(mask, run_prediction=False)
+
+            return await self._add(request, lease.held, "initial", add, meta.run_prediction)
+
+    async def _add(
+        self,
+        request: Request,
+        client: Client,
+        kind: str,
+        add: Callable[[Session], None],
+        run_prediction: bool,
+    ) -> Response:
+        """Adds a prompt, and predicts if that is wanted."""
+
+        def work(session: Session) -> None:
+            _check_ready(client)
+            add(session)
+            client.has_queued = True
+
+        if run_prediction:
+            return await self._predict(request, client, kind, _named(work))
+        await client.workspace.change(_named(work))
+        return _answer(Prediction(False, None, None), "uint8")
+
+    async def _step(self, request: Request, step: Callable[[Session], bool]) -> Response:
+        """Goes back or forth among the states of a target."""
+        with self._leases.act(_token(request)) as lease:
+            await self._read_json(request)
+            if lease.held.dtype is None:
+                return _answer(Prediction(False, None, None), "uint8")
+            return await self._predict(request, lease.held, "undo", step)
+
+    async def _predict(
+        self, request: Request, client: Client, kind: str, add: Callable[[Session], object]
+    ) -> Response:
+        async def is_gone() -> bool:
+            return self._is_stopping() or await request.is_disconnected()
+
+        prediction = await client.workspace.predict(kind, add, is_gone)
+        if self._is_stopping():
+            raise HTTPException(503, "the server is stopping")
+        if prediction.ran and kind != "undo":
+            client.has_queued = False
+        return await asyncio.to_thread(_answer, prediction, client.dtype or "uint8")
+
+    # What requests hold
+
+    async def _read_json(self, request: Request) -> bytes:
+        return bytes(await read_body(request, self._limits.json_bytes, self._limits))
+
+    async def _read_array(
+        self, request: Request, client: Client, limit_bytes: int
+    ) -> npt.NDArray[Any]:
+        async with client.uploading:
+            # What can't be compressed takes a little more room than the array itself.
+            frame_bytes = limit_bytes + self._limits.json_bytes
+            frame = await read_body(request, frame_bytes, self._limits)
+            return await asyncio.to_thread(frames.unpack, frame, limit_bytes)
+
+    async def _read_mask(self, request: Request, client: Client) -> npt.NDArray[Any]:
+        _check_ready(client)
+        assert client.shape is not None
+        return await self._read_array(request, client, math.prod(client.shape) * 8)
+
+    async def _read_drawing(
+        self, request: Request, client: Client
+    ) -> tuple[DrawnPrompt, npt.NDArray[Any]]:
+        prompt = parse_meta(DrawnPrompt, request.headers.get(META_HEADER))
+        return prompt, await self._read_mask(request, client)
+
+
+async def _deny(request: Request) -> Response:
+    raise HTTPException(404)
+
+
+def _check_ready(client: Client) -> None:
+    """Refuses prompts that nothing could come of.
+
+    Raises:
+        PromptError: image or target buffer are missing.
+    """
+    if client.shape is None:
+        raise PromptError("there is no image yet: set_image has to come before prompts")
+    if client.dtype is None:
+        raise PromptError("there is no target buffer yet: set_target_buffer has to come first")
+
+
+def _named(work: Callable[[Session], None]) -> Callable[[Session], None]:
+    """Lets what a session says of a client's mistake be told from our own."""
+
+    def named(session: Session) -> None:
+        try:
+            work(session)
+        except (ValueError, NotImplementedError) as error:
+            raise PromptError(str(error)) from error
+
+    return named
+
+
+def _token(request: Request) -> str:
+    """Returns a request's token.
+
+    Raises:
+        HTTPException: 410; there is none.
+    """
+    token: str | None = request.headers.get(LEASE_HEADER)
+    if token is None:
+        raise HTTPException(410, "lease token missing")
+    return token
+
+
+def _answer(prediction: Prediction, dtype: str) -> Response:
+    """Returns the answer to a prompt, in the target buffer's dtype."""
+    meta: dict[str, object] = {"ran_prediction": prediction.ran, "bbox": prediction.bounds}
+    frame = b""
+    if prediction.content is not None:
+        meta |= {"dtype": dtype, "shape": prediction.content.shape}
+        frame = frames.pack(prediction.content.astype(dtype, copy=False))
+    return Response(
+        frame,
+        media_type="application/octet-stream",
+        headers={META_HEADER: json.dumps(meta, separators=(",", ":"))},
+    )
+
+
+def _handle_errors(app: FastAPI) -> None:
+    """Answers each error as clients expect it: a status and {"detail": text}, no traceback."""
+
+    def refuse_with(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
+        async def refuse(request: Request, error: Exception) -> Response:
+            await discard_body(request)
+            return JSONResponse({"detail": str(error)}, status)
+
+        return refuse
+
+    async def refuse_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        await discard_body(request)
+        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+
+    async def refuse_path(request: Request, error: Exception) -> Response:
+        await discard_body(request)
+        return JSONResponse({"detail": f"{_describe_path(request)}; {ADVICE}"}, 404)
+
+    async def refuse_method(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        await discard_body(request)
+        allowed = (error.headers or {}).get("Allow", "")
+        detail = f"{_describe_path(request)} with {request.method}, but with {allowed}; {ADVICE}"
+        return JSONResponse({"detail": detail}, 405, error.headers)
+
+    async def refuse_lease(request: Request, error: Exception) -> Response:
+        await discard_body(request)
+        return JSONResponse({"detail": "lease expired or unknown"}, 410)
+
+    async def note_gone(request: Request, error: Exception) -> Response:
+        return Response(status_code=400)  # nobody reads it
+
+    async def admit(request: Request, error: Exception) -> Response:
+        incident = uuid.uuid4().hex[:8]
+        logger.error("%s failed (%s): %r", request.url.path, incident, error)
+        logger.debug("where %s failed", incident, exc_info=error)
+        await discard_body(request)
+        detail = f"the server failed; its log says more of what happened under {incident}"
+        return JSONResponse({"detail": detail}, 500)
+
+    app.add_exception_handler(StarletteHTTPException, refuse_http)
+    app.add_exception_handler(404, refuse_path)
+    app.add_exception_handler(405, refuse_method)
+    for kind, status in (
+        (frames.FrameSizeError, 413),
+        (frames.FrameError, 400),
+        (MessageError, 400),
+        (PromptError, 400),
+    ):
+        app.add_exception_handler(kind, refuse_with(status))
+    app.add_exception_handler(LeaseError, refuse_lease)
+    app.add_exception_handler(ClientDisconnect, note_gone)
+    app.add_exception_handler(Exception, admit)
+
+
+def _describe_path(request: Request) -> str:
+    return (
+        f"this is gamt {gamt.__version__}, which speaks nnInteractive's protocol v2 and the legacy "
+        f"one; it has no path {request.url.path}"
+    )

@@ -1,0 +1,39 @@
+"""Servers to test: real sockets, in this process."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from gamt import segmenters
+from gamt.server.app import make_app
+from gamt.server.engine import Engine
+from gamt.settings import PRESETS
+
+
+@contextmanager
+def serving(**options: Any) -> Iterator[str]:
+    """Runs a server with the embedded segmenter; gives its URL.
+
+    Args:
+        options: of `make_app`, where others than those of a test are wanted.
+    """
+    options = {"max_sessions": 2, "idle_seconds": 600, "liveness_seconds": 60} | options
+    engine = Engine(
+        segmenters.load(segmenters.DEFAULT),
+        PRESETS["default"],
+        max_sessions=options["max_sessions"],
+        metrics=None,
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(make_app(engine, **options), log_config=None, ws="none"))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
