@@ -30,6 +30,7 @@ from gamt.server import frames
 from gamt.server.bodies import DEFAULT_LIMITS, BodyLimits, discard_body, read_body
 from gamt.server.engine import Engine, Prediction, Workspace
 from gamt.server.leases import FullError, Lease, LeaseError, Leases
+from gamt.server.legacy import Legacy
 from gamt.server.messages import (
     AutoZoom,
     BoxPrompt,
@@ -106,7 +107,6 @@ def make_app(
     body_limits: BodyLimits = DEFAULT_LIMITS,
     sweep_seconds: float = 15.0,
     is_stopping: Callable[[], bool] = lambda: False,
-    legacy: Mapping[str, LegacyHandler] | None = None,
 ) -> FastAPI:
     """Returns the server.
 
@@ -120,8 +120,6 @@ def make_app(
         body_limits: of requests.
         sweep_seconds: between two looks at whose time has run out.
         is_stopping: asked during predictions, which are cancelled then.
-        legacy: by path, what is asked first about requests that have neither a token nor a key; it
-            reads their bodies by `read_body`.
     """
     leases: Leases[Client] = Leases(max_sessions, idle_seconds, liveness_seconds)
     service = _Service(engine, leases, licence, body_limits, is_stopping)
@@ -145,7 +143,15 @@ def make_app(
         redirect_slashes=False,
     )
     app.state.engine = engine
-    gate = _Gate(api_key, legacy or {})
+    legacy = Legacy(
+        leases,
+        service.make_client,
+        needs_key=api_key is not None,
+        image_bytes=service.array_bytes,
+        limits=body_limits,
+        is_stopping=is_stopping,
+    )
+    gate = _Gate(api_key, legacy.handlers)
     app.add_route("/healthz", service.tell_health, ["GET"])
     for method, path, handler in (
         ("POST", "/claim", service.claim),
@@ -167,7 +173,7 @@ def make_app(
         ("POST", "/add_initial_seg_interaction", service.add_initial_segmentation),
     ):
         app.add_route(path, gate.guard(handler), [method])
-    for path in LEGACY_ALONE & set(legacy or {}):
+    for path in LEGACY_ALONE:
         app.add_route(path, gate.guard(_deny), ["GET" if path == "/" else "POST"])
     _handle_errors(app)
     return app
@@ -221,9 +227,13 @@ class _Service:
         self._licence = licence
         self._limits = body_limits
         self._is_stopping = is_stopping
-        self._array_bytes = psutil.virtual_memory().total // MEMORY_SHARE
+        self.array_bytes = psutil.virtual_memory().total // MEMORY_SHARE
 
     # Places
+
+    def make_client(self) -> Client:
+        """Returns what is kept for a new lease."""
+        return Client(self._engine.open(), asyncio.Lock())
 
     async def tell_health(self, request: Request) -> Response:
         return JSONResponse({"ok": True})
@@ -232,7 +242,7 @@ class _Service:
         await self._read_json(request)
         await self.close(self._leases.expire())
         try:
-            lease = self._leases.claim(lambda: Client(self._engine.open(), asyncio.Lock()))
+            lease = self._leases.claim(self.make_client)
         except FullError:
             raise HTTPException(
                 503,
@@ -316,7 +326,7 @@ class _Service:
         with self._leases.act(_token(request)) as lease:
             client = lease.held
             properties = parse_meta(Image, request.headers.get(META_HEADER)).image_properties
-            image = await self._read_array(request, client, self._array_bytes)
+            image = await self._read_array(request, client, self.array_bytes)
 
             def work(session: Session) -> None:
                 session.set_image(image, properties.model_dump(exclude_none=True))
@@ -330,11 +340,11 @@ class _Service:
             client = lease.held
             buffer = parse_message(TargetBuffer, await self._read_json(request), "body")
             size_bytes = math.prod(buffer.shape) * np.dtype(buffer.dtype).itemsize
-            if size_bytes > self._array_bytes:
+            if size_bytes > self.array_bytes:
                 raise HTTPException(
                     413,
                     f"found a target buffer of shape {buffer.shape} and {buffer.dtype}, "
-                    f"{size_bytes} bytes, expected {self._array_bytes} at most",
+                    f"{size_bytes} bytes, expected {self.array_bytes} at most",
                 )
 
             def work(session: Session) -> None:

@@ -12,22 +12,29 @@ So this is said where there is no image, but not to the prompt that follows a re
 import asyncio
 import gzip
 import logging
+import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from fastapi import Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import HTTPException, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
 
+import gamt
 from gamt.axes import bounding_range
-from gamt.server.engine import Engine, Workspace
-from gamt.server.messages import Message, Voxel, parse_message
-from gamt.server.uploads import read_compressed_npy, read_form, read_npy
+from gamt.server.bodies import BodyLimits, discard_body, read_body
+from gamt.server.engine import Workspace
+from gamt.server.leases import FullError, LeaseError, Leases
+from gamt.server.messages import Message, MessageError, Voxel, parse_message
+from gamt.server.uploads import UploadError, read_compressed_npy, read_form, read_npy
 from gamt.session import Session
 
 logger = logging.getLogger("gamt.server")
+
+T = TypeVar("T")
 
 NO_IMAGE = "No image uploaded"
 """What makes the client send everything again."""
@@ -75,20 +82,51 @@ class RefusedError(ValueError):
     """A request that isn't carried out; the text is for the user."""
 
 
-class Legacy:
+_REFUSALS = (RefusedError, UploadError, MessageError)
+
+
+class Client(Protocol):
+    """What the server keeps for a lease, as far as this protocol needs it."""
+
+    workspace: Workspace
+
+
+AnyClient = TypeVar("AnyClient", bound=Client)
+
+
+class Legacy(Generic[AnyClient]):
     """What all legacy clients share: an image and a segment, from the first upload on.
 
-    Args:
-        engine: does the work.
-        needs_key: whether the server has a key, so that these clients are turned away.
-        most_bytes: that an image may have.
+    They take one of the server's places until none of them has done anything for as long as a user
+    of one of their own may do nothing.
+
+    Attributes:
+        handlers: by path, what answers a request without a token, or gives None if the request is
+            not of this protocol.
     """
 
-    def __init__(self, engine: Engine, *, needs_key: bool, most_bytes: int) -> None:
-        self._engine = engine
-        self._needs_key = needs_key
-        self._most_bytes = most_bytes
-        self._handlers: Mapping[str, Callable[[Request, bytes], Awaitable[Response]]] = {
+    def __init__(
+        self,
+        leases: Leases[AnyClient],
+        make_client: Callable[[], AnyClient],
+        *,
+        needs_key: bool,
+        image_bytes: int,
+        limits: BodyLimits,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        """Starts without an image.
+
+        Args:
+            leases: the server's places.
+            make_client: makes what the server keeps for one of them.
+            needs_key: whether the server has a key, so that legacy clients are turned away.
+            image_bytes: that an image may have.
+            limits: of requests' bodies.
+            is_stopping: asked during predictions, which are cancelled then.
+        """
+        self.handlers: Mapping[str, Callable[[Request], Awaitable[Response | None]]] = {
+            "/": self._introduce,
             "/upload_image": self._upload_image,
             "/upload_segment": self._upload_segment,
             "/add_point_interaction": self._add_point,
@@ -96,161 +134,220 @@ class Legacy:
             "/add_scribble_interaction": self._add_scribble,
             "/add_lasso_interaction": self._add_lasso,
         }
+        self._leases = leases
+        self._make_client = make_client
+        self._needs_key = needs_key
+        self._image_bytes = image_bytes
+        self._limits = limits
+        self._is_stopping = is_stopping
         self._turn = asyncio.Lock()  # one request after the other, as they share all there is
-        self._workspace: Workspace | None = None
-        self._target: npt.NDArray[np.uint8] = np.empty((0, 0, 0), np.uint8)
+        self._token: str | None = None
+        self._shape: tuple[int, ...] = ()
         self._uploader: str | None = None
         self._refusal: str | None = None
 
-    async def answer(self, request: Request, body: bytes) -> Response | None:
-        """Answers a request that has no lease.
+    async def _introduce(self, request: Request) -> Response:
+        url = str(request.base_url).rstrip("/")
+        key = "the API key" if self._needs_key else "no API key"
+        return PlainTextResponse(
+            f"This is gamt {gamt.__version__}, a server for interactive segmentation.\n\n"
+            "3D Slicer (SlicerNNInteractive) and napari (napari-nninteractive): enter\n"
+            f"{url} as the server's address, and {key}.\n\n"
+            "Protocols: nnInteractive v2, and that of SlicerNNInteractive up to 0.3.2"
+            f"{', which has no key and is turned away' if self._needs_key else ''}.\n"
+        )
 
-        Args:
-            request: to a path of this protocol.
-            body: all of its body.
+    async def _upload_image(self, request: Request) -> Response | None:
+        async def work() -> Response:
+            try:
+                await self._take_image(request)
+            except (*_REFUSALS, HTTPException) as error:
+                # Nobody may go on with the image before, thinking it is this one.
+                await self._leave()
+                self._refusal = _text_of(error)
+                raise
+            return JSONResponse({"status": "ok"})
 
-        Returns:
-            The answer; None if the request is not of this protocol.
-        """
-        is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
-        if not is_form and not LEGACY_JSON.search(body):
-            return None
-        if self._needs_key:
-            return _refuse(UPDATE)
-        try:
-            async with self._turn:
-                return await self._handlers[request.url.path](request, body)
-        except ValueError as error:
-            return _refuse(str(error))
+        return await self._answer_form(request, work)
 
-    async def close(self) -> None:
-        """Frees the image; clients are asked for it again when they send their next prompt."""
-        async with self._turn:
-            await self._close()
-
-    async def _close(self) -> None:
-        if self._workspace is not None:
-            await self._workspace.close()
-        self._workspace = self._uploader = None
-        self._target = np.empty((0, 0, 0), np.uint8)
-
-    async def _upload_image(self, request: Request, body: bytes) -> Response:
-        try:
-            await self._take_image(request, body)
-        except ValueError as error:
-            self._refusal = str(error)
-            raise
-        return _accept()
-
-    async def _take_image(self, request: Request, body: bytes) -> None:
-        image = read_npy(_file_of(_read_form(request, body)), self._most_bytes)
+    async def _take_image(self, request: Request) -> None:
+        form = await self._read_form(request, self._image_bytes)
+        image = await asyncio.to_thread(read_npy, _file_of(form), self._image_bytes)
         uploader = request.client.host if request.client else None
-        if self._uploader not in (None, uploader):
-            logger.warning(
-                "a second user of an old SlicerNNInteractive replaces the image of the first; "
-                "from version 1.0.0 on, users don't share one"
-            )
-        await self._close()
-        workspace = self._engine.open()
-        target = np.zeros(image.shape, np.uint8)
+        with self._place() as workspace:
+            if self._uploader not in (None, uploader):
+                logger.warning(
+                    "a second machine replaces the image of the first, as they share one: "
+                    "SlicerNNInteractive up to 0.3.2; users of later ones have their own"
+                )
+            self._shape, self._uploader, self._refusal = image.shape, uploader, None
 
-        def begin(session: Session) -> None:
-            session.set_image(image[None])
-            session.set_target_buffer(target)
+            def begin(session: Session) -> None:
+                session.set_image(image[None])
+                session.set_target_buffer(np.zeros(image.shape, np.uint8))
 
-        try:
-            await workspace.change(begin)
-        except BaseException:
-            await workspace.close()
-            raise
-        logger.info("an image without its voxels' size, as old SlicerNNInteractive sends it: 1 mm")
-        self._workspace, self._target, self._uploader = workspace, target, uploader
-        self._refusal = None
+            await workspace.change(_refusing(begin))
+        logger.info("SlicerNNInteractive up to 0.3.2 sends no voxel sizes: taken to be 1 mm")
 
-    def _find_workspace(self) -> Workspace:
-        """Returns where the image is.
+    @contextmanager
+    def _place(self) -> Iterator[Workspace]:
+        """Gives the workspace of the place that is taken; takes one if there is none.
 
         Raises:
-            RefusedError: there is none. Why one was refused is told once, so that the prompt after
-                that makes the client send it again.
+            RefusedError: all are taken.
         """
-        if self._workspace is None:
+        try:
+            self._leases.touch(self._token or "")
+        except LeaseError:
+            try:
+                lease = self._leases.claim(self._make_client, gives_signs=False)
+            except FullError:
+                raise RefusedError(
+                    f"all {self._leases.max_sessions} places of this server are taken; try again "
+                    "when someone has closed a session"
+                ) from None
+            self._token, self._uploader = lease.token, None
+        with self._image() as workspace:
+            yield workspace
+
+    @contextmanager
+    def _image(self) -> Iterator[Workspace]:
+        """Gives the workspace with the image.
+
+        Raises:
+            RefusedError: there is none. Why the last one was refused is told once; to the prompt
+                after that, the client sends it again.
+        """
+        try:
+            with self._leases.act(self._token or "") as lease:
+                yield lease.held.workspace
+        except LeaseError:
             refusal, self._refusal = self._refusal, None
-            raise RefusedError(refusal or NO_IMAGE)
-        return self._workspace
+            raise RefusedError(refusal or NO_IMAGE) from None
 
-    async def _upload_segment(self, request: Request, body: bytes) -> Response:
-        workspace = self._find_workspace()
-        file = _file_of(_read_form(request, body))
-        mask = await asyncio.to_thread(read_compressed_npy, file, self._target.shape)
+    async def _leave(self) -> None:
+        """Gives the place back."""
+        lease = self._leases.release(self._token or "")
+        self._token = self._uploader = None
+        if lease is not None:
+            await lease.held.workspace.close()
 
-        def begin(session: Session) -> None:
-            session.reset_interactions()
-            if mask.any():
-                session.add_initial_seg_interaction(mask)
+    async def _upload_segment(self, request: Request) -> Response | None:
+        async def work() -> Response:
+            with self._image() as workspace:
+                form = await self._read_form(request, math.prod(self._shape))
+                mask = await asyncio.to_thread(read_compressed_npy, _file_of(form), self._shape)
 
-        await workspace.change(begin)
-        return _accept()
+                def begin(session: Session) -> None:
+                    session.reset_interactions()
+                    if mask.any():
+                        session.add_initial_seg_interaction(mask)
 
-    async def _add_point(self, request: Request, body: bytes) -> Response:
-        point = parse_message(PointBody, body, "the point")
-        return await self._predict(
-            request,
-            "point",
-            lambda session: session.add_point_interaction(
+                await workspace.change(_refusing(begin))
+            return JSONResponse({"status": "ok"})
+
+        return await self._answer_form(request, work)
+
+    async def _add_point(self, request: Request) -> Response | None:
+        def parse(body: bytes | bytearray) -> Callable[[Session], object]:
+            point = parse_message(PointBody, body, "body")
+            return lambda session: session.add_point_interaction(
                 point.voxel_coord, point.positive_click, run_prediction=False
-            ),
-        )
+            )
 
-    async def _add_bbox(self, request: Request, body: bytes) -> Response:
-        box = parse_message(BoxBody, body, "the box")
-        corners = zip(box.outer_point_one, box.outer_point_two, strict=True)
-        bounds = [[min(pair), max(pair) + 1] for pair in corners]
-        return await self._predict(
-            request,
-            "box",
-            lambda session: session.add_bbox_interaction(
+        return await self._answer_json(request, "point", parse)
+
+    async def _add_bbox(self, request: Request) -> Response | None:
+        def parse(body: bytes | bytearray) -> Callable[[Session], object]:
+            box = parse_message(BoxBody, body, "body")
+            corners = zip(box.outer_point_one, box.outer_point_two, strict=True)
+            bounds = [[min(pair), max(pair) + 1] for pair in corners]
+            return lambda session: session.add_bbox_interaction(
                 bounds, box.positive_click, run_prediction=False
-            ),
-        )
+            )
 
-    async def _add_scribble(self, request: Request, body: bytes) -> Response:
-        return await self._add_drawing(request, body, "scribble")
+        return await self._answer_json(request, "box", parse)
 
-    async def _add_lasso(self, request: Request, body: bytes) -> Response:
-        return await self._add_drawing(request, body, "lasso")
+    async def _add_scribble(self, request: Request) -> Response | None:
+        return await self._add_drawing(request, "scribble")
+
+    async def _add_lasso(self, request: Request) -> Response | None:
+        return await self._add_drawing(request, "lasso")
 
     async def _add_drawing(
-        self, request: Request, body: bytes, kind: Literal["scribble", "lasso"]
-    ) -> Response:
-        self._find_workspace()  # without an image, nothing is said of the drawing
-        form = _read_form(request, body)
-        is_positive = bytes(form.get("positive_click", b"")).lower() in (b"true", b"1", b"yes")
-        mask = await asyncio.to_thread(read_compressed_npy, _file_of(form), self._target.shape)
-        # Where a client takes voxels away from an earlier drawing, 0 - 1 has become 255.
-        drawn = mask == 1
-        extent = bounding_range(drawn)
-        if extent is None:
-            raise RefusedError(f"found an empty {kind}, expected a drawn one")
-        bounds = [[a, b] for a, b in zip(*extent, strict=True)]
-        crop = drawn[tuple(slice(a, b) for a, b in bounds)]
+        self, request: Request, kind: Literal["scribble", "lasso"]
+    ) -> Response | None:
+        async def work() -> Response:
+            with self._image() as workspace:
+                form = await self._read_form(request, math.prod(self._shape))
+                positive = bytes(form.get("positive_click", b"")).lower() in (b"true", b"1", b"yes")
+                mask = await asyncio.to_thread(read_compressed_npy, _file_of(form), self._shape)
+                add = _draw(mask, kind, positive)
+                return await self._predict(request, workspace, kind, add)
 
-        def add(session: Session) -> None:
-            add_drawing = getattr(session, f"add_{kind}_interaction")
-            add_drawing(crop, is_positive, run_prediction=False, interaction_bbox=bounds)
+        return await self._answer_form(request, work)
 
-        return await self._predict(request, kind, add)
+    async def _answer_json(
+        self,
+        request: Request,
+        kind: str,
+        parse: Callable[[bytes | bytearray], Callable[[Session], object]],
+    ) -> Response | None:
+        """Answers a prompt in JSON; `parse` returns what adds it to a session."""
+        body = await read_body(request, self._limits.json_bytes, self._limits)
+        if not LEGACY_JSON.search(body):
+            return None
+
+        async def work() -> Response:
+            with self._image() as workspace:
+                return await self._predict(request, workspace, kind, parse(body))
+
+        return await self._answer(request, work)
+
+    async def _answer_form(
+        self, request: Request, work: Callable[[], Awaitable[Response]]
+    ) -> Response | None:
+        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            return None
+        return await self._answer(request, work)
+
+    async def _answer(self, request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
+        """Does some work, after that of earlier requests; tells the user why if it is refused."""
+        try:
+            if self._needs_key:
+                raise RefusedError(UPDATE)
+            async with self._turn:
+                return await work()
+        except (*_REFUSALS, HTTPException) as error:
+            await discard_body(request)
+            headers = error.headers if isinstance(error, HTTPException) else None
+            message = _text_of(error)
+            return JSONResponse({"status": "error", "message": message}, headers=headers)
 
     async def _predict(
-        self, request: Request, kind: str, add: Callable[[Session], object]
+        self,
+        request: Request,
+        workspace: Workspace,
+        kind: str,
+        add: Callable[[Session], object],
     ) -> Response:
-        workspace = self._find_workspace()
-        await workspace.predict(kind, add, request.is_disconnected)
+        async def is_gone() -> bool:
+            return self._is_stopping() or await request.is_disconnected()
+
+        await workspace.predict(kind, _refusing(add), is_gone)
+        mask = await workspace.change(lambda session: pack_mask(session.target_buffer))
         return Response(
-            await asyncio.to_thread(pack_mask, self._target),
+            mask,
             media_type="application/octet-stream",
             headers={"Content-Encoding": "gzip"},
         )
+
+    async def _read_form(self, request: Request, file_bytes: int) -> Mapping[str, memoryview]:
+        """Reads a form with a file of about as many bytes at most."""
+        limit = file_bytes + self._limits.json_bytes
+        body = await read_body(request, limit, self._limits)
+        content_type = request.headers.get("content-type", "")
+        return await asyncio.to_thread(read_form, content_type, body)
 
 
 def pack_mask(mask: npt.NDArray[np.uint8]) -> bytes:
@@ -262,14 +359,30 @@ def pack_mask(mask: npt.NDArray[np.uint8]) -> bytes:
     return gzip.compress(np.packbits(mask).tobytes(), COMPRESSION)
 
 
-def _read_form(request: Request, body: bytes) -> Mapping[str, memoryview]:
-    return read_form(request.headers.get("content-type", ""), body)
+def _draw(
+    mask: npt.NDArray[Any], kind: Literal["scribble", "lasso"], positive: bool
+) -> Callable[[Session], object]:
+    """Returns what adds a drawing to a session."""
+    # Where the user took away from an earlier drawing, the client's 0 - 1 has become 255.
+    drawn = mask == 1
+    extent = bounding_range(drawn)
+    if extent is None:
+        raise RefusedError(f"found an empty {kind}, please draw it again")
+    bounds = [[a, b] for a, b in zip(*extent, strict=True)]
+    crop = drawn[tuple(slice(a, b) for a, b in bounds)]
+    if kind == "scribble":
+        return lambda session: session.add_scribble_interaction(
+            crop, positive, run_prediction=False, interaction_bbox=bounds
+        )
+    return lambda session: session.add_lasso_interaction(
+        crop, positive, run_prediction=False, interaction_bbox=bounds
+    )
 
 
 def _file_of(form: Mapping[str, memoryview]) -> memoryview:
     """Returns a form's file.
 
-    Clients that send a prompt again may send a drawing that they have read to its end already.
+    A client that sends a prompt again may have read its drawing to the end already.
     """
     file = form.get("file")
     if not file:
@@ -277,9 +390,17 @@ def _file_of(form: Mapping[str, memoryview]) -> memoryview:
     return file
 
 
-def _accept() -> Response:
-    return JSONResponse({"status": "ok"})
+def _refusing(work: Callable[[Session], T]) -> Callable[[Session], T]:
+    """Lets what a session says of a user's mistake be told from our own."""
+
+    def refusing(session: Session) -> T:
+        try:
+            return work(session)
+        except ValueError as error:
+            raise RefusedError(str(error)) from error
+
+    return refusing
 
 
-def _refuse(message: str) -> Response:
-    return JSONResponse({"status": "error", "message": message})
+def _text_of(error: Exception) -> str:
+    return error.detail if isinstance(error, HTTPException) else str(error)

@@ -32,7 +32,7 @@ class UploadError(ValueError):
     """An upload that can't be read; the text says what was found and what was expected."""
 
 
-def read_form(content_type: str, body: bytes) -> Mapping[str, memoryview]:
+def read_form(content_type: str, body: bytes | bytearray) -> Mapping[str, memoryview]:
     """Takes a `multipart/form-data` body apart; nothing is copied.
 
     Args:
@@ -59,7 +59,7 @@ def read_form(content_type: str, body: bytes) -> Mapping[str, memoryview]:
 class _Form:
     """The parts of a form, as the parser comes across them."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes | bytearray) -> None:
         self.parts: dict[str, memoryview] = {}
         self._body = memoryview(body)
         self._header = self._value = b""
