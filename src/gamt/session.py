@@ -9,44 +9,70 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gamt import segmenters
-from gamt.axes import Plane, bounding_range, slice_shape
+from gamt.axes import bounding_range
+from gamt.history import History, PackedMask
+from gamt.interactions import (
+    NUMERIC,
+    add_click,
+    add_region,
+    add_scribble,
+    read_box,
+    read_click,
+    read_lasso,
+    read_numbers,
+    read_scribble,
+    region_of,
+    take_back,
+)
 from gamt.io.case import Case
-from gamt.lifting.bodies import Found
+from gamt.lifting.bodies import Found, Part
 from gamt.lifting.budget import Budget, Cancelled
-from gamt.lifting.pipeline import lift
+from gamt.lifting.composition import Extent, compose
+from gamt.lifting.pipeline import Lifted, lift
 from gamt.lifting.progress import Report
 from gamt.lifting.target import Observer
-from gamt.prompts import Box, ClassPrompts, Click, SliceBox
+from gamt.prompts import Box, ClassPrompts, SliceBox
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Scale, Settings
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow, WindowChoice, parse_window
 
-__all__ = ["Cancelled", "Session", "UnsupportedPromptError"]
-
-SUPPORTED = "one positive box (2-D or 3-D), positive and negative points, an initial segmentation"
-"""The kinds of prompt that a session takes."""
-
-NUMERIC = "biuf"
-"""The kinds of dtype that images, segmentations and target buffers may have."""
+__all__ = ["ArrayBounds", "Cancelled", "Session"]
 
 ArrayBounds = list[list[int]]
 """Half-open bounds [[a, b], [c, d], [e, f]] in array indices, in the order of the array's axes."""
 
+Mask = npt.NDArray[np.bool_]
+Windows = Mapping[int, IntensityWindow]
 
-class UnsupportedPromptError(NotImplementedError):
-    """A prompt of a kind that the method has no use for."""
 
-    def __init__(self, reason: str) -> None:
-        """Says why the prompt isn't taken, and which prompts are supported."""
-        super().__init__(f"{reason}; supported are: {SUPPORTED}")
+@dataclass(frozen=True, slots=True, eq=False)
+class LiftedExtent:
+    """What one box or lasso alone says the target is.
+
+    Attributes:
+        drawn: the box, or the lasso.
+        mask: (z, y, x); None until it is needed.
+        windows: the intensities that it was seen in, by the target's label.
+    """
+
+    drawn: Box | SliceBox
+    mask: PackedMask | None = None
+    windows: Windows = field(default_factory=dict)
+
+    def as_extent(self) -> Extent:
+        """Returns it for `compose`; its mask is there."""
+        assert self.mask is not None
+        inside = self.mask.part()
+        low = (self.mask.where[0].start, self.mask.where[1].start, self.mask.where[2].start)
+        return Extent(self.drawn, Part(low, inside) if inside.any() else None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,22 +80,88 @@ class State:
     """What is known of one target; never changed, but replaced by the next state.
 
     Attributes:
-        prompts: all of them so far.
-        mask: (z, y, x) bool, the last prediction or the initial segmentation; None before.
-        corrected: whether the next prediction corrects the mask by the clicks, instead of
+        marks: all prompts so far but for the extents.
+        extents: positive boxes and lassos, each of which says what the target is.
+        initial: (z, y, x), the segmentation that the target began with; None without.
+        mask: (z, y, x), the last prediction or the initial segmentation; None before.
+        corrected: whether the next prediction corrects the mask by the marks, instead of
             beginning anew from all prompts.
-        has_initial: whether the target began with an initial segmentation.
         windows: the intensities that the last prediction saw the target in, by its label; the next
             one that corrects it sees it in the same.
         found: what the first click stands in, where there is nothing but that click.
     """
 
-    prompts: ClassPrompts = field(default_factory=lambda: ClassPrompts(1))
-    mask: npt.NDArray[np.bool_] | None = None
+    marks: ClassPrompts = field(default_factory=lambda: ClassPrompts(1))
+    extents: tuple[LiftedExtent, ...] = ()
+    initial: PackedMask | None = None
+    mask: PackedMask | None = None
     corrected: bool = False
-    has_initial: bool = False
     found: Found | None = None
-    windows: Mapping[int, IntensityWindow] = field(default_factory=dict)
+    windows: Windows = field(default_factory=dict)
+
+    @property
+    def prompts(self) -> ClassPrompts:
+        """All prompts, where one prediction can be made of them: with no more than one extent."""
+        if len(self.extents) != 1 or self.initial is not None:
+            return self.marks
+        return with_extent(self.marks, self.extents[0].drawn)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the mask; the extents' masks are shared by later states."""
+        return 0 if self.mask is None else self.mask.bits.nbytes
+
+
+def with_extent(marks: ClassPrompts, drawn: Box | SliceBox) -> ClassPrompts:
+    """Returns a target's prompts with its box or lasso."""
+    if isinstance(drawn, Box):
+        return replace(marks, box=drawn)
+    return replace(marks, slice_box=drawn)
+
+
+class Prediction:
+    """Lifts prompts, one time or more, within one limit of time and with one count of progress."""
+
+    def __init__(
+        self,
+        volume: PreparedVolume,
+        seconds: float,
+        observer: Observer | None,
+        progress: Report,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        """Starts the clock; for the arguments, see `Session`."""
+        self._volume = volume
+        self._budget = Budget(time.monotonic(), seconds)
+        self._observer = observer
+        self._progress = progress
+        self._cancelled = cancelled
+        self._done = self._planned = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the image (z, y, x)."""
+        return self._volume.image.shape
+
+    def lift(
+        self, prompts: ClassPrompts, previous: Mask | None = None, windows: Windows | None = None
+    ) -> Lifted:
+        """Segments a target, or corrects the previous mask of it."""
+        earlier_done, earlier_planned = self._done, self._planned
+
+        def report(done: int, planned: int) -> None:
+            self._done, self._planned = earlier_done + done, earlier_planned + planned
+            self._progress(self._done, self._planned)
+
+        case = Case(
+            "session",
+            self._volume.image,
+            self._volume.spacing_mm,
+            (prompts,),
+            None if previous is None else previous.view(np.uint8),
+            windows=windows or {},
+        )
+        return lift(case, self._volume, self._budget, self._observer, report, self._cancelled)
 
 
 class Session:
@@ -79,13 +171,16 @@ class Session:
     array indices, and boxes are half-open. Methods and arguments are named as nnInteractive's and
     mean the same, but for these differences:
 
-    - A box says what the target is: one a target, positive, before or after the points. It may be
-      3-D: then its range of slices, along z, is taken as exact, and in y and x as the extent of
-      the target in the middle slice.
-    - A point is one voxel. It always ends on its own side. With a mask to correct, everything
-      that no point contradicts stays as it is.
+    - A positive box or lasso says what the target is, wherever in the order it comes; several say
+      so of parts of it. A 3-D box's range of slices, along z, is taken as exact, and in y and x as
+      the extent of the target in the middle slice. A box or lasso on one slice holds the target's
+      section there; one that is for the most part beside what others found adds a part to it.
+    - Negative boxes and lassos take away inside; so do points and scribbles, of which every voxel
+      ends on its own side. With a mask to correct, everything that no prompt contradicts stays as
+      it is. Where prompts contradict each other, the later one counts.
     - What a prediction returns are the tight bounds of the voxels that it changed.
-    - There are no scribbles, no lassos, no `override_capability_checks` and no zooming.
+    - `undo` takes back any number of steps, and `redo` does them again.
+    - There is no `override_capability_checks` and no zooming.
     - Coordinates outside of the image are an error; a box that is partly outside is clipped.
 
     A slice is encoded once, however many prompts and targets need it, and not again for an image
@@ -140,8 +235,8 @@ class Session:
         self._embeddings = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)
         self._volume: PreparedVolume | None = None
         self._target_buffer: Any = None
-        self._state = State()
-        self._before: State | None = None
+        self._history = History(State())
+        self._mask: tuple[PackedMask, Mask] | None = None  # the last one that was unpacked
 
     @property
     def target_buffer(self) -> Any:
@@ -175,7 +270,7 @@ class Session:
             raise ValueError(f"found an image of shape {image.shape}, expected (1, z, y, x)")
         if image.dtype.kind not in NUMERIC:
             raise ValueError(f"found an image of {image.dtype}, expected numbers")
-        spacing = _numbers((image_properties or {}).get("spacing", (1, 1, 1)), (3,), "spacing")
+        spacing = read_numbers((image_properties or {}).get("spacing", (1, 1, 1)), (3,), "spacing")
         if (spacing <= 0).any():
             raise ValueError(f"found the spacing {spacing.tolist()}, expected positive numbers")
         z, y, x = spacing.tolist()
@@ -185,7 +280,7 @@ class Session:
         native = image[0].astype(image.dtype.newbyteorder("="), copy=False)
         self._volume = PreparedVolume(native, (z, y, x), self._embeddings, settings)
         self._target_buffer = None
-        self._state, self._before = State(), None
+        self._forget()
 
     def set_target_buffer(self, target_buffer: Any) -> None:
         """Takes the array that predictions are written to in place, 1 inside and 0 outside.
@@ -217,13 +312,16 @@ class Session:
     def add_bbox_interaction(
         self, bbox_coords: Any, include_interaction: bool, run_prediction: bool = True
     ) -> ArrayBounds | None:
-        """Adds the box of the target; the prediction begins anew, from all prompts.
+        """Adds a box: around the target or a part of it, or around what is to be taken away.
+
+        After a positive box, the prediction begins anew, from all prompts and the initial
+        segmentation.
 
         Args:
             bbox_coords: [[a, b], [c, d], [e, f]], half-open. A box of one voxel along one axis is
                 2-D: drawn on one slice, of any plane. One along several axes is taken as drawn on
                 the largest of the slices that it may lie on.
-            include_interaction: True; negative boxes are not supported.
+            include_interaction: False to take away what is inside of the box.
             run_prediction: whether to predict now, or with a later prompt.
 
         Returns:
@@ -232,29 +330,69 @@ class Session:
         Raises:
             RuntimeError: there is no image, or no target buffer to write a prediction to.
             ValueError: it isn't a box, or lies outside of the image.
-            UnsupportedPromptError: the box is negative, or not the first one, or comes after an
-                initial segmentation, which can't be corrected by a box.
+        """
+        box = read_box(bbox_coords, self._get_volume().image.shape)
+        return self._advance(self._draw(box, include_interaction), run_prediction)
+
+    def add_lasso_interaction(
+        self,
+        lasso_image: npt.NDArray[Any],
+        include_interaction: bool,
+        run_prediction: bool = True,
+        interaction_bbox: Any = None,
+    ) -> ArrayBounds | None:
+        """Adds an area that was drawn on one slice, of any plane.
+
+        A positive one is about the target's section there: it is followed to other slices, and the
+        prediction begins anew, from all prompts and the initial segmentation.
+
+        Args:
+            lasso_image: (z, y, x) numbers, not 0 inside of the area.
+            include_interaction: False to take away what is inside of the area.
+            run_prediction: whether to predict now, or with a later prompt.
+            interaction_bbox: where `lasso_image` lies in the image, [[a, b], [c, d], [e, f]],
+                half-open; None if it is as large as the image.
+
+        Returns:
+            The bounds of what changed in the target buffer; None if nothing did.
+
+        Raises:
+            RuntimeError: there is no image, or no target buffer to write a prediction to.
+            ValueError: the lasso is empty, doesn't fit its bounds or the image, or lies on several
+                slices.
+        """
+        lasso = read_lasso(lasso_image, interaction_bbox, self._get_volume().image.shape)
+        return self._advance(self._draw(lasso, include_interaction), run_prediction)
+
+    def add_scribble_interaction(
+        self,
+        scribble_image: npt.NDArray[Any],
+        include_interaction: bool,
+        run_prediction: bool = True,
+        interaction_bbox: Any = None,
+    ) -> ArrayBounds | None:
+        """Adds a line: the first prediction begins with it, later ones are corrected by it.
+
+        Args:
+            scribble_image: (z, y, x) numbers, not 0 on the line. Every voxel of it is certain.
+            include_interaction: True for a line inside of the target, False for one outside.
+            run_prediction: whether to predict now, or with a later prompt.
+            interaction_bbox: where `scribble_image` lies in the image, [[a, b], [c, d], [e, f]],
+                half-open; None if it is as large as the image.
+
+        Returns:
+            The bounds of what changed in the target buffer; None if nothing did.
+
+        Raises:
+            RuntimeError: there is no image, or no target buffer to write a prediction to.
+            ValueError: the scribble is empty, or doesn't fit its bounds or the image.
         """
         shape = self._get_volume().image.shape
-        if not include_interaction:
-            raise UnsupportedPromptError("found a negative box")
-        prompts = self._state.prompts
-        if prompts.box is not None or prompts.slice_box is not None:
-            raise UnsupportedPromptError(
-                "the target has a box already; correct it with points, or call "
-                "reset_interactions() first"
-            )
-        if self._state.has_initial:
-            raise UnsupportedPromptError(
-                "the target has an initial segmentation already; correct it with points, or call "
-                "reset_interactions() first"
-            )
-        box = _read_box(bbox_coords, shape)
-        if isinstance(box, SliceBox):
-            prompts = replace(prompts, slice_box=box)
-        else:
-            prompts = replace(prompts, box=box)
-        return self._advance(replace(self._state, prompts=prompts, corrected=False), run_prediction)
+        positive = bool(include_interaction)
+        scribble = read_scribble(scribble_image, interaction_bbox, positive, shape)
+        state = self._history.state
+        state = replace(state, marks=add_scribble(state.marks, scribble))
+        return self._advance(state, run_prediction)
 
     def add_point_interaction(
         self, coordinates: Any, include_interaction: bool, run_prediction: bool = True
@@ -275,22 +413,18 @@ class Session:
             ValueError: these aren't three numbers, or they lie outside of the image.
         """
         shape = self._get_volume().image.shape
-        z, y, x = (round(n) for n in _numbers(coordinates, (3,), "coordinates").tolist())
-        if not all(0 <= index < size for index, size in zip((z, y, x), shape, strict=True)):
-            raise ValueError(f"found the coordinates {[z, y, x]}, expected some inside of {shape}")
-        prompts = self._state.prompts
-        earlier = tuple(click for click in prompts.clicks if click.voxel != (z, y, x))
-        click = Click(z, y, x, positive=bool(include_interaction))
-        prompts = replace(prompts, clicks=(*earlier, click))
-        return self._advance(replace(self._state, prompts=prompts), run_prediction)
+        click = read_click(coordinates, bool(include_interaction), shape)
+        state = self._history.state
+        state = replace(state, marks=add_click(state.marks, click))
+        return self._advance(state, run_prediction)
 
     def add_initial_seg_interaction(
         self, initial_seg: npt.NDArray[Any], run_prediction: bool = False
     ) -> ArrayBounds | None:
-        """Begins a target with a segmentation, for points to correct; other prompts are forgotten.
+        """Begins a target with a segmentation, to be corrected; other prompts are forgotten.
 
         It is written to the target buffer, if there is one, whether or not a prediction is run:
-        without points, there is nothing to correct.
+        without further prompts, there is nothing to correct.
 
         Args:
             initial_seg: (z, y, x), not 0 inside of the target.
@@ -311,7 +445,8 @@ class Session:
             raise ValueError(f"found {found}, expected numbers of shape {shape}")
         if np.isnan(mask).any():
             raise ValueError("found NaN in the initial segmentation, expected 0 outside of it")
-        state = State(mask=mask != 0, corrected=True, has_initial=True)
+        initial = PackedMask.of(mask != 0)
+        state = State(initial=initial, mask=initial, corrected=True)
         changed = self._advance(state, run_prediction)
         if not run_prediction and self._target_buffer is not None:
             self._show(state)
@@ -326,16 +461,15 @@ class Session:
         Raises:
             RuntimeError: there is no image, or no target buffer to write the prediction to.
         """
-        state = self._predict(self._state)
+        state = self._predict(self._history.state)
         changed = self._show(state)
-        self._state = state
+        self._history.state = state
         return changed
 
     def choose_scale(self, scale: Scale) -> ArrayBounds | None:
         """Takes a smaller or larger body for what the first click stands in; nothing is predicted.
 
-        nnInteractive's session has no such method. `undo` takes the last choice back, and not the
-        click itself after that: only the last step can be.
+        nnInteractive's session has no such method. A choice is a step that `undo` takes back.
 
         Args:
             scale: "tight", "medium" (what was predicted without a segmenter that knows shapes) or
@@ -348,7 +482,7 @@ class Session:
             RuntimeError: the target doesn't come from one positive click alone.
             ValueError: there is no such scale.
         """
-        found = self._state.found
+        found = self._history.state.found
         if found is None:
             raise RuntimeError("a scale can be chosen after the first prediction from one click")
         if scale not in found.scales:
@@ -356,50 +490,62 @@ class Session:
             raise ValueError(f"found the scale {scale!r}, expected one of {expected}")
         shape = self._get_volume().image.shape
         mask = found.scales[scale].within(((0, 0, 0), (shape[0], shape[1], shape[2])))
-        state = replace(self._state, mask=mask)
+        state = replace(self._history.state, mask=self._pack(mask))
         changed = self._show(state)
-        self._before, self._state = self._state, state
+        self._history.advance(state)
         return changed
-
-    def add_scribble_interaction(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuses scribbles, which are not supported.
-
-        Raises:
-            UnsupportedPromptError: always.
-        """
-        raise UnsupportedPromptError("found a scribble")
-
-    def add_lasso_interaction(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuses lassos, which are not supported.
-
-        Raises:
-            UnsupportedPromptError: always.
-        """
-        raise UnsupportedPromptError("found a lasso")
 
     def reset_interactions(self) -> None:
         """Forgets all prompts and clears the target buffer: the next target begins."""
-        self._state, self._before = State(), None
+        self._forget()
         if self._target_buffer is not None:
             self._target_buffer[...] = 0
 
     def undo(self) -> bool:
-        """Takes back the last prompt, and in the target buffer what came of it.
+        """Takes back the last step: a prompt or a scale, and in the target buffer what came of it.
+
+        Any number of steps can be taken back, as far as the masks before them fit into memory
+        (`gamt.history.MOST_BYTES`).
 
         Returns:
-            Whether there was one to take back: only the last one can be.
+            Whether there was one to take back.
         """
-        if self._before is None:
+        before = self._history.before
+        if before is None:
             return False
-        if self._target_buffer is not None and self._before.mask is not self._state.mask:
-            self._show(self._before)
-        self._state, self._before = self._before, None
+        self._show_again(before)
+        self._history.back()
         return True
+
+    def redo(self) -> bool:
+        """Does again what was taken back last; nothing is predicted.
+
+        Returns:
+            Whether there was something to do again. After a new prompt there is not.
+        """
+        after = self._history.after
+        if after is None:
+            return False
+        self._show_again(after)
+        self._history.forward()
+        return True
+
+    def _forget(self) -> None:
+        self._history = History(State())
+        self._mask = None
 
     def _get_volume(self) -> PreparedVolume:
         if self._volume is None:
             raise RuntimeError("there is no image: call set_image first")
         return self._volume
+
+    def _draw(self, drawn: Box | SliceBox, positive: bool) -> State:
+        """Returns the state with one more box or lasso."""
+        state = self._history.state
+        if not positive:
+            return replace(state, marks=add_region(state.marks, region_of(drawn, positive=False)))
+        extents = (*state.extents, LiftedExtent(drawn))
+        return replace(state, marks=take_back(state.marks, drawn), extents=extents, corrected=False)
 
     def _advance(self, state: State, run_prediction: bool) -> ArrayBounds | None:
         """Goes on to a state that has one more prompt."""
@@ -409,35 +555,75 @@ class Session:
             changed = self._show(state)
         else:  # no scale has been made with the new prompt
             state = replace(state, found=None)
-        self._before, self._state = self._state, state
+        self._history.advance(state)
         return changed
 
     def _predict(self, state: State) -> State:
         volume = self._get_volume()
         if self._target_buffer is None:
             raise RuntimeError("there is no target buffer: call set_target_buffer first")
-        previous: npt.NDArray[np.uint8] | None = None
-        windows: Mapping[int, IntensityWindow] = {}
-        if state.corrected and state.mask is not None:
-            previous, windows = state.mask.view(np.uint8), state.windows
-        case = Case(
-            "session",
-            volume.image,
-            volume.spacing_mm,
-            (state.prompts,),
-            previous,
-            windows=windows,
+        prediction = Prediction(
+            volume, self._seconds, self._observer, self._progress, self._cancelled
         )
-        budget = Budget(time.monotonic(), self._seconds)
-        lifted = lift(case, volume, budget, self._observer, self._progress, self._cancelled)
-        mask = lifted.labels.view(np.bool_)
-        found = lifted.found.get(1) if len(state.prompts.clicks) == 1 else None
+        if state.corrected and state.mask is not None:
+            lifted = prediction.lift(state.prompts, self._unpack(state.mask), state.windows)
+        elif state.prompts is state.marks and state.extents:
+            state, lifted = self._compose(state, prediction)
+        else:
+            lifted = prediction.lift(state.prompts)
+        marks = state.marks
+        from_click = len(marks.clicks) == 1 and not marks.scribbles and not marks.regions
+        found = lifted.found.get(1) if from_click else None
+        mask = self._pack(lifted.labels.view(np.bool_))
+        if not state.corrected and len(state.extents) == 1 and marks == ClassPrompts(1):
+            alone = replace(state.extents[0], mask=mask, windows=lifted.windows)
+            state = replace(state, extents=(alone,))
         return replace(state, mask=mask, corrected=True, windows=lifted.windows, found=found)
+
+    def _compose(self, state: State, prediction: Prediction) -> tuple[State, Lifted]:
+        """Lifts extents by themselves, unless that is done, and corrects all of them by the marks.
+
+        Without marks, so that it stays the same with other marks, and in another order.
+        """
+        extents = tuple(
+            one if one.mask is not None else self._lift_alone(one, prediction)
+            for one in state.extents
+        )
+        if state.initial is None:
+            initial = np.zeros(prediction.shape, np.bool_)
+        else:
+            initial = state.initial.unpack()
+        target, leaks = compose([one.as_extent() for one in extents], initial)
+        marks = replace(state.marks, regions=(*leaks, *state.marks.regions))
+        lifted = prediction.lift(marks, target, extents[0].windows)
+        return replace(state, extents=extents), lifted
+
+    def _lift_alone(self, extent: LiftedExtent, prediction: Prediction) -> LiftedExtent:
+        lifted = prediction.lift(with_extent(ClassPrompts(1), extent.drawn))
+        mask = PackedMask.of(lifted.labels.view(np.bool_))
+        return replace(extent, mask=mask, windows=lifted.windows)
+
+    def _pack(self, mask: Mask) -> PackedMask:
+        """Packs a mask, and keeps it as it is for the next call of `_unpack`."""
+        packed = PackedMask.of(mask)
+        self._mask = packed, mask
+        return packed
+
+    def _unpack(self, packed: PackedMask) -> Mask:
+        """Returns a mask (z, y, x), not to be changed."""
+        if self._mask is None or self._mask[0] is not packed:
+            self._mask = packed, packed.unpack()
+        return self._mask[1]
+
+    def _show_again(self, state: State) -> None:
+        """Writes the mask of a state before or after the present one to the target buffer."""
+        if self._target_buffer is not None and state.mask is not self._history.state.mask:
+            self._show(state)
 
     def _show(self, state: State) -> ArrayBounds | None:
         """Writes a state's mask to the target buffer; returns the bounds of what changed."""
         buffer = self._target_buffer
-        mask = np.zeros(buffer.shape, np.bool_) if state.mask is None else state.mask
+        mask = np.zeros(buffer.shape, np.bool_) if state.mask is None else self._unpack(state.mask)
         if isinstance(buffer, np.ndarray):
             written: Any = mask.view(np.uint8)
             differs = buffer != written
@@ -452,44 +638,12 @@ class Session:
         return [[a, b] for a, b in zip(*bounds, strict=True)]
 
 
-def _numbers(values: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[np.float64]:
-    """Returns finite numbers of a shape, or raises a ValueError that tells their name."""
-    try:
-        numbers = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
-        numbers = np.empty(0)
-    if numbers.shape != shape or not np.isfinite(numbers).all():
-        expected = " x ".join(str(size) for size in shape)
-        raise ValueError(f"found the {name} {values!r}, expected {expected} numbers")
-    return numbers
-
-
 def _read_window(value: Any) -> WindowChoice:
     """Returns the window that a user gives as text, or as level and width."""
     try:
         if isinstance(value, str):
             return parse_window(value)
-        level, width = _numbers(value, (2,), "window").tolist()
+        level, width = read_numbers(value, (2,), "window").tolist()
         return IntensityWindow.of_level(level, width)
     except ValueError as error:
         raise ValueError(f'image_properties, "window": {error}') from error
-
-
-def _read_box(coordinates: Any, shape: tuple[int, ...]) -> Box | SliceBox:
-    """Returns a user's box, clipped to a volume of `shape`; one on a slice where it is thin."""
-    low, high = [], []
-    for first, past, size in zip(
-        *_numbers(coordinates, (3, 2), "box").T.tolist(), shape, strict=True
-    ):
-        if round(first) >= round(past):
-            raise ValueError(f"found the box {coordinates!r}, expected [first, past the last]")
-        low.append(max(0, round(first)))
-        high.append(min(size, round(past)))
-        if low[-1] >= high[-1]:
-            raise ValueError(f"found the box {coordinates!r}, expected one inside of {shape}")
-    (z0, y0, x0), (z1, y1, x1) = low, high
-    thin = [plane for plane in Plane if high[plane.normal] - low[plane.normal] == 1]
-    if not thin:
-        return Box(z0, z1, (z0 + z1) // 2, y0, y1, x0, x1)
-    plane = max(thin, key=lambda one: math.prod(slice_shape(shape, one)))
-    return SliceBox(plane, (z0, y0, x0), (z1, y1, x1))

@@ -1,0 +1,238 @@
+"""What users of interactive tools draw, as prompts; and which of it counts where it contradicts.
+
+Coordinates are array indices (z, y, x), and bounds are half-open. Drawings come as arrays: a crop
+with its bounds in the image, or one as large as the image.
+"""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamt.axes import Plane, bounding_range, slice_shape, slice_view
+from gamt.prompts import Box, ClassPrompts, Click, Lasso, Region, Scribble, SliceBox
+
+NUMERIC = "biuf"
+"""The kinds of dtype that drawings may have."""
+
+Voxels = npt.NDArray[np.intp]
+"""(N, 3) indices (z, y, x)."""
+
+
+def read_numbers(values: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[np.float64]:
+    """Returns finite numbers of a shape.
+
+    Args:
+        values: what a user gave.
+        shape: expected.
+        name: of what they are, for the error.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    try:
+        numbers = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.shape != shape or not np.isfinite(numbers).all():
+        expected = " x ".join(str(size) for size in shape)
+        raise ValueError(f"found the {name} {values!r}, expected {expected} numbers")
+    return numbers
+
+
+def read_click(coordinates: Any, positive: bool, shape: tuple[int, ...]) -> Click:
+    """Returns the click at three array indices, rounded to the nearest voxel.
+
+    Raises:
+        ValueError: these aren't three numbers, or lie outside of an image of `shape`.
+    """
+    z, y, x = (round(n) for n in read_numbers(coordinates, (3,), "coordinates").tolist())
+    if not all(0 <= index < size for index, size in zip((z, y, x), shape, strict=True)):
+        raise ValueError(f"found the coordinates {[z, y, x]}, expected some inside of {shape}")
+    return Click(z, y, x, positive)
+
+
+def read_box(coordinates: Any, shape: tuple[int, ...]) -> Box | SliceBox:
+    """Returns a box, clipped to an image of `shape`; one on a slice where it is thin.
+
+    A box of one voxel along several axes is on the largest of the slices that it may lie on.
+
+    Raises:
+        ValueError: it isn't three times two numbers [first, past the last], or lies outside.
+    """
+    low, high = [], []
+    for first, past, size in zip(
+        *read_numbers(coordinates, (3, 2), "box").T.tolist(), shape, strict=True
+    ):
+        if round(first) >= round(past):
+            raise ValueError(f"found the box {coordinates!r}, expected [first, past the last]")
+        low.append(max(0, round(first)))
+        high.append(min(size, round(past)))
+        if low[-1] >= high[-1]:
+            raise ValueError(f"found the box {coordinates!r}, expected one inside of {shape}")
+    (z0, y0, x0), (z1, y1, x1) = low, high
+    thin = [plane for plane in Plane if high[plane.normal] - low[plane.normal] == 1]
+    if not thin:
+        return Box(z0, z1, (z0 + z1) // 2, y0, y1, x0, x1)
+    plane = max(thin, key=lambda one: math.prod(slice_shape(shape, one)))
+    return SliceBox(plane, (z0, y0, x0), (z1, y1, x1))
+
+
+def read_lasso(drawing: Any, bounds: Any, shape: tuple[int, ...]) -> Lasso:
+    """Returns an area that was drawn on one slice.
+
+    The slice is the crop's, if the crop has one slice along some axis; else the one that all of the
+    area lies on.
+
+    Args:
+        drawing: (z, y, x) numbers, not 0 inside of the area.
+        bounds: of the crop in the image, [[a, b], [c, d], [e, f]]; None for all of the image.
+        shape: of the image (z, y, x).
+
+    Raises:
+        ValueError: the drawing doesn't fit its bounds or the image, is empty, or lies on several
+            slices of every plane.
+    """
+    low, crop = _read_drawing(drawing, bounds, shape, "lasso")
+    tight, area = _tight(low, crop)
+    thin = [one for one in Plane if crop.shape[one.normal] == 1]
+    thin = thin or [one for one in Plane if area.shape[one.normal] == 1]
+    if not thin:
+        size = " x ".join(str(n) for n in area.shape)
+        raise ValueError(f"found a lasso of {size} voxels, expected one on a single slice")
+    plane = max(thin, key=lambda one: math.prod(slice_shape(shape, one)))
+    z, y, x = (a + n for a, n in zip(tight, area.shape, strict=True))
+    return Lasso(plane, tight, (z, y, x), slice_view(area, plane, 0).copy())
+
+
+def read_scribble(drawing: Any, bounds: Any, positive: bool, shape: tuple[int, ...]) -> Scribble:
+    """Returns a line that was drawn in any plane.
+
+    Args:
+        drawing: (z, y, x) numbers, not 0 on the line.
+        bounds: of the crop in the image, [[a, b], [c, d], [e, f]]; None for all of the image.
+        positive: whether the line is inside of the target.
+        shape: of the image (z, y, x).
+
+    Raises:
+        ValueError: the drawing doesn't fit its bounds or the image, or is empty.
+    """
+    low, crop = _read_drawing(drawing, bounds, shape, "scribble")
+    return Scribble(np.argwhere(crop) + np.array(low), positive)
+
+
+def _read_drawing(
+    drawing: Any, bounds: Any, shape: tuple[int, ...], name: str
+) -> tuple[tuple[int, int, int], npt.NDArray[np.bool_]]:
+    """Returns a drawing's first voxel in the image, and (z, y, x) bool, of its crop."""
+    crop = np.asarray(drawing)
+    if crop.ndim != 3 or crop.dtype.kind not in NUMERIC:
+        found = f"a {name} of {crop.dtype} and shape {crop.shape}"
+        raise ValueError(f"found {found}, expected numbers (z, y, x)")
+    if np.isnan(crop).any():
+        raise ValueError(f"found NaN in the {name}, expected 0 outside of it")
+    low, size = [0, 0, 0], list(shape)
+    if bounds is not None:
+        numbers = read_numbers(bounds, (3, 2), "interaction_bbox")
+        whole = numbers.astype(np.intp)
+        if (whole != numbers).any() or (whole < 0).any() or (whole[:, 1] > shape).any():
+            raise ValueError(
+                f"found the interaction_bbox {bounds!r}, expected whole numbers inside of {shape}"
+            )
+        low, size = whole[:, 0].tolist(), np.subtract(whole[:, 1], whole[:, 0]).tolist()
+    if crop.shape != tuple(size):
+        raise ValueError(f"found a {name} of shape {crop.shape}, expected {tuple(size)}")
+    mask = crop != 0
+    if not mask.any():
+        raise ValueError(f"found an empty {name}, expected some voxels that are not 0")
+    return (low[0], low[1], low[2]), mask
+
+
+def _tight(
+    low: tuple[int, int, int], mask: npt.NDArray[np.bool_]
+) -> tuple[tuple[int, int, int], npt.NDArray[np.bool_]]:
+    """Cuts a mask, which is not empty and begins at voxel `low`, to its bounds."""
+    bounds = bounding_range(mask)
+    assert bounds is not None
+    z, y, x = (a + b for a, b in zip(low, bounds[0], strict=True))
+    return (z, y, x), mask[tuple(slice(a, b) for a, b in zip(*bounds, strict=True))]
+
+
+def region_of(drawn: Box | SliceBox, positive: bool) -> Region:
+    """Returns the voxels of a box, or of the area of a lasso."""
+    size = np.subtract(drawn.high, drawn.low)
+    mask = drawn.mask.reshape(size) if isinstance(drawn, Lasso) else np.ones(size, np.bool_)
+    return Region(drawn.low, mask, positive)
+
+
+def add_click(prompts: ClassPrompts, click: Click) -> ClassPrompts:
+    """Adds a click; it counts more than what was said of its voxel before."""
+    voxel = np.array([click.voxel], np.intp)
+    earlier = tuple(one for one in prompts.clicks if one.voxel != click.voxel)
+    prompts = _without_voxels(prompts, voxel, positive=not click.positive)
+    return replace(prompts, clicks=(*earlier, click))
+
+
+def add_scribble(prompts: ClassPrompts, scribble: Scribble) -> ClassPrompts:
+    """Adds a scribble; it counts more than what was said of its voxels before."""
+    prompts = _without_voxels(prompts, scribble.voxels, positive=not scribble.positive)
+    return replace(prompts, scribbles=(*prompts.scribbles, scribble))
+
+
+def add_region(prompts: ClassPrompts, region: Region) -> ClassPrompts:
+    """Adds a region; it counts more than the clicks and scribbles that contradicted it before."""
+    voxels = np.argwhere(region.mask) + np.array(region.low)
+    prompts = _without_voxels(prompts, voxels, positive=not region.positive)
+    return replace(prompts, regions=(*prompts.regions, region))
+
+
+def take_back(prompts: ClassPrompts, drawn: Box | SliceBox) -> ClassPrompts:
+    """Takes back what negative regions said of the voxels of a box or lasso that comes later."""
+    extent, regions = region_of(drawn, positive=True), []
+    for region in prompts.regions:
+        left = region.mask.copy()
+        here, there = _overlap(region, extent)
+        left[here] &= ~extent.mask[there]
+        if region.positive or not left.any():
+            regions += [region] if region.positive else []
+        else:
+            regions.append(replace(region, mask=left))
+    return replace(prompts, regions=tuple(regions))
+
+
+def _overlap(one: Region, other: Region) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Returns where two regions' masks overlap, in each of them."""
+    low = np.maximum(one.low, other.low)
+    high = np.minimum(np.add(one.low, one.mask.shape), np.add(other.low, other.mask.shape))
+    size = (high - low).clip(min=0)
+    here, there = (
+        tuple(slice(a, a + n) for a, n in zip((low - region.low).clip(min=0), size, strict=True))
+        for region in (one, other)
+    )
+    return here, there
+
+
+def _without_voxels(prompts: ClassPrompts, voxels: Voxels, positive: bool) -> ClassPrompts:
+    """Takes some voxels out of the clicks and scribbles of one kind."""
+    taken = _keys(voxels)
+    clicks = tuple(
+        one
+        for one in prompts.clicks
+        if one.positive != positive or _keys(np.array([one.voxel]))[0] not in taken
+    )
+    scribbles = []
+    for one in prompts.scribbles:
+        voxels = one.voxels
+        if one.positive == positive:
+            voxels = voxels[~np.isin(_keys(voxels), taken)]
+        if len(voxels):
+            scribbles.append(replace(one, voxels=voxels))
+    return replace(prompts, clicks=clicks, scribbles=tuple(scribbles))
+
+
+def _keys(voxels: Voxels) -> npt.NDArray[np.int64]:
+    """Returns a number for every voxel (z, y, x); indices are below 2^21."""
+    keys: npt.NDArray[np.int64] = voxels.astype(np.int64) @ np.array([2**42, 2**21, 1])
+    return keys

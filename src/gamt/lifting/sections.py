@@ -1,0 +1,79 @@
+"""What users draw on one slice: boxes that hold a target's section, lassos that are about it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from gamt.axes import slice_shape, slice_view
+from gamt.lifting.bodies import Part
+from gamt.prompts import Lasso, SliceBox
+
+SLACK = 2
+"""Voxels by which a lasso may miss the target's border: no hand is exact (docs/constants.md)."""
+
+
+def section_of(
+    drawn: SliceBox, low: Sequence[int], shape: Sequence[int], slack: int = 0
+) -> npt.NDArray[np.bool_]:
+    """Returns the area drawn on a slice: all of a box, or what is inside of a lasso.
+
+    Args:
+        drawn: the box or lasso.
+        low: the first voxel (z, y, x) of the part of the scan that is looked at.
+        shape: of that part (z, y, x).
+        slack: voxels by which a lasso's area is widened, or narrowed if below 0.
+
+    Returns:
+        (rows, columns) bool, over the part's slices of the same plane.
+    """
+    area = _area(drawn)
+    place = [drawn.low[drawn.plane.row_axis], drawn.low[drawn.plane.column_axis]]
+    if isinstance(drawn, Lasso) and slack != 0:
+        change = ndimage.binary_dilation if slack > 0 else ndimage.binary_erosion
+        room = max(0, slack)
+        area = change(np.pad(area, room), iterations=abs(slack))
+        place = [first - room for first in place]
+    axes = drawn.plane.row_axis, drawn.plane.column_axis
+    whole = np.zeros([shape[axis] for axis in axes], np.bool_)
+    here, there = [], []
+    for axis, first, size in zip(axes, place, area.shape, strict=True):
+        start = min(max(0, first - low[axis]), shape[axis])
+        stop = max(start, min(shape[axis], first + size - low[axis]))
+        here.append(slice(start, stop))
+        there.append(slice(start + low[axis] - first, stop + low[axis] - first))
+    whole[tuple(here)] = area[tuple(there)]
+    return whole
+
+
+def found_on(drawn: SliceBox, part: Part) -> npt.NDArray[np.bool_] | None:
+    """Returns (rows, columns) bool, what a part of the scan has on the slice of a box or lasso.
+
+    None where the part ends before the slice.
+    """
+    layer = drawn.index - part.low[drawn.plane.normal]
+    if not 0 <= layer < part.mask.shape[drawn.plane.normal]:
+        return None
+    return slice_view(part.mask, drawn.plane, layer)
+
+
+def holds_most_of(drawn: SliceBox, part: Part) -> bool:
+    """Says whether what was found has most of the area that is drawn, on its slice."""
+    found = found_on(drawn, part)
+    if found is None:
+        return False
+    area = section_of(drawn, part.low, part.mask.shape)
+    return bool(2 * np.count_nonzero(found & area) > size_of(drawn))
+
+
+def size_of(drawn: SliceBox) -> int:
+    """Returns the number of voxels that are drawn."""
+    return int(np.count_nonzero(_area(drawn)))
+
+
+def _area(drawn: SliceBox) -> npt.NDArray[np.bool_]:
+    """Returns (rows, columns) bool, the area that is drawn, within its bounds."""
+    if isinstance(drawn, Lasso):
+        return drawn.mask
+    return np.ones(slice_shape(np.subtract(drawn.high, drawn.low).tolist(), drawn.plane), np.bool_)
