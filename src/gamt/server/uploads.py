@@ -50,7 +50,8 @@ def read_form(content_type: str, body: bytes | bytearray) -> Mapping[str, memory
         raise UploadError(f"found a body of type {content_type[:80]!r}, expected a form")
     form = _Form(body)
     try:
-        MultipartParser(options[b"boundary"], form.callbacks()).write(body)
+        # It reads a bytearray as well as bytes, though its types don't say so.
+        MultipartParser(options[b"boundary"], form.callbacks()).write(body)  # type: ignore[arg-type]
     except FormParserError as error:
         raise UploadError(f"found a broken form: {error}") from None
     return form.parts
