@@ -190,6 +190,7 @@ class _Gate:
         """Returns what answers in place of a handler of protocol v2."""
 
         async def pass_on(request: Request) -> Response:
+            logger.debug("%s %s", request.method, request.url.path)
             legacy = self._legacy.get(request.url.path)
             headers = request.headers
             if legacy and LEASE_HEADER not in headers and "authorization" not in headers:
