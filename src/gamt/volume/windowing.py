@@ -99,6 +99,14 @@ def choose_windows(case: Case, volume: PreparedVolume) -> dict[int, IntensityWin
     return kept | merge(found)
 
 
+def common_window(volume: PreparedVolume) -> IntensityWindow | None:
+    """Returns the window in which all targets of a volume are seen; None where it follows them."""
+    choice = volume.settings.window
+    if choice == "full" or (choice == "auto" and volume.image.itemsize == 1):
+        return volume.full_window
+    return None if choice == "auto" else choice
+
+
 def find_window(case: Case, prompts: ClassPrompts) -> IntensityWindow | None:
     """Finds a class's window: around its box or first positive click, or else around its mask.
 
