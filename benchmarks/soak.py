@@ -53,7 +53,7 @@ MEMORY_CHANGE = 0.1
 KILL_SECONDS = 8.0
 """Between two users that are killed, on average."""
 
-LIVENESS_SECONDS = 15.0
+LIVENESS_SECONDS = 15
 """Silence after which the server takes back a place; the client gives a sign of life every 7.5."""
 
 VERIFY_SHARE = 0.25

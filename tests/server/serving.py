@@ -11,6 +11,7 @@ import uvicorn
 from gamt import segmenters
 from gamt.server.app import make_app
 from gamt.server.engine import Engine
+from gamt.server.metrics import Metrics
 from gamt.settings import PRESETS
 
 
@@ -26,7 +27,7 @@ def serving(**options: Any) -> Iterator[str]:
         segmenters.load(segmenters.DEFAULT),
         PRESETS["default"],
         max_sessions=options["max_sessions"],
-        metrics=None,
+        metrics=Metrics(),
     )
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(make_app(engine, **options), log_config=None, ws="none"))

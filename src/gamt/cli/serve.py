@@ -146,10 +146,11 @@ def serve(
 
         from gamt.server.app import make_app
         from gamt.server.engine import Engine
+        from gamt.server.metrics import Metrics
 
         licence = _licence_of(model)
         app = make_app(
-            Engine(model, settings, max_sessions=max_sessions, metrics=None, cache=cache),
+            Engine(model, settings, max_sessions=max_sessions, metrics=Metrics(), cache=cache),
             max_sessions=max_sessions,
             idle_seconds=idle_timeout_seconds,
             liveness_seconds=liveness_timeout_seconds,

@@ -26,7 +26,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 import gamt
 from gamt.axes import bounding_range
 from gamt.server.bodies import BodyLimits, discard_body, read_body
-from gamt.server.engine import Workspace
+from gamt.server.engine import TooLarge, Workspace
 from gamt.server.leases import FullError, LeaseError, Leases
 from gamt.server.messages import Message, MessageError, Voxel, parse_message
 from gamt.server.uploads import UploadError, read_compressed_npy, read_form, read_npy
@@ -82,7 +82,7 @@ class RefusedError(ValueError):
     """A request that isn't carried out; the text is for the user."""
 
 
-_REFUSALS = (RefusedError, UploadError, MessageError)
+_REFUSALS = (RefusedError, UploadError, MessageError, TooLarge)
 
 
 class Client(Protocol):
@@ -181,6 +181,9 @@ class Legacy(Generic[AnyClient]):
                     "SlicerNNInteractive up to 0.3.2; users of later ones have their own"
                 )
             self._shape, self._uploader, self._refusal = image.shape, uploader, None
+
+            workspace.reserve("image", image.shape, image.itemsize)
+            workspace.reserve("target buffer", image.shape, 1)
 
             def begin(session: Session) -> None:
                 session.set_image(image[None])
