@@ -29,6 +29,7 @@ from gamt.server import frames
 from gamt.server.bodies import DEFAULT_LIMITS, BodyLimits, discard_body, read_body
 from gamt.server.engine import Closed, Engine, Prediction, TooLarge, Workspace
 from gamt.server.leases import FullError, Lease, LeaseError, Leases
+from gamt.server.legacy import Legacy
 from gamt.server.memory import machine_bytes
 from gamt.server.messages import (
     AutoZoom,
@@ -109,7 +110,6 @@ def make_app(
     body_limits: BodyLimits = DEFAULT_LIMITS,
     sweep_seconds: float = 15.0,
     is_stopping: Callable[[], bool] = lambda: False,
-    legacy: Mapping[str, LegacyHandler] | None = None,
 ) -> FastAPI:
     """Returns the server.
 
@@ -123,8 +123,6 @@ def make_app(
         body_limits: of requests.
         sweep_seconds: between two looks at whose time has run out.
         is_stopping: asked during predictions, which are cancelled then.
-        legacy: by path, what is asked first about requests that have neither a token nor a key; it
-            reads their bodies by `read_body`.
     """
     leases: Leases[Client] = Leases(max_sessions, idle_seconds, liveness_seconds)
     service = _Service(engine, leases, licence, body_limits, is_stopping)
@@ -148,7 +146,15 @@ def make_app(
         redirect_slashes=False,
     )
     app.state.engine = engine
-    gate = _Gate(api_key, legacy or {})
+    legacy = Legacy(
+        leases,
+        service.make_client,
+        needs_key=api_key is not None,
+        image_bytes=service.array_bytes,
+        limits=body_limits,
+        is_stopping=is_stopping,
+    )
+    gate = _Gate(api_key, legacy.handlers)
     app.add_route("/healthz", service.tell_health, ["GET"])
     for method, path, handler in (
         ("POST", "/claim", service.claim),
@@ -171,7 +177,7 @@ def make_app(
         ("POST", "/add_initial_seg_interaction", service.add_initial_segmentation),
     ):
         app.add_route(path, gate.guard(handler), [method])
-    for path in LEGACY_ALONE & set(legacy or {}):
+    for path in LEGACY_ALONE:
         app.add_route(path, gate.guard(_deny), ["GET" if path == "/" else "POST"])
     _handle_errors(app)
     return app
@@ -226,9 +232,13 @@ class _Service:
         self._licence = licence
         self._limits = body_limits
         self._is_stopping = is_stopping
-        self._array_bytes = int(ARRAY_SHARE * machine_bytes())
+        self.array_bytes = int(ARRAY_SHARE * machine_bytes())
 
     # Places
+
+    def make_client(self) -> Client:
+        """Returns what is kept for a new lease."""
+        return Client(self._engine.open(), asyncio.Lock())
 
     async def tell_health(self, request: Request) -> Response:
         return JSONResponse({"ok": True})
@@ -237,7 +247,7 @@ class _Service:
         await self._read_json(request)
         await self.close(self._leases.expire())
         try:
-            lease = self._leases.claim(lambda: Client(self._engine.open(), asyncio.Lock()))
+            lease = self._leases.claim(self.make_client)
         except FullError:
             raise HTTPException(
                 503,
@@ -331,7 +341,7 @@ class _Service:
                     raise PromptError(f"found an image of shape {shape}, expected (1, z, y, x)")
                 client.workspace.reserve("image", shape, item_bytes)
 
-            image = await self._read_array(request, client, self._array_bytes, prepare)
+            image = await self._read_array(request, client, self.array_bytes, prepare)
 
             def work(session: Session) -> None:
                 session.set_image(image, properties.model_dump(exclude_none=True))
@@ -346,10 +356,10 @@ class _Service:
             buffer = parse_message(TargetBuffer, await self._read_json(request), "body")
             item_bytes = np.dtype(buffer.dtype).itemsize
             size_bytes = math.prod(buffer.shape) * item_bytes
-            if size_bytes > self._array_bytes:
+            if size_bytes > self.array_bytes:
                 raise TooLarge(
                     f"found a target buffer of shape {buffer.shape} and {buffer.dtype}, "
-                    f"{size_bytes} bytes, expected {self._array_bytes} at most"
+                    f"{size_bytes} bytes, expected {self.array_bytes} at most"
                 )
 
             def work(session: Session) -> None:

@@ -114,7 +114,7 @@ class InitialSegmentation(Message):
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
-def parse_message(kind: type[AnyMessage], text: bytes, place: str) -> AnyMessage:
+def parse_message(kind: type[AnyMessage], text: bytes | bytearray, place: str) -> AnyMessage:
     """Returns the message in a JSON text.
 
     Args:
