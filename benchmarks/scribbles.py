@@ -6,6 +6,7 @@ that may touch the target's border. Prints a row a kind and a plane. Takes minut
 """
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def draw_stroke(section: Mask, rng: Random) -> Mask:
     points = middle + np.linspace(start, start + length, BENDS)[:, None] * along
     points += rng.normal(0, JITTER, points.shape)
     line = np.zeros(section.shape, np.bool_)
-    for begin, end in zip(points[:-1], points[1:], strict=True):
+    for begin, end in itertools.pairwise(points):
         count = 2 * int(np.ceil(np.abs(end - begin).max())) + 1
         way = np.rint(np.linspace(begin, end, count)).astype(int)
         line[tuple(way.clip(0, np.subtract(section.shape, 1)).T)] = True

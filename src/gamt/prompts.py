@@ -208,6 +208,14 @@ class ClassPrompts:
     scribbles: tuple[Scribble, ...] = ()
     regions: tuple[Region, ...] = ()
 
+    @property
+    def voxels_inside(self) -> npt.NDArray[np.intp]:
+        """(N, 3) voxels (z, y, x) that clicks, scribbles and regions mark as inside."""
+        clicks = np.array([one.voxel for one in self.clicks if one.positive], np.intp)
+        lines = [one.voxels for one in self.scribbles if one.positive]
+        areas = [one.voxels for one in self.regions if one.positive]
+        return np.concatenate([clicks.reshape(-1, 3), *lines, *areas])
+
 
 @dataclass(frozen=True, slots=True)
 class LabelledPrompt:

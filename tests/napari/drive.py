@@ -85,7 +85,7 @@ def main(url: str, image: Path, results: Path, picture: Path) -> None:
     viewer = napari.Viewer()
     user = User(viewer, scan, tuple(plan["spacing_mm"]))
     user.connect(url)
-    steps = {}
+    steps: dict[str, Any] = {}
     z, y, x = plan["inside"]
     user.go_to(z)
     user.choose(POINT, POSITIVE).add(np.array([[z, y, x]], float))

@@ -93,7 +93,6 @@ def test_what_is_no_message_is_refused_with_what_was_found(
         ({"spacing": [3.0, 1.0, float("nan")]}, "spacing.2: .* finite number, found nan"),
         ({"spacing": [3.0, 1.0, float("inf")]}, "spacing.2: .* finite number, found inf"),
         ({"spacing": "3,1,1"}, "spacing: .* valid array"),
-        ({"window": 40}, "window"),
     ],
 )
 def test_properties_of_an_image_that_make_no_sense_are_refused(
@@ -106,12 +105,6 @@ def test_properties_of_an_image_that_make_no_sense_are_refused(
 def test_an_image_needs_no_properties() -> None:
     for header in (None, "{}", '{"image_properties": {}}'):
         assert parse_meta(Image, header).image_properties.spacing is None
-
-
-def test_an_image_may_be_seen_in_a_window() -> None:
-    header = '{"image_properties": {"spacing": [3, 1, 1], "window": [40, 400]}}'
-    properties = parse_meta(Image, header).image_properties
-    assert (properties.spacing, properties.window) == ([3, 1, 1], [40, 400])
 
 
 def test_a_drawing_without_bounds_is_of_the_whole_volume() -> None:

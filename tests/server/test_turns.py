@@ -21,7 +21,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def running(*work: Callable[[], None]) -> Iterator[None]:
+def running(*work: Callable[[], object]) -> Iterator[None]:
     threads = [threading.Thread(target=one, daemon=True) for one in work]
     for thread in threads:
         thread.start()

@@ -18,7 +18,7 @@ from gamt.axes import bounding_range
 from gamt.lifting.blobs import find_blob
 from gamt.lifting.cubes import Image, Mask, Spacing, Voxel, component, noise_of, to_finite
 from gamt.lifting.growing import Body, choose, find_bodies, settle
-from gamt.lifting.points import spread
+from gamt.lifting.points import spread_out
 from gamt.settings import Scale
 from gamt.volume.geometry import Range
 
@@ -159,9 +159,7 @@ def settled(
     return Found(True, other_scales(image.shape, spacing_mm, click, medium, bodies), click)
 
 
-def find_along(
-    image: npt.NDArray[Any], spacing_mm: Spacing, line: npt.NDArray[np.intp]
-) -> Found:
+def find_along(image: npt.NDArray[Any], spacing_mm: Spacing, line: npt.NDArray[np.intp]) -> Found:
     """Finds what a scribble lies in: the smallest body that stands out and holds nearly all of it.
 
     It is looked for at some of the scribble's voxels, the middle first: where one lies on an edge
@@ -188,7 +186,7 @@ def find_along(
 
 def seeds_on(line: npt.NDArray[np.intp], spacing_mm: Spacing) -> list[Voxel]:
     """Returns some voxels (z, y, x) of a scribble, the middle one first and its ends last."""
-    points = spread(line, spacing_mm, SEEDS)
+    points = spread_out(line, spacing_mm, SEEDS)
     away = np.linalg.norm((points - points[0]) * spacing_mm, axis=1)
     return [(z, y, x) for z, y, x in points[np.argsort(away, kind="stable")].tolist()]
 

@@ -205,13 +205,9 @@ class Body:
             np.searchsorted(edges, place, side="right") - 1
             for edges, place in zip(self.edges, places.T, strict=True)
         ]
-        inside = np.all(
-            [
-                (block >= 0) & (block < size)
-                for block, size in zip(blocks, self.region.shape, strict=True)
-            ],
-            axis=0,
-        )
+        inside = np.ones(len(voxels), np.bool_)
+        for block, size in zip(blocks, self.region.shape, strict=True):
+            inside &= (block >= 0) & (block < size)
         inside[inside] = self.region[tuple(block[inside] for block in blocks)]
         return inside
 

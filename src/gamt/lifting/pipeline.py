@@ -154,7 +154,8 @@ def first_seed(case: Case, prompts: ClassPrompts) -> Click | Scribble | None:
         return None
     if case.previous is not None and (case.previous == prompts.label).any():
         return None
-    return next((one for one in (*prompts.scribbles, *prompts.clicks) if one.positive), None)
+    seeds: list[Click | Scribble] = [*prompts.scribbles, *prompts.clicks]
+    return next((one for one in seeds if one.positive), None)
 
 
 def crops(
@@ -227,6 +228,12 @@ def make_target(
         for click in other.clicks
         if other.label != prompts.label and click.positive and scan.grid.holds(click.voxel)
     )
+    other_scribbles = tuple(
+        scribble
+        for other in case.prompts
+        for scribble in other.scribbles
+        if other.label != prompts.label and scribble.positive
+    )
     mine = prompts.box
     rivals = tuple(
         other.box
@@ -247,6 +254,7 @@ def make_target(
     return Target(
         prompts,
         others,
+        other_scribbles,
         rivals,
         previous,
         taken,
@@ -352,7 +360,17 @@ def enter(target: Target, competition: Competition) -> None:
 
 
 def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt.NDArray[np.uint8]:
-    """Sees that every click is obeyed, and drops what the competition cut off from new classes."""
+    """Sees that scribbles and clicks are obeyed, and drops what the competition cut off.
+
+    Clicks count more, so they come last. Only new classes lose what was cut off.
+    """
+    for one in case.prompts:
+        for scribble in one.scribbles:
+            line = tuple(scribble.voxels.T)
+            if scribble.positive:
+                labels[line] = one.label
+            else:
+                labels[line] = np.where(labels[line] == one.label, 0, labels[line])
     for one in case.prompts:
         for click in one.clicks:  # of several on a voxel, the last one counts
             if click.positive:

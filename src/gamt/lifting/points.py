@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def spread(
+def spread_out(
     places: npt.NDArray[np.intp], scale: Sequence[float], most: int
 ) -> npt.NDArray[np.intp]:
     """Chooses places that are far from each other, the middle one first.

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ T = TypeVar("T")
 
 IsGone = Callable[[], Awaitable[bool]]
 """Says whether the client that waits for an answer has hung up."""
+
+Reserved = Literal["image", "target buffer", "frame"]
+"""What memory is reserved for; a frame is what a client is sending."""
 
 POLL_SECONDS = 0.2
 """How often a prediction's client is asked for, whether it is still there."""
@@ -180,17 +183,20 @@ class Workspace:
         self._predictions: set[Call] = set()  # that are not finished
         self._closed = False
 
-    def reserve(self, what: str, shape: Sequence[int], itemsize: int) -> None:
+    def reserve(self, what: Reserved, shape: Sequence[int], itemsize: int) -> None:
         """Reserves memory for an array before it is made, and for what predictions make of it.
 
         Args:
-            what: "image" or "target buffer"; another one of the same takes its place.
+            what: it is; another one of the same takes its place.
             shape: of the array, as the client declares it.
             itemsize: bytes of a voxel.
 
         Raises:
             TooLarge: the server has not that much left; what was reserved before still is.
+            Closed: the workspace is closed.
         """
+        if self._closed:
+            raise Closed
         voxels, settings = math.prod(shape), self._engine.settings
         size = voxels * itemsize
         if what == "image":

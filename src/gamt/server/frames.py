@@ -95,7 +95,16 @@ def pack(array: npt.NDArray[Any]) -> bytes:
     return b"".join(parts)
 
 
-def unpack(frame: bytes | bytearray | memoryview, limit_bytes: int) -> npt.NDArray[Any]:
+def read_header(frame: bytes | bytearray) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Returns the dtype and the shape that a frame declares.
+
+    Raises:
+        FrameError: the bytes don't begin as a frame does.
+    """
+    return _read_header(_Reader(memoryview(frame)))
+
+
+def unpack(frame: bytes | bytearray, limit_bytes: int) -> npt.NDArray[Any]:
     """Returns the array in a frame, in native byte order.
 
     Args:

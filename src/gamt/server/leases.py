@@ -32,6 +32,7 @@ class Lease(Generic[Held]):
         held: what the server keeps for it.
         acted: when its user last did something, in the clock's seconds.
         seen: when its client was last heard of; not before `acted`.
+        gives_signs: whether its client gives signs of life; if not, it may be silent.
         requests: how many of its requests the server is working on; while there are any, the lease
             doesn't end by itself.
     """
@@ -40,6 +41,7 @@ class Lease(Generic[Held]):
     held: Held
     acted: float
     seen: float
+    gives_signs: bool = True
     requests: int = 0
 
 
@@ -73,11 +75,12 @@ class Leases(Generic[Held]):
         with self._lock:
             return len(self._leases)
 
-    def claim(self, make: Callable[[], Held]) -> Lease[Held]:
+    def claim(self, make: Callable[[], Held], gives_signs: bool = True) -> Lease[Held]:
         """Takes a place.
 
         Args:
             make: makes what the server keeps for the lease; only called if there is a place.
+            gives_signs: whether the client gives signs of life.
 
         Raises:
             FullError: there is none. Leases that have run out still hold theirs, until `expire`.
@@ -86,7 +89,7 @@ class Leases(Generic[Held]):
             if len(self._leases) >= self.max_sessions:
                 raise FullError
             now = self._clock()
-            lease = Lease(uuid.uuid4().hex, make(), now, now)
+            lease = Lease(uuid.uuid4().hex, make(), now, now, gives_signs)
             self._leases[lease.token] = lease
             return lease
 
@@ -162,4 +165,4 @@ class Leases(Generic[Held]):
             return False
         now = self._clock()
         silent = 0 < self.liveness_seconds <= now - lease.seen
-        return silent or self.idle_seconds <= now - lease.acted
+        return (silent and lease.gives_signs) or self.idle_seconds <= now - lease.acted

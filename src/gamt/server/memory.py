@@ -51,7 +51,10 @@ class Memory:
                     f"{what}: found that {size / MB:.0f} MB of memory are needed, expected no more "
                     f"than the {max(0, left) / MB:.0f} MB that the server has left"
                 )
-            self._reserved[who, what] = size
+            if size:
+                self._reserved[who, what] = size
+            else:
+                self._reserved.pop((who, what), None)
 
     def release(self, who: Hashable) -> None:
         """Gives up all that is reserved for somebody."""

@@ -1,0 +1,498 @@
+"""Lets many users work on one server, and looks for what went wrong.
+
+    python -m benchmarks.soak [--minutes 20] [--clients 8] [--seed 0]
+
+Each user is a process with the client of 3D Slicer and napari (`nninteractive-client`), which opens
+small drawn images one after the other and gives random prompts of all kinds. Now and then one is
+killed in the middle of whatever it does, and another one takes its place as soon as the server lets
+it. In the end all go home, and the server's memory, its places and the answers are looked at: a
+random sample of the images is segmented again in this process, by the same prompts, for as long as
+`VERIFY_SHARE` of the time; every mask has to be the same. Prints every bar with the figure measured
+beside it; the exit code is 1 where one is missed.
+"""
+
+import argparse
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+from nnInteractive.inference.remote import (
+    ServerAtCapacityError,
+    SessionExpiredError,
+    nnInteractiveRemoteInferenceSession,
+)
+from rich.console import Console
+
+from benchmarks.bench import Bar, print_bars
+from benchmarks.interaction import describe_machine
+from benchmarks.server_process import ServerError, ServerProcess
+from gamt import Session
+
+MINUTES, CLIENTS = 20.0, 8
+"""How long the users work, and how many at once."""
+
+REFERENCE_MINUTES = 5.0
+"""The server's memory at the end is held against that at this time, or after a quarter of all."""
+
+MEMORY_CHANGE = 0.1
+"""Share by which it may differ."""
+
+KILL_SECONDS = 8.0
+"""Between two users that are killed, on average."""
+
+LIVENESS_SECONDS = 15
+"""Silence after which the server takes back a place; the client gives a sign of life every 7.5."""
+
+VERIFY_SHARE = 0.25
+"""Images are segmented again for this share of the time that the users worked."""
+
+OPTIONS = (
+    *("--max-sessions", str(CLIENTS), "--liveness-timeout-seconds", str(LIVENESS_SECONDS)),
+    *("--set", "cache_mb=64"),  # full long before the memory is looked at
+)
+"""Of the server."""
+
+Kind = Literal["point", "box", "scribble", "lasso", "initial", "predict", "undo", "reset"]
+
+KINDS: tuple[Kind, ...] = ("point", "box", "scribble", "lasso", "undo", "initial", "reset")
+ODDS = (0.45, 0.1, 0.15, 0.1, 0.1, 0.05, 0.05)
+"""Of the kinds."""
+
+Bounds = list[list[int]]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+AnySession: TypeAlias = Session | nnInteractiveRemoteInferenceSession
+"""They have the same methods, but for the one that predicts what was only noted so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that a user does.
+
+    Attributes:
+        kind: what.
+        positive: whether a prompt marks the target.
+        predicts: whether it is predicted from at once.
+        bounds: half-open, of a prompt; a point's is one voxel.
+        mask: a drawing within the bounds, or an initial segmentation.
+    """
+
+    kind: Kind
+    positive: bool = True
+    predicts: bool = True
+    bounds: Bounds = field(default_factory=list)
+    mask: Mask | None = None
+
+    def apply(self, session: AnySession) -> None:
+        """Does it."""
+        match self.kind:
+            case "point":
+                voxel = [low for low, _ in self.bounds]
+                session.add_point_interaction(voxel, self.positive, self.predicts)
+            case "box":
+                session.add_bbox_interaction(self.bounds, self.positive, self.predicts)
+            case "scribble" | "lasso":
+                add = getattr(session, f"add_{self.kind}_interaction")
+                drawing = np.asarray(self.mask).view(np.uint8)
+                add(drawing, self.positive, self.predicts, interaction_bbox=self.bounds)
+            case "initial":
+                session.add_initial_seg_interaction(np.asarray(self.mask).view(np.uint8))
+            case "predict":
+                if isinstance(session, Session):
+                    session.run_prediction()
+                else:
+                    session._predict()
+            case "undo":
+                session.undo()
+            case "reset":
+                session.reset_interactions()
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What a user does with one image; all of it follows from a seed.
+
+    Attributes:
+        image: (z, y, x) int16 or uint8.
+        spacing_mm: (z, y, x).
+        steps: what follows.
+    """
+
+    image: npt.NDArray[Any]
+    spacing_mm: tuple[float, float, float]
+    steps: tuple[Step, ...]
+
+    def answers(self, session: AnySession) -> Iterator[str]:
+        """Does everything in a session; yields what came of each step.
+
+        Yields:
+            The digest of the mask, or "refused" where the session, or the server, called the
+            step an error of the user's.
+        """
+        found = np.zeros(self.image.shape, np.uint8)
+        session.set_image(self.image[None], {"spacing": self.spacing_mm})
+        session.set_target_buffer(found)
+        for step in self.steps:
+            try:
+                step.apply(session)
+            except ValueError:
+                yield "refused"
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != HTTPStatus.BAD_REQUEST:
+                    raise
+                yield "refused"
+            else:
+                yield hashlib.sha256(found.tobytes()).hexdigest()[:16]
+
+
+def draw_visit(seed: int) -> Visit:
+    """Draws an image of three bodies, and what a user does with it."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers((20, 40, 48), (33, 65, 73)))
+    spacing = tuple(round(float(mm), 2) for mm in rng.uniform((1, 0.5, 0.5), (4, 1.5, 1.5)))
+    image = rng.normal(0, 12, shape)
+    bodies = []
+    for grey in rng.permutation((60, 120, 180)):
+        centre = rng.uniform(0.25, 0.75, 3) * shape
+        half = rng.uniform(0.12, 0.3, 3) * shape
+        body = _draw_ellipsoid(shape, centre, half)
+        image[body] += grey - image[body].mean()
+        bodies.append(body)
+    dtype = np.uint8 if rng.random() < 0.5 else np.int16
+    image = np.clip(image + 40, 0, 255).astype(dtype)
+    steps = [_draw_prompt(rng, bodies[-1], "point", positive=True)]
+    for _ in range(int(rng.integers(3, 10))):
+        kind = KINDS[rng.choice(len(KINDS), p=ODDS)]
+        steps.append(_draw_prompt(rng, bodies[-1], kind, positive=bool(rng.random() < 0.6)))
+        if not steps[-1].predicts:
+            steps.append(Step("predict"))
+    z, y, x = spacing
+    return Visit(image, (z, y, x), tuple(steps))
+
+
+def _draw_ellipsoid(
+    shape: tuple[int, ...], centre: npt.NDArray[np.float64], half: npt.NDArray[np.float64]
+) -> Mask:
+    away = (np.moveaxis(np.indices(shape), 0, -1) - centre) / half
+    inside: Mask = (away**2).sum(-1) < 1
+    return inside
+
+
+def _draw_prompt(rng: np.random.Generator, body: Mask, kind: Kind, positive: bool) -> Step:
+    """Draws a prompt about a body: inside of it if positive, and outside if not."""
+    if kind in ("undo", "reset"):
+        return Step(kind)
+    if kind == "initial":
+        return Step(kind, mask=np.roll(body, int(rng.integers(-3, 4)), axis=1))
+    inside = np.argwhere(body if positive else ~body)
+    centre = inside[rng.integers(len(inside))]
+    sides = np.array(body.shape)
+    predicts = bool(rng.random() < 0.85)
+    size = np.ones(3, int)
+    if kind != "point":
+        size = rng.integers(3, 14, 3)
+    if kind == "lasso" or (kind == "box" and rng.random() < 0.7) or kind == "scribble":
+        size[rng.integers(3)] = 1  # on one slice of any plane
+    low = np.clip(centre - size // 2, 0, sides - size)
+    bounds = [[int(a), int(a + n)] for a, n in zip(low, size, strict=True)]
+    mask = None
+    if kind == "lasso":
+        mask = _draw_ellipsoid(tuple(size.tolist()), (size - 1) / 2, size / 2)
+    if kind == "scribble":
+        mask = np.zeros(size, np.bool_)
+        count = int(size.max())
+        ends = np.round(np.linspace((0, 0, 0), size - 1, count)).astype(int)
+        mask[tuple(ends.T)] = True
+    return Step(kind, positive, predicts, bounds, mask)
+
+
+def run_client(url: str, seed: int, journal: Path) -> None:
+    """Is a user, until asked to end; what came of every step is appended to the journal.
+
+    Of what the protocol lets a server say, a full one is asked again, and a session that has ended
+    is begun anew. All else ends the process with an error.
+    """
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    rng = np.random.default_rng(seed)
+    with journal.open("a", buffering=1) as lines:
+        while not ended.is_set():
+            try:
+                with nnInteractiveRemoteInferenceSession(url) as session:
+                    while not ended.is_set():
+                        visit_seed = int(rng.integers(2**31))
+                        print(json.dumps({"visit": visit_seed}), file=lines)
+                        for answer in draw_visit(visit_seed).answers(session):
+                            print(json.dumps({"answer": answer}), file=lines)
+                            if ended.is_set():
+                                break
+            except ServerAtCapacityError:
+                print(json.dumps({"event": "full"}), file=lines)
+                ended.wait(1)
+            except SessionExpiredError:
+                print(json.dumps({"event": "expired"}), file=lines)
+
+
+@dataclass(slots=True)
+class SoakRun:
+    """What came of it.
+
+    Attributes:
+        minutes: that the users worked.
+        killed: users.
+        full: how often a new one was told to wait.
+        expired: sessions that ended under a living user.
+        errors: ends of users, and of the server, that nothing in the protocol explains.
+        answers: of all steps, by the image's seed; the last ones may have been cut short.
+        memory: seconds since the start, and bytes that the server held.
+        free_places: of the server, after all users had gone.
+        verified: images that were segmented again.
+        verified_steps: steps of these.
+        differing: seeds of those where a mask was not the same.
+    """
+
+    minutes: float
+    killed: int = 0
+    full: int = 0
+    expired: int = 0
+    errors: list[str] = field(default_factory=list)
+    answers: dict[int, list[str]] = field(default_factory=dict)
+    memory: list[tuple[float, int]] = field(default_factory=list)
+    free_places: int = 0
+    verified: int = 0
+    verified_steps: int = 0
+    differing: list[int] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        """How many steps were answered."""
+        return sum(len(answers) for answers in self.answers.values())
+
+    @property
+    def refused(self) -> int:
+        """How many of them were called an error of the user's."""
+        return sum(answers.count("refused") for answers in self.answers.values())
+
+    def memory_levels(self) -> tuple[float, float]:
+        """Returns the server's memory at the reference time and at the end, in bytes.
+
+        Each is the median over a twentieth of the time.
+        """
+        seconds, held = np.array(self.memory, float).T
+        span = self.minutes * 60 / 20
+        reference = min(REFERENCE_MINUTES, self.minutes / 4) * 60
+        around = held[(seconds >= reference) & (seconds < reference + span)]
+        return float(np.median(around)), float(np.median(held[seconds >= seconds[-1] - span]))
+
+
+class Users:
+    """The processes of the users, whose journals are in a folder."""
+
+    def __init__(self, url: str, folder: Path, count: int, rng: np.random.Generator) -> None:
+        """Starts them; their seeds are random."""
+        self._folder = folder
+        self._url = url
+        self._rng = rng
+        self._processes = [self._start() for _ in range(count)]
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], Path]:
+        seed = int(self._rng.integers(2**31))
+        printed = self._folder / f"{seed}.txt"
+        with printed.open("wb") as file:
+            command = [sys.executable, "-m", "benchmarks.soak", "client", self._url, str(seed)]
+            journal = str(self._folder / f"{seed}.jsonl")
+            return subprocess.Popen([*command, journal], stdout=file, stderr=file), printed
+
+    def replace(self, index: int) -> None:
+        """Kills one, and starts another in its place."""
+        process, _ = self._processes[index]
+        process.kill()
+        process.wait()
+        self._processes[index] = self._start()
+
+    def errors(self) -> list[str]:
+        """Returns the last words of those that ended by themselves."""
+        return [
+            printed.read_text(errors="replace").strip()[-500:]
+            for process, printed in self._processes
+            # One that is asked to end before it can listen is ended by the signal.
+            if process.poll() not in (None, 0, -signal.SIGTERM)
+        ]
+
+    def stop(self, seconds: float) -> None:
+        """Asks all to end; those who don't are killed."""
+        for process, _ in self._processes:
+            process.terminate()
+        latest = time.monotonic() + seconds
+        for process, _ in self._processes:
+            try:
+                process.wait(max(0.0, latest - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def run_soak(
+    minutes: float, clients: int, seed: int, folder: Path, kill_seconds: float = KILL_SECONDS
+) -> SoakRun:
+    """Runs a server and its users, and then looks at what came of it.
+
+    Args:
+        minutes: that the users work.
+        clients: how many at once.
+        seed: of all that is random, but for what the machine makes of it.
+        folder: for journals; empty.
+        kill_seconds: between two users that are killed, on average.
+    """
+    rng = np.random.default_rng(seed)
+    run = SoakRun(minutes)
+    with ServerProcess(folder / "server.txt", OPTIONS) as server:
+        users = Users(server.url, folder, clients, rng)
+        start = time.monotonic()
+        next_kill = rng.exponential(kill_seconds)
+        try:
+            while not users.errors() and (now := time.monotonic() - start) < minutes * 60:
+                run.memory.append((now, server.resident_bytes))
+                if now >= next_kill:
+                    users.replace(int(rng.integers(clients)))
+                    run.killed += 1
+                    next_kill += rng.exponential(kill_seconds)
+                time.sleep(min(1.0, minutes))
+        except ServerError as error:
+            run.errors.append(str(error))
+        finally:
+            users.stop(LIVENESS_SECONDS)
+        run.errors += users.errors()
+        if server.is_alive:
+            run.free_places = count_free_places(server.url)
+    read_journals(run, folder)
+    verify(run, rng)
+    return run
+
+
+def count_free_places(url: str) -> int:
+    """Returns how many places a server has, once the longest silence is over."""
+    latest = time.monotonic() + 3 * LIVENESS_SECONDS
+    with httpx.Client(base_url=url) as client:
+        tokens: list[str] = []
+        while len(tokens) < CLIENTS and time.monotonic() < latest:
+            answer = client.post("/claim")
+            if answer.status_code == HTTPStatus.OK:
+                tokens.append(answer.json()["lease_token"])
+            else:
+                time.sleep(0.5)
+            for token in tokens:  # none may run out while the others are waited for
+                client.post("/heartbeat", json={}, headers={"X-Lease-Token": token})
+        for token in tokens:
+            client.post("/release", headers={"X-Lease-Token": token})
+    return len(tokens)
+
+
+def read_journals(run: SoakRun, folder: Path) -> None:
+    """Adds what the users wrote."""
+    for journal in sorted(folder.glob("*.jsonl")):
+        answers: list[str] = []
+        for line in journal.read_text().splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # killed as it wrote
+            if "visit" in entry:
+                answers = run.answers.setdefault(entry["visit"], [])
+            elif "answer" in entry:
+                answers.append(entry["answer"])
+            elif entry["event"] == "full":
+                run.full += 1
+            else:
+                run.expired += 1
+
+
+def verify(run: SoakRun, rng: np.random.Generator) -> None:
+    """Segments a random sample of the images again, in this process."""
+    latest = time.monotonic() + VERIFY_SHARE * run.minutes * 60
+    for seed in rng.permutation(sorted(run.answers)).tolist():
+        if time.monotonic() > latest:
+            break
+        expected = run.answers[seed]
+        found = [one for _, one in zip(expected, draw_visit(seed).answers(Session()), strict=False)]
+        run.verified += 1
+        run.verified_steps += len(expected)
+        if found != expected:
+            run.differing.append(seed)
+
+
+def soak_bars(run: SoakRun) -> list[Bar]:
+    """Holds what came of it to the bars."""
+    reference, end = run.memory_levels()
+    change = end / reference - 1
+    sample = (
+        f"{run.verified_steps} masks of {run.verified} images, of {run.steps} of {len(run.answers)}"
+    )
+    name = f"{run.minutes:g} minutes, {run.killed} users killed"
+    return [
+        Bar(
+            f"{name}: answers that the protocol does not name",
+            f"{len(run.errors)} of {run.steps}; {run.refused} refused, {run.expired} expired",
+            "0",
+            not run.errors and run.steps > 0,
+        ),
+        Bar(
+            "Server's memory at the end against that at minute 5",
+            f"{change:+.1%} ({reference / 2**20:.0f} MiB, {end / 2**20:.0f} MiB)",
+            f"within {MEMORY_CHANGE:.0%}",
+            abs(change) <= MEMORY_CHANGE,
+        ),
+        Bar(
+            "Places free after all had gone",
+            f"{run.free_places}",
+            f"{CLIENTS}",
+            run.free_places == CLIENTS,
+        ),
+        Bar(
+            "Masks that differ from the same prompts in process",
+            f"{len(run.differing)} images ({sample})",
+            "0",
+            not run.differing and run.verified > 0,
+        ),
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line, or one of the users."""
+    if arguments[:1] == ["client"]:
+        run_client(arguments[1], int(arguments[2]), Path(arguments[3]))
+        return 0
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.soak",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="(%(default)g)")
+    parser.add_argument("--clients", type=int, default=CLIENTS, help="at once (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of all prompts (%(default)s)")
+    options = parser.parse_args(arguments)
+    console = Console()
+    console.print(describe_machine())
+    with tempfile.TemporaryDirectory() as folder, console.status("Users at work"):
+        run = run_soak(options.minutes, options.clients, options.seed, Path(folder))
+    for error in run.errors:
+        console.print(error, markup=False)
+    if run.differing:
+        console.print(f"images that differ: seeds {run.differing}")
+    return print_bars("Bars: soak", soak_bars(run), console)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
