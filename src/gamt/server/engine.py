@@ -192,8 +192,11 @@ class Workspace:
             itemsize: bytes of a voxel.
 
         Raises:
+            Closed: the workspace is closed.
             TooLarge: the server has not that much left; what was reserved before still is.
         """
+        if self._closed:
+            raise Closed
         voxels, settings = math.prod(shape), self._engine.settings
         size = voxels * itemsize
         if what == "image":
