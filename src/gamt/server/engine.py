@@ -19,7 +19,7 @@ from gamt.axes import bounding_range
 from gamt.lifting.fusion import Votes
 from gamt.segmenters.base import Segmenter
 from gamt.server.ahead import EncodeAhead
-from gamt.server.memory import Memory, TooLarge, machine_bytes
+from gamt.server.memory import Memory, TooLarge, give_back, machine_bytes
 from gamt.server.metrics import Metrics
 from gamt.server.turns import Turn, Turns
 from gamt.session import ArrayBounds, Cancelled, Session
@@ -273,6 +273,7 @@ class Workspace:
             self._engine.ahead.drop(self._cache)
             self._cache.leave()
             self._session = self._begin()
+            give_back()
 
     def _begin(self) -> Session:
         engine = self._engine
