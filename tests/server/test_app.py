@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import numpy as np
@@ -48,10 +48,14 @@ class User:
 
     Attributes:
         http: with its token.
+        all: that were made in a test.
     """
+
+    all: ClassVar[list["User"]] = []
 
     def __init__(self, url: str, **headers: str) -> None:
         self.http = httpx.Client(base_url=url, headers=headers, timeout=SECONDS)
+        self.all.append(self)
 
     def claim(self) -> httpx.Response:
         response = self.http.post("/claim")
@@ -94,7 +98,6 @@ def using(url: str) -> Iterator[User]:
         yield user
     finally:
         user.http.post("/release")
-        user.http.close()
 
 
 def detail(response: httpx.Response) -> str:
@@ -106,6 +109,14 @@ def meta(response: httpx.Response) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     found: dict[str, Any] = json.loads(response.headers["X-Meta"])
     return found
+
+
+@pytest.fixture(autouse=True)
+def _hang_up() -> Iterator[None]:
+    """Closes the connections that a test has made."""
+    yield
+    while User.all:
+        User.all.pop().http.close()
 
 
 @pytest.fixture(scope="module")
@@ -130,35 +141,50 @@ def ready(user: User) -> User:
 # --- keys and places ----------------------------------------------------------------------------
 
 
-def test_without_the_key_nothing_is_answered_but_the_health() -> None:
-    with serving(api_key="secret") as url:
-        user = User(url)
-        assert user.http.get("/healthz").json() == {"ok": True}
-        others = (("POST", "/claim"), ("GET", "/capabilities"), ("POST", "/release"))
-        for method, path in (*others, ("GET", "/metrics"), *LEASED):
-            for key, text in (
-                (None, "Missing bearer token"),
-                ("secret", "Missing bearer token"),
-                ("Basic secret", "Missing bearer token"),
-                ("Bearer wrong", "Invalid bearer token"),
-                ("Bearer ", "Invalid bearer token"),
-                ("Bearer secrets", "Invalid bearer token"),
-                ("Bearer ü", "Invalid bearer token"),
-            ):
-                headers = {} if key is None else {"Authorization": key.encode("latin-1")}
-                response = user.http.request(method, path, headers=headers | {"X-Lease-Token": "x"})
-                assert (response.status_code, detail(response)) == (401, text), (path, key)
+@pytest.fixture(scope="module")
+def locked_url() -> Iterator[str]:
+    with serving(Gated(), api_key="secret") as url:
+        yield url
 
 
-def test_with_the_key_a_place_is_claimed() -> None:
-    with serving(api_key="secret") as url:
-        user = User(url, Authorization="Bearer secret")
-        assert user.claim().status_code == 200
-        assert user.post("/heartbeat").status_code == 200
+def test_without_the_key_nothing_is_answered_but_the_health(locked_url: str) -> None:
+    user = User(locked_url, **{"X-Lease-Token": "unknown"})
+    assert user.http.get("/healthz").json() == {"ok": True}
+    others = (("POST", "/claim"), ("GET", "/capabilities"), ("POST", "/release"))
+    for method, path in (*others, ("GET", "/metrics"), *LEASED):
+        response = user.http.request(method, path)
+        assert (response.status_code, detail(response)) == (401, "Missing bearer token"), path
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("secret", "Missing bearer token"),
+        ("Basic secret", "Missing bearer token"),
+        ("Bearer", "Invalid bearer token"),
+        ("Bearer wrong", "Invalid bearer token"),
+        ("Bearer secrets", "Invalid bearer token"),
+        ("Bearer secre\u00fc", "Invalid bearer token"),
+    ],
+)
+def test_another_key_is_refused(locked_url: str, given: str, text: str) -> None:
+    headers = {b"Authorization": given.encode("latin-1")}
+    response = User(locked_url).http.post("/claim", headers=headers)
+    assert (response.status_code, detail(response)) == (401, text)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+def test_with_the_key_a_place_is_claimed(locked_url: str, scheme: str) -> None:
+    user = User(locked_url, Authorization=f"{scheme} secret")
+    assert user.claim().status_code == 200
+    assert user.post("/heartbeat").status_code == 200
+    user.http.post("/release")
 
 
 def test_a_key_that_is_not_asked_for_is_ignored(url: str) -> None:
-    assert User(url, Authorization="Bearer whatever").claim().status_code == 200
+    user = User(url, Authorization="Bearer whatever")
+    assert user.claim().status_code == 200
+    user.http.post("/release")
 
 
 @pytest.mark.parametrize(("method", "path"), LEASED)
@@ -363,7 +389,7 @@ def test_results_come_in_the_target_buffers_type(user: User, dtype: str) -> None
 # --- prompts ------------------------------------------------------------------------------------
 
 
-PROMPTS = {
+PROMPTS: dict[str, dict[str, object]] = {
     "/add_point_interaction": {"coordinates": [0, 0, 0]},
     "/add_bbox_interaction": {"bbox_coords": [[0, 1], [0, 2], [0, 2]]},
 }

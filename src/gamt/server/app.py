@@ -627,7 +627,7 @@ def _handle_errors(app: FastAPI) -> None:
         return refuse
 
     async def refuse_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+        assert isinstance(error, StarletteHTTPException)
         await discard_body(request)
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
@@ -636,7 +636,7 @@ def _handle_errors(app: FastAPI) -> None:
         return JSONResponse({"detail": f"{_describe_path(request)}; {ADVICE}"}, 404)
 
     async def refuse_method(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+        assert isinstance(error, StarletteHTTPException)
         await discard_body(request)
         allowed = (error.headers or {}).get("Allow", "")
         detail = f"{_describe_path(request)} with {request.method}, but with {allowed}; {ADVICE}"
@@ -653,7 +653,6 @@ def _handle_errors(app: FastAPI) -> None:
         incident = uuid.uuid4().hex[:8]
         logger.error("%s failed (%s): %r", request.url.path, incident, error)
         logger.debug("where %s failed", incident, exc_info=error)
-        await discard_body(request)
         detail = f"the server failed; its log says more of what happened under {incident}"
         return JSONResponse({"detail": detail}, 500)
 
