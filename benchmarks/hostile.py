@@ -5,9 +5,10 @@
 Sessions of protocol v2 and of the legacy protocol are open. What they could have sent is spoilt at
 random: frames, JSON, X-Meta, methods and headers, forms. Every answer has to refuse it (4xx; the
 legacy protocol says so in an answer of 200), but for what is still right after all. Bodies are
-announced that don't come, and a server with a key is asked without it. In the end the server has to
-be as useful as before, and not much larger. Prints every bar with the figure measured beside it; the
-exit code is 1 where one is missed. Request N of a seed is always the same; --only N sends it alone.
+announced that don't come, and a server with a key is asked without it. In the end the server has
+to be as useful as before, and not much larger. Prints every bar with the figure measured beside it;
+the exit code is 1 where one is missed. Request N of a seed is always the same; --only N sends it
+alone.
 """
 
 import argparse
@@ -324,8 +325,8 @@ def spoil_meta(rng: np.random.Generator) -> Attack:
         "deep": b"[" * 8000,
         "too long": b'{"include_interaction": true, "a": "' + b"x" * 20_000 + b'"}',
         "bytes": b"\xff\xfe\x80",
-        "other bounds": b'{"include_interaction": true, "interaction_bbox": [[2, 3], [4, 8], [5, 9]], '
-        b'"run_prediction": 1, "image_properties": {"spacing": [0, 1, 1]}}',
+        "other bounds": b'{"include_interaction": true, "run_prediction": 1, "interaction_bbox": '
+        b'[[2, 3], [4, 8], [5, 9]], "image_properties": {"spacing": [0, 1, 1]}}',
         "outside": b'{"include_interaction": true, "interaction_bbox": [[6, 7], [4, 9], [5, 11]], '
         b'"run_prediction": "", "image_properties": {"spacing": [1, 1]}}',
     }
@@ -546,6 +547,9 @@ class Outcome:
     status: int | None
     body: bytes = b""
 
+    def __str__(self) -> str:
+        return f"{self.status} {self.body[:200]!r}"
+
     @property
     def is_refusal(self) -> bool:
         """Whether the request was refused in a way that the protocols know."""
@@ -577,9 +581,12 @@ class Sessions:
     def __init__(self, server: ServerProcess) -> None:
         """Takes the places, and sends both images."""
         self._port = server.port
-        claimed = self._send(Attack("claim", "/claim"))
-        self.token: str = json.loads(claimed.body)["lease_token"]
+        self.token = self.claim()
         self.begin_anew()
+
+    def claim(self) -> str:
+        """Takes one more place; returns its token."""
+        return str(json.loads(self._send(Attack("claim", "/claim")).body)["lease_token"])
 
     def begin_anew(self) -> None:
         """Sends both images, and a click on each.
@@ -637,12 +644,12 @@ def run_hostile(
         slow_bodies: how many bodies are announced that don't come.
     """
     run = HostileRun()
-    options = ("--max-sessions", "2", "--log-level", "error")
+    options = ("--max-sessions", str(2 + slow_bodies), "--log-level", "error")
     with ServerProcess(folder / "server.txt", options) as server:
         sessions = Sessions(server)
         run.first_bytes = server.resident_bytes
         slow = [
-            threading.Thread(target=send_slowly, args=(server.port, sessions.token, run.slow))
+            threading.Thread(target=send_slowly, args=(server.port, sessions.claim(), run.slow))
             for _ in range(slow_bodies)
         ]
         for thread in slow:
@@ -668,9 +675,7 @@ def run_hostile(
 
 def send_slowly(port: int, token: str, statuses: Counter[int | None]) -> None:
     """Announces a body, sends a part of it, and waits."""
-    announced = replace(
-        Attack("slow", "/set_image", b"NNIA", BINARY), length=b"100000", headers=BINARY
-    )
+    announced = Attack("slow", "/set_image", b"NNIA", BINARY, length=b"100000")
     statuses[send(port, announced.as_bytes(token)).status] += 1
 
 
@@ -697,7 +702,6 @@ def run_without_key(folder: Path) -> list[str]:
         *(Attack("", path, b"NNIA") for path in ("/set_image", "/add_lasso_interaction")),
         Attack("", "/capabilities", method=b"GET"),
         Attack("", "/lease_status", method=b"GET"),
-        Attack("", "/metrics", method=b"GET"),
         Attack("", "/upload_image", form_of(npy_of(draw_image())), FORM),
     ]
     with ServerProcess(folder / "key.txt", ("--api-key", KEY)) as server:
