@@ -587,7 +587,7 @@ def _handle_errors(app: FastAPI) -> None:
         return refuse
 
     async def refuse_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+        assert isinstance(error, StarletteHTTPException)
         await discard_body(request)
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
@@ -596,7 +596,7 @@ def _handle_errors(app: FastAPI) -> None:
         return JSONResponse({"detail": f"{_describe_path(request)}; {ADVICE}"}, 404)
 
     async def refuse_method(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+        assert isinstance(error, StarletteHTTPException)
         await discard_body(request)
         allowed = (error.headers or {}).get("Allow", "")
         detail = f"{_describe_path(request)} with {request.method}, but with {allowed}; {ADVICE}"
