@@ -27,6 +27,8 @@ from gamt.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from gamt.segmenters import Segmenter
 
 logger = logging.getLogger("gamt.server")
@@ -142,22 +144,30 @@ def serve(
     settings = options.choose_settings()
     with _listen(host, port) as listener:  # before the work of loading the model
         model = options.load_segmenter()
+        licence = _licence_of(model)
         import uvicorn
 
-        from gamt.server.app import make_app
-        from gamt.server.engine import Engine
-        from gamt.server.metrics import Metrics
+        from gamt.server.early import EarlyApp
 
-        licence = _licence_of(model)
-        app = make_app(
-            Engine(model, settings, max_sessions=max_sessions, metrics=Metrics(), cache=cache),
-            max_sessions=max_sessions,
-            idle_seconds=idle_timeout_seconds,
-            liveness_seconds=liveness_timeout_seconds,
-            api_key=api_key,
-            licence=licence,
-            is_stopping=lambda: server.should_exit,
-        )
+        def load() -> "FastAPI":
+            from gamt.server.app import make_app
+            from gamt.server.engine import Engine
+            from gamt.server.metrics import Metrics
+
+            return make_app(
+                Engine(model, settings, max_sessions=max_sessions, metrics=Metrics(), cache=cache),
+                max_sessions=max_sessions,
+                idle_seconds=idle_timeout_seconds,
+                liveness_seconds=liveness_timeout_seconds,
+                api_key=api_key,
+                licence=licence,
+                is_stopping=lambda: server.should_exit,
+            )
+
+        def stop() -> None:
+            server.should_exit = True
+
+        app = EarlyApp(load, stop)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -171,6 +181,8 @@ def serve(
         _introduce(listener, model, licence, has_key=api_key is not None)
         with contextlib.suppress(KeyboardInterrupt):  # the usual end
             server.run([listener])
+    if app.error is not None:
+        raise app.error
     typer.echo("stopped")
 
 

@@ -75,6 +75,12 @@ class EncodeAhead:
         self._thread = threading.Thread(target=self._run, name="encode-ahead", daemon=True)
         self._thread.start()
 
+    @property
+    def planned(self) -> int:
+        """Number of sessions for which there is something left to do."""
+        with self._changed:
+            return len(self._plans)
+
     def plan(self, cache: EmbeddingCache, volume: PreparedVolume, *, predicted: bool) -> None:
         """Plans for a session, instead of what was planned for it before.
 

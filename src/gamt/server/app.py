@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -28,9 +27,10 @@ from starlette.requests import ClientDisconnect
 import gamt
 from gamt.server import frames
 from gamt.server.bodies import DEFAULT_LIMITS, BodyLimits, discard_body, read_body
-from gamt.server.engine import Engine, Prediction, Workspace
+from gamt.server.engine import Closed, Engine, Prediction, TooLarge, Workspace
 from gamt.server.leases import FullError, Lease, LeaseError, Leases
 from gamt.server.legacy import Legacy
+from gamt.server.memory import machine_bytes
 from gamt.server.messages import (
     AutoZoom,
     BoxPrompt,
@@ -56,8 +56,11 @@ META_HEADER = "X-Meta"
 RETRY_SECONDS = 10
 """After which a client that found no place may ask again."""
 
-MEMORY_SHARE = 4
-"""The part of the machine's memory that one array may take: a quarter."""
+ARRAY_SHARE = 0.25
+"""The share of the machine's memory that one array may take."""
+
+MASK_BYTES = 8
+"""Bytes a voxel that drawings and segmentations may have: those of the largest dtype."""
 
 ADVICE = (
     "enter nothing but http://HOST:PORT as the server's address, and update the viewer's extension"
@@ -83,7 +86,7 @@ class Client:
 
     Attributes:
         workspace: where its predictions are made.
-        uploading: held while one of its arrays is read, so that it has one in memory at a time.
+        uploading: held while one of its arrays is read: the next one waits.
         shape: (z, y, x) of its image; None before there is one.
         dtype: name of its target buffer's; None before there is one.
         has_queued: whether prompts wait for a prediction.
@@ -132,7 +135,7 @@ def make_app(
         sweeping.cancel()
         await loading
         await service.close(leases.clear())
-        engine.close()
+        await asyncio.to_thread(engine.close)
 
     # The documentation that FastAPI makes of types would know nothing of these requests.
     app = FastAPI(
@@ -156,6 +159,7 @@ def make_app(
     for method, path, handler in (
         ("POST", "/claim", service.claim),
         ("GET", "/capabilities", service.tell_capabilities),
+        ("GET", "/metrics", service.tell_metrics),
         ("POST", "/release", service.release),
         ("POST", "/heartbeat", service.hear_heartbeat),
         ("GET", "/lease_status", service.tell_lease),
@@ -228,7 +232,7 @@ class _Service:
         self._licence = licence
         self._limits = body_limits
         self._is_stopping = is_stopping
-        self.array_bytes = psutil.virtual_memory().total // MEMORY_SHARE
+        self.array_bytes = int(ARRAY_SHARE * machine_bytes())
 
     # Places
 
@@ -291,6 +295,10 @@ class _Service:
             }
         )
 
+    async def tell_metrics(self, request: Request) -> Response:
+        text, content_type = self._engine.metrics.render()
+        return Response(text, headers={"Content-Type": content_type})
+
     async def release(self, request: Request) -> Response:
         await self._read_json(request)
         lease = self._leases.release(request.headers.get(LEASE_HEADER, ""))
@@ -327,25 +335,31 @@ class _Service:
         with self._leases.act(_token(request)) as lease:
             client = lease.held
             properties = parse_meta(Image, request.headers.get(META_HEADER)).image_properties
-            image = await self._read_array(request, client, self.array_bytes)
+
+            def prepare(shape: tuple[int, ...], item_bytes: int) -> None:
+                if len(shape) != 4 or shape[0] != 1 or 0 in shape:
+                    raise PromptError(f"found an image of shape {shape}, expected (1, z, y, x)")
+                client.workspace.reserve("image", shape, item_bytes)
+
+            image = await self._read_array(request, client, self.array_bytes, prepare)
 
             def work(session: Session) -> None:
                 session.set_image(image, properties.model_dump(exclude_none=True))
                 client.shape, client.dtype, client.has_queued = image.shape[1:], None, False
 
-            await client.workspace.change(_named(work))
+            await client.workspace.change(work)
             return JSONResponse({"original_image_shape": list(image.shape)})
 
     async def set_target_buffer(self, request: Request) -> Response:
         with self._leases.act(_token(request)) as lease:
             client = lease.held
             buffer = parse_message(TargetBuffer, await self._read_json(request), "body")
-            size_bytes = math.prod(buffer.shape) * np.dtype(buffer.dtype).itemsize
+            item_bytes = np.dtype(buffer.dtype).itemsize
+            size_bytes = math.prod(buffer.shape) * item_bytes
             if size_bytes > self.array_bytes:
-                raise HTTPException(
-                    413,
+                raise TooLarge(
                     f"found a target buffer of shape {buffer.shape} and {buffer.dtype}, "
-                    f"{size_bytes} bytes, expected {self.array_bytes} at most",
+                    f"{size_bytes} bytes, expected {self.array_bytes} at most"
                 )
 
             def work(session: Session) -> None:
@@ -356,6 +370,7 @@ class _Service:
                         f"found a target buffer of shape {buffer.shape}, expected that of the "
                         f"image, {list(client.shape)}"
                     )
+                client.workspace.reserve("target buffer", buffer.shape, item_bytes)
                 session.set_target_buffer(np.zeros(buffer.shape, np.uint8))
                 client.dtype = buffer.dtype
 
@@ -392,7 +407,7 @@ class _Service:
         with self._leases.act(_token(request)) as lease:
             await self._read_json(request)
             if not lease.held.has_queued:
-                return _answer(Prediction(False, None, None), "uint8")
+                return _answer(Prediction(ran=False), "uint8")
             return await self._predict(request, lease.held, "predict", lambda session: None)
 
     async def add_point(self, request: Request) -> Response:
@@ -473,14 +488,14 @@ class _Service:
         if run_prediction:
             return await self._predict(request, client, kind, _named(work))
         await client.workspace.change(_named(work))
-        return _answer(Prediction(False, None, None), "uint8")
+        return _answer(Prediction(ran=False), "uint8")
 
     async def _step(self, request: Request, step: Callable[[Session], bool]) -> Response:
         """Goes back or forth among the states of a target."""
         with self._leases.act(_token(request)) as lease:
             await self._read_json(request)
             if lease.held.dtype is None:
-                return _answer(Prediction(False, None, None), "uint8")
+                return _answer(Prediction(ran=False), "uint8")
             return await self._predict(request, lease.held, "undo", step)
 
     async def _predict(
@@ -502,18 +517,40 @@ class _Service:
         return bytes(await read_body(request, self._limits.json_bytes, self._limits))
 
     async def _read_array(
-        self, request: Request, client: Client, limit_bytes: int
+        self,
+        request: Request,
+        client: Client,
+        limit_bytes: int,
+        prepare: Callable[[tuple[int, ...], int], None] = lambda shape, item_bytes: None,
     ) -> npt.NDArray[Any]:
+        """Returns the array in a request's frame.
+
+        Args:
+            request: whose body is a frame.
+            client: that sent it.
+            limit_bytes: of the array.
+            prepare: is told the array's shape and bytes a voxel before there is room made for it.
+        """
+        if "content-length" not in request.headers:
+            raise HTTPException(411, "found no Content-Length, expected that of the frame")
+        length = int(request.headers["content-length"])
         async with client.uploading:
-            # What can't be compressed takes a little more room than the array itself.
-            frame_bytes = limit_bytes + self._limits.json_bytes
-            frame = await read_body(request, frame_bytes, self._limits)
-            return await asyncio.to_thread(frames.unpack, frame, limit_bytes)
+            client.workspace.reserve("frame", (length,), 1)
+            try:
+                # What can't be compressed takes a little more room than the array itself.
+                most = limit_bytes + self._limits.json_bytes
+                frame = await read_body(request, most, self._limits)
+                dtype, shape = frames.read_header(frame)
+                prepare(shape, dtype.itemsize)
+                return await asyncio.to_thread(frames.unpack, frame, limit_bytes)
+            finally:
+                with contextlib.suppress(Closed):
+                    client.workspace.reserve("frame", (0,), 1)
 
     async def _read_mask(self, request: Request, client: Client) -> npt.NDArray[Any]:
         _check_ready(client)
         assert client.shape is not None
-        return await self._read_array(request, client, math.prod(client.shape) * 8)
+        return await self._read_array(request, client, math.prod(client.shape) * MASK_BYTES)
 
     async def _read_drawing(
         self, request: Request, client: Client
@@ -621,6 +658,7 @@ def _handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(404, refuse_path)
     app.add_exception_handler(405, refuse_method)
     for kind, status in (
+        (TooLarge, 413),
         (frames.FrameSizeError, 413),
         (frames.FrameError, 400),
         (MessageError, 400),
@@ -628,6 +666,7 @@ def _handle_errors(app: FastAPI) -> None:
     ):
         app.add_exception_handler(kind, refuse_with(status))
     app.add_exception_handler(LeaseError, refuse_lease)
+    app.add_exception_handler(Closed, refuse_lease)  # released while it was at work
     app.add_exception_handler(ClientDisconnect, note_gone)
     app.add_exception_handler(Exception, admit)
 

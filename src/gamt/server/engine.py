@@ -3,18 +3,20 @@
 import asyncio
 import copy
 import logging
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from gamt.axes import bounding_range
+from gamt.lifting.fusion import Votes
 from gamt.segmenters.base import Segmenter
 from gamt.server.ahead import EncodeAhead
 from gamt.server.memory import Memory, TooLarge, machine_bytes
@@ -33,15 +35,18 @@ T = TypeVar("T")
 IsGone = Callable[[], Awaitable[bool]]
 """Says whether the client that waits for an answer has hung up."""
 
+Reserved = Literal["image", "target buffer", "frame"]
+"""What memory is reserved for; a frame is what a client is sending."""
+
 POLL_SECONDS = 0.2
 """How often a prediction's client is asked for, whether it is still there."""
 
 MEMORY_SHARE = 0.8
 """Share of the machine's memory, or the container's, that is used."""
 
-PREDICTION_BYTES = 8
-"""Bytes a voxel that a session needs beside its image and its target buffer: the labels and scores
-of a prediction, and the masks of earlier ones."""
+RESULT_BYTES = 8
+"""Bytes for each voxel of an image beside the image itself: the labels and scores of a prediction,
+and the masks of earlier ones."""
 
 
 class Closed(Exception):  # noqa: N818 - it is no error of the engine's
@@ -178,19 +183,26 @@ class Workspace:
         self._predictions: set[Call] = set()  # that are not finished
         self._closed = False
 
-    def reserve(self, what: str, shape: Sequence[int], itemsize: int) -> None:
-        """Reserves memory for an array, before it is made.
+    def reserve(self, what: Reserved, shape: Sequence[int], itemsize: int) -> None:
+        """Reserves memory for an array before it is made, and for what predictions make of it.
 
         Args:
-            what: "image" or "target buffer"; another one of the same takes its place.
+            what: it is; another one of the same takes its place.
             shape: of the array, as the client declares it.
             itemsize: bytes of a voxel.
 
         Raises:
             TooLarge: the server has not that much left; what was reserved before still is.
+            Closed: the workspace is closed.
         """
-        extra = PREDICTION_BYTES if what == "image" else 0
-        self._engine.memory.reserve(self, what, shape, itemsize + extra)
+        if self._closed:
+            raise Closed
+        voxels, settings = math.prod(shape), self._engine.settings
+        size = voxels * itemsize
+        if what == "image":
+            seen = min(voxels, settings.crop_voxels**3)
+            size += voxels * RESULT_BYTES + seen * len(settings.planes) * Votes.BYTES_PER_VOXEL
+        self._engine.memory.reserve(self, what, size)
 
     async def change(self, work: Callable[[Session], T]) -> T:
         """Does something with the session that is no prediction.

@@ -95,7 +95,16 @@ def pack(array: npt.NDArray[Any]) -> bytes:
     return b"".join(parts)
 
 
-def unpack(frame: bytes | bytearray | memoryview, limit_bytes: int) -> npt.NDArray[Any]:
+def read_header(frame: bytes | bytearray) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Returns the dtype and the shape that a frame declares.
+
+    Raises:
+        FrameError: the bytes don't begin as a frame does.
+    """
+    return _read_header(_Reader(memoryview(frame)))
+
+
+def unpack(frame: bytes | bytearray, limit_bytes: int) -> npt.NDArray[Any]:
     """Returns the array in a frame, in native byte order.
 
     Args:
@@ -211,7 +220,8 @@ def _check_chunk(chunk: memoryview, length: int) -> None:
             f"found a chunk that says it is {compressed} bytes and holds {size}, "
             f"expected {len(chunk)} and {length}"
         )
-    known = flags & _EXTENDED == _EXTENDED and (flags & _COPIED or flags >> 5 in _FORMATS)
+    formats = (0, *_FORMATS) if flags & _COPIED else _FORMATS
+    known = flags & _EXTENDED == _EXTENDED and flags >> 5 in formats
     if not known or not _FILTERS.issuperset(filters) or more:
         raise FrameError("found a chunk of another kind than LZ4 and ZSTD, shuffled or not")
     if not 0 < block <= size:

@@ -1,14 +1,16 @@
 """How much memory clients' images may take, so that one is refused before memory runs out."""
 
-import math
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from pathlib import Path
 
 import psutil
 
 CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 """Files below /sys/fs/cgroup that say what a container may use: of version 2, and of version 1."""
+
+
+MB = 2**20
 
 
 class TooLarge(Exception):  # noqa: N818 - as HTTP calls it
@@ -30,30 +32,29 @@ class Memory:
         with self._lock:
             return sum(self._reserved.values())
 
-    def reserve(
-        self, who: Hashable, what: str, shape: Sequence[int], bytes_per_voxel: float
-    ) -> None:
-        """Reserves room for an array; it takes the place of what was reserved for the same.
+    def reserve(self, who: Hashable, what: str, size: int) -> None:
+        """Reserves room for somebody, instead of what was reserved for the same purpose.
 
         Args:
             who: is to have it.
             what: it is for; the message names it.
-            shape: of the array.
-            bytes_per_voxel: that it needs, with all that is made along with it.
+            size: in bytes.
 
         Raises:
             TooLarge: there is not enough left; all is as it was.
         """
-        size = math.ceil(math.prod(shape) * bytes_per_voxel)
         with self._lock:
             others = sum(n for key, n in self._reserved.items() if key != (who, what))
-            if others + size > self.limit_bytes:
+            left = self.limit_bytes - others
+            if size > left:
                 raise TooLarge(
-                    f"found {what} of shape {tuple(shape)}, which needs {size / 1e6:.0f} MB with "
-                    f"all that is made of it; expected no more than the "
-                    f"{max(0, self.limit_bytes - others) / 1e6:.0f} MB that the server has left"
+                    f"{what}: found that {size / MB:.0f} MB of memory are needed, expected no more "
+                    f"than the {max(0, left) / MB:.0f} MB that the server has left"
                 )
-            self._reserved[who, what] = size
+            if size:
+                self._reserved[who, what] = size
+            else:
+                self._reserved.pop((who, what), None)
 
     def release(self, who: Hashable) -> None:
         """Gives up all that is reserved for somebody."""

@@ -46,11 +46,9 @@ class ImageProperties(Message):
 
     Attributes:
         spacing: the voxel's size in millimetres along z, y, x; None for cubes.
-        window: an extension: what `Session.set_image` takes for the key of that name.
     """
 
     spacing: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Three] | None = None
-    window: str | Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)] | None = None
 
 
 class Image(Message):
