@@ -210,7 +210,9 @@ def spoil_frame(rng: np.random.Generator) -> Attack:
             frame += struct.pack("<I", 256) + (struct.pack("<QQ", 2**30, 32) + zeros) * 256
         case "noise":
             frame = bytearray(rng.bytes(int(rng.integers(0, 2000))))
-    return replace(right, name=f"frame: {name}", body=bytes(frame), may_pass=name in ("flips", "inner"))
+    return replace(
+        right, name=f"frame: {name}", body=bytes(frame), may_pass=name in ("flips", "inner")
+    )
 
 
 def flip_bits(data: bytearray, rng: np.random.Generator) -> None:
@@ -384,7 +386,7 @@ def spoil_http(rng: np.random.Generator) -> Attack:
             header = b"X-Lease-Token: " + tokens[rng.integers(len(tokens))]
             changed = replace(right, headers=(header,))
         case "header":
-            odd = (b"X: " + b"a" * 100_000, b"no colon", b"X\0Y: 1", b": empty")
+            odd = (b"X: " + b"a" * 1_000_000, b"no colon", b"X\0Y: 1", b": empty")
             changed = replace(right, headers=(*JSON_HEADERS, odd[rng.integers(len(odd))]))
         case _:
             begins = (b"POST / HTTP/9.9\r\nX:", b"\x16\x03\x01\x02\x00\x01", b"", b"PRI *")
@@ -722,19 +724,19 @@ def hostile_bars(run: HostileRun, without_key: Sequence[str]) -> list[Bar]:
     slow = ", ".join(f"{number} x {status}" for status, number in run.slow.items())
     return [
         Bar(
-            f"{total} spoilt requests: not refused as they should be",
-            str(len(run.failures)),
+            "Spoilt requests that are not refused",
+            f"{len(run.failures)} of {total}",
             "0",
             not run.failures and total > 0,
         ),
         Bar(
-            "The server's memory: growth",
+            "Growth of the server's memory",
             f"{growth:.0f} MiB (from {run.first_bytes / 2**20:.0f} MiB)",
             f"<= {GROWTH_MIB} MiB",
             growth <= GROWTH_MIB,
         ),
-        Bar("Bodies that do not come: answers", slow, "408", set(run.slow) <= {408}),
-        Bar("Works as before in the end", str(run.is_useful), "True", run.is_useful),
+        Bar("Answers to bodies that do not come", slow, "408", set(run.slow) <= {408}),
+        Bar("Works as before in the end", "yes" if run.is_useful else "no", "yes", run.is_useful),
         Bar("No key, wrong key: not refused", str(len(without_key)), "0", not without_key),
     ]
 
