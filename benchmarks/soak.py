@@ -437,32 +437,29 @@ def soak_bars(run: SoakRun) -> list[Bar]:
     """Holds what came of it to the bars."""
     reference, end = run.memory_levels()
     change = end / reference - 1
+    users = f"{run.killed} users killed, {run.full} times full, {run.expired} expired"
     sample = (
-        f"{run.verified_steps} masks of {run.verified} images, of {run.steps} of {len(run.answers)}"
+        f"{run.verified} of {len(run.answers)} images, {run.verified_steps} of {run.steps} masks"
     )
-    name = f"{run.minutes:g} minutes, {run.killed} users killed"
     return [
         Bar(
-            f"{name}: answers that the protocol does not name",
-            f"{len(run.errors)} of {run.steps}; {run.refused} refused, {run.expired} expired",
+            "Answers that the protocol does not name",
+            f"{len(run.errors)} of {run.steps} ({run.refused} refused; {users})",
             "0",
             not run.errors and run.steps > 0,
         ),
         Bar(
-            "Server's memory at the end against that at minute 5",
+            "Server's memory, end against minute 5",
             f"{change:+.1%} ({reference / 2**20:.0f} MiB, {end / 2**20:.0f} MiB)",
             f"within {MEMORY_CHANGE:.0%}",
             abs(change) <= MEMORY_CHANGE,
         ),
         Bar(
-            "Places free after all had gone",
-            f"{run.free_places}",
-            f"{CLIENTS}",
-            run.free_places == CLIENTS,
+            "Places free in the end", str(run.free_places), str(CLIENTS), run.free_places == CLIENTS
         ),
         Bar(
-            "Masks that differ from the same prompts in process",
-            f"{len(run.differing)} images ({sample})",
+            "Images whose masks differ in process",
+            f"{len(run.differing)} (looked at: {sample})",
             "0",
             not run.differing and run.verified > 0,
         ),
@@ -491,7 +488,7 @@ def main(arguments: Sequence[str]) -> int:
         console.print(error, markup=False)
     if run.differing:
         console.print(f"images that differ: seeds {run.differing}")
-    return print_bars("Bars: soak", soak_bars(run), console)
+    return print_bars(f"Bars: {options.minutes:g} minutes of soak", soak_bars(run), console)
 
 
 if __name__ == "__main__":

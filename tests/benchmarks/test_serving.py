@@ -22,7 +22,7 @@ MET = ServingRun(
     [
         (MET, (1.0, 1.1, 1.2), 0),
         (replace(MET, clicks=(0.4,) * 30), (1.0,), 1),
-        (replace(MET, clicks=(0.2,) * 28 + (1.1,) * 2), (1.0,), 1),
+        (replace(MET, clicks=(0.2,) * 27 + (1.1,) * 3), (1.0,), 1),
         (replace(MET, found=np.ones((2, 3, 4), np.uint8)), (1.0,), 1),
         (MET, (1.0, 1.6, 1.7), 1),
     ],
