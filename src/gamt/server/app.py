@@ -12,6 +12,7 @@ import hmac
 import json
 import logging
 import math
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ def make_app(
     body_limits: BodyLimits = DEFAULT_LIMITS,
     sweep_seconds: float = 15.0,
     is_stopping: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> FastAPI:
     """Returns the server.
 
@@ -123,8 +125,9 @@ def make_app(
         body_limits: of requests.
         sweep_seconds: between two looks at whose time has run out.
         is_stopping: asked during predictions, which are cancelled then.
+        clock: tells the time of leases, in seconds.
     """
-    leases: Leases[Client] = Leases(max_sessions, idle_seconds, liveness_seconds)
+    leases: Leases[Client] = Leases(max_sessions, idle_seconds, liveness_seconds, clock)
     service = _Service(engine, leases, licence, body_limits, is_stopping)
 
     @contextlib.asynccontextmanager
@@ -581,7 +584,7 @@ def _named(work: Callable[[Session], None]) -> Callable[[Session], None]:
     def named(session: Session) -> None:
         try:
             work(session)
-        except (ValueError, NotImplementedError) as error:
+        except ValueError as error:
             raise PromptError(str(error)) from error
 
     return named
@@ -650,7 +653,6 @@ def _handle_errors(app: FastAPI) -> None:
         incident = uuid.uuid4().hex[:8]
         logger.error("%s failed (%s): %r", request.url.path, incident, error)
         logger.debug("where %s failed", incident, exc_info=error)
-        await discard_body(request)
         detail = f"the server failed; its log says more of what happened under {incident}"
         return JSONResponse({"detail": detail}, 500)
 
