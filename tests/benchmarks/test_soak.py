@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.soak import CLIENTS, SoakRun, draw_visit, read_journals, run_soak, soak_bars, verify
+from benchmarks.soak import CLIENTS, SoakRun, read_journals, run_soak, soak_bars, verify
+from benchmarks.soak_user import draw_visit
 from gamt import Session
 
 
