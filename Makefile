@@ -25,7 +25,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist lo
 OLDER_CLIENT := .tools/nninteractive-client-2.5.1
 
 .PHONY: help setup setup-all run serve test test-fast coverage test-container lint bench \
-	bench-accuracy bench-container eval data weights docker docker-run docker-save format clean
+	bench-accuracy soak bench-container eval data weights docker docker-run docker-save format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,8 @@ bench: $(ALL) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see
 	$(BIN)/python -m benchmarks.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m benchmarks.interaction || status=1; \
 	$(BIN)/python -m benchmarks.speed || status=1; \
+	$(BIN)/python -m benchmarks.serving || status=1; \
+	$(BIN)/python -m benchmarks.hostile || status=1; \
 	exit $$status
 
 bench-accuracy: CORES := $(shell getconf _NPROCESSORS_ONLN)
@@ -76,6 +78,9 @@ bench-accuracy: $(ALL) ## Compare candidates without a checkpoint; with CASES=DI
 	$(if $(CASES),$(BIN)/python -m benchmarks.loop_bars --cases "$(CASES)" \
 		--workers $(CORES) || status=1;) \
 	exit $$status
+
+soak: $(ALL) ## Let random users work on a server, and check its answers (MINUTES, 20 without)
+	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes "$(MINUTES)")
 
 bench-container: $(ALL) ## Measure the container's start-up and rebuild
 	$(BIN)/python -m benchmarks.container

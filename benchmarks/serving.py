@@ -152,19 +152,18 @@ def print_shares(remote: ServingRun, local: ServingRun, console: Console) -> Non
 
 def serving_bars(remote: ServingRun, local: ServingRun, starts: Sequence[float]) -> list[Bar]:
     """Holds the figures to the bars."""
-    size = " x ".join(str(n) for n in SHAPE)
     p95 = float(np.percentile(remote.clicks, 95))
     count = f"{len(remote.clicks)} clicks"
     differ = int((remote.found != local.found).sum())
     return [
         at_most(
-            f"{size}, at the client: correcting click, median",
+            "Correcting click, median",
             median(remote.clicks),
             CLICK_MEDIAN_SECONDS,
             count,
         ),
         at_most(
-            f"{size}, at the client: correcting click, 95 %",
+            "Correcting click, 95 %",
             p95,
             CLICK_P95_SECONDS,
             f"Dice {remote.dice:.3f}",
@@ -196,7 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_shares(remote, local, console)
     turns = track(range(STARTS), "Starts", console=console, transient=True)
     starts = [measure_start() for _ in turns]
-    return print_bars("Bars: serving", serving_bars(remote, local, starts), console)
+    size = " x ".join(str(n) for n in SHAPE)
+    return print_bars(f"Bars: at the client, {size}", serving_bars(remote, local, starts), console)
 
 
 if __name__ == "__main__":
