@@ -230,7 +230,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _licence_of(segmenter: str) -> str:
-    """Returns the licence of a segmenter's weights; for the embedded one, which has none, gamt's."""
+    """Returns the licence of a segmenter's weights; gamt's for the embedded one, without any."""
     from gamt import segmenters
     from gamt.segmenters.checkpoints import read_manifest
 
