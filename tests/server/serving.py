@@ -24,7 +24,13 @@ def serving(segmenter: Segmenter | None = None, **options: Any) -> Iterator[str]
         segmenter: None for the embedded one.
         options: of `make_app`, where others than those of a test are wanted.
     """
-    options = {"max_sessions": 2, "idle_seconds": 600, "liveness_seconds": 60} | options
+    usual: dict[str, Any] = {
+        "max_sessions": 2,
+        "idle_seconds": 600,
+        "liveness_seconds": 60,
+        "licence": "Apache-2.0",
+    }
+    options = usual | options
     engine = Engine(
         segmenter or segmenters.load(segmenters.DEFAULT),
         PRESETS["default"],

@@ -28,9 +28,8 @@ SHAPE = (20, 26, 30)
 BODY = block(SHAPE, slice(4, 15), slice(6, 19), slice(5, 22))
 BOX = [[4, 15], [6, 19], [5, 22]]
 INSIDE, OUTSIDE = [9, 12, 13], [17, 23, 27]
-SMALL_SHAPE = (6, 26, 30)
-SMALL = block(SMALL_SHAPE, slice(2, 4), slice(6, 19), slice(5, 22))
-SMALL_BOX = [[2, 4], [6, 19], [5, 22]]
+SMALL = block((6, 8, 10), slice(2, 4), slice(2, 5), slice(4, 7))
+SMALL_BOX = [[2, 4], [2, 5], [4, 7]]
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -247,9 +246,9 @@ def test_a_long_prediction_does_not_hold_up_a_short_one() -> None:
                 order.append(name)
 
             segmenter.stops = True
-            long = asyncio.create_task(work("long", one, BOX))  # of 11 slices
+            long = asyncio.create_task(work("long", one, BOX))  # 11 slices, and 13 and 17 across
             await reach(segmenter)
-            short = asyncio.create_task(work("short", other, SMALL_BOX))  # of 2
+            short = asyncio.create_task(work("short", other, SMALL_BOX))  # 2, 3 and 3
             await asyncio.to_thread(wait_until, lambda: engine.turns.waiting == 1)
             segmenter.through.set()
             await asyncio.gather(long, short)
@@ -464,6 +463,8 @@ def test_a_workspace_closed_during_a_prediction_cancels_it_and_takes_no_more_cal
                 await workspace.change(lambda session: session.undo())
             with pytest.raises(Closed):
                 await predict(workspace, box(BOX))
+            with pytest.raises(Closed):
+                workspace.reserve("frame", (100,), 1)
             await workspace.close()  # once more does nothing
             assert (await predict(other, box(BOX))).ran
             assert read(metrics)["gamt_sessions", ""] == 1
@@ -496,8 +497,8 @@ def test_closing_a_workspace_frees_its_memory() -> None:
             workspace.reserve("image", SHAPE, 1)
 
             def set_image(session: Session) -> "weakref.ref[npt.NDArray[np.uint8]]":
-                image = picture(BODY)[None]
-                session.set_image(image)
+                image = picture(BODY)
+                session.set_image(image[None])
                 return weakref.ref(image)
 
             freed = await workspace.change(set_image)

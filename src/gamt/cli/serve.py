@@ -61,6 +61,10 @@ SHUTDOWN_SECONDS = 5
 """How long answers that are under way may take after Ctrl-C."""
 
 
+UNKNOWN_LICENCE = "!!MISSING!!"
+"""What clients show as unknown."""
+
+
 class LogLevel(StrEnum):
     """How much is logged."""
 
@@ -144,7 +148,7 @@ def serve(
     settings = options.choose_settings()
     with _listen(host, port) as listener:  # before the work of loading the model
         model = options.load_segmenter()
-        licence = _licence_of(model)
+        licence = _licence_of(model.name)
         import uvicorn
 
         from gamt.server.early import EarlyApp
@@ -225,15 +229,15 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(error.errno, reason, f"port {port}") from error
 
 
-def _licence_of(model: "Segmenter") -> str:
-    """Returns the licence of a model's weights; that of gamt for the embedded one's."""
+def _licence_of(segmenter: str) -> str:
+    """Returns the licence of a segmenter's weights; gamt's for the embedded one, without any."""
     from gamt import segmenters
     from gamt.segmenters.checkpoints import read_manifest
 
-    if model.name == segmenters.DEFAULT:
+    if segmenter == segmenters.DEFAULT:
         return "Apache-2.0"
-    checkpoint = read_manifest().get(model.name)
-    return "!!MISSING!!" if checkpoint is None else checkpoint.licence
+    checkpoint = read_manifest().get(segmenter)
+    return UNKNOWN_LICENCE if checkpoint is None else checkpoint.licence
 
 
 def _introduce(listener: socket.socket, model: "Segmenter", licence: str, *, has_key: bool) -> None:

@@ -109,21 +109,29 @@ class EncodeAhead:
         self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._plans or self._closed)
-                if self._closed:
-                    return
-                plan = self._plans.pop(0)
-                self._plans.append(plan)
-            try:
-                goes_on = self._work(plan)
-            except Exception:
-                logger.exception("encoding ahead failed")
-                goes_on = False
-            if not goes_on:
-                with self._changed:
-                    self._plans = [one for one in self._plans if one is not plan]
+        while self._work_on_next():
+            pass
+
+    def _work_on_next(self) -> bool:
+        """Does a step for the plan whose turn it is, and says whether to go on.
+
+        While it waits, nothing of an earlier plan, such as a closed session's image, is held on to.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._plans or self._closed)
+            if self._closed:
+                return False
+            plan = self._plans[0]
+        try:
+            goes_on = self._work(plan)
+        except Exception:
+            logger.exception("encoding ahead failed")
+            goes_on = False
+        with self._changed:
+            if plan in self._plans:  # it wasn't dropped meanwhile
+                self._plans.remove(plan)
+                self._plans += [plan] if goes_on else []
+        return True
 
     def _work(self, plan: Plan) -> bool:
         """Does a step for a plan, and says whether there is more to do."""

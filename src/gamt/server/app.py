@@ -106,8 +106,8 @@ def make_app(
     max_sessions: int,
     idle_seconds: float,
     liveness_seconds: float,
+    licence: str,
     api_key: str | None = None,
-    licence: str = "!!MISSING!!",
     body_limits: BodyLimits = DEFAULT_LIMITS,
     sweep_seconds: float = 15.0,
     is_stopping: Callable[[], bool] = lambda: False,
@@ -120,8 +120,8 @@ def make_app(
         max_sessions: clients at a time.
         idle_seconds: a client's place is freed when its user does nothing for that long.
         liveness_seconds: likewise, when nothing is heard of the client; 0 for never.
+        licence: of the segmenter, as clients show it.
         api_key: what clients have to show; None for nothing.
-        licence: of the segmenter, as clients show it; the default means "unknown".
         body_limits: of requests.
         sweep_seconds: between two looks at whose time has run out.
         is_stopping: asked during predictions, which are cancelled then.
@@ -148,7 +148,6 @@ def make_app(
         openapi_url=None,
         redirect_slashes=False,
     )
-    app.state.engine = engine
     legacy = Legacy(
         leases,
         service.make_client,
@@ -197,8 +196,8 @@ class _Gate:
         """Returns what answers in place of a handler of protocol v2."""
 
         async def pass_on(request: Request) -> Response:
-            logger.debug("%s %s", request.method, request.url.path)
-            legacy = self._legacy.get(request.url.path)
+            logger.debug("%s %s", request.method, request.scope["path"])
+            legacy = self._legacy.get(request.scope["path"])
             headers = request.headers
             if legacy and LEASE_HEADER not in headers and "authorization" not in headers:
                 answer = await legacy(request)
@@ -651,7 +650,7 @@ def _handle_errors(app: FastAPI) -> None:
 
     async def admit(request: Request, error: Exception) -> Response:
         incident = uuid.uuid4().hex[:8]
-        logger.error("%s failed (%s): %r", request.url.path, incident, error)
+        logger.error("%s failed (%s): %r", request.scope["path"], incident, error)
         logger.debug("where %s failed", incident, exc_info=error)
         detail = f"the server failed; its log says more of what happened under {incident}"
         return JSONResponse({"detail": detail}, 500)
@@ -676,5 +675,5 @@ def _handle_errors(app: FastAPI) -> None:
 def _describe_path(request: Request) -> str:
     return (
         f"this is gamt {gamt.__version__}, which speaks nnInteractive's protocol v2 and the legacy "
-        f"one; it has no path {request.url.path}"
+        f"one; it has no path {request.scope['path']}"
     )

@@ -192,6 +192,7 @@ class Workspace:
             itemsize: bytes of a voxel.
 
         Raises:
+            Closed: the workspace is closed.
             TooLarge: the server has not that much left; what was reserved before still is.
             Closed: the workspace is closed.
         """
