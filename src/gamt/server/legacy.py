@@ -190,7 +190,6 @@ class Legacy(Generic[AnyClient]):
                 session.set_target_buffer(np.zeros(image.shape, np.uint8))
 
             await workspace.change(_refusing(begin))
-        logger.info("SlicerNNInteractive up to 0.3.2 sends no voxel sizes: taken to be 1 mm")
 
     @contextmanager
     def _place(self) -> Iterator[Workspace]:
@@ -210,6 +209,7 @@ class Legacy(Generic[AnyClient]):
                     "when someone has closed a session"
                 ) from None
             self._token, self._uploader = lease.token, None
+            logger.info("SlicerNNInteractive up to 0.3.2 sends no voxel sizes: taken to be 1 mm")
         with self._image() as workspace:
             yield workspace
 
@@ -310,7 +310,7 @@ class Legacy(Generic[AnyClient]):
     async def _answer_form(
         self, request: Request, work: Callable[[], Awaitable[Response]]
     ) -> Response | None:
-        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             return None
         return await self._answer(request, work)
 
