@@ -42,8 +42,8 @@ POLL_SECONDS = 0.2
 """How often a prediction's client is asked for, whether it is still there."""
 
 ANSWER_SECONDS = 45.0
-"""Allowed for a prediction, with what it waits for others meanwhile: nnInteractive's client gives up
-after 60, and the last step may take a while."""
+"""Allowed for a prediction, with what it waits for others meanwhile: nnInteractive's client gives
+up after 60, and the last step may take a while."""
 
 MEMORY_SHARE = 0.8
 """Share of the machine's memory, or the container's, that is used."""
