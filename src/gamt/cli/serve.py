@@ -63,7 +63,6 @@ server as quick, requests would now and then meet a connection that is just clos
 SHUTDOWN_SECONDS = 5
 """How long answers that are under way may take after Ctrl-C."""
 
-
 UNKNOWN_LICENCE = "!!MISSING!!"
 """What clients show as unknown."""
 
@@ -134,15 +133,7 @@ def serve(
     """
     _start_log(log_level)
     _check_packages()
-    if api_key is not None and not (
-        api_key.isascii() and api_key.isprintable() and api_key.strip()
-    ):
-        raise UsageError("--api-key: expected ASCII letters, digits and signs")
-    if 0 < liveness_timeout_seconds < LEAST_LIVENESS_SECONDS:
-        raise UsageError(
-            f"--liveness-timeout-seconds {liveness_timeout_seconds}: expected 0, or "
-            f"{LEAST_LIVENESS_SECONDS} or more, as clients give a sign of life every 5 s at most"
-        )
+    _check_arguments(api_key, liveness_timeout_seconds)
     options = PredictOptions(
         segmenter=segmenter,
         weights=weights,
@@ -214,6 +205,19 @@ def _check_packages() -> None:
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise UsageError(f"gamt serve needs {', '.join(missing)}: pip install 'gamt[server]'")
+
+
+def _check_arguments(api_key: str | None, liveness_timeout_seconds: int) -> None:
+    """Raises UsageError for a key that no header can hold, or a time that no client can keep."""
+    if api_key is not None and not (
+        api_key.isascii() and api_key.isprintable() and api_key and api_key == api_key.strip()
+    ):
+        raise UsageError("--api-key: expected ASCII letters, digits and signs, no space around")
+    if 0 < liveness_timeout_seconds < LEAST_LIVENESS_SECONDS:
+        raise UsageError(
+            f"--liveness-timeout-seconds {liveness_timeout_seconds}: expected 0, or "
+            f"{LEAST_LIVENESS_SECONDS} or more, as clients give a sign of life every 5 s at most"
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:
