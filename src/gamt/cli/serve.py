@@ -181,8 +181,8 @@ def serve(
                 timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             )
         )
-        _introduce(listener, model, licence, has_key=api_key is not None)
         with contextlib.suppress(KeyboardInterrupt):  # the usual end
+            _introduce(listener, model, licence, has_key=api_key is not None)
             server.run([listener])
     if app.error is not None:
         raise app.error
@@ -257,15 +257,15 @@ def _introduce(listener: socket.socket, model: "Segmenter", licence: str, *, has
     address, port = listener.getsockname()[:2]
     ip = ipaddress.ip_address(address)
     host = socket.gethostname() if ip.is_unspecified else address
-    typer.echo(f"gamt {gamt.__version__}, segmenter {model.name}, licence {licence}")
-    typer.echo(f"Server address for 3D Slicer and napari: http://{_quote(host)}:{port}")
-    typer.echo("Ctrl-C ends it.")
     if not ip.is_loopback and not has_key:
         logger.warning(
             "it listens beyond this machine without a key: whoever reaches port %d may use it "
             "(--api-key)",
             port,
         )
+    typer.echo(f"gamt {gamt.__version__}, segmenter {model.name}, licence {licence}")
+    typer.echo(f"Server address for 3D Slicer and napari: http://{_quote(host)}:{port}")
+    typer.echo("Ctrl-C ends it.")
 
 
 def _quote(host: str) -> str:
