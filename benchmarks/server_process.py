@@ -33,7 +33,7 @@ class ServerProcess:
         url: the address for clients.
         log: what it prints goes there.
         start_seconds: from its start until /healthz answered.
-        start_cpu_seconds: the processor time of these, which other work on the machine leaves as it is.
+        start_cpu_seconds: the processor time of that, whatever else the machine does.
     """
 
     def __init__(self, log: Path, options: Sequence[str] = ()) -> None:
