@@ -146,6 +146,7 @@ def test_a_port_that_is_taken_is_one_line(run: Run) -> None:
         (("--host", "nowhere.invalid"), "--host nowhere.invalid: found no machine of this name"),
         (("--api-key", "schlüssel"), "--api-key: expected ASCII"),
         (("--api-key", " "), "--api-key: expected ASCII"),
+        (("--liveness-timeout-seconds", "9"), "seconds 9: expected 0, or 10 or more"),
         (("--segmenter", "nonesuch"), "nonesuch"),
         (("--set", "colour=blue"), "no setting is named 'colour'"),
         (("--window", "wide"), "found 'wide'"),

@@ -53,6 +53,9 @@ Exit status: 0 after Ctrl-C, 1 if the port is taken, 2 for wrong arguments.
 PACKAGES = ("fastapi", "uvicorn", "blosc2", "prometheus_client", "python_multipart")
 """What the extra `server` installs."""
 
+LEAST_LIVENESS_SECONDS = 10
+"""Clients give a sign of life every 5 s at most, and one of them may get lost."""
+
 KEEP_ALIVE_SECONDS = 75
 """How long a connection stays open without a request. Clients close theirs after 5 s; were the
 server as quick, requests would now and then meet a connection that is just closing."""
@@ -135,6 +138,11 @@ def serve(
         api_key.isascii() and api_key.isprintable() and api_key.strip()
     ):
         raise UsageError("--api-key: expected ASCII letters, digits and signs")
+    if 0 < liveness_timeout_seconds < LEAST_LIVENESS_SECONDS:
+        raise UsageError(
+            f"--liveness-timeout-seconds {liveness_timeout_seconds}: expected 0, or "
+            f"{LEAST_LIVENESS_SECONDS} or more, as clients give a sign of life every 5 s at most"
+        )
     options = PredictOptions(
         segmenter=segmenter,
         weights=weights,
