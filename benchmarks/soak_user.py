@@ -111,6 +111,8 @@ class Visit:
                 if error.response.status_code != HTTPStatus.BAD_REQUEST:
                     raise
                 yield "refused"
+            except httpx.TransportError as error:
+                raise ConnectionError(f"{step.kind}: {error!r}") from error
             else:
                 yield hashlib.sha256(found.tobytes()).hexdigest()[:16]
 

@@ -20,7 +20,7 @@ MET = ServingRun(
 @pytest.mark.parametrize(
     ("remote", "starts", "missed"),
     [
-        (MET, (1.0, 1.1, 1.2), 0),
+        (MET, (1.0, 1.4, 1.7), 0),
         (replace(MET, clicks=(0.4,) * 30), (1.0,), 1),
         (replace(MET, clicks=(0.2,) * 27 + (1.1,) * 3), (1.0,), 1),
         (replace(MET, found=np.ones((2, 3, 4), np.uint8)), (1.0,), 1),
@@ -30,7 +30,8 @@ MET = ServingRun(
 def test_each_bar_is_missed_by_what_it_is_about(
     remote: ServingRun, starts: tuple[float, ...], missed: int
 ) -> None:
-    assert sum(bar.met is False for bar in serving_bars(remote, MET, starts)) == missed
+    found = serving_bars(remote, MET, [(seconds, 0.9) for seconds in starts])
+    assert sum(bar.met is False for bar in found) == missed
 
 
 @pytest.mark.slow
@@ -44,4 +45,6 @@ def test_prompts_are_timed_at_the_client_and_in_process() -> None:
 
 @pytest.mark.slow
 def test_a_start_takes_time() -> None:
-    assert measure_start() > 0
+    seconds, cpu_seconds = measure_start()
+    assert seconds > 0
+    assert cpu_seconds > 0

@@ -69,7 +69,7 @@ def test_each_bar_is_missed_by_what_it_is_about(changes: dict[str, object], miss
 
 @pytest.mark.slow
 def test_a_server_bears_random_users(tmp_path: Path) -> None:
-    run = run_soak(0.3, clients=3, seed=1, folder=tmp_path, kill_seconds=4)
+    run = run_soak(0.4, clients=3, seed=1, folder=tmp_path, kill_seconds=4)
     assert run.errors == []
     assert run.steps > 0
     assert run.verified > 0

@@ -35,8 +35,8 @@ T = TypeVar("T")
 IsGone = Callable[[], Awaitable[bool]]
 """Says whether the client that waits for an answer has hung up."""
 
-Reserved = Literal["image", "target buffer", "frame"]
-"""What memory is reserved for; a frame is what a client is sending."""
+Reserved = Literal["image", "target buffer", "frame", "form"]
+"""What memory is reserved for; a frame or a form is what a client is sending."""
 
 POLL_SECONDS = 0.2
 """How often a prediction's client is asked for, whether it is still there."""
