@@ -3,14 +3,17 @@
 PYTHON ?= python3
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
-# Three sets of packages in one environment: SMALL is what the embedded segmenter, its pictures and
-# `gamt` on NIfTI need; READY adds the evaluator and the other image formats; ALL adds torch and the
-# tools. Each only adds, so a smaller set never takes away from a larger one.
+# Four sets of packages in one environment: SMALL is what the embedded segmenter, its pictures and
+# `gamt` on NIfTI need; SERVER adds what `gamt serve` needs, READY the evaluator and the other image
+# formats; ALL adds torch and the tools. Each only adds, so a smaller set never takes away from a
+# larger one.
 SMALL := .venv/.ready-small
+SERVER := .venv/.ready-server
 READY := .venv/.ready
 ALL := .venv/.ready-all
 SYNC = $(UV) sync --locked --inexact --python $(PYTHON)
 SYNC_SMALL = $(SYNC) --no-default-groups --group samples --extra explain
+SYNC_SERVER = $(SYNC_SMALL) --extra server
 SYNC_READY = $(SYNC_SMALL) --extra evaluation --extra itk
 SYNC_ALL = $(SYNC) --all-extras
 
@@ -18,9 +21,12 @@ SYNC_ALL = $(SYNC) --all-extras
 # one process, so that they share what is costly to make.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: help setup setup-all run test test-fast coverage test-napari test-container lint bench \
-	bench-accuracy bench-container eval data weights docker docker-run docker-serve docker-save format \
-	clean
+# A second version of what is in .venv already, for the tests of the server.
+OLDER_CLIENT := .tools/nninteractive-client-2.5.1
+
+.PHONY: help setup setup-all run serve test test-fast coverage test-napari test-container lint bench \
+	bench-accuracy soak bench-container eval data weights docker docker-run docker-serve docker-save \
+	format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +37,9 @@ setup-all: $(ALL) ## The same with torch for SAM, and the tools for development
 
 run: $(SMALL) ## Segment the sample cases
 	$(BIN)/python -m tests.cases.run
+
+serve: $(SERVER) ## Serve 3D Slicer and napari (SERVE="--host 0.0.0.0 ..."; see gamt serve --help)
+	$(BIN)/gamt serve $(SERVE)
 
 test: $(ALL) ## Run the tests
 	$(PYTEST)
@@ -65,6 +74,8 @@ bench: $(ALL) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see
 	$(BIN)/python -m benchmarks.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m benchmarks.interaction || status=1; \
 	$(BIN)/python -m benchmarks.speed || status=1; \
+	$(BIN)/python -m benchmarks.serving || status=1; \
+	$(BIN)/python -m benchmarks.hostile || status=1; \
 	exit $$status
 
 bench-accuracy: CORES := $(shell getconf _NPROCESSORS_ONLN)
@@ -75,6 +86,9 @@ bench-accuracy: $(ALL) ## Compare candidates without a checkpoint; with CASES=DI
 	$(if $(CASES),$(BIN)/python -m benchmarks.loop_bars --cases "$(CASES)" \
 		--workers $(CORES) || status=1;) \
 	exit $$status
+
+soak: $(ALL) ## Let random users work on a server, and check its answers (MINUTES, 20 without)
+	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes "$(MINUTES)")
 
 bench-container: $(ALL) ## Measure the container's start-up and rebuild
 	$(BIN)/python -m benchmarks.container
@@ -158,14 +172,23 @@ $(SMALL): pyproject.toml uv.lock | $(UV)
 	$(SYNC_SMALL)
 	@touch $@
 
+$(SERVER): pyproject.toml uv.lock | $(UV)
+	$(SYNC_SERVER)
+	@touch $@ $(SMALL)
+
 # A larger set holds the smaller ones, and so stands for them.
 $(READY): pyproject.toml uv.lock | $(UV)
 	$(SYNC_READY)
 	@touch $@ $(SMALL)
 
-$(ALL): pyproject.toml uv.lock | $(UV)
+$(ALL): pyproject.toml uv.lock $(OLDER_CLIENT) | $(UV)
 	$(SYNC_ALL)
-	@touch $@ $(READY) $(SMALL)
+	@touch $@ $(READY) $(SERVER) $(SMALL)
+
+$(OLDER_CLIENT): tests/server/client-2.5.1.txt | $(UV)
+	$(UV) pip install --quiet --python $(PYTHON) --target $@ --no-deps --require-hashes \
+		--requirements $<
+	@touch $@
 
 .tools/bin/uv:
 	$(PYTHON) -m pip install --quiet --upgrade --target .tools uv

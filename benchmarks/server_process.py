@@ -33,6 +33,7 @@ class ServerProcess:
         url: the address for clients.
         log: what it prints goes there.
         start_seconds: from its start until /healthz answered.
+        start_cpu_seconds: the processor time of that, whatever else the machine does.
     """
 
     def __init__(self, log: Path, options: Sequence[str] = ()) -> None:
@@ -42,7 +43,7 @@ class ServerProcess:
             self.port: int = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
-        self.start_seconds = 0.0
+        self.start_seconds = self.start_cpu_seconds = 0.0
         self._command = [sys.executable, "-m", "gamt", "serve", "--port", str(self.port), *options]
 
     def __enter__(self) -> "ServerProcess":
@@ -55,6 +56,8 @@ class ServerProcess:
                 raise ServerError(f"the server did not start: {self.last_lines()}")
             time.sleep(POLL_SECONDS)
         self.start_seconds = time.perf_counter() - start
+        times = psutil.Process(self._process.pid).cpu_times()
+        self.start_cpu_seconds = times.user + times.system
         return self
 
     def __exit__(

@@ -12,33 +12,25 @@ beside it; the exit code is 1 where one is missed.
 """
 
 import argparse
-import hashlib
 import json
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
 
 import httpx
 import numpy as np
-import numpy.typing as npt
-from nnInteractive.inference.remote import (
-    ServerAtCapacityError,
-    SessionExpiredError,
-    nnInteractiveRemoteInferenceSession,
-)
 from rich.console import Console
 
 from benchmarks.bench import Bar, print_bars
 from benchmarks.interaction import describe_machine
 from benchmarks.server_process import ServerError, ServerProcess
+from benchmarks.soak_user import draw_visit
 from gamt import Session
 
 MINUTES, CLIENTS = 20.0, 8
@@ -64,185 +56,6 @@ OPTIONS = (
     *("--set", "cache_mb=64"),  # full long before the memory is looked at
 )
 """Of the server."""
-
-Kind = Literal["point", "box", "scribble", "lasso", "initial", "predict", "undo", "reset"]
-
-KINDS: tuple[Kind, ...] = ("point", "box", "scribble", "lasso", "undo", "initial", "reset")
-ODDS = (0.45, 0.1, 0.15, 0.1, 0.1, 0.05, 0.05)
-"""Of the kinds."""
-
-Bounds = list[list[int]]
-Mask: TypeAlias = npt.NDArray[np.bool_]
-AnySession: TypeAlias = Session | nnInteractiveRemoteInferenceSession
-"""They have the same methods, but for the one that predicts what was only noted so far."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Something that a user does.
-
-    Attributes:
-        kind: what.
-        positive: whether a prompt marks the target.
-        predicts: whether it is predicted from at once.
-        bounds: half-open, of a prompt; a point's is one voxel.
-        mask: a drawing within the bounds, or an initial segmentation.
-    """
-
-    kind: Kind
-    positive: bool = True
-    predicts: bool = True
-    bounds: Bounds = field(default_factory=list)
-    mask: Mask | None = None
-
-    def apply(self, session: AnySession) -> None:
-        """Does it."""
-        match self.kind:
-            case "point":
-                voxel = [low for low, _ in self.bounds]
-                session.add_point_interaction(voxel, self.positive, self.predicts)
-            case "box":
-                session.add_bbox_interaction(self.bounds, self.positive, self.predicts)
-            case "scribble" | "lasso":
-                add = getattr(session, f"add_{self.kind}_interaction")
-                drawing = np.asarray(self.mask).view(np.uint8)
-                add(drawing, self.positive, self.predicts, interaction_bbox=self.bounds)
-            case "initial":
-                session.add_initial_seg_interaction(np.asarray(self.mask).view(np.uint8))
-            case "predict":
-                if isinstance(session, Session):
-                    session.run_prediction()
-                else:
-                    session._predict()
-            case "undo":
-                session.undo()
-            case "reset":
-                session.reset_interactions()
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """What a user does with one image; all of it follows from a seed.
-
-    Attributes:
-        image: (z, y, x) int16 or uint8.
-        spacing_mm: (z, y, x).
-        steps: what follows.
-    """
-
-    image: npt.NDArray[Any]
-    spacing_mm: tuple[float, float, float]
-    steps: tuple[Step, ...]
-
-    def answers(self, session: AnySession) -> Iterator[str]:
-        """Does everything in a session; yields what came of each step.
-
-        Yields:
-            The digest of the mask, or "refused" where the session, or the server, called the
-            step an error of the user's.
-        """
-        found = np.zeros(self.image.shape, np.uint8)
-        session.set_image(self.image[None], {"spacing": self.spacing_mm})
-        session.set_target_buffer(found)
-        for step in self.steps:
-            try:
-                step.apply(session)
-            except ValueError:
-                yield "refused"
-            except httpx.HTTPStatusError as error:
-                if error.response.status_code != HTTPStatus.BAD_REQUEST:
-                    raise
-                yield "refused"
-            else:
-                yield hashlib.sha256(found.tobytes()).hexdigest()[:16]
-
-
-def draw_visit(seed: int) -> Visit:
-    """Draws an image of three bodies, and what a user does with it."""
-    rng = np.random.default_rng(seed)
-    shape = tuple(int(n) for n in rng.integers((20, 40, 48), (33, 65, 73)))
-    spacing = tuple(round(float(mm), 2) for mm in rng.uniform((1, 0.5, 0.5), (4, 1.5, 1.5)))
-    image = rng.normal(0, 12, shape)
-    bodies = []
-    for grey in rng.permutation((60, 120, 180)):
-        centre = rng.uniform(0.25, 0.75, 3) * shape
-        half = rng.uniform(0.12, 0.3, 3) * shape
-        body = _draw_ellipsoid(shape, centre, half)
-        image[body] += grey - image[body].mean()
-        bodies.append(body)
-    dtype = np.uint8 if rng.random() < 0.5 else np.int16
-    image = np.clip(image + 40, 0, 255).astype(dtype)
-    steps = [_draw_prompt(rng, bodies[-1], "point", positive=True)]
-    for _ in range(int(rng.integers(3, 10))):
-        kind = KINDS[rng.choice(len(KINDS), p=ODDS)]
-        steps.append(_draw_prompt(rng, bodies[-1], kind, positive=bool(rng.random() < 0.6)))
-        if not steps[-1].predicts:
-            steps.append(Step("predict"))
-    z, y, x = spacing
-    return Visit(image, (z, y, x), tuple(steps))
-
-
-def _draw_ellipsoid(
-    shape: tuple[int, ...], centre: npt.NDArray[np.float64], half: npt.NDArray[np.float64]
-) -> Mask:
-    away = (np.moveaxis(np.indices(shape), 0, -1) - centre) / half
-    inside: Mask = (away**2).sum(-1) < 1
-    return inside
-
-
-def _draw_prompt(rng: np.random.Generator, body: Mask, kind: Kind, positive: bool) -> Step:
-    """Draws a prompt about a body: inside of it if positive, and outside if not."""
-    if kind in ("undo", "reset"):
-        return Step(kind)
-    if kind == "initial":
-        return Step(kind, mask=np.roll(body, int(rng.integers(-3, 4)), axis=1))
-    inside = np.argwhere(body if positive else ~body)
-    centre = inside[rng.integers(len(inside))]
-    sides = np.array(body.shape)
-    predicts = bool(rng.random() < 0.85)
-    size = np.ones(3, int)
-    if kind != "point":
-        size = rng.integers(3, 14, 3)
-    if kind == "lasso" or (kind == "box" and rng.random() < 0.7) or kind == "scribble":
-        size[rng.integers(3)] = 1  # on one slice of any plane
-    low = np.clip(centre - size // 2, 0, sides - size)
-    bounds = [[int(a), int(a + n)] for a, n in zip(low, size, strict=True)]
-    mask = None
-    if kind == "lasso":
-        mask = _draw_ellipsoid(tuple(size.tolist()), (size - 1) / 2, size / 2)
-    if kind == "scribble":
-        mask = np.zeros(size, np.bool_)
-        count = int(size.max())
-        ends = np.round(np.linspace((0, 0, 0), size - 1, count)).astype(int)
-        mask[tuple(ends.T)] = True
-    return Step(kind, positive, predicts, bounds, mask)
-
-
-def run_client(url: str, seed: int, journal: Path) -> None:
-    """Is a user, until asked to end; what came of every step is appended to the journal.
-
-    Of what the protocol lets a server say, a full one is asked again, and a session that has ended
-    is begun anew. All else ends the process with an error.
-    """
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    rng = np.random.default_rng(seed)
-    with journal.open("a", buffering=1) as lines:
-        while not ended.is_set():
-            try:
-                with nnInteractiveRemoteInferenceSession(url) as session:
-                    while not ended.is_set():
-                        visit_seed = int(rng.integers(2**31))
-                        print(json.dumps({"visit": visit_seed}), file=lines)
-                        for answer in draw_visit(visit_seed).answers(session):
-                            print(json.dumps({"answer": answer}), file=lines)
-                            if ended.is_set():
-                                break
-            except ServerAtCapacityError:
-                print(json.dumps({"event": "full"}), file=lines)
-                ended.wait(1)
-            except SessionExpiredError:
-                print(json.dumps({"event": "expired"}), file=lines)
 
 
 @dataclass(slots=True)
@@ -311,7 +124,7 @@ class Users:
         seed = int(self._rng.integers(2**31))
         printed = self._folder / f"{seed}.txt"
         with printed.open("wb") as file:
-            command = [sys.executable, "-m", "benchmarks.soak", "client", self._url, str(seed)]
+            command = [sys.executable, "-m", "benchmarks.soak_user", self._url, str(seed)]
             journal = str(self._folder / f"{seed}.jsonl")
             return subprocess.Popen([*command, journal], stdout=file, stderr=file), printed
 
@@ -437,43 +250,37 @@ def soak_bars(run: SoakRun) -> list[Bar]:
     """Holds what came of it to the bars."""
     reference, end = run.memory_levels()
     change = end / reference - 1
+    users = f"{run.killed} users killed, {run.full} times full, {run.expired} expired"
     sample = (
-        f"{run.verified_steps} masks of {run.verified} images, of {run.steps} of {len(run.answers)}"
+        f"{run.verified} of {len(run.answers)} images, {run.verified_steps} of {run.steps} masks"
     )
-    name = f"{run.minutes:g} minutes, {run.killed} users killed"
     return [
         Bar(
-            f"{name}: answers that the protocol does not name",
-            f"{len(run.errors)} of {run.steps}; {run.refused} refused, {run.expired} expired",
+            "Answers that the protocol does not name",
+            f"{len(run.errors)} of {run.steps} ({run.refused} refused; {users})",
             "0",
             not run.errors and run.steps > 0,
         ),
         Bar(
-            "Server's memory at the end against that at minute 5",
+            "Server's memory, end against minute 5",
             f"{change:+.1%} ({reference / 2**20:.0f} MiB, {end / 2**20:.0f} MiB)",
             f"within {MEMORY_CHANGE:.0%}",
             abs(change) <= MEMORY_CHANGE,
         ),
         Bar(
-            "Places free after all had gone",
-            f"{run.free_places}",
-            f"{CLIENTS}",
-            run.free_places == CLIENTS,
+            "Places free in the end", str(run.free_places), str(CLIENTS), run.free_places == CLIENTS
         ),
         Bar(
-            "Masks that differ from the same prompts in process",
-            f"{len(run.differing)} images ({sample})",
+            "Images whose masks differ in process",
+            f"{len(run.differing)} (looked at: {sample})",
             "0",
             not run.differing and run.verified > 0,
         ),
     ]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command line, or one of the users."""
-    if arguments[:1] == ["client"]:
-        run_client(arguments[1], int(arguments[2]), Path(arguments[3]))
-        return 0
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.soak",
         description=__doc__,
@@ -491,8 +298,8 @@ def main(arguments: Sequence[str]) -> int:
         console.print(error, markup=False)
     if run.differing:
         console.print(f"images that differ: seeds {run.differing}")
-    return print_bars("Bars: soak", soak_bars(run), console)
+    return print_bars(f"Bars: {options.minutes:g} minutes of soak", soak_bars(run), console)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -18,7 +18,7 @@ from gamt.lifting.seeding import (
     PIECES,
     draw_box,
     extend_box,
-    leaves_box,
+    leaves_section,
     pieces,
     seed_in_box,
 )
@@ -196,13 +196,13 @@ def test_a_target_may_only_leave_a_tenth_of_its_section_outside_of_the_box(
     mask[14, 6 : 6 + min(beside, 9)] = True
     mask[15, 6 : 6 + max(0, beside - 9)] = True
     target.finding.votes.add(Plane.AXIAL, 10, (0, 0, 24, 22), answer(mask))
-    assert leaves_box(target, target.finding.votes, box, VOXEL) == leaves
+    assert leaves_section(target, target.finding.votes, box, VOXEL) == leaves
 
 
 def test_a_target_that_is_not_in_its_box_has_left_it() -> None:
     box = SliceBox(Plane.AXIAL, (10, 7, 6), (11, 14, 15))
     target = dark_target(ClassPrompts(1, slice_box=box))
-    assert leaves_box(target, target.finding.votes, box, VOXEL)
+    assert leaves_section(target, target.finding.votes, box, VOXEL)
 
 
 # --- whole targets ------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import uvicorn
 
 from gamt import segmenters
+from gamt.segmenters.base import Segmenter
 from gamt.server.app import make_app
 from gamt.server.engine import Engine
 from gamt.server.metrics import Metrics
@@ -16,15 +17,22 @@ from gamt.settings import PRESETS
 
 
 @contextmanager
-def serving(**options: Any) -> Iterator[str]:
-    """Runs a server with the embedded segmenter; gives its URL.
+def serving(segmenter: Segmenter | None = None, **options: Any) -> Iterator[str]:
+    """Runs a server; gives its URL.
 
     Args:
+        segmenter: None for the embedded one.
         options: of `make_app`, where others than those of a test are wanted.
     """
-    options = {"max_sessions": 2, "idle_seconds": 600, "liveness_seconds": 60} | options
+    usual: dict[str, Any] = {
+        "max_sessions": 2,
+        "idle_seconds": 600,
+        "liveness_seconds": 60,
+        "licence": "Apache-2.0",
+    }
+    options = usual | options
     engine = Engine(
-        segmenters.load(segmenters.DEFAULT),
+        segmenter or segmenters.load(segmenters.DEFAULT),
         PRESETS["default"],
         max_sessions=options["max_sessions"],
         metrics=Metrics(),

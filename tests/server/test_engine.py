@@ -158,6 +158,24 @@ def test_a_prediction_tells_what_changed_and_the_content_there() -> None:
     run(test)
 
 
+def test_a_prediction_that_would_take_too_long_is_finished_from_what_was_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def count() -> int:
+        segmenter = Gated()
+        async with engine_of(segmenter) as engine:
+            answer = await predict(await begin(engine), box(BOX))
+            assert answer.bounds
+        return len(segmenter.asked)
+
+    async def test() -> None:
+        whole = await count()
+        monkeypatch.setattr("gamt.server.engine.ANSWER_SECONDS", 1e-9)
+        assert await count() < whole
+
+    run(test)
+
+
 def test_where_there_is_nothing_to_add_nothing_is_predicted() -> None:
     async def test() -> None:
         segmenter = Gated()

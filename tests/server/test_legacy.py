@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -27,14 +28,14 @@ class OldSlicer:
 
     def __init__(self, url: str, source: str = "127.0.0.1") -> None:
         host, _, port = url.removeprefix("http://").partition(":")
-        self._address = (host, int(port))
+        self.address = (host, int(port))
         self._source = source
 
     def send(
         self, path: str, body: bytes, headers: Mapping[str, str], method: str = "POST"
     ) -> tuple[http.client.HTTPResponse, bytes]:
         connection = http.client.HTTPConnection(
-            *self._address, timeout=60, source_address=(self._source, 0)
+            *self.address, timeout=60, source_address=(self._source, 0)
         )
         try:
             connection.request(method, path, body, dict(headers))
@@ -270,6 +271,21 @@ def test_a_body_that_is_announced_and_does_not_come_is_an_error(
         assert slicer.click((2, 6, 9))[2, 6, 9]
 
 
+def test_a_client_that_hangs_up_while_it_sends_an_image_leaves_no_place_taken(
+    image: npt.NDArray[np.int16],
+) -> None:
+    with serving(max_sessions=1) as url:
+        slicer = OldSlicer(url)
+        head = "POST /upload_image HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n"
+        head += f"Content-Type: {form_headers()['Content-Type']}\r\n\r\n"
+        with socket.create_connection(slicer.address) as connection:
+            connection.sendall(head.encode() + b"--")
+            wait_for(lambda: b"gamt_sessions 1.0" in slicer.send("/metrics", b"", {}, "GET")[1])
+        wait_for(lambda: slicer.click((2, 6, 9)) == NO_IMAGE)
+        assert slicer.upload_image(image) == OK
+        assert slicer.click((2, 6, 9))[2, 6, 9]
+
+
 def test_a_point_outside_of_the_image_is_an_error(slicer: OldSlicer) -> None:
     answer = slicer.click((2, 14, 9))
     assert answer["status"] == "error"
@@ -333,12 +349,14 @@ def test_a_second_machine_is_warned_of(
         assert warning.startswith("a second machine replaces the image of the first")
 
 
-def test_the_voxels_are_said_to_be_cubes_of_a_millimetre(
-    url: str, image: npt.NDArray[np.int16], caplog: pytest.LogCaptureFixture
+def test_the_voxels_are_said_once_to_be_cubes_of_a_millimetre(
+    image: npt.NDArray[np.int16], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "gamt.server")
-    OldSlicer(url).upload_image(image)
-    assert any("taken to be 1 mm" in message for message in caplog.messages)
+    with serving() as url:
+        OldSlicer(url).upload_image(image)
+        OldSlicer(url).upload_image(image)
+    assert sum("taken to be 1 mm" in message for message in caplog.messages) == 1
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

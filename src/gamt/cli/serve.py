@@ -53,12 +53,18 @@ Exit status: 0 after Ctrl-C, 1 if the port is taken, 2 for wrong arguments.
 PACKAGES = ("fastapi", "uvicorn", "blosc2", "prometheus_client", "python_multipart")
 """What the extra `server` installs."""
 
+LEAST_LIVENESS_SECONDS = 10
+"""Clients give a sign of life every 5 s at most, and one of them may get lost."""
+
 KEEP_ALIVE_SECONDS = 75
 """How long a connection stays open without a request. Clients close theirs after 5 s; were the
 server as quick, requests would now and then meet a connection that is just closing."""
 
 SHUTDOWN_SECONDS = 5
 """How long answers that are under way may take after Ctrl-C."""
+
+UNKNOWN_LICENCE = "!!MISSING!!"
+"""What clients show as unknown."""
 
 
 class LogLevel(StrEnum):
@@ -127,10 +133,7 @@ def serve(
     """
     _start_log(log_level)
     _check_packages()
-    if api_key is not None and not (
-        api_key.isascii() and api_key.isprintable() and api_key.strip()
-    ):
-        raise UsageError("--api-key: expected ASCII letters, digits and signs")
+    _check_arguments(api_key, liveness_timeout_seconds)
     options = PredictOptions(
         segmenter=segmenter,
         weights=weights,
@@ -144,7 +147,7 @@ def serve(
     settings = options.choose_settings()
     with _listen(host, port) as listener:  # before the work of loading the model
         model = options.load_segmenter()
-        licence = _licence_of(model)
+        licence = _licence_of(model.name)
         import uvicorn
 
         from gamt.server.early import EarlyApp
@@ -178,8 +181,8 @@ def serve(
                 timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             )
         )
-        _introduce(listener, model, licence, has_key=api_key is not None)
         with contextlib.suppress(KeyboardInterrupt):  # the usual end
+            _introduce(listener, model, licence, has_key=api_key is not None)
             server.run([listener])
     if app.error is not None:
         raise app.error
@@ -204,6 +207,19 @@ def _check_packages() -> None:
         raise UsageError(f"gamt serve needs {', '.join(missing)}: pip install 'gamt[server]'")
 
 
+def _check_arguments(api_key: str | None, liveness_timeout_seconds: int) -> None:
+    """Raises UsageError for a key that no header can hold, or a time that no client can keep."""
+    if api_key is not None and not (
+        api_key.isascii() and api_key.isprintable() and api_key and api_key == api_key.strip()
+    ):
+        raise UsageError("--api-key: expected ASCII letters, digits and signs, no space around")
+    if 0 < liveness_timeout_seconds < LEAST_LIVENESS_SECONDS:
+        raise UsageError(
+            f"--liveness-timeout-seconds {liveness_timeout_seconds}: expected 0, or "
+            f"{LEAST_LIVENESS_SECONDS} or more, as clients give a sign of life every 5 s at most"
+        )
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """Returns a socket that listens.
 
@@ -225,15 +241,15 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(error.errno, reason, f"port {port}") from error
 
 
-def _licence_of(model: "Segmenter") -> str:
-    """Returns the licence of a model's weights; that of gamt for the embedded one's."""
+def _licence_of(segmenter: str) -> str:
+    """Returns the licence of a segmenter's weights; gamt's for the embedded one, without any."""
     from gamt import segmenters
     from gamt.segmenters.checkpoints import read_manifest
 
-    if model.name == segmenters.DEFAULT:
+    if segmenter == segmenters.DEFAULT:
         return "Apache-2.0"
-    checkpoint = read_manifest().get(model.name)
-    return "!!MISSING!!" if checkpoint is None else checkpoint.licence
+    checkpoint = read_manifest().get(segmenter)
+    return UNKNOWN_LICENCE if checkpoint is None else checkpoint.licence
 
 
 def _introduce(listener: socket.socket, model: "Segmenter", licence: str, *, has_key: bool) -> None:
@@ -241,15 +257,15 @@ def _introduce(listener: socket.socket, model: "Segmenter", licence: str, *, has
     address, port = listener.getsockname()[:2]
     ip = ipaddress.ip_address(address)
     host = socket.gethostname() if ip.is_unspecified else address
-    typer.echo(f"gamt {gamt.__version__}, segmenter {model.name}, licence {licence}")
-    typer.echo(f"Server address for 3D Slicer and napari: http://{_quote(host)}:{port}")
-    typer.echo("Ctrl-C ends it.")
     if not ip.is_loopback and not has_key:
         logger.warning(
             "it listens beyond this machine without a key: whoever reaches port %d may use it "
             "(--api-key)",
             port,
         )
+    typer.echo(f"gamt {gamt.__version__}, segmenter {model.name}, licence {licence}")
+    typer.echo(f"Server address for 3D Slicer and napari: http://{_quote(host)}:{port}")
+    typer.echo("Ctrl-C ends it.")
 
 
 def _quote(host: str) -> str:

@@ -6,14 +6,14 @@ scale at which the planes agree (`gamt.lifting.scales`) is where they begin to w
 walking from whatever one plane found and another has not looked at, so that a vessel is followed
 around its bends.
 
-A box on one slice says how large the target is there, and nothing about how far it goes beyond.
-The planes that cross the slice offer masks of several lengths; the rest is as from a click, but
-what comes back to the slice outside of the box has been another target, and is given up.
+A box or lasso on one slice says how large the target is there, and nothing about how far it goes
+beyond. The planes that cross the slice offer masks of several lengths; the rest is as from a click,
+but what comes back to the slice outside of what was drawn has been another target, and is given up.
 """
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +33,11 @@ from gamt.lifting.propagation import (
     together,
 )
 from gamt.lifting.scales import agree, candidates, offers_at, requests_across, runs_through
+from gamt.lifting.sections import SLACK, section_of
 from gamt.lifting.target import Finding, Target
 from gamt.lifting.views import fullest
-from gamt.lifting.walk import PlaneWalk
-from gamt.prompts import Box, Click, SliceBox, SlicePrompt
+from gamt.lifting.walk import Judge, PlaneWalk
+from gamt.prompts import Box, Click, Lasso, PixelBox, SliceBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
 from gamt.volume.geometry import Grid
 from gamt.volume.scan import SliceRequest
@@ -77,8 +78,12 @@ STILL_THERE = 0.25
 """A target with a box on one slice goes on where this share of its mask there looks alike
 (docs/constants.md)."""
 
-IN_BOX = 0.9
-"""A target has more than this share of its section in the box drawn on that slice
+IN_SECTION = 0.9
+"""A target has more than this share of its section in what was drawn on that slice
+(docs/constants.md)."""
+
+LASSO_LOG_ODDS = np.float32(4.0)
+"""Log-odds of a lasso's pixels as a mask prompt, and of those that an answer is held to
 (docs/constants.md)."""
 
 
@@ -156,57 +161,113 @@ def overlap(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
     return 2 * int((one & other).sum()) / voxels if voxels else 0.0
 
 
-def slice_box_walk(target: Target, box: SliceBox) -> Seeking[Finding]:
-    """Finds how far a target goes beyond the slice of its box, and walks away in every plane.
+def slice_box_walk(target: Target, drawn: SliceBox) -> Seeking[Finding]:
+    """Finds how far a target goes beyond the slice of its box or lasso, and walks away from it.
 
-    A segmenter whose answer misses the box is not asked further: the box's ellipse is taken, on its
-    slice alone.
+    A segmenter whose answer misses a box is not asked further: the box's ellipse is taken, on its
+    slice alone. A lasso is asked about as a mask, and the answer is held to it.
 
     Returns:
         What was found; out of time, what was found until then.
     """
     finding = target.finding
-    plane, grid = box.plane, target.scan.grid
-    index = int(grid.from_raw[plane.normal][box.index - grid.low[plane.normal]])
-    low, high = np.clip(grid.range_to_grid(box.low, box.high), 0, grid.shape)
-    prompt = SlicePrompt(box=box_to_slice(plane, low.tolist(), high.tolist()))
+    plane, grid = drawn.plane, target.scan.grid
+    index = int(grid.from_raw[plane.normal][drawn.index - grid.low[plane.normal]])
+    prompt, judge = section_prompt(target, drawn), judge_of(target, drawn)
     try:
         if grid.shape[plane.normal] == 1:  # there is nothing beyond the slice
-            yield from PlaneWalk(target, finding, plane, index, np.array([index])).start(prompt)
+            layers = np.array([index])
+            yield from PlaneWalk(target, finding, plane, index, layers, judge=judge).start(prompt)
             return finding
         clicked = target.add_clicks(plane, index, prompt)
-        (mask,) = yield from ask_for(target, [SliceRequest(plane, index, clicked)])
-        if misses(mask.mask, box_to_slice(plane, low.tolist(), high.tolist())):
-            return replace(finding, body=ellipse_in(target, box))
-        seed = seed_in_box(target, box, mask)
+        (answer,) = yield from ask_for(target, [SliceRequest(plane, index, clicked)])
+        mask = answer if judge is None else judge(answer)
+        if judge is None and misses(mask.mask, pixel_box(target, drawn)):
+            return replace(finding, body=ellipse_in(target, drawn))
+        seed = seed_in_box(target, drawn, mask)
         if seed is None:
             return finding
-        thin = thin_range(target, plane, box.index, mask)
+        thin = thin_range(target, plane, drawn.index, mask)
         if thin is not None:
-            finding = replace(finding, box=extend_slice_box(target, box, thin))
+            finding = replace(finding, box=extend_slice_box(target, drawn, thin))
             layers = target.to_grid(plane.normal)[slice(*thin)]
-            yield from PlaneWalk(target, finding, plane, index, layers).start(prompt)
+            yield from PlaneWalk(target, finding, plane, index, layers, judge=judge).start(prompt)
             return finding
         voxel = grid.voxel_to_grid(seed)
         others = [other for other in Plane if other is not plane]
-        requests = [one for other in others for one in requests_across(target, other, voxel, box)]
+        requests = [one for other in others for one in requests_across(target, other, voxel, drawn)]
         masks = yield from ask_for(target, requests)
         chosen = agree({plane: [mask], **offers_at(voxel, requests, masks)}, voxel)
-        drawn = extend_box(target, box, chosen, voxel)
-        finding = replace(finding, box=drawn)
+        around = extend_box(target, drawn, chosen, voxel)
+        finding = replace(finding, box=around)
         # A thin target looks different from the side: the grid has mixed it with what is around.
         appearances = {
             one: appearance_of(target, voxel, {one: seen}) for one, seen in chosen.items()
         }
-        yield from walk_from_seed(target, finding, voxel, chosen, {plane: prompt}, appearances)
-        if runs_out(target, finding.votes, drawn, seed):
+        starts = {plane: Start(prompt, judge)}
+        yield from walk_from_seed(target, finding, voxel, chosen, starts, appearances)
+        if runs_out(target, finding.votes, around, seed):
             beyond = Finding(deepcopy(finding.votes), None)
             yield from grow(target, beyond, seed, appearances[plane])
-            if not leaves_box(target, beyond.votes, box, seed):
+            if not leaves_section(target, beyond.votes, drawn, seed):
                 finding = beyond
     except OutOfTime:
         pass
     return finding
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """What the user drew on the slice that a walk begins at.
+
+    Attributes:
+        prompt: for that slice.
+        judge: holds the answer to what was drawn; None where it stands as it is.
+    """
+
+    prompt: SlicePrompt
+    judge: Judge | None
+
+
+def section_prompt(target: Target, drawn: SliceBox) -> SlicePrompt:
+    """Returns the prompt for the slice of a box or lasso: the box, and a lasso's area as a mask."""
+    box = pixel_box(target, drawn)
+    if not isinstance(drawn, Lasso):
+        return SlicePrompt(box=box)
+    area = section_on_grid(target, drawn, 0)
+    return SlicePrompt(box=box, mask=np.where(area, LASSO_LOG_ODDS, -LASSO_LOG_ODDS))
+
+
+def pixel_box(target: Target, drawn: SliceBox) -> PixelBox:
+    """Returns the bounds of what was drawn, in half-open pixels of the grid's slice."""
+    grid = target.scan.grid
+    low, high = np.clip(grid.range_to_grid(drawn.low, drawn.high), 0, grid.shape).tolist()
+    return box_to_slice(drawn.plane, low, high)
+
+
+def judge_of(target: Target, drawn: SliceBox) -> Judge | None:
+    """Returns what holds answers to a lasso, up to the slack of the hand that drew it."""
+    if not isinstance(drawn, Lasso):
+        return None
+    area, outer, inner = (section_on_grid(target, drawn, by) for by in (0, SLACK, -SLACK))
+
+    def judge(answer: SliceMask) -> SliceMask:
+        held = (answer.mask & outer) | inner
+        if not held.any():
+            held = area
+        if np.array_equal(held, answer.mask):
+            return answer
+        sure = np.where(held, LASSO_LOG_ODDS, -LASSO_LOG_ODDS)
+        return SliceMask(np.where(held == answer.mask, answer.logits, sure), quality=1.0)
+
+    return judge
+
+
+def section_on_grid(target: Target, drawn: SliceBox, slack: int) -> npt.NDArray[np.bool_]:
+    """Returns the area that was drawn, (rows, columns) bool of the grid's slice."""
+    grid, plane = target.scan.grid, drawn.plane
+    area = section_of(drawn, grid.low, grid.raw_shape, slack)
+    return area[np.ix_(grid.to_raw[plane.row_axis], grid.to_raw[plane.column_axis])]
 
 
 def ellipse_in(target: Target, box: SliceBox) -> npt.NDArray[np.float32]:
@@ -243,7 +304,7 @@ def walk_from_seed(
     finding: Finding,
     voxel: tuple[int, int, int],
     chosen: dict[Plane, SliceMask],
-    drawn: dict[Plane, SlicePrompt],
+    starts: dict[Plane, Start],
     appearances: dict[Plane, Appearance],
 ) -> Walk:
     """Walks away from a seed, in the settings' planes and in those that the user prompted.
@@ -253,27 +314,28 @@ def walk_from_seed(
         finding: where the walks vote; where it has a box, nothing outside of it is visited.
         voxel: of the seed, on the grid.
         chosen: the masks of the slices through the seed.
-        drawn: the prompts of those slices that the user gave one.
+        starts: what the user drew on those slices.
         appearances: how the target looks there; where it looks different, it has ended.
     """
     walks = []
-    for plane in dict.fromkeys((*target.settings.planes, *drawn)):
+    for plane in dict.fromkeys((*target.settings.planes, *starts)):
         if plane in chosen:
             index = voxel[plane.normal]
             image = slice_view(target.scan.image, plane, index)
-            prompt = drawn.get(plane) or next_prompt(chosen[plane], image)
+            start = starts.get(plane) or Start(next_prompt(chosen[plane], image), None)
             indices = target.to_grid(plane.normal)
             if finding.box is not None:
                 first = target.inside_region(finding.box.low)[plane.normal]
                 last = target.inside_region(finding.box.high)[plane.normal]
                 indices = indices[max(0, first) : last]
-            view = PlaneWalk(target, finding, plane, index, indices, appearances[plane])
-            walks.append(view.start(prompt))
+            appearance = appearances[plane]
+            view = PlaneWalk(target, finding, plane, index, indices, appearance, judge=start.judge)
+            walks.append(view.start(start.prompt))
     yield from together(walks)
 
 
 def seed_in_box(target: Target, box: SliceBox, mask: SliceMask) -> tuple[int, int, int] | None:
-    """Chooses the raw voxel (z, y, x) of a box that stands for its slice's mask.
+    """Chooses the raw voxel (z, y, x) of a box or lasso that stands for its slice's mask.
 
     It is the one nearest to the interior point of what the mask has in the box.
 
@@ -367,11 +429,14 @@ def raw_range(grid: Grid, axis: int, first: int, last: int) -> tuple[int, int]:
     return int(to_raw[inner]) + grid.low[axis], int(to_raw[outer]) + grid.low[axis] + 1
 
 
-def leaves_box(target: Target, votes: Votes, box: SliceBox, seed: tuple[int, int, int]) -> bool:
-    """Says whether what was found at a raw seed is, on the box's slice, elsewhere too."""
+def leaves_section(
+    target: Target, votes: Votes, drawn: SliceBox, seed: tuple[int, int, int]
+) -> bool:
+    """Says whether what was found at a raw seed is, on the slice drawn on, elsewhere too."""
     mask = component_at(votes.fuse() > 0.5, target.inside_region(seed))
-    section = slice_view(mask, box.plane, target.inside_region(seed)[box.plane.normal])
-    return bool(mask[box.within(target.region[0])].sum() <= IN_BOX * section.sum())
+    found = slice_view(mask, drawn.plane, target.inside_region(seed)[drawn.plane.normal])
+    area = section_of(drawn, target.region[0], mask.shape, SLACK)
+    return bool((found & area).sum() <= IN_SECTION * found.sum())
 
 
 def draw_box(

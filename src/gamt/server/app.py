@@ -12,6 +12,7 @@ import hmac
 import json
 import logging
 import math
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -105,11 +106,12 @@ def make_app(
     max_sessions: int,
     idle_seconds: float,
     liveness_seconds: float,
+    licence: str,
     api_key: str | None = None,
-    licence: str = "!!MISSING!!",
     body_limits: BodyLimits = DEFAULT_LIMITS,
     sweep_seconds: float = 15.0,
     is_stopping: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> FastAPI:
     """Returns the server.
 
@@ -118,13 +120,14 @@ def make_app(
         max_sessions: clients at a time.
         idle_seconds: a client's place is freed when its user does nothing for that long.
         liveness_seconds: likewise, when nothing is heard of the client; 0 for never.
+        licence: of the segmenter, as clients show it.
         api_key: what clients have to show; None for nothing.
-        licence: of the segmenter, as clients show it; the default means "unknown".
         body_limits: of requests.
         sweep_seconds: between two looks at whose time has run out.
         is_stopping: asked during predictions, which are cancelled then.
+        clock: tells the time of leases, in seconds.
     """
-    leases: Leases[Client] = Leases(max_sessions, idle_seconds, liveness_seconds)
+    leases: Leases[Client] = Leases(max_sessions, idle_seconds, liveness_seconds, clock)
     service = _Service(engine, leases, licence, body_limits, is_stopping)
 
     @contextlib.asynccontextmanager
@@ -145,7 +148,6 @@ def make_app(
         openapi_url=None,
         redirect_slashes=False,
     )
-    app.state.engine = engine
     legacy = Legacy(
         leases,
         service.make_client,
@@ -194,8 +196,8 @@ class _Gate:
         """Returns what answers in place of a handler of protocol v2."""
 
         async def pass_on(request: Request) -> Response:
-            logger.debug("%s %s", request.method, request.url.path)
-            legacy = self._legacy.get(request.url.path)
+            logger.debug("%s %s", request.method, request.scope["path"])
+            legacy = self._legacy.get(request.scope["path"])
             headers = request.headers
             if legacy and LEASE_HEADER not in headers and "authorization" not in headers:
                 answer = await legacy(request)
@@ -581,7 +583,7 @@ def _named(work: Callable[[Session], None]) -> Callable[[Session], None]:
     def named(session: Session) -> None:
         try:
             work(session)
-        except (ValueError, NotImplementedError) as error:
+        except ValueError as error:
             raise PromptError(str(error)) from error
 
     return named
@@ -624,7 +626,7 @@ def _handle_errors(app: FastAPI) -> None:
         return refuse
 
     async def refuse_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+        assert isinstance(error, StarletteHTTPException)
         await discard_body(request)
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
@@ -633,7 +635,7 @@ def _handle_errors(app: FastAPI) -> None:
         return JSONResponse({"detail": f"{_describe_path(request)}; {ADVICE}"}, 404)
 
     async def refuse_method(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+        assert isinstance(error, StarletteHTTPException)
         await discard_body(request)
         allowed = (error.headers or {}).get("Allow", "")
         detail = f"{_describe_path(request)} with {request.method}, but with {allowed}; {ADVICE}"
@@ -648,9 +650,8 @@ def _handle_errors(app: FastAPI) -> None:
 
     async def admit(request: Request, error: Exception) -> Response:
         incident = uuid.uuid4().hex[:8]
-        logger.error("%s failed (%s): %r", request.url.path, incident, error)
+        logger.error("%s failed (%s): %r", request.scope["path"], incident, error)
         logger.debug("where %s failed", incident, exc_info=error)
-        await discard_body(request)
         detail = f"the server failed; its log says more of what happened under {incident}"
         return JSONResponse({"detail": detail}, 500)
 
@@ -674,5 +675,5 @@ def _handle_errors(app: FastAPI) -> None:
 def _describe_path(request: Request) -> str:
     return (
         f"this is gamt {gamt.__version__}, which speaks nnInteractive's protocol v2 and the legacy "
-        f"one; it has no path {request.url.path}"
+        f"one; it has no path {request.scope['path']}"
     )

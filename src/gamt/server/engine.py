@@ -35,11 +35,15 @@ T = TypeVar("T")
 IsGone = Callable[[], Awaitable[bool]]
 """Says whether the client that waits for an answer has hung up."""
 
-Reserved = Literal["image", "target buffer", "frame"]
-"""What memory is reserved for; a frame is what a client is sending."""
+Reserved = Literal["image", "target buffer", "frame", "form"]
+"""What memory is reserved for; a frame or a form is what a client is sending."""
 
 POLL_SECONDS = 0.2
 """How often a prediction's client is asked for, whether it is still there."""
+
+ANSWER_SECONDS = 45.0
+"""Allowed for a prediction, with what it waits for others meanwhile: nnInteractive's client gives
+up after 60, and the last step may take a while."""
 
 MEMORY_SHARE = 0.8
 """Share of the machine's memory, or the container's, that is used."""
@@ -277,7 +281,13 @@ class Workspace:
 
     def _begin(self) -> Session:
         engine = self._engine
-        return Session(engine.segmenter, engine.settings, self._cache, cancelled=self._is_cancelled)
+        return Session(
+            engine.segmenter,
+            engine.settings,
+            self._cache,
+            seconds=ANSWER_SECONDS,
+            cancelled=self._is_cancelled,
+        )
 
     async def _ask_running(self) -> None:
         """Asks whether the clients are still there whose predictions are about to be superseded."""

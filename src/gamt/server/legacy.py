@@ -14,8 +14,8 @@ import gzip
 import logging
 import math
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -26,7 +26,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 import gamt
 from gamt.axes import bounding_range
 from gamt.server.bodies import BodyLimits, discard_body, read_body
-from gamt.server.engine import TooLarge, Workspace
+from gamt.server.engine import Closed, TooLarge, Workspace
 from gamt.server.leases import FullError, LeaseError, Leases
 from gamt.server.messages import Message, MessageError, Voxel, parse_message
 from gamt.server.uploads import UploadError, read_compressed_npy, read_form, read_npy
@@ -161,36 +161,35 @@ class Legacy(Generic[AnyClient]):
         async def work() -> Response:
             try:
                 await self._take_image(request)
-            except (*_REFUSALS, HTTPException) as error:
+            except Exception as error:
                 # Nobody may go on with the image before, thinking it is this one.
                 await self._leave()
-                self._refusal = _text_of(error)
+                if isinstance(error, (*_REFUSALS, HTTPException)):
+                    self._refusal = _text_of(error)
                 raise
             return JSONResponse({"status": "ok"})
 
         return await self._answer_form(request, work)
 
     async def _take_image(self, request: Request) -> None:
-        form = await self._read_form(request, self._image_bytes)
-        image = await asyncio.to_thread(read_npy, _file_of(form), self._image_bytes)
         uploader = request.client.host if request.client else None
         with self._place() as workspace:
+            async with self._form(request, workspace, self._image_bytes) as form:
+                image = read_npy(_file_of(form), self._image_bytes)
+                workspace.reserve("image", image.shape, image.itemsize)
+                workspace.reserve("target buffer", image.shape, 1)
             if self._uploader not in (None, uploader):
                 logger.warning(
                     "a second machine replaces the image of the first, as they share one: "
                     "SlicerNNInteractive up to 0.3.2; users of later ones have their own"
                 )
-            self._shape, self._uploader, self._refusal = image.shape, uploader, None
-
-            workspace.reserve("image", image.shape, image.itemsize)
-            workspace.reserve("target buffer", image.shape, 1)
 
             def begin(session: Session) -> None:
                 session.set_image(image[None])
                 session.set_target_buffer(np.zeros(image.shape, np.uint8))
 
             await workspace.change(_refusing(begin))
-        logger.info("SlicerNNInteractive up to 0.3.2 sends no voxel sizes: taken to be 1 mm")
+            self._shape, self._uploader, self._refusal = image.shape, uploader, None
 
     @contextmanager
     def _place(self) -> Iterator[Workspace]:
@@ -210,6 +209,7 @@ class Legacy(Generic[AnyClient]):
                     "when someone has closed a session"
                 ) from None
             self._token, self._uploader = lease.token, None
+            logger.info("SlicerNNInteractive up to 0.3.2 sends no voxel sizes: taken to be 1 mm")
         with self._image() as workspace:
             yield workspace
 
@@ -238,8 +238,8 @@ class Legacy(Generic[AnyClient]):
     async def _upload_segment(self, request: Request) -> Response | None:
         async def work() -> Response:
             with self._image() as workspace:
-                form = await self._read_form(request, math.prod(self._shape))
-                mask = await asyncio.to_thread(read_compressed_npy, _file_of(form), self._shape)
+                async with self._form(request, workspace, math.prod(self._shape)) as form:
+                    mask = await asyncio.to_thread(read_compressed_npy, _file_of(form), self._shape)
 
                 def begin(session: Session) -> None:
                     session.reset_interactions()
@@ -282,10 +282,10 @@ class Legacy(Generic[AnyClient]):
     ) -> Response | None:
         async def work() -> Response:
             with self._image() as workspace:
-                form = await self._read_form(request, math.prod(self._shape))
-                positive = bytes(form.get("positive_click", b"")).lower() in (b"true", b"1", b"yes")
-                mask = await asyncio.to_thread(read_compressed_npy, _file_of(form), self._shape)
-                add = _draw(mask, kind, positive)
+                async with self._form(request, workspace, math.prod(self._shape)) as form:
+                    mask = await asyncio.to_thread(read_compressed_npy, _file_of(form), self._shape)
+                    sign = bytes(form.get("positive_click", b"")).lower()
+                add = _draw(mask, kind, positive=sign in (b"true", b"1", b"yes"))
                 return await self._predict(request, workspace, kind, add)
 
         return await self._answer_form(request, work)
@@ -310,7 +310,7 @@ class Legacy(Generic[AnyClient]):
     async def _answer_form(
         self, request: Request, work: Callable[[], Awaitable[Response]]
     ) -> Response | None:
-        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             return None
         return await self._answer(request, work)
 
@@ -345,12 +345,26 @@ class Legacy(Generic[AnyClient]):
             headers={"Content-Encoding": "gzip"},
         )
 
-    async def _read_form(self, request: Request, file_bytes: int) -> Mapping[str, memoryview]:
-        """Reads a form with a file of about as many bytes at most."""
-        limit = file_bytes + self._limits.json_bytes
-        body = await read_body(request, limit, self._limits)
-        content_type = request.headers.get("content-type", "")
-        return await asyncio.to_thread(read_form, content_type, body)
+    @asynccontextmanager
+    async def _form(
+        self, request: Request, workspace: Workspace, file_bytes: int
+    ) -> AsyncIterator[Mapping[str, memoryview]]:
+        """Gives the parts of a form, whose file has about as many bytes at most.
+
+        Raises:
+            RefusedError: the form doesn't say how large it is.
+            TooLarge: the server has no memory left for it.
+        """
+        if "content-length" not in request.headers:
+            raise RefusedError("found no Content-Length, expected that of the form")
+        workspace.reserve("form", (int(request.headers["content-length"]),), 1)
+        try:
+            body = await read_body(request, file_bytes + self._limits.json_bytes, self._limits)
+            content_type = request.headers.get("content-type", "")
+            yield await asyncio.to_thread(read_form, content_type, body)
+        finally:
+            with suppress(Closed):
+                workspace.reserve("form", (0,), 1)
 
 
 def pack_mask(mask: npt.NDArray[np.uint8]) -> bytes:
