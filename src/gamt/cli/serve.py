@@ -63,7 +63,6 @@ server as quick, requests would now and then meet a connection that is just clos
 SHUTDOWN_SECONDS = 5
 """How long answers that are under way may take after Ctrl-C."""
 
-
 UNKNOWN_LICENCE = "!!MISSING!!"
 """What clients show as unknown."""
 
@@ -134,15 +133,7 @@ def serve(
     """
     _start_log(log_level)
     _check_packages()
-    if api_key is not None and not (
-        api_key.isascii() and api_key.isprintable() and api_key.strip()
-    ):
-        raise UsageError("--api-key: expected ASCII letters, digits and signs")
-    if 0 < liveness_timeout_seconds < LEAST_LIVENESS_SECONDS:
-        raise UsageError(
-            f"--liveness-timeout-seconds {liveness_timeout_seconds}: expected 0, or "
-            f"{LEAST_LIVENESS_SECONDS} or more, as clients give a sign of life every 5 s at most"
-        )
+    _check_arguments(api_key, liveness_timeout_seconds)
     options = PredictOptions(
         segmenter=segmenter,
         weights=weights,
@@ -190,8 +181,8 @@ def serve(
                 timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             )
         )
-        _introduce(listener, model, licence, has_key=api_key is not None)
         with contextlib.suppress(KeyboardInterrupt):  # the usual end
+            _introduce(listener, model, licence, has_key=api_key is not None)
             server.run([listener])
     if app.error is not None:
         raise app.error
@@ -214,6 +205,19 @@ def _check_packages() -> None:
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise UsageError(f"gamt serve needs {', '.join(missing)}: pip install 'gamt[server]'")
+
+
+def _check_arguments(api_key: str | None, liveness_timeout_seconds: int) -> None:
+    """Raises UsageError for a key that no header can hold, or a time that no client can keep."""
+    if api_key is not None and not (
+        api_key.isascii() and api_key.isprintable() and api_key and api_key == api_key.strip()
+    ):
+        raise UsageError("--api-key: expected ASCII letters, digits and signs, no space around")
+    if 0 < liveness_timeout_seconds < LEAST_LIVENESS_SECONDS:
+        raise UsageError(
+            f"--liveness-timeout-seconds {liveness_timeout_seconds}: expected 0, or "
+            f"{LEAST_LIVENESS_SECONDS} or more, as clients give a sign of life every 5 s at most"
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -253,15 +257,15 @@ def _introduce(listener: socket.socket, model: "Segmenter", licence: str, *, has
     address, port = listener.getsockname()[:2]
     ip = ipaddress.ip_address(address)
     host = socket.gethostname() if ip.is_unspecified else address
-    typer.echo(f"gamt {gamt.__version__}, segmenter {model.name}, licence {licence}")
-    typer.echo(f"Server address for 3D Slicer and napari: http://{_quote(host)}:{port}")
-    typer.echo("Ctrl-C ends it.")
     if not ip.is_loopback and not has_key:
         logger.warning(
             "it listens beyond this machine without a key: whoever reaches port %d may use it "
             "(--api-key)",
             port,
         )
+    typer.echo(f"gamt {gamt.__version__}, segmenter {model.name}, licence {licence}")
+    typer.echo(f"Server address for 3D Slicer and napari: http://{_quote(host)}:{port}")
+    typer.echo("Ctrl-C ends it.")
 
 
 def _quote(host: str) -> str:
