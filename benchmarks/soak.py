@@ -48,6 +48,9 @@ MEMORY_CHANGE = 0.1
 KILL_SECONDS = 8.0
 """Between two users that are killed, on average."""
 
+SAMPLE_SECONDS = 0.5
+"""Between two looks at the server's memory."""
+
 LIVENESS_SECONDS = 15
 """Silence after which the server takes back a place; the client gives a sign of life every 7.5."""
 
@@ -187,10 +190,11 @@ def run_soak(
                     users.replace(int(rng.integers(clients)))
                     run.killed += 1
                     next_kill += rng.exponential(kill_seconds)
-                time.sleep(min(1.0, minutes))
+                time.sleep(SAMPLE_SECONDS)
         except ServerError as error:
             run.errors.append(str(error))
         finally:
+            run.minutes = (time.monotonic() - start) / 60
             users.stop(LIVENESS_SECONDS)
         run.errors += users.errors()
         if server.is_alive:
