@@ -28,13 +28,16 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.bench import Bar, print_bars
-from benchmarks.interaction import describe_machine
+from benchmarks.interaction import at_most, describe_machine
 from benchmarks.server_process import ServerError, ServerProcess
 from benchmarks.soak_user import draw_visit
 from gamt import Session
 
 MINUTES, CLIENTS = 20.0, 8
 """How long the users work, and how many at once."""
+
+ANSWER_SECONDS = 60.0
+"""The client gives up then, if it isn't told otherwise."""
 
 REFERENCE_MINUTES = 5.0
 """The server's memory at the end is held against that at this time, or after a quarter of all."""
@@ -44,6 +47,9 @@ MEMORY_CHANGE = 0.1
 
 KILL_SECONDS = 8.0
 """Between two users that are killed, on average."""
+
+SAMPLE_SECONDS = 0.5
+"""Between two looks at the server's memory."""
 
 LIVENESS_SECONDS = 15
 """Silence after which the server takes back a place; the client gives a sign of life every 7.5."""
@@ -69,6 +75,7 @@ class SoakRun:
         expired: sessions that ended under a living user.
         errors: ends of users, and of the server, that nothing in the protocol explains.
         answers: of all steps, by the image's seed; the last ones may have been cut short.
+        longest_seconds: until a step was answered.
         memory: seconds since the start, and bytes that the server held.
         free_places: of the server, after all users had gone.
         verified: images that were segmented again.
@@ -82,6 +89,7 @@ class SoakRun:
     expired: int = 0
     errors: list[str] = field(default_factory=list)
     answers: dict[int, list[str]] = field(default_factory=dict)
+    longest_seconds: float = 0.0
     memory: list[tuple[float, int]] = field(default_factory=list)
     free_places: int = 0
     verified: int = 0
@@ -182,10 +190,11 @@ def run_soak(
                     users.replace(int(rng.integers(clients)))
                     run.killed += 1
                     next_kill += rng.exponential(kill_seconds)
-                time.sleep(min(1.0, minutes))
+                time.sleep(SAMPLE_SECONDS)
         except ServerError as error:
             run.errors.append(str(error))
         finally:
+            run.minutes = (time.monotonic() - start) / 60
             users.stop(LIVENESS_SECONDS)
         run.errors += users.errors()
         if server.is_alive:
@@ -226,6 +235,7 @@ def read_journals(run: SoakRun, folder: Path) -> None:
                 answers = run.answers.setdefault(entry["visit"], [])
             elif "answer" in entry:
                 answers.append(entry["answer"])
+                run.longest_seconds = max(run.longest_seconds, entry["seconds"])
             elif entry["event"] == "full":
                 run.full += 1
             else:
@@ -239,7 +249,9 @@ def verify(run: SoakRun, rng: np.random.Generator) -> None:
         if time.monotonic() > latest:
             break
         expected = run.answers[seed]
-        found = [one for _, one in zip(expected, draw_visit(seed).answers(Session()), strict=False)]
+        found = [
+            one for _, (one, _) in zip(expected, draw_visit(seed).answers(Session()), strict=False)
+        ]
         run.verified += 1
         run.verified_steps += len(expected)
         if found != expected:
@@ -260,6 +272,9 @@ def soak_bars(run: SoakRun) -> list[Bar]:
             f"{len(run.errors)} of {run.steps} ({run.refused} refused; {users})",
             "0",
             not run.errors and run.steps > 0,
+        ),
+        at_most(
+            "Longest answer", run.longest_seconds, ANSWER_SECONDS, "the client waits no longer"
         ),
         Bar(
             "Server's memory, end against minute 5",

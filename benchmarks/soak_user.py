@@ -10,6 +10,7 @@ import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from nnInteractive.inference.remote import nnInteractiveRemoteInferenceSession
 
     from gamt import Session
+
+READ_SECONDS = 600.0
+"""How long a user waits for an answer; longer than others, who give up after a minute."""
 
 Kind = Literal["point", "box", "scribble", "lasso", "initial", "predict", "undo", "reset"]
 
@@ -92,29 +96,30 @@ class Visit:
     spacing_mm: tuple[float, float, float]
     steps: tuple[Step, ...]
 
-    def answers(self, session: AnySession) -> Iterator[str]:
+    def answers(self, session: AnySession) -> Iterator[tuple[str, float]]:
         """Does everything in a session; yields what came of each step.
 
         Yields:
             The digest of the mask, or "refused" where the session, or the server, called the
-            step an error of the user's.
+            step an error of the user's; and the seconds that it took.
         """
         found = np.zeros(self.image.shape, np.uint8)
         session.set_image(self.image[None], {"spacing": self.spacing_mm})
         session.set_target_buffer(found)
         for step in self.steps:
+            start = time.perf_counter()
             try:
                 step.apply(session)
+                answer = hashlib.sha256(found.tobytes()).hexdigest()[:16]
             except ValueError:
-                yield "refused"
+                answer = "refused"
             except httpx.HTTPStatusError as error:
                 if error.response.status_code != HTTPStatus.BAD_REQUEST:
                     raise
-                yield "refused"
+                answer = "refused"
             except httpx.TransportError as error:
                 raise ConnectionError(f"{step.kind}: {error!r}") from error
-            else:
-                yield hashlib.sha256(found.tobytes()).hexdigest()[:16]
+            yield answer, time.perf_counter() - start
 
 
 def draw_visit(seed: int) -> Visit:
@@ -198,12 +203,12 @@ def run_user(url: str, seed: int, journal: Path) -> None:
     with journal.open("a", buffering=1) as lines:
         while not ended.is_set():
             try:
-                with nnInteractiveRemoteInferenceSession(url) as session:
+                with nnInteractiveRemoteInferenceSession(url, read_timeout=READ_SECONDS) as session:
                     while not ended.is_set():
                         visit_seed = int(rng.integers(2**31))
                         print(json.dumps({"visit": visit_seed}), file=lines)
-                        for answer in draw_visit(visit_seed).answers(session):
-                            print(json.dumps({"answer": answer}), file=lines)
+                        for answer, seconds in draw_visit(visit_seed).answers(session):
+                            print(json.dumps({"answer": answer, "seconds": seconds}), file=lines)
                             if ended.is_set():
                                 break
             except ServerAtCapacityError:

@@ -25,16 +25,18 @@ def test_users_make_use_of_everything() -> None:
 
 
 def test_answers_are_read_from_what_a_killed_user_left(tmp_path: Path) -> None:
-    lines = ['{"event": "full"}', '{"visit": 5}', '{"answer": "aa"}', '{"visit": 6}', '{"ans']
+    answer = '{"answer": "aa", "seconds": 0.5}'
+    lines = ['{"event": "full"}', '{"visit": 5}', answer, '{"visit": 6}', '{"ans']
     (tmp_path / "1.jsonl").write_text("\n".join(lines))
     run = SoakRun(1.0)
     read_journals(run, tmp_path)
     assert run.answers == {5: ["aa"], 6: []}
     assert run.full == 1
+    assert run.longest_seconds == 0.5
 
 
 def test_another_mask_than_in_process_is_found() -> None:
-    right = list(draw_visit(3).answers(Session()))
+    right = [answer for answer, _ in draw_visit(3).answers(Session())]
     run = SoakRun(1.0, answers={3: right})
     verify(run, np.random.default_rng(0))
     assert (run.verified, run.differing) == (1, [])
@@ -50,6 +52,7 @@ def test_another_mask_than_in_process_is_found() -> None:
         ({"errors": ["HTTPStatusError: 500"]}, 1),
         ({"memory": [(second, (100 + second) * 2**20) for second in range(60)]}, 1),
         ({"free_places": CLIENTS - 1}, 1),
+        ({"longest_seconds": 61.0}, 1),
         ({"differing": [3]}, 1),
     ],
 )
