@@ -71,6 +71,7 @@ bench: $(ALL) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see
 	@status=0; \
 	$(BIN)/python -m benchmarks.bench $(if $(CASES),--cases "$(CASES)") || status=1; \
 	$(BIN)/python -m benchmarks.first_clicks --workers $(CORES) || status=1; \
+	$(BIN)/python -m benchmarks.prompts --workers $(CORES) || status=1; \
 	$(BIN)/python -m benchmarks.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m benchmarks.interaction || status=1; \
 	$(BIN)/python -m benchmarks.speed || status=1; \
