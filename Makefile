@@ -140,14 +140,14 @@ PORT ?= 1527
 SERVE_IMAGE := gamt-serve:latest
 IS_HEALTHY := python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:1527/healthz', timeout=5)"
 
-docker-serve: engine ## Build the container with gamt serve, and run that (PRESET, BIND, PORT, OPTIONS)
+docker-serve: engine ## Build the container with gamt serve, and run that (PRESET, BIND, PORT, SERVE)
 	$(ENGINE) build --network host --build-arg PRESET=$(PRESET) --build-arg SERVER=yes $(BUILD_ARGS) \
 		--tag $(SERVE_IMAGE) .
 	@echo "Server address for 3D Slicer and napari: http://$(BIND):$(PORT) (the container's own is inside of it)"
 	$(ENGINE) container run $(GPU) --rm --init --name gamt-serve --read-only --tmpfs /tmp \
 		--env NN_INTERACTIVE_API_KEY --publish $(BIND):$(PORT):1527 \
 		--health-cmd '$(IS_HEALTHY)' --health-interval 10s --health-start-period 5s \
-		$(SERVE_IMAGE) python -P -m gamt serve --host 0.0.0.0 $(OPTIONS)
+		$(SERVE_IMAGE) python -P -m gamt serve --host 0.0.0.0 $(SERVE)
 
 docker-save: docker $(READY) ## Build, save as out/TEAM.tar.gz, load that back and run it
 	@mkdir -p out
