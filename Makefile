@@ -3,14 +3,17 @@
 PYTHON ?= python3
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
-# Three sets of packages in one environment: SMALL is what the embedded segmenter, its pictures and
-# `gamt` on NIfTI need; READY adds the evaluator and the other image formats; ALL adds torch and the
-# tools. Each only adds, so a smaller set never takes away from a larger one.
+# Four sets of packages in one environment: SMALL is what the embedded segmenter, its pictures and
+# `gamt` on NIfTI need; SERVER adds what `gamt serve` needs, READY the evaluator and the other image
+# formats; ALL adds torch and the tools. Each only adds, so a smaller set never takes away from a
+# larger one.
 SMALL := .venv/.ready-small
+SERVER := .venv/.ready-server
 READY := .venv/.ready
 ALL := .venv/.ready-all
 SYNC = $(UV) sync --locked --inexact --python $(PYTHON)
 SYNC_SMALL = $(SYNC) --no-default-groups --group samples --extra explain
+SYNC_SERVER = $(SYNC_SMALL) --extra server
 SYNC_READY = $(SYNC_SMALL) --extra evaluation --extra itk
 SYNC_ALL = $(SYNC) --all-extras
 
@@ -18,8 +21,12 @@ SYNC_ALL = $(SYNC) --all-extras
 # one process, so that they share what is costly to make.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: help setup setup-all run test test-fast coverage test-container lint bench bench-accuracy \
-	bench-container eval data weights docker docker-run docker-save format clean
+# A second version of what is in .venv already, for the tests of the server.
+OLDER_CLIENT := .tools/nninteractive-client-2.5.1
+
+.PHONY: help setup setup-all run serve test test-fast coverage test-napari test-container lint bench \
+	bench-accuracy soak bench-container eval data weights docker docker-run docker-serve docker-save \
+	format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,14 +38,24 @@ setup-all: $(ALL) ## The same with torch for SAM, and the tools for development
 run: $(SMALL) ## Segment the sample cases
 	$(BIN)/python -m tests.cases.run
 
+serve: $(SERVER) ## Serve 3D Slicer and napari (SERVE="--host 0.0.0.0 ..."; see gamt serve --help)
+	$(BIN)/gamt serve $(SERVE)
+
 test: $(ALL) ## Run the tests
 	$(PYTEST)
 
 test-fast: $(ALL) ## Run the tests but for the slow ones
-	$(PYTEST) -m "not container and not slow"
+	$(PYTEST) -m "not container and not napari and not slow"
 
 coverage: $(ALL) ## Run the tests, and measure which lines and branches they reach
 	$(PYTEST) --cov
+
+test-napari: $(ALL) ## Test the server with napari's own plugin, in a window on a virtual display
+	@command -v xvfb-run >/dev/null || { echo "no xvfb-run: on Debian, apt install xvfb xauth" \
+		"libgl1-mesa-dri libegl1 libgl1 libdbus-1-3 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4" \
+		"libxcb-image0 libxcb-keysyms1 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0" >&2; exit 1; }
+	UV_PROJECT_ENVIRONMENT=.tools/napari $(UV) sync --locked --only-group napari --python $(PYTHON)
+	$(BIN)/python -m pytest -m napari tests/napari
 
 test-container: $(ALL) ## Build the container and run its tests, with the engine that answers
 	$(BIN)/python -m pytest -m container tests/container
@@ -58,6 +75,8 @@ bench: $(ALL) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see
 	$(BIN)/python -m benchmarks.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m benchmarks.interaction || status=1; \
 	$(BIN)/python -m benchmarks.speed || status=1; \
+	$(BIN)/python -m benchmarks.serving || status=1; \
+	$(BIN)/python -m benchmarks.hostile || status=1; \
 	exit $$status
 
 bench-accuracy: CORES := $(shell getconf _NPROCESSORS_ONLN)
@@ -68,6 +87,9 @@ bench-accuracy: $(ALL) ## Compare candidates without a checkpoint; with CASES=DI
 	$(if $(CASES),$(BIN)/python -m benchmarks.loop_bars --cases "$(CASES)" \
 		--workers $(CORES) || status=1;) \
 	exit $$status
+
+soak: $(ALL) ## Let random users work on a server, and check its answers (MINUTES, 20 without)
+	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes "$(MINUTES)")
 
 bench-container: $(ALL) ## Measure the container's start-up and rebuild
 	$(BIN)/python -m benchmarks.container
@@ -112,6 +134,21 @@ docker-run: engine ## Run the container on INPUTS and OUTPUTS with the challenge
 		-v "$(abspath $(OUTPUTS))":/workspace/outputs/ \
 		$(IMAGE) /bin/bash -c "sh predict.sh"
 
+# The key of the environment, if there is one, is the server's. BIND and PORT are where it listens.
+BIND ?= 127.0.0.1
+PORT ?= 1527
+SERVE_IMAGE := gamt-serve:latest
+IS_HEALTHY := python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:1527/healthz', timeout=5)"
+
+docker-serve: engine ## Build the container with gamt serve, and run that (PRESET, BIND, PORT, SERVE)
+	$(ENGINE) build --network host --build-arg PRESET=$(PRESET) --build-arg SERVER=yes $(BUILD_ARGS) \
+		--tag $(SERVE_IMAGE) .
+	@echo "Server address for 3D Slicer and napari: http://$(BIND):$(PORT) (the container's own is inside of it)"
+	$(ENGINE) container run $(GPU) --rm --init --name gamt-serve --read-only --tmpfs /tmp \
+		--env NN_INTERACTIVE_API_KEY --publish $(BIND):$(PORT):1527 \
+		--health-cmd '$(IS_HEALTHY)' --health-interval 10s --health-start-period 5s \
+		$(SERVE_IMAGE) python -P -m gamt serve --host 0.0.0.0 $(SERVE)
+
 docker-save: docker $(READY) ## Build, save as out/TEAM.tar.gz, load that back and run it
 	@mkdir -p out
 	$(ENGINE) save $(IMAGE) | gzip > "out/$(TEAM).tar.gz.partial"
@@ -136,14 +173,23 @@ $(SMALL): pyproject.toml uv.lock | $(UV)
 	$(SYNC_SMALL)
 	@touch $@
 
+$(SERVER): pyproject.toml uv.lock | $(UV)
+	$(SYNC_SERVER)
+	@touch $@ $(SMALL)
+
 # A larger set holds the smaller ones, and so stands for them.
 $(READY): pyproject.toml uv.lock | $(UV)
 	$(SYNC_READY)
 	@touch $@ $(SMALL)
 
-$(ALL): pyproject.toml uv.lock | $(UV)
+$(ALL): pyproject.toml uv.lock $(OLDER_CLIENT) | $(UV)
 	$(SYNC_ALL)
-	@touch $@ $(READY) $(SMALL)
+	@touch $@ $(READY) $(SERVER) $(SMALL)
+
+$(OLDER_CLIENT): tests/server/client-2.5.1.txt | $(UV)
+	$(UV) pip install --quiet --python $(PYTHON) --target $@ --no-deps --require-hashes \
+		--requirements $<
+	@touch $@
 
 .tools/bin/uv:
 	$(PYTHON) -m pip install --quiet --upgrade --target .tools uv

@@ -203,7 +203,7 @@ class Session:
         self,
         segmenter: Segmenter | str | None = None,
         settings: Settings = PRESETS["default"],
-        cache: Path | None = None,
+        cache: Path | EmbeddingCache | None = None,
         *,
         seconds: float = math.inf,
         observer: Observer | None = None,
@@ -216,7 +216,8 @@ class Session:
             segmenter: the 2-D model to lift, or its name for `segmenters.load`; None for the
                 embedded one.
             settings: how the method works; the challenge's time limit in it does not count here.
-            cache: a folder where encoded slices are kept for later sessions; None keeps none.
+            cache: a folder where encoded slices are kept for later sessions, or the embeddings of
+                the same segmenter that are shared with other ones; None keeps none.
             seconds: allowed for a prediction. Out of time, it is finished from what has been seen,
                 so that it takes a little longer.
             observer: is told how every prediction goes; None for nobody.
@@ -238,7 +239,9 @@ class Session:
         self._observer = observer
         self._progress = progress
         self._cancelled = cancelled
-        self._embeddings = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)
+        if not isinstance(cache, EmbeddingCache):
+            cache = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)
+        self._embeddings = cache
         self._volume: PreparedVolume | None = None
         self._target_buffer: Any = None
         self._history = History(State())
@@ -248,6 +251,11 @@ class Session:
     def target_buffer(self) -> Any:
         """What predictions are written to: the object given to `set_target_buffer`, or None."""
         return self._target_buffer
+
+    @property
+    def volume(self) -> PreparedVolume | None:
+        """The image and what of it has been prepared so far; None before `set_image`."""
+        return self._volume
 
     @property
     def encoded(self) -> int:

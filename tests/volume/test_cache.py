@@ -13,7 +13,7 @@ import pytest
 
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, SliceMask, Traits
-from gamt.volume.cache import EmbeddingCache, KeyedSlice
+from gamt.volume.cache import EmbeddingCache, KeyedSlice, encode_together
 
 AMPLE = 2**20
 IMAGE = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
@@ -151,6 +151,118 @@ def test_equal_slices_ahead_take_one_place_in_a_batch() -> None:
     ahead = [KeyedSlice.of(one) for one in (IMAGE[0], IMAGE[1], IMAGE[1].copy(), IMAGE[2])]
     cache.embed([KeyedSlice.of(IMAGE[0])], ahead)
     np.testing.assert_array_equal(segmenter.encoded, IMAGE)
+
+
+# --- several users ------------------------------------------------------------------------------
+
+SLICE_BYTES = IMAGE[0].size * 4
+"""Of an embedding that `Halver` makes of a slice of 4 x 5 pixels."""
+
+
+def draw(seed: int, slices: int) -> npt.NDArray[np.uint8]:
+    """Draws different slices for every seed."""
+    return np.random.default_rng(seed).integers(0, 256, (slices, 4, 5), np.uint8)
+
+
+def users_of(slices: int, users: int = 2) -> list[EmbeddingCache]:
+    """Returns caches that share a memory for a number of slices."""
+    first = EmbeddingCache(Halver(), slices * SLICE_BYTES)
+    return [first, *(first.join() for _ in range(users - 1))]
+
+
+def test_users_share_embeddings_and_each_counts_what_was_encoded_for_it() -> None:
+    one, other = users_of(8)
+    embed(one, *IMAGE)
+    embed(other, *IMAGE, draw(1, 1)[0])
+    assert (one.encoded, one.found) == (3, 0)
+    assert (other.encoded, other.found) == (1, 3)
+
+
+def test_a_user_that_takes_more_than_its_share_pushes_out_its_own_slices() -> None:
+    one, other = users_of(8)
+    embed(one, *draw(1, 4))  # its share
+    for image in draw(2, 20):
+        embed(other, image)
+    embed(one, *draw(1, 4))
+    assert one.encoded == 4
+    assert other.used_bytes == 4 * SLICE_BYTES
+    embed(other, *draw(2, 20)[-4:])  # the last four are left
+    assert other.encoded == 20
+
+
+def test_a_share_that_others_leave_unused_can_be_used_until_they_need_it() -> None:
+    one, other = users_of(8)
+    embed(one, *draw(1, 7))
+    assert one.used_bytes == 7 * SLICE_BYTES
+    embed(other, *draw(2, 4))  # there is room for one: three of the first user's go
+    assert one.used_bytes == other.used_bytes == 4 * SLICE_BYTES
+    embed(one, *draw(1, 7)[3:])
+    assert one.encoded == 7
+
+
+def test_an_embedding_counts_for_the_user_that_used_it_last() -> None:
+    one, other = users_of(8)
+    embed(one, *IMAGE)
+    embed(other, IMAGE[0], IMAGE[1])
+    assert one.used_bytes == SLICE_BYTES
+    assert other.used_bytes == 2 * SLICE_BYTES
+    assert one.total_bytes == 3 * SLICE_BYTES
+
+
+def test_the_slices_of_a_user_that_has_left_stay_until_there_is_no_room() -> None:
+    one, other, third = users_of(6, users=3)
+    embed(one, *draw(1, 4))
+    one.leave()
+    embed(other, draw(1, 4)[0])
+    assert other.encoded == 0
+    embed(third, *draw(3, 3))  # one too many: of those that were left, the oldest goes
+    embed(other, *draw(1, 4)[2:])
+    assert other.encoded == 0
+    embed(other, draw(1, 4)[1])
+    assert other.encoded == 1
+
+
+def test_with_fewer_users_shares_are_larger() -> None:
+    one, other = users_of(8)
+    embed(one, *draw(1, 4))
+    assert not one.has_room(1)
+    other.leave()
+    assert one.has_room(4)
+    assert not one.has_room(5)
+
+
+def test_what_another_user_encodes_meanwhile_is_not_encoded_again() -> None:
+    one, other = users_of(8)
+    found = one.embed([KeyedSlice.of(IMAGE[0])], before_batch=lambda: _use(other, IMAGE[:1]))
+    np.testing.assert_array_equal(found[0].values, IMAGE[0].ravel() / 2)
+    assert (one.encoded, other.encoded) == (0, 1)
+
+
+def test_what_another_user_pushes_out_meanwhile_is_still_answered() -> None:
+    one, other = users_of(2)
+    embed(one, IMAGE[0])
+    found = one.embed(
+        [KeyedSlice.of(image) for image in IMAGE[:2]],
+        before_batch=lambda: _use(other, draw(2, 9)),
+    )
+    for embedding, image in zip(found, IMAGE[:2], strict=True):
+        np.testing.assert_array_equal(embedding.values, image.ravel() / 2)
+
+
+def _use(cache: EmbeddingCache, images: npt.NDArray[np.uint8]) -> None:
+    embed(cache, *images)
+
+
+def test_a_batch_for_several_users_counts_for_each() -> None:
+    segmenter = Halver()
+    one = EmbeddingCache(segmenter, AMPLE)
+    other = one.join()
+    pairs = [(one, IMAGE[0]), (other, IMAGE[1]), (other, IMAGE[0].copy()), (one, IMAGE[2])]
+    found = encode_together([(cache, KeyedSlice.of(image)) for cache, image in pairs])
+    assert len(found) == len(segmenter.encoded) == 3  # the first slice is in it twice
+    assert one.encoded + other.encoded == 3
+    embed(one, *IMAGE)
+    assert len(segmenter.encoded) == 3
 
 
 # --- the folder ---------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gamt.axes import Plane, slice_view
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, SliceMask, Traits
-from gamt.volume.cache import EmbeddingCache
+from gamt.volume.cache import EmbeddingCache, KeyedSlice
 from gamt.volume.geometry import Grid
 from gamt.volume.scan import Scan, SliceRequest
 
@@ -159,3 +159,39 @@ def test_a_call_can_be_ended_before_each_batch() -> None:
     assert segmenter.slices == 2
     scan.decode([request(Plane.AXIAL, n) for n in range(3)])  # what was encoded is kept
     assert segmenter.slices == 3
+
+
+# --- slices ahead -------------------------------------------------------------------------------
+
+
+def ahead_of(scan: Scan, *planes: Plane) -> list[tuple[Plane, int]]:
+    """Returns which slices of `IMAGE` are yielded."""
+    places = {
+        KeyedSlice.of(slice_view(IMAGE, plane, index)).key: (plane, index)
+        for plane in Plane
+        for index in range(SHAPE[plane.normal])
+    }
+    return [places[one.key] for one in scan.ahead(planes)]
+
+
+def test_slices_ahead_go_outwards_from_the_middle_in_all_planes_at_once() -> None:
+    scan, segmenter = prepare()
+    assert ahead_of(scan, Plane.AXIAL, Plane.SAGITTAL) == [  # of 3 and of 5 slices
+        (Plane.AXIAL, 1),
+        (Plane.SAGITTAL, 2),
+        (Plane.AXIAL, 0),
+        (Plane.SAGITTAL, 1),
+        (Plane.AXIAL, 2),
+        (Plane.SAGITTAL, 3),
+        (Plane.SAGITTAL, 0),
+        (Plane.SAGITTAL, 4),
+    ]
+    assert segmenter.slices == 0
+
+
+def test_slices_ahead_go_outwards_from_what_was_asked_for_first() -> None:
+    scan, _ = prepare()
+    scan.decode([request(Plane.SAGITTAL, 4), request(Plane.CORONAL, 0)])
+    scan.decode([request(Plane.SAGITTAL, 0)])
+    assert [index for _, index in ahead_of(scan, Plane.SAGITTAL)] == [4, 3, 2, 1, 0]
+    assert [index for _, index in ahead_of(scan, Plane.CORONAL)] == [0, 1, 2, 3]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import gamt
-from gamt.cli import convert, explain, predict, segment, weights
+from gamt.cli import convert, explain, predict, segment, serve, weights
 from gamt.cli.console import UsageError, run_app, show_help
 from gamt.cli.options import Verbose
 
@@ -24,6 +24,7 @@ Examples:
   gamt segment scan.nii.gz -o vessel.nii.gz --click 120,88,30
   gamt convert scan.nii.gz CT_scan.npz --labels truth.nii.gz --box 40,60,10,210,190,55
   gamt explain CT_case.npz
+  gamt serve
   gamt weights fetch sam_vit_l
 
 'gamt COMMAND --help' says more about each command.
@@ -33,6 +34,7 @@ app.command(epilog=predict.EPILOG)(predict.predict)
 app.command(epilog=explain.EPILOG)(explain.explain)
 app.command(epilog=segment.EPILOG)(segment.segment)
 app.command(epilog=convert.EPILOG)(convert.convert)
+app.command(epilog=serve.EPILOG)(serve.serve)
 app.add_typer(weights.weights_app, name="weights")
 
 

@@ -1,7 +1,9 @@
 """Embeddings of slices, kept by what the slices show, so that none is encoded twice."""
 
+import copy
 import hashlib
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -43,9 +45,16 @@ class EmbeddingCache:
     pixels share its embedding, and so do later processes where there is a folder. The least
     recently used embeddings leave the memory when it is full.
 
+    Several users share embeddings, and the limit, by a cache each (`join`). An embedding counts for
+    the cache that used it last. When the memory is full, what left caches had used goes first, then
+    what the cache with the most bytes used least recently: what a cache has within its share, the
+    limit over the number of caches, stays whatever the others do. Only one of them may be in use at
+    a time, but that `before_batch` may let others go on.
+
     Attributes:
         segmenter: makes the embeddings.
-        encoded: number of slices that it has encoded so far.
+        encoded: number of slices that it has encoded for this cache so far.
+        found: number of times that a slice asked for was there already.
     """
 
     def __init__(self, segmenter: Segmenter, limit_bytes: int, folder: Path | None = None) -> None:
@@ -60,12 +69,41 @@ class EmbeddingCache:
         """
         self.segmenter = segmenter
         self.encoded = 0
-        self._limit_bytes = limit_bytes
-        self._used_bytes = 0
-        self._memory: OrderedDict[str, Embedding] = OrderedDict()
+        self.found = 0
+        self._shelf = _Shelf()
+        self._memory = _Memory(limit_bytes)
+        self._memory.shelves.append(self._shelf)
         self._store: EmbeddingStore | None = None
         if folder is not None:
             self._store = open_store(segmenter, folder)
+
+    def join(self) -> "EmbeddingCache":
+        """Returns a cache for another user, which shares this one's embeddings and limit."""
+        other = copy.copy(self)
+        other.encoded = other.found = 0
+        other._shelf = _Shelf()
+        self._memory.shelves.append(other._shelf)
+        return other
+
+    def leave(self) -> None:
+        """Gives up the cache's share; its embeddings stay until others need the room."""
+        self._memory.leave(self._shelf)
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes in memory that count for this cache."""
+        return self._shelf.used_bytes
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes in memory of all caches that share the limit."""
+        return self._memory.used_bytes
+
+    def has_room(self, slices: int) -> bool:
+        """Says whether more embeddings, as large as the latest one, fit into the cache's share."""
+        memory = self._memory
+        share = memory.limit_bytes / max(1, len(memory.shelves))
+        return self.used_bytes + slices * memory.latest_bytes <= share
 
     def embed(
         self,
@@ -83,45 +121,132 @@ class EmbeddingCache:
                 what was encoded until then is kept.
         """
         wanted = {one.key: one for one in slices}
-        missing = {one.key: one for one in wanted.values() if not self._find(one)}
+        known = {key: made for key, one in wanted.items() if (made := self.find(one)) is not None}
+        self.found += len(known)
+        missing = {key: one for key, one in wanted.items() if key not in known}
         size = self.segmenter.traits.batch
         room = -len(missing) % size
         likely = iter(ahead)
         while room and (one := next(likely, None)) is not None:
-            if one.key not in missing and not self._find(one):
+            if one.key not in missing and self.find(one) is None:
                 missing[one.key] = one
                 room -= 1
         for start in range(0, len(missing), size):
             before_batch()
-            self._encode(list(missing.values())[start : start + size])
-        for one in slices:
-            self._memory.move_to_end(one.key)
-        embeddings = [self._memory[one.key] for one in slices]
-        while self._used_bytes > self._limit_bytes and self._memory:
-            self._used_bytes -= _size(self._memory.popitem(last=False)[1])
-        return embeddings
+            batch = list(missing.values())[start : start + size]
+            known |= encode_together([(self, one) for one in batch])
+        for one in slices:  # the latest used; while others went on, they may have pushed it out
+            self._memory.put(one.key, known[one.key], self._shelf)
+        self._memory.trim()
+        return [known[one.key] for one in slices]
 
-    def _encode(self, batch: Sequence[KeyedSlice]) -> None:
-        made = self.segmenter.encode(np.stack([one.pixels for one in batch]))
-        self.encoded += len(batch)
-        for one, embedding in zip(batch, made, strict=True):
-            self._keep(one, embedding)
-            if self._store is not None:
-                self._store.write(one, embedding)
-
-    def _find(self, one: KeyedSlice) -> bool:
-        """Says whether a slice's embedding is in memory, after a look into the folder."""
-        if one.key in self._memory:
-            return True
-        embedding = None if self._store is None else self._store.read(one)
-        if embedding is None:
-            return False
-        self._keep(one, embedding)
-        return True
+    def find(self, one: KeyedSlice) -> Embedding | None:
+        """Returns a slice's embedding from memory or from the folder; None where there is none."""
+        embedding = self._memory.get(one.key)
+        if embedding is None and self._store is not None:
+            embedding = self._store.read(one)
+        if embedding is not None:
+            self._memory.put(one.key, embedding, self._shelf)
+        return embedding
 
     def _keep(self, one: KeyedSlice, embedding: Embedding) -> None:
-        self._memory[one.key] = embedding
-        self._used_bytes += _size(embedding)
+        """Keeps an embedding that was just made for this cache."""
+        self.encoded += 1
+        self._memory.put(one.key, embedding, self._shelf)
+        if self._store is not None:
+            self._store.write(one, embedding)
+
+
+def encode_together(slices: Sequence[tuple[EmbeddingCache, KeyedSlice]]) -> dict[str, Embedding]:
+    """Encodes a batch of slices for caches that share their memory, but for what is in it already.
+
+    Args:
+        slices: with the cache of each, one at least; all slices of one shape.
+
+    Returns:
+        The embeddings by key.
+    """
+    segmenter, memory = slices[0][0].segmenter, slices[0][0]._memory
+    known = {one.key: memory.get(one.key) for _, one in slices}
+    missing = {one.key: (cache, one) for cache, one in slices if known[one.key] is None}
+    if missing:
+        made = segmenter.encode(np.stack([one.pixels for _, one in missing.values()]))
+        for (cache, one), embedding in zip(missing.values(), made, strict=True):
+            cache._keep(one, embedding)
+            known[one.key] = embedding
+        memory.trim()
+    return known
+
+
+class _Shelf:
+    """Embeddings that count for one cache, the least recently used first."""
+
+    def __init__(self) -> None:
+        self.embeddings: OrderedDict[str, Embedding] = OrderedDict()
+        self.used_bytes = 0
+
+    def add(self, key: str, embedding: Embedding) -> None:
+        self.embeddings[key] = embedding
+        self.used_bytes += _size(embedding)
+
+    def remove(self, key: str) -> None:
+        self.used_bytes -= _size(self.embeddings.pop(key))
+
+
+class _Memory:
+    """Embeddings under one limit, each on the shelf of the cache that used it last.
+
+    Attributes:
+        limit_bytes: of all shelves together.
+        latest_bytes: size of the embedding that was used last.
+        shelves: of the caches that share the limit.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.latest_bytes = 0
+        self.shelves: list[_Shelf] = []
+        self._left = _Shelf()
+        self._places: dict[str, _Shelf] = {}
+        self._lock = threading.RLock()  # caches join and leave while others are in use
+
+    @property
+    def used_bytes(self) -> int:
+        with self._lock:
+            return self._left.used_bytes + sum(shelf.used_bytes for shelf in self.shelves)
+
+    def get(self, key: str) -> Embedding | None:
+        with self._lock:
+            shelf = self._places.get(key)
+            return None if shelf is None else shelf.embeddings[key]
+
+    def put(self, key: str, embedding: Embedding, shelf: _Shelf) -> None:
+        """Puts an embedding onto a shelf, as the latest used; it is on no other one then."""
+        with self._lock:
+            if key in self._places:
+                self._places[key].remove(key)
+            if shelf not in self.shelves:
+                shelf = self._left
+            shelf.add(key, embedding)
+            self._places[key] = shelf
+            self.latest_bytes = _size(embedding)
+
+    def leave(self, shelf: _Shelf) -> None:
+        """Takes a shelf away; what is on it stays until others need the room."""
+        with self._lock:
+            self.shelves.remove(shelf)
+            for key, embedding in list(shelf.embeddings.items()):
+                self.put(key, embedding, self._left)
+
+    def trim(self) -> None:
+        """Keeps to the limit."""
+        with self._lock:
+            while self._places and self.used_bytes > self.limit_bytes:
+                fullest = max(self.shelves, key=lambda one: one.used_bytes, default=self._left)
+                shelf = self._left if self._left.embeddings else fullest
+                key = next(iter(shelf.embeddings))
+                shelf.remove(key)
+                del self._places[key]
 
 
 class EmbeddingStore:

@@ -59,8 +59,13 @@ class PreparedVolume:
         """Side of a grid voxel, but for grids that would be too large."""
         return self.settings.voxel_mm or min(self.spacing_mm)
 
+    @property
+    def latest_scan(self) -> Scan | None:
+        """The scan that was asked for last; None before any was."""
+        return next(reversed(self._scans.values()), None)
+
     def scan(self, crop: Range, window: IntensityWindow) -> Scan:
-        """Returns a crop on its grid, seen in a window of intensities.
+        """Returns a crop on its grid, seen in a window of intensities, for another target.
 
         The last ones stay ready, within the limit for one grid.
         """
@@ -80,4 +85,5 @@ class PreparedVolume:
                 self._scans.popitem(last=False)
             self._scans[key] = Scan(make_image, grid, self.embeddings)
         self._scans.move_to_end(key)
+        self._scans[key].anchors.clear()
         return self._scans[key]

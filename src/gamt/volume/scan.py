@@ -1,6 +1,6 @@
 """One crop of a volume, prepared for one segmenter: slices of any plane, encoded once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, zip_longest
@@ -43,6 +43,7 @@ class Scan:
 
     Attributes:
         grid: how the crop lies in the raw volume.
+        anchors: in each plane, the slice that the target at hand asked for first.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Scan:
     ) -> None:
         """Takes what makes an image of the grid's shape; makes and encodes nothing yet."""
         self.grid = grid
+        self.anchors: dict[Plane, int] = {}
         self._make_image = make_image
         self._embeddings = embeddings
         self._slices: dict[tuple[Plane, int], KeyedSlice] = {}
@@ -77,6 +79,8 @@ class Scan:
             before_batch: called before each batch of slices is encoded; what it raises ends the
                 call, and what was encoded until then is kept.
         """
+        for request in requests:
+            self.anchors.setdefault(request.plane, request.index)
         answers: dict[int, SliceMask] = {}
         for key in dict.fromkeys((request.plane, request.multimask) for request in requests):
             same = [n for n, r in enumerate(requests) if (r.plane, r.multimask) == key]
@@ -86,6 +90,19 @@ class Scan:
             masks = self._embeddings.segmenter.decode(embeddings, prompts, multimask=key[1])
             answers.update(zip(same, masks, strict=True))
         return [answers[n] for n in range(len(requests))]
+
+    def ahead(self, planes: Sequence[Plane]) -> Iterator[KeyedSlice]:
+        """Yields all slices of some planes in turn, the likeliest to be asked for first.
+
+        These are the nearest to the plane's anchor, or to its middle slice where it has none.
+        """
+        ways = []
+        for plane in planes:
+            size = self.grid.shape[plane.normal]
+            away = np.abs(np.arange(size) - self.anchors.get(plane, size // 2))
+            ways.append([(plane, int(index)) for index in np.argsort(away, kind="stable")])
+        for step in zip_longest(*ways):
+            yield from (self._slice(*one) for one in step if one is not None)
 
     def _embed(
         self, plane: Plane, requests: Sequence[SliceRequest], before_batch: Callable[[], None]

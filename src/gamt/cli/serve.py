@@ -1,0 +1,272 @@
+"""``gamt serve``: 3D Slicer and napari click, this answers."""
+
+import contextlib
+import errno
+import ipaddress
+import logging
+import os
+import socket
+from enum import StrEnum
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import gamt
+from gamt.cli.console import UsageError, start_log
+from gamt.cli.options import (
+    Cache,
+    Changes,
+    Device,
+    Dtype,
+    PredictOptions,
+    Preset,
+    SegmenterName,
+    Weights,
+    WindowText,
+)
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from gamt.segmenters import Segmenter
+
+logger = logging.getLogger("gamt.server")
+
+EPILOG = """
+The viewers' extensions for nnInteractive ask for a server's address: paste the one that is printed.
+SlicerNNInteractive up to 0.3.2, which speaks an older protocol, is answered on the same port.
+
+\b
+Examples:
+  gamt serve
+  gamt serve --segmenter sam_vit_b --device cuda --cache encoded/
+  NN_INTERACTIVE_API_KEY=secret gamt serve --host 0.0.0.0 --max-sessions 8
+  gamt serve --port 8000 --window soft-tissue
+
+Without a key, whoever reaches the port may use the server. The key, as all else, travels in the
+clear, unless a proxy in front of the server speaks TLS.
+
+Exit status: 0 after Ctrl-C, 1 if the port is taken, 2 for wrong arguments.
+"""
+
+PACKAGES = ("fastapi", "uvicorn", "blosc2", "prometheus_client", "python_multipart")
+"""What the extra `server` installs."""
+
+LEAST_LIVENESS_SECONDS = 10
+"""Clients give a sign of life every 5 s at most, and one of them may get lost."""
+
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection stays open without a request. Clients close theirs after 5 s; were the
+server as quick, requests would now and then meet a connection that is just closing."""
+
+SHUTDOWN_SECONDS = 5
+"""How long answers that are under way may take after Ctrl-C."""
+
+UNKNOWN_LICENCE = "!!MISSING!!"
+"""What clients show as unknown."""
+
+
+class LogLevel(StrEnum):
+    """How much is logged."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+def serve(
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where to listen: 127.0.0.1 is this machine alone, 0.0.0.0 all who reach it.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="0 takes any that is free.")
+    ] = 1527,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="NN_INTERACTIVE_API_KEY",
+            metavar="KEY",
+            help="What clients have to show. Better given by the variable: others on this machine "
+            "can see a command line.",
+        ),
+    ] = None,
+    max_sessions: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Clients at a time; more are told to wait.")
+    ] = 4,
+    idle_timeout_seconds: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="A client's place is freed when its user does nothing so long."
+        ),
+    ] = 600,
+    liveness_timeout_seconds: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Its place is freed when nothing is heard of the client itself so long; 0: only "
+            "its user counts.",
+        ),
+    ] = 60,
+    log_level: Annotated[
+        LogLevel, typer.Option(help="debug also logs every request.")
+    ] = LogLevel.info,
+    segmenter: SegmenterName = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    preset: Preset = "default",
+    changes: Changes = None,
+    window: WindowText = None,
+    cache: Cache = None,
+) -> None:
+    """Serves 3D Slicer and napari: users click there, this answers.
+
+    It speaks the protocol of nnInteractive's server, so that their extensions for nnInteractive
+    work with it as they are.
+    """
+    _start_log(log_level)
+    _check_packages()
+    _check_arguments(api_key, liveness_timeout_seconds)
+    options = PredictOptions(
+        segmenter=segmenter,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+        preset=preset,
+        changes=changes,
+        window=window,
+        cache=cache,
+    )
+    settings = options.choose_settings()
+    with _listen(host, port) as listener:  # before the work of loading the model
+        model = options.load_segmenter()
+        licence = _licence_of(model.name)
+        import uvicorn
+
+        from gamt.server.early import EarlyApp
+
+        def load() -> "FastAPI":
+            from gamt.server.app import make_app
+            from gamt.server.engine import Engine
+            from gamt.server.metrics import Metrics
+
+            return make_app(
+                Engine(model, settings, max_sessions=max_sessions, metrics=Metrics(), cache=cache),
+                max_sessions=max_sessions,
+                idle_seconds=idle_timeout_seconds,
+                liveness_seconds=liveness_timeout_seconds,
+                api_key=api_key,
+                licence=licence,
+                is_stopping=lambda: server.should_exit,
+            )
+
+        def stop() -> None:
+            server.should_exit = True
+
+        app = EarlyApp(load, stop)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                ws="none",
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            )
+        )
+        with contextlib.suppress(KeyboardInterrupt):  # the usual end
+            _introduce(listener, model, licence, has_key=api_key is not None)
+            server.run([listener])
+    if app.error is not None:
+        raise app.error
+    typer.echo("stopped")
+
+
+def _start_log(level: LogLevel) -> None:
+    start_log(None)
+    number = logging.getLevelNamesMapping()[level.upper()]
+    root, web = logging.getLogger("gamt"), logging.getLogger("uvicorn")
+    root.setLevel(number)
+    root.handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    # What uvicorn has to tell is of no use to users, but for those who look for an error.
+    web.handlers, web.propagate = root.handlers, False
+    web.setLevel(number if level is LogLevel.debug else logging.CRITICAL)
+
+
+def _check_packages() -> None:
+    """Raises UsageError where the extra is not installed."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"gamt serve needs {', '.join(missing)}: pip install 'gamt[server]'")
+
+
+def _check_arguments(api_key: str | None, liveness_timeout_seconds: int) -> None:
+    """Raises UsageError for a key that no header can hold, or a time that no client can keep."""
+    if api_key is not None and not (
+        api_key.isascii() and api_key.isprintable() and api_key and api_key == api_key.strip()
+    ):
+        raise UsageError("--api-key: expected ASCII letters, digits and signs, no space around")
+    if 0 < liveness_timeout_seconds < LEAST_LIVENESS_SECONDS:
+        raise UsageError(
+            f"--liveness-timeout-seconds {liveness_timeout_seconds}: expected 0, or "
+            f"{LEAST_LIVENESS_SECONDS} or more, as clients give a sign of life every 5 s at most"
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens.
+
+    Raises:
+        UsageError: this machine has no such address.
+        OSError: the port is taken, or may not be used; the error names it.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise UsageError(f"--host {host}: found no machine of this name") from error
+    try:
+        return socket.create_server(address, family=family)
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise UsageError(f"--host {host}: found no such address on this machine") from error
+        advice = "; choose another by --port" if error.errno == errno.EADDRINUSE else ""
+        reason = f"{os.strerror(error.errno or 0).lower()}{advice}"
+        raise OSError(error.errno, reason, f"port {port}") from error
+
+
+def _licence_of(segmenter: str) -> str:
+    """Returns the licence of a segmenter's weights; gamt's for the embedded one, without any."""
+    from gamt import segmenters
+    from gamt.segmenters.checkpoints import read_manifest
+
+    if segmenter == segmenters.DEFAULT:
+        return "Apache-2.0"
+    checkpoint = read_manifest().get(segmenter)
+    return UNKNOWN_LICENCE if checkpoint is None else checkpoint.licence
+
+
+def _introduce(listener: socket.socket, model: "Segmenter", licence: str, *, has_key: bool) -> None:
+    """Prints what users need to connect, and what those who run the server should know."""
+    address, port = listener.getsockname()[:2]
+    ip = ipaddress.ip_address(address)
+    host = socket.gethostname() if ip.is_unspecified else address
+    if not ip.is_loopback and not has_key:
+        logger.warning(
+            "it listens beyond this machine without a key: whoever reaches port %d may use it "
+            "(--api-key)",
+            port,
+        )
+    typer.echo(f"gamt {gamt.__version__}, segmenter {model.name}, licence {licence}")
+    typer.echo(f"Server address for 3D Slicer and napari: http://{_quote(host)}:{port}")
+    typer.echo("Ctrl-C ends it.")
+
+
+def _quote(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

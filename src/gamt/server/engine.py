@@ -1,0 +1,400 @@
+"""One loaded segmenter for many clients: whose prediction runs, and what becomes of it."""
+
+import asyncio
+import copy
+import logging
+import math
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from gamt.axes import bounding_range
+from gamt.lifting.fusion import Votes
+from gamt.segmenters.base import Segmenter
+from gamt.server.ahead import EncodeAhead
+from gamt.server.memory import Memory, TooLarge, give_back, machine_bytes
+from gamt.server.metrics import Metrics
+from gamt.server.turns import Turn, Turns
+from gamt.session import ArrayBounds, Cancelled, Session
+from gamt.settings import Settings
+from gamt.volume.cache import EmbeddingCache
+
+__all__ = ["Closed", "Engine", "Prediction", "TooLarge", "Workspace"]
+
+logger = logging.getLogger("gamt.server")
+
+T = TypeVar("T")
+
+IsGone = Callable[[], Awaitable[bool]]
+"""Says whether the client that waits for an answer has hung up."""
+
+Reserved = Literal["image", "target buffer", "frame", "form"]
+"""What memory is reserved for; a frame or a form is what a client is sending."""
+
+POLL_SECONDS = 0.2
+"""How often a prediction's client is asked for, whether it is still there."""
+
+ANSWER_SECONDS = 45.0
+"""Allowed for a prediction, with what it waits for others meanwhile: nnInteractive's client gives
+up after 60, and the last step may take a while."""
+
+MEMORY_SHARE = 0.8
+"""Share of the machine's memory, or the container's, that is used."""
+
+RESULT_BYTES = 8
+"""Bytes for each voxel of an image beside the image itself: the labels and scores of a prediction,
+and the masks of earlier ones."""
+
+
+class Closed(Exception):  # noqa: N818 - it is no error of the engine's
+    """The workspace was closed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What came of a prompt.
+
+    Attributes:
+        ran: False where a later call superseded it, or there was nothing to predict or take back.
+        bounds: half-open [[a, b], [c, d], [e, f]] (z, y, x) of what changed in the target buffer;
+            None where nothing did.
+        content: uint8, what the target buffer holds within these bounds; None without bounds.
+    """
+
+    ran: bool
+    bounds: ArrayBounds | None = None
+    content: npt.NDArray[np.uint8] | None = None
+
+
+class Engine:
+    """Lends one segmenter to many workspaces.
+
+    One of them computes at a time, for a step of the method: then the next one goes on. Nobody uses
+    the segmenter but in its turn. When nobody wants it, slices are encoded that are likely to be
+    asked for next.
+
+    Attributes:
+        segmenter: the 2-D model that is lifted.
+        settings: how the method works.
+        turns: whose turn it is.
+        memory: what of it is spoken for.
+        ahead: encodes slices when nobody computes.
+        metrics: what is counted goes there.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        settings: Settings,
+        *,
+        max_sessions: int,
+        metrics: Metrics,
+        cache: Path | None = None,
+    ) -> None:
+        """Starts without any workspace.
+
+        Args:
+            segmenter: the 2-D model to lift.
+            settings: how the method works; `cache_mb` in it is for all workspaces together.
+            max_sessions: how many workspaces may be open at once; it is counted elsewhere.
+            metrics: what is counted goes there.
+            cache: a folder where encoded slices are kept; None keeps none.
+        """
+        self.segmenter = segmenter
+        self.settings = settings
+        self.metrics = metrics
+        self.turns = Turns()
+        cache_bytes = settings.cache_mb * 2**20
+        self.memory = Memory(int(MEMORY_SHARE * machine_bytes()) - cache_bytes)
+        self.ahead = EncodeAhead(segmenter, self.turns, metrics)
+        self._embeddings = EmbeddingCache(segmenter, cache_bytes, cache)
+        self._embeddings.leave()  # the workspaces share all of it
+        self._lock = threading.Lock()
+        self._workspaces: set[Workspace] = set()
+        metrics.max_sessions.set(max_sessions)
+        metrics.max_reserved_bytes.set(self.memory.limit_bytes)
+        metrics.sessions.set_function(lambda: len(self._workspaces))
+        metrics.waiting.set_function(lambda: self.turns.waiting)
+        metrics.reserved_bytes.set_function(lambda: self.memory.reserved_bytes)
+        metrics.cache_bytes.set_function(lambda: self._embeddings.total_bytes)
+
+    def open(self) -> "Workspace":
+        """Returns a workspace for another client."""
+        with self._lock:
+            workspace = Workspace(self, self._embeddings.join())
+            self._workspaces.add(workspace)
+        return workspace
+
+    def close(self) -> None:
+        """Cancels all predictions and stops all threads, which may take as long as a step does."""
+        with self._lock:
+            workspaces = list(self._workspaces)
+        for workspace in workspaces:
+            workspace.stop()
+        for workspace in workspaces:
+            workspace.join()
+        self.ahead.close()
+
+    def forget(self, workspace: "Workspace") -> bool:
+        """Gives up what a workspace has reserved; says whether that was still to be done."""
+        with self._lock:
+            known = workspace in self._workspaces
+            self._workspaces.discard(workspace)
+        self.memory.release(workspace)
+        return known
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """Something that a client asked of its workspace and waits for.
+
+    Attributes:
+        number: of the workspace's calls, this is the one.
+        is_gone: asks whether the client has hung up.
+        since: when it came, on the clock of `time.monotonic`.
+        gone: whether it had when it was last asked.
+    """
+
+    number: int
+    is_gone: IsGone
+    since: float
+    gone: bool = False
+
+
+class Workspace:
+    """One client's session and target buffer.
+
+    Calls are awaited while a thread does the work, one after the other, in the order in which they
+    came. A call supersedes the predictions that came before it: those stop at their next step, and
+    their prompts stay for the next prediction.
+    """
+
+    def __init__(self, engine: Engine, cache: EmbeddingCache) -> None:
+        """Begins without an image; see `Engine.open`."""
+        self._engine = engine
+        self._cache = cache
+        self._session = self._begin()
+        self._thread = ThreadPoolExecutor(1, "workspace")
+        self._turn: Turn | None = None  # of the prediction that runs
+        self._calls = 0
+        self._predictions: set[Call] = set()  # that are not finished
+        self._closed = False
+
+    def reserve(self, what: Reserved, shape: Sequence[int], itemsize: int) -> None:
+        """Reserves memory for an array before it is made, and for what predictions make of it.
+
+        Args:
+            what: it is; another one of the same takes its place.
+            shape: of the array, as the client declares it.
+            itemsize: bytes of a voxel.
+
+        Raises:
+            TooLarge: the server has not that much left; what was reserved before still is.
+            Closed: the workspace is closed.
+        """
+        if self._closed:
+            raise Closed
+        voxels, settings = math.prod(shape), self._engine.settings
+        size = voxels * itemsize
+        if what == "image":
+            seen = min(voxels, settings.crop_voxels**3)
+            size += voxels * RESULT_BYTES + seen * len(settings.planes) * Votes.BYTES_PER_VOXEL
+        self._engine.memory.reserve(self, what, size)
+
+    async def change(self, work: Callable[[Session], T]) -> T:
+        """Does something with the session that is no prediction.
+
+        Args:
+            work: is given the session. It doesn't predict: it adds prompts without a prediction,
+                takes an image, or begins anew.
+
+        Returns:
+            What `work` returned.
+
+        Raises:
+            Closed: the workspace is closed.
+            Exception: what `work` raised.
+        """
+        await self._ask_running()
+        return await self._submit(lambda: work(self._session), predicts=False)
+
+    async def predict(
+        self, kind: str, add: Callable[[Session], object], is_gone: IsGone
+    ) -> Prediction:
+        """Adds a prompt, and predicts.
+
+        If that fails, or the client hangs up, the session is as it was before the prompt.
+
+        Args:
+            kind: of the prompt, for the metrics and the log: "point", "box", "scribble", "lasso",
+                "initial" or "predict". "undo" is for steps that are taken back, or done again:
+                then `add` alone says what the target buffer holds.
+            add: is given the session. It adds the prompt without a prediction; where it returns
+                False, there is nothing to predict.
+            is_gone: says whether the client has hung up.
+
+        Raises:
+            Closed: the workspace is closed.
+            Exception: what `add` raised, or the prediction.
+        """
+        await self._ask_running()
+        call = Call(self._calls + 1, is_gone, time.monotonic())
+        future = self._submit(lambda: self._predict(call, kind, add), predicts=True)
+        self._predictions.add(call)
+        try:
+            while not (await asyncio.wait([future], timeout=POLL_SECONDS))[0]:
+                await self._ask(call)
+            return future.result()
+        except asyncio.CancelledError:
+            call.gone = True
+            self._engine.turns.wake()
+            raise
+        finally:
+            self._predictions.discard(call)
+
+    async def close(self) -> None:
+        """Cancels what runs, and frees the memory; no call is taken from now on."""
+        if not self._closed:
+            self.stop()
+            await asyncio.to_thread(self.join)
+
+    def stop(self) -> None:
+        """Cancels what runs, and takes no calls any more."""
+        self._closed = True
+        self._engine.turns.wake()
+
+    def join(self) -> None:
+        """Waits until nothing runs any more, and frees the memory."""
+        self._thread.shutdown()
+        if self._engine.forget(self):
+            self._engine.ahead.drop(self._cache)
+            self._cache.leave()
+            self._session = self._begin()
+            give_back()
+
+    def _begin(self) -> Session:
+        engine = self._engine
+        return Session(
+            engine.segmenter,
+            engine.settings,
+            self._cache,
+            seconds=ANSWER_SECONDS,
+            cancelled=self._is_cancelled,
+        )
+
+    async def _ask_running(self) -> None:
+        """Asks whether the clients are still there whose predictions are about to be superseded."""
+        for call in list(self._predictions):
+            await self._ask(call)
+
+    async def _ask(self, call: Call) -> None:
+        if not call.gone and await call.is_gone():
+            call.gone = True
+            self._engine.turns.wake()
+
+    def _submit(self, work: Callable[[], T], *, predicts: bool) -> "asyncio.Future[T]":
+        if self._closed:
+            raise Closed
+        self._calls += 1
+        self._engine.turns.wake()
+        return asyncio.wrap_future(self._thread.submit(self._do, work, predicts))
+
+    # What follows runs in the workspace's thread.
+
+    def _do(self, work: Callable[[], T], predicts: bool) -> T:
+        self._engine.ahead.drop(self._cache)
+        try:
+            return work()
+        except Exception as error:
+            self._engine.metrics.errors.labels(type(error).__name__).inc()
+            raise
+        finally:
+            if self._session.volume is not None:
+                self._engine.ahead.plan(self._cache, self._session.volume, predicted=predicts)
+
+    def _predict(self, call: Call, kind: str, add: Callable[[Session], object]) -> Prediction:
+        """Adds a prompt, predicts, and takes note of how that went."""
+        encoded, found = self._cache.encoded, self._cache.found
+        turn = Turn(self._engine.turns, lambda: self._why_cancelled(call) is not None)
+        queued = time.monotonic() - call.since
+        outcome = "failed"
+        try:
+            result = self._run(call, turn, kind, add)
+            outcome = "ran" if result.ran else "idle"
+        except Cancelled:
+            outcome = self._why_cancelled(call) or "cancelled"
+            self._engine.metrics.cancelled.labels(outcome).inc()
+            result = Prediction(ran=False)
+        finally:
+            turn.give()
+            self._turn = None
+            waited = queued + turn.waited
+            computed = time.monotonic() - call.since - waited
+            encoded, found = self._cache.encoded - encoded, self._cache.found - found
+            self._engine.metrics.count_prediction(kind, waited, computed, encoded, found)
+            logger.info(
+                "prediction kind=%s outcome=%s waited=%.3f computed=%.3f encoded=%d",
+                *(kind, outcome, waited, computed, encoded),
+            )
+        return result
+
+    def _run(
+        self, call: Call, turn: Turn, kind: str, add: Callable[[Session], object]
+    ) -> Prediction:
+        """Adds a prompt and predicts.
+
+        Raises:
+            Cancelled: it isn't wanted any more. The prompt is still there if it was superseded.
+            Exception: it failed; the prompt is not there any more.
+        """
+        session = self._session
+        if self._closed or call.gone:
+            raise Cancelled
+        # These change the target buffer before, or instead of, a prediction.
+        before = copy.deepcopy(session.target_buffer) if kind in ("initial", "undo") else None
+        if add(session) is False:
+            return Prediction(ran=False)
+        changed = None
+        if kind != "undo":
+            try:
+                if not turn.take():
+                    raise Cancelled
+                self._turn = turn
+                changed = session.run_prediction()
+            except Exception as error:
+                stays = isinstance(error, Cancelled) and self._why_cancelled(call) == "superseded"
+                if kind != "predict" and not stays:
+                    session.undo()
+                raise
+            turn.give()
+        buffer = session.target_buffer
+        if before is not None:
+            changed = bounds_of(before != buffer)
+        if changed is None:
+            return Prediction(ran=True)
+        part = buffer[tuple(slice(a, b) for a, b in changed)]
+        return Prediction(True, changed, part.astype(np.uint8))
+
+    def _is_cancelled(self) -> bool:
+        """Lets others take their turn before every step of a prediction."""
+        return self._turn is not None and not self._turn.pass_on()
+
+    def _why_cancelled(self, call: Call) -> str | None:
+        if self._closed:
+            return "closed"
+        if call.gone:
+            return "gone"
+        return "superseded" if self._calls > call.number else None
+
+
+def bounds_of(mask: npt.NDArray[np.bool_]) -> ArrayBounds | None:
+    """Returns the half-open bounds of what is True; None where nothing is."""
+    bounds = bounding_range(mask)
+    return None if bounds is None else [[a, b] for a, b in zip(*bounds, strict=True)]
