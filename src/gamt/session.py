@@ -149,6 +149,11 @@ class Prediction:
         """Of the image (z, y, x)."""
         return self._volume.image.shape
 
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """The voxel's size (z, y, x)."""
+        return self._volume.spacing_mm
+
     def lift(
         self, prompts: ClassPrompts, previous: Mask | None = None, windows: Windows | None = None
     ) -> Lifted:
@@ -608,9 +613,9 @@ class Session:
             initial = np.zeros(prediction.shape, np.bool_)
         else:
             initial = state.initial.unpack()
-        target, leaks = compose([one.as_extent() for one in extents], initial)
-        marks = replace(state.marks, regions=(*leaks, *state.marks.regions))
-        lifted = prediction.lift(marks, target, extents[0].windows)
+        spacing_mm = prediction.spacing_mm
+        target = compose([one.as_extent() for one in extents], initial, spacing_mm)
+        lifted = prediction.lift(state.marks, target, extents[0].windows)
         return replace(state, extents=extents), lifted
 
     def _lift_alone(self, extent: LiftedExtent, prediction: Prediction) -> LiftedExtent:
