@@ -360,15 +360,14 @@ def test_a_scribble_begins_a_target_and_later_ones_correct_it(plane: Plane) -> N
 
 
 def test_a_leak_is_cut_by_a_box_on_another_plane() -> None:
-    # A thin bridge joins both bodies; the segmenter takes them for one on every coronal slice
-    # that shows it. The user draws the left one's section on the axial slice of the bridge.
+    # A thin bridge joins both bodies, on the coronal slice of the first box, which shows nothing of
+    # it to a segmenter that follows what hangs together.
     bridge = block(SHAPE, slice(9, 10), slice(12, 13), slice(12, 17))
     session, buffer = begin(LEFT | RIGHT | bridge)
     session.add_bbox_interaction(slice_bounds(LEFT, Plane.CORONAL), True)
+    assert buffer[RIGHT].any()
     session.add_bbox_interaction(slice_bounds(LEFT, Plane.AXIAL), True)
-    beside = block(SHAPE, slice(9, 10), slice(0, 26), slice(13, 30))
-    assert not buffer[beside].any()
-    assert dice(buffer[..., :12] > 0, LEFT[..., :12]) > 0.95
+    np.testing.assert_array_equal(buffer, LEFT)
 
 
 # --- points -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from gamt.axes import Plane, slice_view
+from gamt.axes import Plane, bounding_range, slice_view
 from gamt.lifting.bodies import Part
 from gamt.lifting.postprocess import label_components
 from gamt.lifting.sections import SLACK, holds_most_of, section_of, size_of
@@ -54,7 +54,7 @@ def compose(extents: Sequence[Extent], initial: Mask, spacing_mm: Sequence[float
     Returns:
         (z, y, x) bool, the target.
     """
-    target = initial.copy()
+    target, certain = initial.copy(), initial.copy()
     looks = []
     for one in extents:
         if one.found is None:
@@ -63,10 +63,15 @@ def compose(extents: Sequence[Extent], initial: Mask, spacing_mm: Sequence[float
             looks.append(Look(one.drawn, one.found))
         else:
             add(target, one.found)
+            add(certain, one.found)
     for body in bodies_of(looks):
         add(target, vote(body, spacing_mm))
-    cut_leaks(target, [one.drawn for one in extents if isinstance(one.drawn, SliceBox)], initial)
-    return target
+    sections = [one.drawn for one in extents if isinstance(one.drawn, SliceBox)]
+    cut_leaks(target, sections, initial)
+    for section in sections:
+        area = section_of(section, (0, 0, 0), target.shape)
+        slice_view(certain, section.plane, section.index)[area] = True
+    return keep_pieces(target, certain)
 
 
 def add(target: Mask, part: Part) -> None:
@@ -98,8 +103,7 @@ def vote(body: Sequence[Look], spacing_mm: Sequence[float]) -> Part:
         spacing_mm: the voxel's size (z, y, x).
 
     Returns:
-        What has half of the weight at least, and hangs together with a section; of a single look,
-        what it found.
+        What has half of the weight at least; of a single look, what it found.
     """
     if len(body) == 1:
         return body[0].found
@@ -121,14 +125,22 @@ def vote(body: Sequence[Look], spacing_mm: Sequence[float]) -> Part:
     for z in range(len(inside)):  # by slice, so that what is in between stays small
         half = sum(weight[z] for weight in weights) / 2
         inside[z] = sum(w[z] * mask[z] for w, mask in zip(weights, masks, strict=True)) >= half
-    pieces = label_components(inside)
-    kept: set[int] = set()
-    for one in body:
-        plane, layer = one.section.plane, one.section.index - low[one.section.plane.normal]
-        if 0 <= layer < inside.shape[plane.normal]:
-            area = section_of(one.section, low, inside.shape)
-            kept |= set(slice_view(pieces, plane, layer)[area].tolist())
-    return Part(low, np.isin(pieces, list(kept - {0})))
+    return Part(low, inside)
+
+
+def keep_pieces(target: Mask, certain: Mask) -> Mask:
+    """Keeps the pieces of a target (z, y, x) that hold a voxel of what is certain."""
+    bounds = bounding_range(target)
+    if bounds is None:
+        return target
+    part = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
+    pieces = label_components(target[part])
+    kept = np.zeros(int(pieces.max()) + 1, np.bool_)
+    kept[pieces[certain[part]]] = True
+    kept[0] = False
+    result = np.zeros_like(target)
+    result[part] = kept[pieces]
+    return result
 
 
 def cut_leaks(target: Mask, sections: Sequence[SliceBox], initial: Mask) -> None:
@@ -142,9 +154,13 @@ def cut_leaks(target: Mask, sections: Sequence[SliceBox], initial: Mask) -> None
     slices: dict[tuple[Plane, int], list[SliceBox]] = {}
     for one in sections:
         slices.setdefault((one.plane, one.index), []).append(one)
-    for (plane, index), drawn in slices.items():
-        found = slice_view(target, plane, index)
-        found &= ~beside(found, drawn, target.shape) | slice_view(initial, plane, index)
+    leaks = {
+        (plane, index): beside(slice_view(target, plane, index), drawn, target.shape)
+        & ~slice_view(initial, plane, index)
+        for (plane, index), drawn in slices.items()
+    }
+    for (plane, index), leak in leaks.items():
+        slice_view(target, plane, index)[leak] = False
 
 
 def beside(found: Mask, sections: Sequence[SliceBox], shape: Sequence[int]) -> Mask:
