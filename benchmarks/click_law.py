@@ -32,8 +32,9 @@ from evaluation.clicks import simulate_clicks
 from evaluation.records import CLICKS
 from gamt import segmenters
 from gamt.io.case import Case, read_case, read_volume
+from gamt.lifting.contradictions import at_click
 from gamt.lifting.evidence import WEIGHTS, contrast_feature, image_features, place_features
-from gamt.lifting.refinement import error_radius, scale_of, surroundings
+from gamt.lifting.refinement import surroundings
 from gamt.lifting.target import Correction, Observer, Target
 from gamt.predict import predict_case
 from gamt.prompts import Click
@@ -96,9 +97,7 @@ class Recorder(Observer):
         before[correction.near][correction.changed] = not click.positive
         if before.all() or not before.any():
             return  # no surface, so that no feature has a value
-        seed = target.inside_region(click.voxel)
-        radius = error_radius(before, seed, scale_of(target))
-        near, around = surroundings(target, before, click, radius)
+        near, around = surroundings(target, before, at_click(target, before, click))
         voxels = np.flatnonzero(around.candidate)
         rng = np.random.default_rng(0)
         drawn = rng.choice(voxels, min(VOXELS, len(voxels)), replace=False)

@@ -6,8 +6,9 @@ import numpy as np
 
 from benchmarks.phantoms import Labels, Mask
 from gamt.io.case import Case
+from gamt.lifting.contradictions import error_radius
 from gamt.lifting.evidence import Scale
-from gamt.lifting.refinement import ball_around, error_radius
+from gamt.lifting.refinement import ball_around
 from gamt.prompts import Box, Click
 
 LONE_RADIUS = 5.0

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.io.case import Case
-from gamt.lifting.pipeline import first_click
+from gamt.lifting.pipeline import first_seed
 from gamt.prompts import ClassPrompts
 from gamt.settings import Scale
 
@@ -42,7 +42,7 @@ def warn_of_scale(case: Case, scale: Scale, names: Mapping[int, str] = NO_NAMES)
         names: as for `warn_of_input`.
     """
     for prompts in case.prompts:
-        if scale != "medium" and first_click(case, prompts) is None:
+        if scale != "medium" and first_seed(case, prompts) is None:
             logger.warning(
                 "%s: %s: scale %s has no effect, for it begins with %s, not with a click",
                 case.name,

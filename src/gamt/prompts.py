@@ -122,6 +122,25 @@ class Scribble:
     voxels: npt.NDArray[np.intp]
     positive: bool
 
+    @property
+    def middle(self) -> tuple[int, int, int]:
+        """The voxel (z, y, x) that is nearest to the mean of all."""
+        away = np.linalg.norm(self.voxels - self.voxels.mean(axis=0), axis=1)
+        z, y, x = self.voxels[np.argmin(away)].tolist()
+        return z, y, x
+
+    @property
+    def low(self) -> tuple[int, int, int]:
+        """The least index on every axis (z, y, x)."""
+        z, y, x = self.voxels.min(axis=0).tolist()
+        return z, y, x
+
+    @property
+    def high(self) -> tuple[int, int, int]:
+        """One more than the largest index on every axis (z, y, x)."""
+        z, y, x = (self.voxels.max(axis=0) + 1).tolist()
+        return z, y, x
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
@@ -139,6 +158,17 @@ class Region:
     low: tuple[int, int, int]
     mask: npt.NDArray[np.bool_]
     positive: bool
+
+    @property
+    def high(self) -> tuple[int, int, int]:
+        """The voxel (z, y, x) just past the last one of `mask`, on every axis."""
+        z, y, x = (a + n for a, n in zip(self.low, self.mask.shape, strict=True))
+        return z, y, x
+
+    @property
+    def voxels(self) -> npt.NDArray[np.intp]:
+        """(N, 3) the voxels marked (z, y, x)."""
+        return np.argwhere(self.mask) + self.low
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +207,14 @@ class ClassPrompts:
     slice_box: SliceBox | None = None
     scribbles: tuple[Scribble, ...] = ()
     regions: tuple[Region, ...] = ()
+
+    @property
+    def voxels_inside(self) -> npt.NDArray[np.intp]:
+        """(N, 3) voxels (z, y, x) that clicks, scribbles and regions mark as inside."""
+        clicks = np.array([one.voxel for one in self.clicks if one.positive], np.intp)
+        lines = [one.voxels for one in self.scribbles if one.positive]
+        areas = [one.voxels for one in self.regions if one.positive]
+        return np.concatenate([clicks.reshape(-1, 3), *lines, *areas])
 
 
 @dataclass(frozen=True, slots=True)

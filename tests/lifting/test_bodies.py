@@ -140,7 +140,8 @@ def test_a_body_in_which_two_classes_are_clicked_is_shared_out_along_an_edge() -
     both = Part.tight((0, 0, 0), left | right)
     scales = other_scales(shape, (1, 1, 1), (6, 7, 8), both, [])
     clicks = {3: (6, 7, 8), 5: (6, 7, 19)}
-    shared = share(image, (1, 1, 1), clicks, dict.fromkeys(clicks, Found(True, scales)))
+    found = {label: Found(True, scales, click) for label, click in clicks.items()}
+    shared = share(image, (1, 1, 1), found)
     one, other = (whole(shared[label].scales["medium"], image) for label in clicks)
     assert not (one & other).any()
     np.testing.assert_array_equal(one | other, left | right)
@@ -156,7 +157,7 @@ def test_a_body_without_an_edge_is_shared_out_by_the_distance_from_the_clicks(no
     image = drawn(body, 60, 20, noise)
     clicks = {1: (4, 7, 7), 2: (7, 7, 7)}
     found = {label: find_at(image, spacing_mm, click) for label, click in clicks.items()}
-    shared = share(image, spacing_mm, clicks, found)
+    shared = share(image, spacing_mm, found)
     sizes = [one.scales["medium"].size for one in shared.values()]
     assert sizes == pytest.approx([400, 600], abs=20)
     for label, one in shared.items():
@@ -165,8 +166,7 @@ def test_a_body_without_an_edge_is_shared_out_by_the_distance_from_the_clicks(no
 
 def test_classes_that_are_clicked_on_one_voxel_both_have_all_of_the_body() -> None:
     found = find_at(BLOCK.astype(np.uint8), SPACING, MIDDLE)
-    clicks = {1: MIDDLE, 2: MIDDLE}
-    shared = share(BLOCK.astype(np.uint8), SPACING, clicks, dict.fromkeys(clicks, found))
+    shared = share(BLOCK.astype(np.uint8), SPACING, {1: found, 2: found})
     assert [one.scales["medium"].size for one in shared.values()] == [BLOCK.sum(), BLOCK.sum()]
 
 
@@ -174,8 +174,8 @@ def test_a_clear_body_gives_way_to_a_rough_one_that_stays_as_it_is() -> None:
     part = Part.tight((0, 0, 0), BLOCK)
     scales = other_scales(SHAPE, SPACING, MIDDLE, part, [])
     clicks = {1: MIDDLE, 2: (8, 10, 12)}
-    found = {1: Found(True, scales), 2: Found(False, scales)}
-    shared = share(BLOCK.astype(np.uint8), SPACING, clicks, found)
+    found = {1: Found(True, scales, clicks[1]), 2: Found(False, scales, clicks[2])}
+    shared = share(BLOCK.astype(np.uint8), SPACING, found)
     clear, rough = (shared[label].scales["medium"] for label in clicks)
     assert rough.size == part.size
     assert 0 < clear.size < part.size

@@ -53,7 +53,7 @@ def line(*odds: float) -> npt.NDArray[np.float32]:
 
 
 def changed(odds: npt.NDArray[np.float32], seed: int, most: float) -> list[int]:
-    return np.flatnonzero(piece_at(odds, (0, 0, seed), most)).tolist()
+    return np.flatnonzero(piece_at(odds, np.array([[0, 0, seed]]), most)).tolist()
 
 
 def test_the_likely_voxels_around_the_seed_are_one_piece() -> None:
@@ -80,7 +80,7 @@ def test_the_seed_alone_is_never_too_much() -> None:
 @given(seed=st.integers(0, 2**16), most=st.integers(0, 200))
 def test_a_piece_is_never_larger_than_allowed(seed: int, most: int) -> None:
     odds = np.random.default_rng(seed).normal(1, 2, (4, 6, 8)).astype(np.float32)
-    piece = piece_at(odds, (2, 3, 4), most)
+    piece = piece_at(odds, np.array([[2, 3, 4]]), most)
     assert piece[2, 3, 4]
     assert piece.sum() <= max(1, most)
 

@@ -50,9 +50,9 @@ def test_distances_are_counted_in_grid_voxels() -> None:
 
 
 def test_a_region_reaches_as_far_on_every_axis_and_ends_at_the_volume() -> None:
-    region = region_around((4, 10, 1), 6, (3.0, 1.0, 2.0), SHAPE)
+    region = region_around(np.array([[4, 10, 1]]), 6, (3.0, 1.0, 2.0), SHAPE)
     assert region == (slice(2, 7), slice(4, 17), slice(0, 5))
-    assert region_around((8, 20, 30), 1, (1.0, 1.0, 1.0), SHAPE)[2] == slice(29, 31)
+    assert region_around(np.array([[8, 20, 30]]), 1, (1.0, 1.0, 1.0), SHAPE)[2] == slice(29, 31)
 
 
 def test_an_intensity_speaks_for_the_side_on_which_it_is_found() -> None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from benchmarks.oracle import NoisyOracle
 from gamt.lifting import refinement
-from gamt.lifting.refinement import at_voxels, correct, error_radius, sampling_steps
+from gamt.lifting.contradictions import error_radius
+from gamt.lifting.refinement import at_voxels, correct, sampling_steps
 from gamt.prompts import ClassPrompts, Click
 from gamt.segmenters.base import Segmenter, Traits
 from gamt.settings import PRESETS, Settings

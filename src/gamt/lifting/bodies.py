@@ -18,6 +18,7 @@ from gamt.axes import bounding_range
 from gamt.lifting.blobs import find_blob
 from gamt.lifting.cubes import Image, Mask, Spacing, Voxel, component, noise_of, to_finite
 from gamt.lifting.growing import Body, choose, find_bodies, settle
+from gamt.lifting.points import spread_out
 from gamt.settings import Scale
 from gamt.volume.geometry import Range
 
@@ -31,6 +32,12 @@ are the same (docs/constants.md)."""
 
 OTHER_SCALE = 2.0
 """Volumes of neighbouring scales differ by this factor at least (docs/constants.md)."""
+
+LEAST_HELD = 0.8
+"""Share of a scribble's voxels that its body has at least (docs/constants.md)."""
+
+SEEDS = 5
+"""Voxels of a scribble at which its body is looked for, at most (docs/constants.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,10 +122,12 @@ class Found:
     Attributes:
         clear: whether the likeliest one stands out by itself.
         scales: the bodies by scale.
+        seed: the voxel (z, y, x) that they were grown from: the click, or one of a scribble's.
     """
 
     clear: bool
     scales: Scales
+    seed: Voxel
 
 
 def find_at(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> Found:
@@ -133,10 +142,53 @@ def find_at(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> Found
     chosen = choose(bodies)
     if chosen is None:
         medium = Part.tight(*find_blob(image, spacing_mm, click))
-        return Found(False, other_scales(image.shape, spacing_mm, click, medium, []))
+        return Found(False, other_scales(image.shape, spacing_mm, click, medium, []), click)
+    return settled(image, spacing_mm, click, chosen, bodies)
+
+
+def settled(
+    image: npt.NDArray[Any],
+    spacing_mm: Spacing,
+    click: Voxel,
+    chosen: Body,
+    bodies: Sequence[Body],
+) -> Found:
+    """Returns the clear body that was chosen at a voxel (z, y, x), and the others around it."""
     body = settle(image, spacing_mm, click, chosen)
     medium = Part.tight(body.low, body.mask)
-    return Found(True, other_scales(image.shape, spacing_mm, click, medium, bodies))
+    return Found(True, other_scales(image.shape, spacing_mm, click, medium, bodies), click)
+
+
+def find_along(image: npt.NDArray[Any], spacing_mm: Spacing, line: npt.NDArray[np.intp]) -> Found:
+    """Finds what a scribble lies in: the smallest body that stands out and holds nearly all of it.
+
+    It is looked for at some of the scribble's voxels, the middle first: where one lies on an edge
+    or in noise, another one doesn't.
+
+    Args:
+        image: (z, y, x), any numeric type.
+        spacing_mm: of its voxels (z, y, x).
+        line: (N, 3) voxels (z, y, x), N > 0.
+    """
+    for seed in seeds_on(line, spacing_mm):
+        bodies = [
+            body
+            for body in find_bodies(image, spacing_mm, seed)
+            if body.holds(line).mean() >= LEAST_HELD
+        ]
+        chosen = choose(bodies)
+        if chosen is not None:
+            return settled(image, spacing_mm, seed, chosen, bodies)
+    middle = seeds_on(line, spacing_mm)[0]
+    medium = Part.tight(*find_blob(image, spacing_mm, middle))
+    return Found(False, other_scales(image.shape, spacing_mm, middle, medium, []), middle)
+
+
+def seeds_on(line: npt.NDArray[np.intp], spacing_mm: Spacing) -> list[Voxel]:
+    """Returns some voxels (z, y, x) of a scribble, the middle one first and its ends last."""
+    points = spread_out(line, spacing_mm, SEEDS)
+    away = np.linalg.norm((points - points[0]) * spacing_mm, axis=1)
+    return [(z, y, x) for z, y, x in points[np.argsort(away, kind="stable")].tolist()]
 
 
 def other_scales(
@@ -191,10 +243,7 @@ def other_scales(
 
 
 def share(
-    image: npt.NDArray[Any],
-    spacing_mm: Spacing,
-    clicks: Mapping[int, Voxel],
-    found: Mapping[int, Found],
+    image: npt.NDArray[Any], spacing_mm: Spacing, found: Mapping[int, Found]
 ) -> dict[int, Found]:
     """Shares out bodies that clicks of several classes stand in together.
 
@@ -206,13 +255,13 @@ def share(
     Args:
         image: (z, y, x), any numeric type.
         spacing_mm: of its voxels (z, y, x).
-        clicks: a voxel (z, y, x) by label.
-        found: what they stand in, by label.
+        found: what the clicks stand in, by label.
 
     Returns:
         The same, where the likeliest bodies are shared out; other scales are those of a share.
     """
     parts = {label: one.scales["medium"] for label, one in found.items()}
+    clicks = {label: one.seed for label, one in found.items()}
     whole = dict(parts)
     for one, other in combinations(parts, 2):
         if clicks[one] == clicks[other]:

@@ -1,14 +1,18 @@
-"""How far one click may change a mask, whatever segmenter and intensities say.
+"""How far one correction may change a mask, whatever segmenter and intensities say.
 
-A correction is one piece that holds its click. It leaves alone what other clicks mark and what the
-user's box promises (`forbid`), and is no larger than a click can tell (`most_changed`, `piece_at`).
+A correction is one piece that holds its click, scribble or area. It leaves alone what other prompts
+mark and what the user's box promises (`forbid`), and is no larger than a click can tell
+(`most_changed`, `piece_at`). A body that lies apart goes as a whole (`body_apart`).
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from edt import edt
 
-from gamt.axes import Plane, slice_view
-from gamt.lifting.postprocess import component_at
+from gamt.axes import Plane, bounding_range, slice_view
+from gamt.lifting.postprocess import LEAST_BODY, component_at, label_components
 from gamt.lifting.target import Target
 from gamt.prompts import Box, Click, SliceBox
 
@@ -17,6 +21,10 @@ MOST_REMOVED = 0.5
 
 RAISE = 0.2
 """Steps in which log-odds are raised while a correction is too large (docs/constants.md)."""
+
+WELL_INSIDE = 0.25
+"""Depth of a click in a body that is taken away as a whole, as a share of the deepest place's
+(docs/constants.md)."""
 
 
 def most_changed(mask: npt.NDArray[np.bool_], click: Click, ball: float) -> float:
@@ -39,20 +47,25 @@ def most_changed(mask: npt.NDArray[np.bool_], click: Click, ball: float) -> floa
 def forbid(target: Target, click: Click, low: list[int], odds: npt.NDArray[np.float32]) -> None:
     """Rules out voxels that a correction must leave alone.
 
-    These are the voxels of clicks for the other side and, for a positive click, those where the
-    user's box says that there is no target: slices beyond its range, and what is beside it on the
-    slice that it was drawn on. A click that lies there itself takes that promise back.
+    These are the voxels of clicks, scribbles and regions for the other side and, for a positive
+    click, those where the user's box says that there is no target: slices beyond its range, and
+    what is beside it on the slice that it was drawn on. A click that lies in such a region, or
+    where a box promises something else, takes that back.
 
     Args:
         target: the class.
-        click: in raw voxels.
+        click: in raw voxels; of a scribble or an area, its deepest voxel.
         low: the first raw voxel (z, y, x) of `odds`.
         odds: (z, y, x) log-odds of being wrong; become -inf in these voxels.
     """
-    for one in target.opposite_clicks(click):
-        voxel = np.subtract(one.voxel, low)
-        if (voxel >= 0).all() and (voxel < odds.shape).all():
-            odds[tuple(voxel)] = -np.inf
+    for one in target.opposite_clicks(click.positive):
+        rule_out(odds, np.array([one.voxel]), low)
+    for scribble in target.opposite_scribbles(click.positive):
+        rule_out(odds, scribble.voxels, low)
+    for region in target.prompts.regions:
+        voxels = region.voxels
+        if region.positive != click.positive and not (voxels == click.voxel).all(axis=1).any():
+            rule_out(odds, voxels, low)
     if not click.positive:
         return
     box, drawn = target.prompts.box, target.prompts.slice_box
@@ -73,6 +86,15 @@ def forbid(target: Target, click: Click, low: list[int], odds: npt.NDArray[np.fl
         here[~slice_view(inside, drawn.plane, layer)] = -np.inf
 
 
+def rule_out(
+    odds: npt.NDArray[np.float32], voxels: npt.NDArray[np.intp], low: Sequence[int]
+) -> None:
+    """Sets log-odds to -inf at voxels, (N, 3), as far as they are inside; `low` is the first."""
+    places = voxels - np.asarray(low)
+    inside = ((places >= 0) & (places < odds.shape)).all(axis=1)
+    odds[tuple(places[inside].T)] = -np.inf
+
+
 def middle_slice(box: Box) -> SliceBox:
     """Returns the part of a box that was drawn by hand: on its middle slice."""
     low, high = (box.z_mid, box.y_min, box.x_min), (box.z_mid + 1, box.y_max, box.x_max)
@@ -87,27 +109,64 @@ def lies_beside(click: Click, drawn: SliceBox) -> bool:
 
 
 def piece_at(
-    odds: npt.NDArray[np.float32], seed: tuple[int, int, int], most: float
+    odds: npt.NDArray[np.float32], marked: npt.NDArray[np.intp], most: float
 ) -> npt.NDArray[np.bool_]:
-    """Returns the piece of likely voxels that holds a seed, and no more of them than allowed.
+    """Returns the piece of likely voxels that holds marked ones, and no more of them than allowed.
 
     Where it is too large, more is asked of its voxels, until what is left is small enough.
 
     Args:
         odds: (z, y, x) log-odds.
-        seed: (z, y, x); part of the piece whatever its odds.
-        most: number of voxels; the seed alone is never too many.
+        marked: (N, 3) voxels (z, y, x) that hang together; part of the piece whatever their odds.
+        most: number of voxels; the marked ones alone are never too many.
 
     Returns:
         (z, y, x) bool.
     """
     least = 0.0
+    sure = tuple(marked.T)
+    z, y, x = marked[0].tolist()
     likely = odds > least
-    likely[seed] = True
-    piece = component_at(likely, seed)
-    while np.count_nonzero(piece) > max(1, most):
+    likely[sure] = True
+    piece = component_at(likely, (z, y, x))
+    while np.count_nonzero(piece) > max(len(marked), most):
         least += RAISE
         piece &= odds > least
-        piece[seed] = True
-        piece = component_at(piece, seed)
+        piece[sure] = True
+        piece = component_at(piece, (z, y, x))
     return piece
+
+
+def body_apart(
+    target: Target, mask: npt.NDArray[np.bool_], voxel: tuple[int, int, int]
+) -> tuple[tuple[slice, ...], npt.NDArray[np.bool_]] | None:
+    """Finds the body of a mask that a negative click on it takes away as a whole.
+
+    It lies apart from the rest, which is a body, too, and not noise, and holds nothing that was
+    marked as inside. The click lies well inside of it: an error at its border is thin for it.
+
+    Args:
+        target: the class.
+        mask: (z, y, x) bool over the target's region, True at the voxel.
+        voxel: (z, y, x), counted from the region's first.
+
+    Returns:
+        A part of the mask, and what of it is the body, (z, y, x) bool; None where there is none.
+    """
+    low, high = bounding_range(mask) or ([0, 0, 0], list(mask.shape))
+    part = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    components = label_components(mask[part])
+    sizes = np.bincount(components.ravel())
+    here = tuple(np.subtract(voxel, low))
+    own = int(components[here])
+    size = int(sizes[own])
+    sizes[[0, own]] = 0
+    if sizes.max() < LEAST_BODY * size:
+        return None
+    body = components == own
+    marked = target.prompts.voxels_inside - np.add(target.region[0], low)
+    inside = ((marked >= 0) & (marked < body.shape)).all(axis=1)
+    if body[tuple(marked[inside].T)].any():
+        return None
+    depth = edt(body.view(np.uint8), anisotropy=target.scale, black_border=True)
+    return (part, body) if depth[here] >= WELL_INSIDE * depth.max() else None

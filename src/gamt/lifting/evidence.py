@@ -18,19 +18,22 @@ all of them to any scans, from the same features.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from edt import edt
 from scipy import ndimage
+from scipy.spatial import KDTree
 
+from gamt.lifting.points import spread_out
 from gamt.segmenters import histograms
 
 Mask = npt.NDArray[np.bool_]
 Odds = npt.NDArray[np.float32]
 Voxel = tuple[int, int, int]
+Voxels = npt.NDArray[np.intp]
 Scale = tuple[float, float, float]
 
 WEIGHTS: Mapping[str, float] = {
@@ -99,6 +102,9 @@ NOISE = 1.5
 LINE_SAMPLES = 8
 """Points at which the line from a click to a voxel is looked at (docs/constants.md)."""
 
+MOST_STARTS = 16
+"""Voxels of a line from which the ways to others begin, at most (docs/constants.md)."""
+
 BLUR, MAX_BLUR = 0.7, 3.0
 """Standard deviation of the smoothing of intensities: in grid voxels, and in raw voxels at most,
 where the grid is coarser than the scan (docs/constants.md)."""
@@ -110,18 +116,23 @@ deviations the filter ends (docs/constants.md)."""
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """A click on the wrong side of a mask, and what lies around it.
+    """A click or a line of voxels on the wrong side of a mask, and what lies around it.
 
     Attributes:
         image: (z, y, x) intensities, 0..255, around the click.
         mask: (z, y, x) what is to be corrected.
-        seed: the clicked voxel (z, y, x), which is on the wrong side of the mask.
+        seed: the clicked voxel (z, y, x), or the deepest one of a line, which is on the wrong side
+            of the mask.
         depth: of the seed: how far the nearest voxel of the other kind is, in grid voxels; > 0.
         size: of the target, the side of a cube of its volume, in grid voxels; > 0.
         scale: grid voxels per voxel, on each axis; not zero.
         opposite: voxels (z, y, x) of clicks for the other side, which are not part of this error;
             they may lie outside of the volume.
         taken: (z, y, x) what another class has already, and would have to give up; None if nothing.
+        line: (N, 3) voxels (z, y, x) on the seed's side, the seed among them, that are marked as
+            wrong together; None where the seed alone is.
+        opposite_line: (N, 3) voxels (z, y, x) of the volume that are marked for the other side,
+            beside `opposite`: too many to be looked at one by one.
     """
 
     image: npt.NDArray[np.uint8]
@@ -132,6 +143,13 @@ class Surroundings:
     scale: Scale
     opposite: Sequence[Sequence[int]] = ()
     taken: Mask | None = None
+    line: Voxels | None = None
+    opposite_line: Voxels = field(default_factory=lambda: np.empty((0, 3), np.intp))
+
+    @property
+    def marked(self) -> Voxels:
+        """(N, 3) the voxels that are marked as wrong."""
+        return np.array([self.seed]) if self.line is None else self.line
 
     @property
     def kind(self) -> str:
@@ -145,8 +163,10 @@ class Surroundings:
 
     @cached_property
     def distance(self) -> Odds:
-        """(z, y, x) distances from the seed, in grid voxels."""
-        return distances(self.seed, self.scale, self.mask.shape)
+        """(z, y, x) distances from the seed or the line, in grid voxels."""
+        if self.line is None:
+            return distances(self.seed, self.scale, self.mask.shape)
+        return distances_from_line(self.line, self.scale, self.mask.shape)
 
     @cached_property
     def candidate(self) -> Mask:
@@ -165,28 +185,32 @@ class Surroundings:
 
     @cached_property
     def seed_intensity(self) -> tuple[float, np.float32]:
-        """The median intensity around the seed, and its median absolute deviation, with noise."""
+        """The median intensity around the seed or line, and its median absolute deviation.
+
+        Noise is added to the deviation.
+        """
         radius = float(np.clip(CORE_DISTANCE * self.depth, 1.0, MAX_CORE_VOXELS))
-        part = region_around(self.seed, radius, self.scale, self.mask.shape)
+        part = region_around(self.marked, radius, self.scale, self.mask.shape)
         core = self.smooth[part][self.candidate[part] & (self.distance[part] <= radius)]
         median = float(np.median(core))
         return median, np.float32(np.median(np.abs(core - median)) + NOISE)
 
 
 def region_around(
-    voxel: Voxel, reach: float, scale: Scale, shape: Sequence[int]
+    voxels: Voxels, reach: float, scale: Scale, shape: Sequence[int]
 ) -> tuple[slice, ...]:
-    """Returns the part of a volume within `reach` grid voxels of a voxel on every axis.
+    """Returns the part of a volume within `reach` grid voxels of voxels on every axis.
 
     Args:
-        voxel: (z, y, x).
+        voxels: (N, 3) in the order (z, y, x), N > 0.
         reach: in grid voxels.
         scale: grid voxels per voxel, on each axis; not zero.
         shape: of the volume.
     """
-    sides = zip(voxel, scale, shape, strict=True)
+    first, last = np.min(voxels, axis=0).tolist(), np.max(voxels, axis=0).tolist()
     return tuple(
-        slice(max(0, int(v - reach / s)), min(n, int(v + reach / s) + 1)) for v, s, n in sides
+        slice(max(0, int(a - reach / s)), min(n, int(b + reach / s) + 1))
+        for a, b, s, n in zip(first, last, scale, shape, strict=True)
     )
 
 
@@ -199,6 +223,23 @@ def distances(voxel: Sequence[int], scale: Scale, shape: Sequence[int]) -> Odds:
         away = (np.arange(shape[axis], dtype=np.float32) - place) * np.float32(step)
         squared = squared + np.square(away).reshape(along)
     return np.sqrt(squared)
+
+
+def distances_from_line(line: Voxels, scale: Scale, shape: Sequence[int]) -> Odds:
+    """Returns how far every voxel of a volume is from the nearest of several, in grid voxels.
+
+    Args:
+        line: (N, 3) voxels (z, y, x) of the volume, N > 0.
+        scale: grid voxels per voxel, on each axis; not zero.
+        shape: of the volume.
+
+    Returns:
+        (z, y, x) distances.
+    """
+    away = np.ones(tuple(shape), np.uint8)
+    away[tuple(line.T)] = 0
+    found: Odds = edt(away, anisotropy=scale, parallel=os.cpu_count() or 1)
+    return found
 
 
 def intensity_ratio(image: Odds, inside: Mask, outside: Mask) -> Odds:
@@ -281,6 +322,9 @@ def place_features(
     for voxel in around.opposite:  # several say no more than the nearest one
         there = distances(voxel, around.scale, around.mask.shape)
         np.minimum(opposite, there.take(voxels), out=opposite)
+    if len(around.opposite_line):
+        there = distances_from_line(around.opposite_line, around.scale, around.mask.shape)
+        np.minimum(opposite, there.take(voxels), out=opposite)
     ratio = opposite / np.maximum(distance, np.float32(MIN_CLICK_DISTANCE))
     yield "opposite_click", (OPPOSITE_RATIO - ratio).clip(min=0)
 
@@ -318,7 +362,9 @@ def gradient_feature(around: Surroundings, voxels: npt.NDArray[np.intp]) -> Odds
 
 
 def contrast_feature(around: Surroundings, voxels: npt.NDArray[np.intp]) -> tuple[str, Odds]:
-    """Returns the feature that takes the most time a voxel: the contrast on the line to it.
+    """Returns the feature that takes the most time a voxel: the contrast on the way to it.
+
+    From a line of voxels, the way begins at the nearest of a few of them.
 
     Args:
         around: the click.
@@ -328,7 +374,17 @@ def contrast_feature(around: Surroundings, voxels: npt.NDArray[np.intp]) -> tupl
         The feature's name in `WEIGHTS`, and its (N,) values.
     """
     intensity, spread = around.seed_intensity
-    contrast = contrast_on_line(around.smooth, intensity, around.seed, voxels) / spread
+    if around.line is None:
+        contrast = contrast_on_line(around.smooth, intensity, around.seed, voxels)
+    else:
+        contrast = np.empty(len(voxels), np.float32)
+        starts = spread_out(around.line, around.scale, MOST_STARTS)
+        places = np.stack(np.unravel_index(voxels, around.mask.shape), axis=1)
+        _, nearest = KDTree(starts * np.array(around.scale)).query(places * around.scale)
+        for n, (z, y, x) in enumerate(starts.tolist()):
+            own = nearest == n
+            contrast[own] = contrast_on_line(around.smooth, intensity, (z, y, x), voxels[own])
+    contrast /= spread
     return f"log_contrast_{around.kind}", np.log1p(np.minimum(contrast, MAX_CONTRAST))
 
 

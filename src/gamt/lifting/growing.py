@@ -198,6 +198,19 @@ class Body:
         """Its raw voxels, (z, y, x) bool from `low` on; made anew with every use."""
         return to_raw(self.region, self.edges)
 
+    def holds(self, voxels: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+        """Says which raw voxels, (N, 3) in the order (z, y, x), are in it; (N,)."""
+        places = voxels - np.array(self.low)
+        blocks = [
+            np.searchsorted(edges, place, side="right") - 1
+            for edges, place in zip(self.edges, places.T, strict=True)
+        ]
+        inside = np.ones(len(voxels), np.bool_)
+        for block, size in zip(blocks, self.region.shape, strict=True):
+            inside &= (block >= 0) & (block < size)
+        inside[inside] = self.region[tuple(block[inside] for block in blocks)]
+        return inside
+
     @property
     def sureness(self) -> float:
         """`persistence`, less for clicks far from the middle."""

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from gamt.axes import Plane, bounding_range, box_to_slice, slice_shape, slice_view
 from gamt.io.case import Case
-from gamt.lifting.bodies import Found, find_at, share
+from gamt.lifting.bodies import Found, find_along, find_at, share
 from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
 from gamt.lifting.doubt import doubt
 from gamt.lifting.fusion import Competition, Votes
@@ -22,7 +22,7 @@ from gamt.lifting.shape import complete_box
 from gamt.lifting.target import Finding, Observer, Target
 from gamt.lifting.views import fullest, projected_range, runs
 from gamt.lifting.walk import PlaneWalk
-from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
+from gamt.prompts import Box, ClassPrompts, Click, Scribble, SlicePrompt
 from gamt.settings import Settings
 from gamt.volume import geometry
 from gamt.volume.geometry import Range, box_on_grid
@@ -86,7 +86,7 @@ def lift(
     progress = Progress(report)
     shape, settings = case.image.shape, volume.settings
     competition = Competition((shape[0], shape[1], shape[2]), len(case.prompts))
-    complete = all(one.label in found or first_click(case, one) is None for one in case.prompts)
+    complete = all(one.label in found or first_seed(case, one) is None for one in case.prompts)
     done, before = 0, volume.embeddings.encoded
     for scan, members in crops(case, volume, found):
         for group in split_by_memory(members, settings):
@@ -119,32 +119,43 @@ def lift(
 def find_seeds(
     case: Case, volume: PreparedVolume, budget: Budget, cancelled: Callable[[], bool]
 ) -> dict[int, Found]:
-    """Finds, by label, what the first click of each class stands in that begins with a click.
+    """Finds, by label, what the first click or scribble stands in of each class that begins so.
 
     Out of time, the rest of the classes get nothing.
 
     Raises:
         Cancelled: `cancelled` said so.
     """
-    found, clicks = {}, {}
+    found = {}
     for n, one in enumerate(case.prompts):
-        click = first_click(case, one)
-        if click is not None:
+        seed = first_seed(case, one)
+        if seed is not None:
             stopwatch = Stopwatch(budget.deadline(n + 1), cancelled)
             stopwatch.check_cancelled()
             if stopwatch.left > 0:
-                clicks[one.label] = click.voxel
-                found[one.label] = find_at(case.image, volume.spacing_mm, click.voxel)
-    return share(case.image, volume.spacing_mm, clicks, found)
+                found[one.label] = (
+                    find_at(case.image, volume.spacing_mm, seed.voxel)
+                    if isinstance(seed, Click)
+                    else find_along(case.image, volume.spacing_mm, seed.voxels)
+                )
+    return share(case.image, volume.spacing_mm, found)
 
 
-def first_click(case: Case, prompts: ClassPrompts) -> Click | None:
-    """Returns the click that a class begins with; None for one that begins with something else."""
-    positive = next((click for click in prompts.clicks if click.positive), None)
-    if positive is None or prompts.box is not None or prompts.slice_box is not None:
+def first_seed(case: Case, prompts: ClassPrompts) -> Click | Scribble | None:
+    """Returns what a class begins with that says where it is and not how large.
+
+    A scribble, which says more, comes before a click.
+
+    Returns:
+        The first positive one; None for a class that begins with a box or an earlier result, or
+        has none.
+    """
+    if prompts.box is not None or prompts.slice_box is not None:
         return None
-    has_previous = case.previous is not None and (case.previous == prompts.label).any()
-    return None if has_previous else positive
+    if case.previous is not None and (case.previous == prompts.label).any():
+        return None
+    seeds: list[Click | Scribble] = [*prompts.scribbles, *prompts.clicks]
+    return next((one for one in seeds if one.positive), None)
 
 
 def crops(
@@ -217,6 +228,12 @@ def make_target(
         for click in other.clicks
         if other.label != prompts.label and click.positive and scan.grid.holds(click.voxel)
     )
+    other_scribbles = tuple(
+        scribble
+        for other in case.prompts
+        for scribble in other.scribbles
+        if other.label != prompts.label and scribble.positive
+    )
     mine = prompts.box
     rivals = tuple(
         other.box
@@ -237,6 +254,7 @@ def make_target(
     return Target(
         prompts,
         others,
+        other_scribbles,
         rivals,
         previous,
         taken,
@@ -261,7 +279,7 @@ def first_views(target: Target, strides: StridePlanner) -> list[Walk]:
         return [seeded(target, slice_box_walk(target, target.prompts.slice_box))]
     if target.found is None:
         return []
-    click = next(click for click in target.prompts.clicks if click.positive)
+    click = Click(*target.found.seed, positive=True)
     return [seeded(target, click_walk(target, click, target.found))]
 
 
@@ -342,7 +360,17 @@ def enter(target: Target, competition: Competition) -> None:
 
 
 def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt.NDArray[np.uint8]:
-    """Sees that every click is obeyed, and drops what the competition cut off from new classes."""
+    """Sees that scribbles and clicks are obeyed, and drops what the competition cut off.
+
+    Clicks count more, so they come last. Only new classes lose what was cut off.
+    """
+    for one in case.prompts:
+        for scribble in one.scribbles:
+            line = tuple(scribble.voxels.T)
+            if scribble.positive:
+                labels[line] = one.label
+            else:
+                labels[line] = np.where(labels[line] == one.label, 0, labels[line])
     for one in case.prompts:
         for click in one.clicks:  # of several on a voxel, the last one counts
             if click.positive:

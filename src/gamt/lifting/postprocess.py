@@ -123,8 +123,7 @@ def drop_pieces(
         prompts: of the class, in raw voxels.
         settings: the method's numbers.
     """
-    marked = [click.voxel for click in prompts.clicks if click.positive]
-    keep = [(z - low[0], y - low[1], x - low[2]) for z, y, x in marked]
+    keep = [(z, y, x) for z, y, x in (prompts.voxels_inside - low).tolist()]
     box = prompts.box
     if box is not None and not settings.largest_component:
         bounds = zip(box.low, box.high, low, strict=True)

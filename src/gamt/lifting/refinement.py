@@ -1,11 +1,13 @@
-"""One more round from clicks and the previous prediction (paper, 3.2; docs/design.md, 9).
+"""One more round from prompts and the previous prediction (paper, 3.2; docs/design.md, 9).
 
 A click marks the middle of an error. In the three slices through it the segmenter is asked again,
 with the click as a point and the previous mask as scores; the part that changes with the click is
 followed from slice to slice until nothing changes any more. These views vote on the error, beside
 what click, mask and intensities say in 3-D (`gamt.lifting.evidence`). A segmenter that knows
 nothing but intensities is not asked: they are weighed already, and it would only repeat them
-(docs/accuracy.md, "asking the embedded segmenter again"). Everything else stays as it was.
+(docs/accuracy.md, "asking the embedded segmenter again"). Everything else stays as it was. Pieces
+of scribbles and regions that the mask contradicts (`gamt.lifting.contradictions`) are corrected in
+the same way, each from all of its voxels.
 How far a correction may go in any case, `gamt.lifting.bounds` says.
 """
 
@@ -19,13 +21,13 @@ from scipy import ndimage
 from scipy.special import logit
 
 from gamt.axes import Plane, slice_view, to_slice
-from gamt.lifting.bounds import forbid, most_changed, piece_at
+from gamt.lifting.bounds import body_apart, forbid, most_changed, piece_at, rule_out
 from gamt.lifting.budget import OutOfTime
+from gamt.lifting.contradictions import Contradiction, at_click, in_region, obey, on_scribble
 from gamt.lifting.evidence import (
     CONTEXT_DISTANCE,
     Odds,
     Surroundings,
-    distances,
     error_odds,
     region_around,
 )
@@ -48,17 +50,12 @@ WALK_RADII = 3.0
 """A walk ends this many error radii away from its click, along its plane's normal
 (docs/constants.md)."""
 
-FLAT_AXIS_SCALE = 1e-3
-"""Taken for the scale of an axis on which the grid has one slice for several raw ones
-(docs/constants.md)."""
-
 KEEP = 0.9
 """Probability with which the previous mask is handed on: firm, yet open to correction
 (docs/constants.md)."""
 
-FIRST_SEARCH = 8.0
-"""Grid voxels around a click in which the mask's surface is looked for first; doubled until it is
-found (docs/constants.md)."""
+MOST_CORRECTIONS = 4
+"""Pieces of one scribble or region that are corrected in 3-D, at most (docs/constants.md)."""
 
 UNSEEN = logit(1 - KEEP)
 """Log-odds of an error where a view sees none, or where none came to."""
@@ -75,69 +72,94 @@ RULED_OUT = -50.0
 
 
 def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Seeking[npt.NDArray[np.bool_]]:
-    """Corrects a mask at every click that it contradicts, in the order of time.
+    """Corrects a mask wherever regions, scribbles and clicks contradict it.
+
+    What counts more comes later: regions first and clicks last, each kind in the order of time.
 
     Args:
-        target: the class, whose clicks count.
+        target: the class, whose prompts count.
         mask: (z, y, x) bool over the target's region.
 
     Returns:
-        The corrected mask, of the same shape; out of time, as far as it is corrected.
+        The corrected mask, of the same shape; out of time, as far as it is corrected, with all that
+        regions and scribbles mark.
     """
     try:
+        for region in target.prompts.regions:
+            for _ in range(MOST_CORRECTIONS):
+                contradiction = in_region(target, mask, region)
+                if contradiction is None:
+                    break
+                mask = yield from correct_at(target, mask, contradiction)
+            mask = obey(target, mask, region)
+        for scribble in target.prompts.scribbles:
+            for _ in range(MOST_CORRECTIONS):
+                contradiction = on_scribble(target, mask, scribble)
+                if contradiction is None:
+                    break
+                mask = yield from correct_at(target, mask, contradiction)
+            mask = obey(target, mask, scribble)
         for click in target.prompts.clicks:
-            voxel = target.inside_region(click.voxel)
-            if mask[voxel] != click.positive:
-                mask = yield from correct_at(target, mask, click)
+            if mask[target.inside_region(click.voxel)] != click.positive:
+                mask = yield from correct_at(target, mask, at_click(target, mask, click))
     except OutOfTime:
-        pass
+        for region in target.prompts.regions:
+            mask = obey(target, mask, region)
+        for scribble in target.prompts.scribbles:
+            mask = obey(target, mask, scribble)
     return mask
 
 
 def correct_at(
-    target: Target, mask: npt.NDArray[np.bool_], click: Click
+    target: Target, mask: npt.NDArray[np.bool_], contradiction: Contradiction
 ) -> Seeking[npt.NDArray[np.bool_]]:
-    """Corrects a mask around one click that it contradicts.
+    """Corrects a mask around what contradicts it: a click, or a piece of a scribble or region.
 
     The user clicks the middle of an error, so that the error reaches from the click about as far
     as the mask's surface is away. A ball of this size is the shape that the click draws for the
     segmenter, as part of the scores. What is voted on here is not the target but the error: which
     voxels change to the side of the click. The votes add to what click, mask and intensities say by
-    themselves, in 3-D, so that what changes is one smooth piece rather than three slices.
+    themselves, in 3-D, so that what changes is one smooth piece rather than three slices. A line or
+    an area is a click that is as long: distances and intensities are those of all of it.
 
     Args:
         target: the class.
         mask: (z, y, x) bool over the target's region.
-        click: in raw voxels, on the wrong side of the mask.
+        contradiction: on the wrong side of the mask.
 
     Returns:
         The corrected mask, of the same shape.
     """
-    seed = target.inside_region(click.voxel)
-    scale = scale_of(target)
-    radius = error_radius(mask, seed, scale)
+    click, radius, scale = contradiction.click, contradiction.radius, target.scale
     ball = ball_around(click, radius, scale)
     votes = Votes(target.region, target.scan.grid, RULES[target.settings.fusion])
-    asked = not target.scan.segmenter.traits.intensities_alone
-    if asked:
-        yield from together(
-            CorrectionWalk(target, mask, click, ball, plane, votes).start()
-            for plane in target.settings.planes
-        )
-    sampled, around = surroundings(target, mask, click, radius)
-    alone = error_odds(around, -np.inf if asked else 0.0)
-    wanted = np.ones(alone.shape, np.bool_) if asked else alone > 0
-    wanted[around.seed] = True
-    near, odds = at_voxels(alone, sampled, wanted, mask.shape)
-    if asked:
-        seen = votes.fuse()[near].clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-        odds += VIEWS_WEIGHT * np.where(votes.looked()[near], logit(seen), UNSEEN)
-    odds[mask[near] == click.positive] = -np.inf
-    low = [first + part.start for first, part in zip(target.region[0], near, strict=True)]
-    forbid(target, click, low, odds)
-    z, y, x = (v - first for v, first in zip(click.voxel, low, strict=True))
-    volume = 4 / 3 * math.pi * radius**3 / math.prod(scale)
-    changed = piece_at(odds, (z, y, x), most_changed(mask, click, volume))
+    apart = None if click.positive else body_apart(target, mask, target.inside_region(click.voxel))
+    if apart is not None:
+        near, changed = apart
+        odds = np.where(changed, np.float32(np.inf), np.float32(-np.inf))
+    else:
+        if asked := not target.scan.segmenter.traits.intensities_alone:
+            yield from together(
+                CorrectionWalk(target, mask, click, ball, plane, votes).start()
+                for plane in target.settings.planes
+            )
+        sampled, around = surroundings(target, mask, contradiction)
+        alone = error_odds(around, -np.inf if asked else 0.0)
+        wanted = np.ones(alone.shape, np.bool_) if asked else alone > 0
+        wanted[tuple(around.marked.T)] = True
+        near, odds = at_voxels(alone, sampled, wanted, mask.shape)
+        if asked:
+            seen = votes.fuse()[near].clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+            odds += VIEWS_WEIGHT * np.where(votes.looked()[near], logit(seen), UNSEEN)
+        odds[mask[near] == click.positive] = -np.inf
+        first = [part.start for part in near]
+        forbid(target, click, np.add(target.region[0], first).tolist(), odds)
+        rule_out(odds, contradiction.beside, first)
+        volume = 4 / 3 * math.pi * radius**3 / math.prod(scale)
+        if around.line is not None:
+            within = np.count_nonzero(around.distance <= around.depth)
+            volume = within * math.prod(part.step for part in sampled)
+        changed = piece_at(odds, contradiction.voxels - first, most_changed(mask, click, volume))
     corrected = mask.copy()
     corrected[near][changed] = click.positive
     target.observer.end_correction(
@@ -147,9 +169,9 @@ def correct_at(
 
 
 def surroundings(
-    target: Target, mask: npt.NDArray[np.bool_], click: Click, radius: float
+    target: Target, mask: npt.NDArray[np.bool_], contradiction: Contradiction
 ) -> tuple[tuple[slice, ...], Surroundings]:
-    """Returns what is to be weighed at a click that a mask contradicts.
+    """Returns what is to be weighed around what contradicts a mask.
 
     All lengths are counted in radii, so that a large error's surroundings are looked at as well on
     a coarser grid: no more than about `MOST_SAMPLES` of them.
@@ -157,16 +179,15 @@ def surroundings(
     Args:
         target: the class.
         mask: (z, y, x) bool over the target's region.
-        click: in raw voxels, on the wrong side of the mask.
-        radius: of the error, in grid voxels.
+        contradiction: on the wrong side of the mask.
 
     Returns:
         The voxels of the region that are looked at, in steps that meet the click's own, and what
         lies there. Lengths in it are voxels of the coarser grid.
     """
+    click, radius, scale = contradiction.click, contradiction.radius, target.scale
     seed = target.inside_region(click.voxel)
-    scale = scale_of(target)
-    near = region_around(seed, CONTEXT_DISTANCE * radius, scale, mask.shape)
+    near = region_around(contradiction.voxels, CONTEXT_DISTANCE * radius, scale, mask.shape)
     steps, coarseness = sampling_steps([part.stop - part.start for part in near], scale)
     sampled = tuple(
         slice(part.start + (v - part.start) % step, part.stop, step)
@@ -174,21 +195,38 @@ def surroundings(
     )
     to_grid = [target.to_grid(axis)[part] for axis, part in enumerate(sampled)]
     size = float(np.cbrt(np.count_nonzero(mask) * np.prod(scale)))
+    first, stride = ([getattr(one, name) for one in sampled] for name in ("start", "step"))
+    samples = np.ascontiguousarray(mask[sampled])
 
     def sample(voxel: tuple[int, int, int]) -> tuple[int, int, int]:
-        z, y, x = ((v - s.start) // s.step for v, s in zip(voxel, sampled, strict=True))
+        z, y, x = ((v - a) // n for v, a, n in zip(voxel, first, stride, strict=True))
         return z, y, x
 
-    z, y, x = (step * size / coarseness for step, size in zip(steps, scale, strict=True))
+    def nearest(voxels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Returns the sample nearest to each of some voxels (N, 3); some may lie outside."""
+        return np.asarray(np.rint((voxels - first) / stride), np.intp)
+
+    last = np.subtract(samples.shape, 1)
+    line = np.unique(nearest(contradiction.voxels).clip(0, last), axis=0)
+    scribbles = target.opposite_scribbles(click.positive)
+    others = nearest(
+        np.concatenate([contradiction.beside, *(s.voxels - target.region[0] for s in scribbles)])
+    )
+    z, y, x = (step * length / coarseness for step, length in zip(stride, scale, strict=True))
     around = Surroundings(
         image=target.scan.image[np.ix_(*to_grid)],
-        mask=np.ascontiguousarray(mask[sampled]),
+        mask=samples,
         seed=sample(seed),
         depth=radius / coarseness,
         size=size / coarseness,
         scale=(z, y, x),
-        opposite=[sample(target.inside_region(one.voxel)) for one in target.opposite_clicks(click)],
+        opposite=[
+            sample(target.inside_region(one.voxel))
+            for one in target.opposite_clicks(click.positive)
+        ],
         taken=target.taken[sampled] if click.positive and target.taken is not None else None,
+        line=line if len(line) > 1 else None,
+        opposite_line=others[((others >= 0) & (others < samples.shape)).all(axis=1)],
     )
     return sampled, around
 
@@ -264,40 +302,6 @@ def interpolate(values: Odds, axis: int, places: npt.NDArray[np.float64]) -> Odd
     share = (places - left).astype(np.float32).reshape([-1 if n == axis else 1 for n in range(3)])
     between: Odds = values.take(left, axis) * (1 - share) + values.take(right, axis) * share
     return between
-
-
-def scale_of(target: Target) -> tuple[float, float, float]:
-    """Returns the grid voxels per raw voxel (z, y, x) of a target's scan, none of them zero."""
-    z, y, x = (step or FLAT_AXIS_SCALE for step in target.scan.grid.scale)
-    return z, y, x
-
-
-def error_radius(
-    mask: npt.NDArray[np.bool_], voxel: tuple[int, int, int], scale: tuple[float, float, float]
-) -> float:
-    """Returns how far the nearest voxel of the other kind is, in grid voxels.
-
-    Args:
-        mask: (z, y, x) bool.
-        voxel: where to measure from (z, y, x).
-        scale: grid voxels per voxel of `mask`, on each axis; not zero.
-
-    Returns:
-        The distance; the largest extent of `mask` where all of it is of one kind.
-    """
-    farthest = max(float(size * step) for size, step in zip(mask.shape, scale, strict=True))
-    half = FIRST_SEARCH
-    while True:
-        low = [max(0, int(v - half / s)) for v, s in zip(voxel, scale, strict=True)]
-        high = [int(v + half / s) + 1 for v, s in zip(voxel, scale, strict=True)]
-        near = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-        away = distances(np.subtract(voxel, low).tolist(), scale, near.shape)
-        nearest = float(away.min(where=near != mask[voxel], initial=np.inf))
-        if nearest <= half or (nearest < np.inf and half > farthest):
-            return nearest
-        if half > farthest:
-            return farthest
-        half *= 2
 
 
 def ball_around(click: Click, radius: float, scale: tuple[float, float, float]) -> Box:

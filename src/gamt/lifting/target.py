@@ -11,12 +11,13 @@ from gamt.axes import Plane, slice_shape, slice_view, to_slice
 from gamt.io.case import Case
 from gamt.lifting.bodies import Found
 from gamt.lifting.fusion import Votes
+from gamt.lifting.points import spread_out
 from gamt.lifting.postprocess import drop_pieces, smooth
 from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import End, tight_box
 from gamt.lifting.shape import prior_logits
 from gamt.lifting.views import widen
-from gamt.prompts import Box, ClassPrompts, Click, PixelBox, SlicePrompt
+from gamt.prompts import Box, ClassPrompts, Click, PixelBox, Scribble, SlicePrompt
 from gamt.segmenters.base import SliceMask
 from gamt.settings import Settings
 from gamt.volume.geometry import Range, box_on_grid
@@ -25,6 +26,13 @@ from gamt.volume.scan import Scan
 
 LEAST_PROBABILITY = np.float32(0.01)
 """Probabilities that views hand on are clipped to [this, 1 - this] (docs/constants.md)."""
+
+FLAT_AXIS_SCALE = 1e-3
+"""Taken for the scale of an axis on which the grid has one slice for several raw ones
+(docs/constants.md)."""
+
+POINTS_ON_SLICE = 5
+"""Points that a segmenter gets of a scribble on one slice, at most (docs/constants.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,6 +144,7 @@ class Target:
     Attributes:
         prompts: in raw voxels.
         others: positive clicks of the other classes: places that can't belong to this one.
+        other_scribbles: positive scribbles of the other classes.
         rivals: boxes of smaller classes that overlap this one's.
         previous: (z, y, x) bool over the region, the class in the previous prediction; None
             without a previous prediction of this class.
@@ -156,6 +165,7 @@ class Target:
 
     prompts: ClassPrompts
     others: tuple[Click, ...]
+    other_scribbles: tuple[Scribble, ...]
     rivals: tuple[Box, ...]
     previous: npt.NDArray[np.bool_] | None
     taken: npt.NDArray[np.bool_] | None
@@ -169,6 +179,12 @@ class Target:
     found: Found | None = None
     misled: bool = False
     mask: npt.NDArray[np.bool_] = field(init=False)
+
+    @property
+    def scale(self) -> tuple[float, float, float]:
+        """Grid voxels per raw voxel (z, y, x) of its scan, none of them zero."""
+        z, y, x = (step or FLAT_AXIS_SCALE for step in self.scan.grid.scale)
+        return z, y, x
 
     def fuse(self) -> npt.NDArray[np.float32]:
         """Returns the views' and the box's opinion, (z, y, x) over the region, 0..1.
@@ -215,7 +231,10 @@ class Target:
         return widen((x0, y0, x1, y1), self.settings.box_margin, mask.logits.shape)
 
     def add_clicks(self, plane: Plane, index: int, prompt: SlicePrompt) -> SlicePrompt:
-        """Adds to a slice's prompt the clicks that lie on the slice."""
+        """Adds to a slice's prompt the clicks that lie on the slice, and points on scribbles.
+
+        A scribble gets a few points, far from each other, on each slice that it crosses.
+        """
         points, labels = [], []
         marks = [(click, int(click.positive)) for click in self.prompts.clicks]
         for click, label in marks + [(click, 0) for click in self.others]:
@@ -223,6 +242,14 @@ class Target:
             if voxel[plane.normal] == index:
                 points.append(to_slice(plane, voxel))
                 labels.append(label)
+        lines = [(one, int(one.positive)) for one in self.prompts.scribbles]
+        for scribble, label in lines + [(one, 0) for one in self.other_scribbles]:
+            voxels = self.scan.grid.voxels_to_grid(scribble.voxels)
+            here = np.unique(voxels[voxels[:, plane.normal] == index], axis=0)
+            if len(here):
+                chosen = spread_out(here, (1, 1, 1), POINTS_ON_SLICE).tolist()
+                points += [to_slice(plane, voxel) for voxel in chosen]
+                labels += [label] * len(chosen)
         if not points:
             return prompt
         return replace(
@@ -231,14 +258,19 @@ class Target:
             labels=np.concatenate([prompt.labels, np.array(labels)]),
         )
 
-    def opposite_clicks(self, click: Click) -> list[Click]:
-        """Returns the clicks that a correction for `click` must not reach.
+    def opposite_clicks(self, positive: bool) -> list[Click]:
+        """Returns the clicks that a correction of a kind must not reach.
 
-        These are the class's own clicks of the other kind and, for a positive click, the positive
-        ones of other classes.
+        These are the class's own clicks of the other kind and, for a positive correction, the
+        positive ones of other classes.
         """
-        mine = [one for one in self.prompts.clicks if one.positive != click.positive]
-        return mine + list(self.others) if click.positive else mine
+        mine = [one for one in self.prompts.clicks if one.positive != positive]
+        return mine + list(self.others) if positive else mine
+
+    def opposite_scribbles(self, positive: bool) -> list[Scribble]:
+        """Returns the scribbles that a correction of a kind must not reach; see the above."""
+        mine = [one for one in self.prompts.scribbles if one.positive != positive]
+        return mine + list(self.other_scribbles) if positive else mine
 
     def add_prior(
         self, plane: Plane, index: int, prompt: SlicePrompt, box: Box | None

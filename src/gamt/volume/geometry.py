@@ -74,6 +74,18 @@ class Grid:
         z, y, x = (int(self.from_raw[axis][voxel[axis] - self.low[axis]]) for axis in range(3))
         return z, y, x
 
+    def voxels_to_grid(self, voxels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Returns the grid indices nearest to those of some raw voxels that are inside the crop.
+
+        Args:
+            voxels: (N, 3) in the order (z, y, x).
+
+        Returns:
+            (M, 3) in the same order, M <= N.
+        """
+        inside = voxels[((voxels >= self.low) & (voxels < self.high)).all(axis=1)] - self.low
+        return np.stack([near[inside[:, n]] for n, near in enumerate(self.from_raw)], axis=1)
+
     def range_to_grid(self, low: Sequence[int], high: Sequence[int]) -> Range:
         """Returns the half-open grid range that covers the raw voxels `low`..`high` (half-open).
 
@@ -143,21 +155,21 @@ def crop_range(
     """Finds the raw region around one class's prompts (paper, 2.1; docs/design.md, 4).
 
     The region is a cube of `side_mm` centred on the class's first prompt: its box, or else its
-    first click, or else its previous mask. A box on one slice stands for a target that is as long
-    across the slice as the box's longer side. The cube grows where the first prompt with a margin
-    would fall out, and where another prompt or the previous mask comes near its border: it stays
-    as it is, and with it what was encoded, as long as later clicks lie well inside. It ends at the
-    volume's borders.
+    first scribble, click or region, or else its previous mask. A box on one slice stands for a
+    target that is as long across the slice as the box's longer side. The cube grows where the first
+    prompt with a margin would fall out, and where another prompt or the previous mask comes near
+    its border: it stays as it is, and with it what was encoded, as long as later prompts lie well
+    inside. It ends at the volume's borders.
 
     Args:
-        prompts: of the class; box and clicks in raw voxels.
+        prompts: of the class, in raw voxels.
         previous: (z, y, x) mask of the class in the previous prediction, or None.
         shape: of the raw volume (z, y, x).
         spacing_mm: raw spacing (z, y, x) in millimetres.
         side_mm: side of the cube.
         margin: free room on each side of the first prompt, as a share of its extent on that
             axis; and beyond what comes near the border, as a share of the extent of all prompts.
-        body: raw bounds of what the first click stands in; None where that isn't known.
+        body: raw bounds of what the first click or scribble stands in; None where that isn't known.
 
     Returns:
         The region's bounds; None for a class of which nothing is known.
@@ -167,7 +179,9 @@ def crop_range(
         known.append((prompts.box.low, prompts.box.high))
     if prompts.slice_box is not None:
         known.append(assumed_range(prompts.slice_box, spacing_mm))
+    known += [(one.low, one.high) for one in prompts.scribbles]
     known += [(click.voxel, [v + 1 for v in click.voxel]) for click in prompts.clicks]
+    known += [(one.low, one.high) for one in prompts.regions]
     if body is not None:
         known.append(body)
     if previous is not None and (inside := bounding_range(previous)) is not None:

@@ -74,7 +74,8 @@ def choose_windows(case: Case, volume: PreparedVolume) -> dict[int, IntensityWin
     A window that the settings name counts first, then the one that the case's file names. The rest
     is for "auto": a window of an earlier round; the full one for images of 8 bits; or one that is
     found around the class's first prompt. Windows that are nearly the same become one, so that
-    their classes share encoded slices. Only in images of more than 8 bits do clicks widen one.
+    their classes share encoded slices. Only in images of more than 8 bits do clicks and scribbles
+    widen one.
 
     Returns:
         The window by label.
@@ -108,24 +109,26 @@ def common_window(volume: PreparedVolume) -> IntensityWindow | None:
 
 
 def find_window(case: Case, prompts: ClassPrompts) -> IntensityWindow | None:
-    """Finds a class's window: around its box or first positive click, or else around its mask.
+    """Finds a class's window: around its first positive prompt, or else around its mask.
 
     Returns:
-        None where there is no contrast, or where nothing is known of the class.
+        None where there is no contrast, or where next to nothing is known of the class.
     """
     if prompts.box is not None:
         return window_around(case.image, prompts.box.low, prompts.box.high)
     if prompts.slice_box is not None:
         low, high = assumed_range(prompts.slice_box, case.spacing_mm)
         return window_around(case.image, low, high)
-    for click in prompts.clicks:
-        if click.positive:
-            return window_at(case.image, click.voxel, case.spacing_mm)
+    marks = [(one.middle, one.positive) for one in prompts.scribbles]
+    marks += [(one.voxel, one.positive) for one in prompts.clicks]
+    for voxel, positive in marks:
+        if positive:
+            return window_at(case.image, voxel, case.spacing_mm)
     previous = None if case.previous is None else bounding_range(case.previous == prompts.label)
     if previous is not None:
         return window_around(case.image, *previous)
-    if prompts.clicks:
-        return window_at(case.image, prompts.clicks[0].voxel, case.spacing_mm)
+    if marks:
+        return window_at(case.image, marks[0][0], case.spacing_mm)
     return None
 
 
@@ -186,18 +189,24 @@ def window_at(
 def widen(
     window: IntensityWindow, image: npt.NDArray[Any], prompts: ClassPrompts
 ) -> IntensityWindow:
-    """Widens a class's window until it holds what its positive clicks are on, with some room.
+    """Widens a class's window until it holds what its clicks and scribbles are on, with some room.
 
-    Negative clicks don't count: what is clipped differs from the target already.
+    Negative ones don't count: what is clipped differs from the target already.
     """
     low, high = window
     room = window.width * ROOM / (1 + 2 * ROOM)
+    held: list[float] = []
     for click in prompts.clicks:
         middle = np.array(click.voxel)
-        near = _percentiles(_sample(image, np.array([middle - 1, middle + 2])), (50,))
-        if click.positive and near:
-            low = low if near[0] >= window.low else min(low, near[0] - room)
-            high = high if near[0] <= window.high else max(high, near[0] + room)
+        if click.positive:
+            held += _percentiles(_sample(image, np.array([middle - 1, middle + 2])), (50,))
+    for scribble in prompts.scribbles:
+        if scribble.positive:
+            values = image[tuple(scribble.voxels.T)].astype(np.float64)
+            held += _percentiles(values[np.isfinite(values)], USUAL)
+    for value in held:
+        low = low if value >= window.low else min(low, value - room)
+        high = high if value <= window.high else max(high, value + room)
     return IntensityWindow(low, high)
 
 
