@@ -357,12 +357,15 @@ def plateaus(steps: Sequence[Step]) -> Iterator[tuple[float, float, Step]]:
         yield float(np.log(end / start)), end, steps[int(np.clip(middle, first, last - 1))]
 
 
-def bodies_in(cube: Cube, halvings: int) -> Iterator[tuple[Body, float]]:
+def bodies_in(
+    cube: Cube, halvings: int, before_step: Callable[[], None]
+) -> Iterator[tuple[Body, float]]:
     """Yields the plateaus of what grows at a click, as bodies of blocks, in one cube.
 
     Args:
         cube: what is looked at.
         halvings: how often the scan's resolution was halved for it.
+        before_step: called before every growth.
 
     Yields:
         A body, and through how many faces of the cube it goes on, as a share of those of its
@@ -382,6 +385,7 @@ def bodies_in(cube: Cube, halvings: int) -> Iterator[tuple[Body, float]]:
         if sigma_mm == 0:
             values.add(float(np.median(seen[around])))
         for value in sorted(values):
+            before_step()
             judged: dict[int, Body] = {}
             for radius, steps in grow(seen, value, noise, cube).items():
                 for persistence, end, step in plateaus(steps):
@@ -471,6 +475,7 @@ def follow_some(
     spacing_mm: Spacing,
     click: Voxel,
     leaving: Sequence[tuple[Body, float]],
+    before_step: Callable[[], None],
 ) -> list[Body]:
     """Follows the surest of the bodies that leave their cube.
 
@@ -479,6 +484,7 @@ def follow_some(
         spacing_mm: of its voxels (z, y, x).
         click: a voxel (z, y, x).
         leaving: the bodies, and how much of each one's border is that of the cube.
+        before_step: called before each is followed.
 
     Returns:
         The whole bodies that are clear; and those cut off that leak far away, and leave the cube by
@@ -491,6 +497,7 @@ def follow_some(
             break
         if not any(alike(body.recipe, other) for other in followed):
             followed.append(body.recipe)
+            before_step()
             whole = follow(image, spacing_mm, click, body)
             if whole is not None and whole.clear:
                 found.append(whole)
@@ -499,13 +506,19 @@ def follow_some(
     return found
 
 
-def find_bodies(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> list[Body]:
+def find_bodies(
+    image: npt.NDArray[Any],
+    spacing_mm: Spacing,
+    click: Voxel,
+    before_step: Callable[[], None] = lambda: None,
+) -> list[Body]:
     """Finds the clear bodies that a click stands in.
 
     Args:
         image: (z, y, x), any numeric type.
         spacing_mm: of its voxels (z, y, x).
         click: a voxel (z, y, x).
+        before_step: called before every growth; what it raises ends the search.
 
     Returns:
         From small to large; none where nothing is clear.
@@ -514,13 +527,13 @@ def find_bodies(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> l
     most = MOST_OF_SCAN * image.size
     for halvings, cube in enumerate(cubes(image, spacing_mm, click)):
         leaving: list[tuple[Body, float]] = []
-        for body, share in bodies_in(cube, halvings):
+        for body, share in bodies_in(cube, halvings, before_step):
             if share > 0:
                 leaving.append((body, share))
             else:
                 found.append(body)
         if halvings == 0:
-            found += follow_some(image, spacing_mm, click, leaving)
+            found += follow_some(image, spacing_mm, click, leaving, before_step)
         found = [body for body in found if body.size <= most]
         if found and halvings > 0:
             break
