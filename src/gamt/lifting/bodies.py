@@ -150,7 +150,7 @@ def find_at(
     if chosen is None:
         medium = Part.tight(*find_blob(image, spacing_mm, click))
         return Found(False, other_scales(image.shape, spacing_mm, click, medium, []), click)
-    return settled(image, spacing_mm, click, chosen, bodies)
+    return settled(image, spacing_mm, click, chosen, bodies, before_step)
 
 
 def settled(
@@ -159,9 +159,10 @@ def settled(
     click: Voxel,
     chosen: Body,
     bodies: Sequence[Body],
+    before_step: Callable[[], None],
 ) -> Found:
     """Returns the clear body that was chosen at a voxel (z, y, x), and the others around it."""
-    body = settle(image, spacing_mm, click, chosen)
+    body = settle(image, spacing_mm, click, chosen, before_step)
     medium = Part.tight(body.low, body.mask)
     return Found(True, other_scales(image.shape, spacing_mm, click, medium, bodies), click)
 
@@ -192,7 +193,7 @@ def find_along(
         before_step()
         chosen = choose(bodies)
         if chosen is not None:
-            return settled(image, spacing_mm, seed, chosen, bodies)
+            return settled(image, spacing_mm, seed, chosen, bodies, before_step)
     middle = seeds_on(line, spacing_mm)[0]
     medium = Part.tight(*find_blob(image, spacing_mm, middle))
     return Found(False, other_scales(image.shape, spacing_mm, middle, medium, []), middle)

@@ -612,7 +612,13 @@ def choose_one(bodies: Sequence[Body]) -> Body | None:
     return None
 
 
-def settle(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Body) -> Body:
+def settle(
+    image: npt.NDArray[Any],
+    spacing_mm: Spacing,
+    click: Voxel,
+    body: Body,
+    before_step: Callable[[], None] = lambda: None,
+) -> Body:
     """Settles a body's border between the intensities on both of its sides.
 
     What was seen coarsely is settled in blocks of half as many halvings, and then voxel by voxel in
@@ -623,6 +629,7 @@ def settle(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Bod
         spacing_mm: of its voxels (z, y, x).
         click: the voxel (z, y, x) that the body was grown from.
         body: what to settle.
+        before_step: called before every round; what it raises ends it.
     """
     recipe, step_mm = body.recipe, min(spacing_mm)
     if body.halvings:
@@ -648,10 +655,12 @@ def settle(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Bod
     sides = [max(1, round(block_mm / one)) for one in spacing_mm]
     if max(sides) == 1:
         settled, _ = settle_border(
-            to_finite(values), inside, voxel, spacing_mm, reach_mm, recipe.noise
+            to_finite(values), inside, voxel, spacing_mm, reach_mm, recipe.noise, before_step
         )
     else:
-        settled = settle_blocks(values, inside, voxel, spacing_mm, sides, reach_mm, recipe.noise)
+        settled = settle_blocks(
+            values, inside, voxel, spacing_mm, sides, reach_mm, recipe.noise, before_step
+        )
     edges = tuple(np.arange(size + 1) for size in settled.shape)
     return replace(body, low=(low[0], low[1], low[2]), region=settled, edges=edges)
 
@@ -664,6 +673,7 @@ def settle_blocks(
     sides: Sequence[int],
     reach_mm: float,
     noise: float,
+    before_step: Callable[[], None],
 ) -> Mask:
     """Settles a mask's border in blocks, and then voxel by voxel in the blocks at the border.
 
@@ -675,6 +685,7 @@ def settle_blocks(
         sides: of a block, in voxels (z, y, x).
         reach_mm: how far from the border blocks may change.
         noise: as for `settle_border`.
+        before_step: called before every round.
     """
     edges = block_edges(image.shape, sides)
     z, y, x = (place // side for place, side in zip(click, sides, strict=True))
@@ -682,8 +693,9 @@ def settle_blocks(
     blocks = mean_of_blocks(inside, edges) >= 0.5
     blocks[z, y, x] = True
     blocks, means = settle_border(
-        mean_of_blocks(image, edges), blocks, (z, y, x), (dz, dy, dx), reach_mm, noise
+        mean_of_blocks(image, edges), blocks, (z, y, x), (dz, dy, dx), reach_mm, noise, before_step
     )
+    before_step()
     all_around = np.ones((3, 3, 3), np.bool_)
     border = ndimage.binary_dilation(blocks, all_around)
     border ^= ndimage.binary_erosion(blocks, all_around, border_value=1)
@@ -705,7 +717,13 @@ Places = tuple[npt.NDArray[np.intp], ...]
 
 
 def settle_border(
-    values: Image, inside: Mask, click: Voxel, spacing_mm: Spacing, reach_mm: float, noise: float
+    values: Image,
+    inside: Mask,
+    click: Voxel,
+    spacing_mm: Spacing,
+    reach_mm: float,
+    noise: float,
+    before_step: Callable[[], None] = lambda: None,
 ) -> tuple[Mask, Callable[[Places], tuple[Image, Image]]]:
     """Moves a mask's border to where the intensities change; see `settle`.
 
@@ -720,6 +738,7 @@ def settle_border(
         reach_mm: how far from the border voxels may change.
         noise: deviation of the noise; where the sides differ little for it, intensities are
             averaged.
+        before_step: called before every round.
 
     Returns:
         The mask, and a function that returns the mean intensities inside and outside around voxels.
@@ -729,6 +748,7 @@ def settle_border(
     near = depths(inside, spacing_mm) + depths(~inside, spacing_mm) <= reach_mm * (1 + 1e-3)
     places = np.nonzero(near)
     for _ in range(SETTLE_ROUNDS):
+        before_step()
         means = means_of_sides(values, inside, spacing_mm)
         here, there = means(places)
         contrast = float(np.median(np.abs(here - there)))
