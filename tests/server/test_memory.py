@@ -1,11 +1,13 @@
 """Memory is refused before it runs out."""
 
+import platform
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
-from gamt.server.memory import Memory, TooLarge, machine_bytes
+from gamt.server.memory import Memory, TooLarge, give_back, machine_bytes
 
 MB = 2**20
 
@@ -59,3 +61,14 @@ def test_a_containers_limit_counts(tmp_path: Path, name: str, text: str, limited
     path.write_text(text)
     total = int(psutil.virtual_memory().total)
     assert machine_bytes(tmp_path) == (2**30 if limited else total)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone keeps free memory")
+def test_memory_that_is_free_is_given_back() -> None:
+    process = psutil.Process()
+    # Too small to be mapped each by itself, and freed but for the last, which is in the way.
+    held = [np.ones(2**13) for _ in range(2**10)]
+    del held[:-1]
+    before = process.memory_info().rss
+    give_back()
+    assert process.memory_info().rss <= before - 32 * MB  # of 64

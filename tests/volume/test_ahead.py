@@ -74,10 +74,14 @@ def test_nothing_is_known_of_a_large_image_before_prompts() -> None:
 
 def test_after_a_prediction_the_slices_around_its_first_ones_are_likely() -> None:
     volume = prepare(draw("int16"))
-    assert not list(slices_after_prediction(volume))
     scan = volume.scan(((0, 0, 0), (4, 9, 12)), IntensityWindow(0, 255))
     scan.decode([SliceRequest(Plane.AXIAL, 3, SlicePrompt(box=(0, 0, 2, 2)))])
     keys = [one.key for one in slices_after_prediction(volume)]
     axial = [KeyedSlice.of(scan.image[index]).key for index in (3, 2, 1, 0)]
     assert [key for key in keys if key in axial] == axial
     assert len(keys) == 4 + 12
+
+
+def test_where_a_prediction_came_to_no_slice_all_is_as_before_prompts() -> None:
+    assert not list(slices_after_prediction(prepare(draw("int16"))))
+    assert len(list(slices_after_prediction(prepare(draw())))) == SHAPE[0] + SHAPE[2]

@@ -87,7 +87,7 @@ class EncodeAhead:
         Args:
             cache: of the session; the plan ends when its share is full.
             volume: the session's image.
-            predicted: whether the target has a prediction, which is likely to be corrected.
+            predicted: whether it has predicted, so that a correction or another try is likely.
         """
         slices = slices_after_prediction if predicted else slices_before_prompts
         self.drop(cache)

@@ -19,7 +19,7 @@ from gamt.axes import bounding_range
 from gamt.lifting.fusion import Votes
 from gamt.segmenters.base import Segmenter
 from gamt.server.ahead import EncodeAhead
-from gamt.server.memory import Memory, TooLarge, machine_bytes
+from gamt.server.memory import Memory, TooLarge, give_back, machine_bytes
 from gamt.server.metrics import Metrics
 from gamt.server.turns import Turn, Turns
 from gamt.session import ArrayBounds, Cancelled, Session
@@ -219,7 +219,7 @@ class Workspace:
             Exception: what `work` raised.
         """
         await self._ask_running()
-        return await self._submit(lambda: self._change(work))
+        return await self._submit(lambda: work(self._session), predicts=False)
 
     async def predict(
         self, kind: str, add: Callable[[Session], object], is_gone: IsGone
@@ -242,7 +242,7 @@ class Workspace:
         """
         await self._ask_running()
         call = Call(self._calls + 1, is_gone, time.monotonic())
-        future = self._submit(lambda: self._predict(call, kind, add))
+        future = self._submit(lambda: self._predict(call, kind, add), predicts=True)
         self._predictions.add(call)
         try:
             while not (await asyncio.wait([future], timeout=POLL_SECONDS))[0]:
@@ -273,6 +273,7 @@ class Workspace:
             self._engine.ahead.drop(self._cache)
             self._cache.leave()
             self._session = self._begin()
+            give_back()
 
     def _begin(self) -> Session:
         engine = self._engine
@@ -288,27 +289,25 @@ class Workspace:
             call.gone = True
             self._engine.turns.wake()
 
-    def _submit(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+    def _submit(self, work: Callable[[], T], *, predicts: bool) -> "asyncio.Future[T]":
         if self._closed:
             raise Closed
         self._calls += 1
         self._engine.turns.wake()
-        return asyncio.wrap_future(self._thread.submit(self._do, work))
+        return asyncio.wrap_future(self._thread.submit(self._do, work, predicts))
 
     # What follows runs in the workspace's thread.
 
-    def _do(self, work: Callable[[], T]) -> T:
+    def _do(self, work: Callable[[], T], predicts: bool) -> T:
         self._engine.ahead.drop(self._cache)
         try:
             return work()
         except Exception as error:
             self._engine.metrics.errors.labels(type(error).__name__).inc()
             raise
-
-    def _change(self, work: Callable[[Session], T]) -> T:
-        changed = work(self._session)
-        self._encode_ahead(predicted=False)
-        return changed
+        finally:
+            if self._session.volume is not None:
+                self._engine.ahead.plan(self._cache, self._session.volume, predicted=predicts)
 
     def _predict(self, call: Call, kind: str, add: Callable[[Session], object]) -> Prediction:
         """Adds a prompt, predicts, and takes note of it."""
@@ -342,7 +341,6 @@ class Workspace:
                 computed,
                 cache.encoded - encoded,
             )
-        self._encode_ahead(predicted=result.ran)
         return result
 
     def _run(
@@ -392,10 +390,6 @@ class Workspace:
         if call.gone:
             return "gone"
         return "superseded" if self._calls > call.number else None
-
-    def _encode_ahead(self, *, predicted: bool) -> None:
-        if self._session.volume is not None:
-            self._engine.ahead.plan(self._cache, self._session.volume, predicted=predicted)
 
 
 def bounds_of(mask: npt.NDArray[np.bool_]) -> ArrayBounds | None:

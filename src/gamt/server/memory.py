@@ -1,5 +1,7 @@
 """How much memory clients' images may take, so that one is refused before memory runs out."""
 
+import ctypes
+import sys
 import threading
 from collections.abc import Hashable
 from pathlib import Path
@@ -69,3 +71,11 @@ def machine_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
         if text != "max":
             limits.append(int(text))
     return min(limits)
+
+
+def give_back() -> None:
+    """Gives memory that is free back to the system, of which glibc would keep some hundred MB."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        if trim is not None:
+            trim(0)

@@ -22,7 +22,9 @@ def slices_before_prompts(volume: PreparedVolume) -> Iterator[KeyedSlice]:
 
 def slices_after_prediction(volume: PreparedVolume) -> Iterator[KeyedSlice]:
     """Yields slices that a correction of the last prediction is likely to need."""
-    if volume.latest_scan is not None:
+    if volume.latest_scan is None:
+        yield from slices_before_prompts(volume)
+    else:
         yield from volume.latest_scan.ahead(volume.settings.planes)
 
 
