@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edt import edt
 
 from gamt.axes import Plane, bounding_range, slice_view
-from gamt.lifting.postprocess import LEAST_BODY, component_at, label_components
+from gamt.lifting.postprocess import component_at, label_components
 from gamt.lifting.target import Target
 from gamt.prompts import Box, Click, SliceBox
 
@@ -21,6 +21,10 @@ MOST_REMOVED = 0.5
 
 RAISE = 0.2
 """Steps in which log-odds are raised while a correction is too large (docs/constants.md)."""
+
+LEAST_LEFT = 0.03
+"""Share of a body's voxels that another one has at least, so that the first may go as a whole
+(docs/constants.md)."""
 
 WELL_INSIDE = 0.25
 """Depth of a click in a body that is taken away as a whole, as a share of the deepest place's
@@ -161,7 +165,7 @@ def body_apart(
     own = int(components[here])
     size = int(sizes[own])
     sizes[[0, own]] = 0
-    if sizes.max() < LEAST_BODY * size:
+    if sizes.max() < LEAST_LEFT * size:
         return None
     body = components == own
     marked = target.prompts.voxels_inside - np.add(target.region[0], low)

@@ -102,8 +102,8 @@ def on_scribble(target: Target, mask: Mask, scribble: Scribble) -> Contradiction
 def in_region(target: Target, mask: Mask, region: Region) -> Contradiction | None:
     """Finds where a mask contradicts an area that was drawn on one slice the most.
 
-    The error reaches across the slice about as far as it does in it. A block, which holds several
-    slices, says by itself how far it reaches.
+    A block, which holds several slices, says by itself how far the error reaches: it is not
+    followed.
 
     Args:
         target: the class.
@@ -128,7 +128,6 @@ def in_region(target: Target, mask: Mask, region: Region) -> Contradiction | Non
     piece = pieces == np.argmax(sizes)
     scale = target.scale[plane.row_axis], target.scale[plane.column_axis]
     depth = edt(piece.view(np.uint8), anisotropy=scale, black_border=True)
-    radius = float(depth.max())
     low = np.subtract(region.low, target.region[0])
     layer = int(low[plane.normal])
     drawn = np.zeros(slice_shape(mask.shape, plane), np.uint8)
@@ -138,11 +137,12 @@ def in_region(target: Target, mask: Mask, region: Region) -> Contradiction | Non
     )
     drawn[rows, columns] = area
     beside = (slice_view(mask, plane, layer) != region.positive) & (edt(1 - drawn) > HAND)
-    deepest = in_volume(np.argwhere(depth >= NEARLY_DEEPEST * radius), plane, 0) + low
+    deepest = np.argwhere(depth >= NEARLY_DEEPEST * depth.max())
+    voxel = middle_of(in_volume(deepest, plane, 0) + low)
     return Contradiction(
-        click_at(target, middle_of(deepest), region.positive),
+        click_at(target, voxel, region.positive),
         in_volume(np.argwhere(piece), plane, 0) + low,
-        radius,
+        error_radius(mask, voxel, target.scale),
         in_volume(np.argwhere(beside), plane, layer),
     )
 

@@ -102,6 +102,10 @@ NOISE = 1.5
 LINE_SAMPLES = 8
 """Points at which the line from a click to a voxel is looked at (docs/constants.md)."""
 
+LINE_CAUTION = np.float32(2)
+"""Distances from a line of voxels that asks for less count so many times: it shows by itself how
+far the error goes, where a click doesn't (docs/constants.md)."""
+
 MOST_STARTS = 16
 """Voxels of a line from which the ways to others begin, at most (docs/constants.md)."""
 
@@ -310,6 +314,8 @@ def place_features(
     """
     depth = around.depth
     distance = around.distance.take(voxels)
+    if around.line is not None and around.kind == "remove":
+        distance = LINE_CAUTION * distance
     yield f"intercept_{around.kind}", np.ones_like(distance)
     yield f"log_size_{around.kind}", np.full_like(distance, np.log(around.size / depth))
     yield "log_distance", np.log(np.maximum(distance / depth, DISTANCE_FLOOR))
