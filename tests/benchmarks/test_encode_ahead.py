@@ -7,6 +7,7 @@ import pytest
 from benchmarks import encode_ahead
 
 
+@pytest.mark.slow
 def test_clicks_wait_for_fewer_slices_where_they_are_encoded_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -19,6 +20,6 @@ def test_clicks_wait_for_fewer_slices_where_they_are_encoded_ahead(
     ):
         monkeypatch.setattr(encode_ahead, name, value)
     image = encode_ahead.draw_image()
-    plain, ahead = (asyncio.run(encode_ahead.measure(image, 1, each)) for each in (False, True))
+    plain, ahead = (asyncio.run(encode_ahead.measure(image, 0.5, each)) for each in (False, True))
     assert plain[0][1] > 0
     assert ahead[0][1] < plain[0][1]
