@@ -187,13 +187,18 @@ class Surroundings:
         """(z, y, x) intensities without the finest noise, 0..255."""
         return ndimage.gaussian_filter(self.image.astype(np.float32), self.blur, mode="nearest")
 
+    @property
+    def core_radius(self) -> float:
+        """How far around the seed or line intensities are its own, in grid voxels."""
+        return float(np.clip(CORE_DISTANCE * self.depth, 1.0, MAX_CORE_VOXELS))
+
     @cached_property
     def seed_intensity(self) -> tuple[float, np.float32]:
         """The median intensity around the seed or line, and its median absolute deviation.
 
         Noise is added to the deviation.
         """
-        radius = float(np.clip(CORE_DISTANCE * self.depth, 1.0, MAX_CORE_VOXELS))
+        radius = self.core_radius
         part = region_around(self.marked, radius, self.scale, self.mask.shape)
         core = self.smooth[part][self.candidate[part] & (self.distance[part] <= radius)]
         median = float(np.median(core))
@@ -344,7 +349,9 @@ def image_features(
     depth = around.depth
     rest = around.same_side & (around.distance > ELSEWHERE_DISTANCE * depth)
     if rest.any():
-        near = around.candidate & (around.distance <= depth)
+        # A click has to borrow from what is around it; a line has voxels enough of its own.
+        reach = depth if around.line is None else around.core_radius
+        near = around.candidate & (around.distance <= reach)
         yield "intensity_ratio", intensity_ratio(around.smooth, near, rest).take(voxels)
     yield "log_gradient", gradient_feature(around, voxels)
 
