@@ -110,7 +110,8 @@ def test_scribbles_for_the_other_side_are_left_alone() -> None:
     other = ClassPrompts(2, scribbles=(Scribble(np.array([[8, 8, 8]]), True),))
     target = target_of(mine, other)
     adding = ruled_out(target, Click(4, 1, 1, positive=True), (1, 1, 2))
-    assert (np.argwhere(adding) + (1, 1, 2)).tolist() == [[1, 1, 2], [8, 8, 8]]
+    # Counted from the voxel (1, 1, 2).
+    assert np.argwhere(adding).tolist() == [[0, 0, 0], [7, 7, 6]]
     removing = ruled_out(target, Click(4, 5, 9, positive=False))
     assert np.argwhere(removing).tolist() == inside.tolist()
 

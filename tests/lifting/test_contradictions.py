@@ -1,4 +1,4 @@
-"""What of a scribble or region a mask contradicts, which pieces matter, and where their middle is."""
+"""What of scribbles and regions a mask contradicts, which pieces matter, and where to correct."""
 
 import numpy as np
 import pytest
@@ -166,9 +166,7 @@ def test_a_piece_in_which_a_click_or_scribble_says_the_opposite_stays(by: str) -
     prompts = (
         ClassPrompts(1, clicks=(Click(5, 9, 13, True),), regions=(region,))
         if by == "click"
-        else ClassPrompts(
-            1, scribbles=(Scribble(np.array([[5, 9, 13]]), True),), regions=(region,)
-        )
+        else ClassPrompts(1, scribbles=(Scribble(np.array([[5, 9, 13]]), True),), regions=(region,))
     )
     target = target_of(prompts)
     found = in_region(target, mask, region)

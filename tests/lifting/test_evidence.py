@@ -230,7 +230,8 @@ def test_along_a_line_voxels_are_as_likely_as_around_its_middle() -> None:
     assert lined[4, 6, 17] == pytest.approx(lined[4, 10, 17], abs=1e-4)
     clicked = odds_of()
     assert clicked[4, 6, 17] < clicked[4, 10, 17] - 0.5
-    assert lined[4, 10, 17] == pytest.approx(clicked[4, 10, 17], abs=1e-4)
+    # Distances count half as much again: 1.2 ln 1.5 = 0.487 less.
+    assert clicked[4, 10, 17] - lined[4, 10, 17] == pytest.approx(0.487, abs=1e-3)
 
 
 def test_all_of_a_line_says_what_its_side_looks_like() -> None:
@@ -250,14 +251,13 @@ def test_the_contrast_to_a_voxel_is_that_on_the_way_from_the_lines_nearest_part(
     assert contrast_feature(around, flat((4, 16, 20)))[1][0] < walled - 1
 
 
-def test_a_line_that_asks_for_less_reaches_half_as_far() -> None:
-    mask = np.ones(SHAPE, np.bool_)
-    mask[:, :, :15] = False
-    around = Surroundings(GREY, mask, CLICK, 2.0, 14.0, (1.0, 1.0, 1.0), line=LINE)
-    (far, near) = (dict(place_features(around, flat((4, 10, x)))) for x in (22, 19))
-    # The voxels are 6 and 3 away, which counts as 12 and 6: 6 and 3 depths.
-    assert far["log_distance"][0] == pytest.approx(np.log(6))
-    assert near["log_distance"][0] == pytest.approx(np.log(3))
+def test_a_line_reaches_less_far_than_a_click_and_least_where_it_asks_for_less() -> None:
+    # The voxel is 6 away, three depths: that counts as 4.5, and as 12 where it asks for less.
+    more = click_beside(line=LINE)
+    less = replace(more, mask=~more.mask)
+    for around, depths in ((more, 4.5), (less, 12)):
+        features = dict(place_features(around, flat((4, 10, 22))))
+        assert features["log_distance"][0] == pytest.approx(np.log(depths))
 
 
 def test_an_opposite_line_holds_back_as_the_nearest_opposite_click_does() -> None:

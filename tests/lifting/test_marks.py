@@ -137,7 +137,7 @@ def test_on_a_lassos_slice_nothing_but_the_lassos_voxels_changes() -> None:
     drawn[tuple(region.voxels.T)] = True
     changed = (found != (BODY | LEAK))[layer]
     # A pixel beside it is what a hand is inexact by.
-    assert not (changed & ~ndimage.binary_dilation(drawn[layer], np.ones((3, 3)))).any()
+    assert not (changed & ~ndimage.binary_dilation(drawn[layer], np.ones((3, 3), np.bool_))).any()
 
 
 def test_a_block_takes_away_what_is_inside_and_nothing_else() -> None:
@@ -216,7 +216,7 @@ def test_scribbles_and_clicks_are_obeyed_whatever_the_segmenter_says(
     first, second = np.sort(voxels[:20], axis=0), voxels[20:40]
     first = first[~(first[:, None] == voxels[20:45]).all(axis=2).any(axis=1)]
     first = np.unique(first, axis=0)
-    clicks = [Click(*v, positive=bool(rng.integers(2))) for v in voxels[40:45].tolist()]
+    clicks = [Click(z, y, x, bool(rng.integers(2))) for z, y, x in voxels[40:45].tolist()]
     scribbles = (Scribble(first, positive=True), Scribble(second, positive=False))
     region = Region((1, 2, 3), rng.random((5, 1, 9)) < 0.5, positive=bool(rng.integers(2)))
     prompts = ClassPrompts(1, None, tuple(clicks), scribbles=scribbles, regions=(region,))

@@ -102,8 +102,8 @@ NOISE = 1.5
 LINE_SAMPLES = 8
 """Points at which the line from a click to a voxel is looked at (docs/constants.md)."""
 
-LINE_CAUTION = np.float32(2)
-"""Distances from a line of voxels that asks for less count so many times: it shows by itself how
+LINE_CAUTION: Mapping[str, float] = {"add": 1.5, "remove": 4.0}
+"""Distances from a line of voxels count so many times, by what it asks for: it shows by itself how
 far the error goes, where a click doesn't (docs/constants.md)."""
 
 MOST_STARTS = 16
@@ -319,11 +319,10 @@ def place_features(
     """
     depth = around.depth
     distance = around.distance.take(voxels)
-    if around.line is not None and around.kind == "remove":
-        distance = LINE_CAUTION * distance
     yield f"intercept_{around.kind}", np.ones_like(distance)
     yield f"log_size_{around.kind}", np.full_like(distance, np.log(around.size / depth))
-    yield "log_distance", np.log(np.maximum(distance / depth, DISTANCE_FLOOR))
+    caution = np.float32(1 if around.line is None else LINE_CAUTION[around.kind])
+    yield "log_distance", np.log(np.maximum(caution * distance / depth, DISTANCE_FLOOR))
     side = np.ascontiguousarray(around.same_side)
     own: Odds = edt(side, anisotropy=around.scale, parallel=os.cpu_count() or 1)
     yield "log_depth", np.log(own.take(voxels) / depth + DEPTH_OFFSET)
