@@ -4,7 +4,6 @@ import json
 import logging
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -588,17 +587,20 @@ def test_a_client_that_hangs_up_leaves_the_target_as_it_was() -> None:
         assert meta(user.post("/undo")) == {"ran_prediction": False, "bbox": None}
 
 
-def test_a_later_prompt_answers_for_an_earlier_one_that_still_runs() -> None:
+def test_a_later_prompt_answers_for_an_earlier_one_that_still_runs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     segmenter = Gated()
     with serving(segmenter) as url, using(url) as user:
         user.begin()
         segmenter.stops = True
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor() as pool, caplog.at_level(logging.DEBUG, "gamt.server"):
             first = pool.submit(user.draw, [2, 3], [3, 9], [5, 14])
             assert segmenter.reached.wait(SECONDS)
             second = pool.submit(user.click, 2, 5, 8, positive=False)
-            wait_until(lambda: "waiting" in user.http.get("/metrics").text)
-            time.sleep(0.1)
+            wait_until(lambda: "add_point_interaction" in caplog.text)
+            for _ in range(10):  # until the server has read it, too
+                user.post("/heartbeat")
             segmenter.through.set()
             assert meta(first.result()) == {"ran_prediction": False, "bbox": None}
             assert meta(second.result())["bbox"]
