@@ -2,6 +2,7 @@
 #
 #     make docker                                  # the embedded segmenter, no GPU needed
 #     make docker PRESET=coreset                   # with SAM-Med2D, from weights/
+#     make docker-serve                            # the same with `gamt serve`, and runs that
 #
 # Stages: tools; the checkpoint, whose lack shows at once; dependencies, which change seldom; the
 # project, which changes often; and the image, which takes only what runs.
@@ -33,6 +34,8 @@ name and shutil.copy(find(name), '/checkpoint')"
 
 FROM tools AS dependencies
 ARG PRESET
+# "yes" adds what `gamt serve` needs.
+ARG SERVER=
 # With "cpu" torch comes from PyTorch's own index, knows no GPU and takes a tenth of the space.
 ARG TORCH_BACKEND=
 COPY pyproject.toml uv.lock ./
@@ -40,7 +43,8 @@ COPY pyproject.toml uv.lock ./
 # what serves several GPUs, headers and static libraries.
 RUN set -eu; \
     uv export --quiet --locked --no-default-groups --no-emit-project --no-hashes \
-        $([ "$PRESET" = default ] || echo --extra sam) --output-file requirements.txt; \
+        $([ "$PRESET" = default ] || echo --extra sam) \
+        $([ -z "$SERVER" ] || echo --extra server) --output-file requirements.txt; \
     [ "$TORCH_BACKEND" != cpu ] || sed -i -E '/^(cuda|nvidia|triton)/d' requirements.txt; \
     uv venv --quiet --python /usr/bin/python3 .venv; \
     uv pip install --quiet --python .venv --requirements requirements.txt \

@@ -24,8 +24,9 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist lo
 # A second version of what is in .venv already, for the tests of the server.
 OLDER_CLIENT := .tools/nninteractive-client-2.5.1
 
-.PHONY: help setup setup-all run serve test test-fast coverage test-container lint bench \
-	bench-accuracy soak bench-container eval data weights docker docker-run docker-save format clean
+.PHONY: help setup setup-all run serve test test-fast coverage test-napari test-container lint bench \
+	bench-accuracy soak bench-container eval data weights docker docker-run docker-serve docker-save \
+	format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,10 +45,17 @@ test: $(ALL) ## Run the tests
 	$(PYTEST)
 
 test-fast: $(ALL) ## Run the tests but for the slow ones
-	$(PYTEST) -m "not container and not slow"
+	$(PYTEST) -m "not container and not napari and not slow"
 
 coverage: $(ALL) ## Run the tests, and measure which lines and branches they reach
 	$(PYTEST) --cov
+
+test-napari: $(ALL) ## Test the server with napari's own plugin, in a window on a virtual display
+	@command -v xvfb-run >/dev/null || { echo "no xvfb-run: on Debian, apt install xvfb xauth" \
+		"libgl1-mesa-dri libegl1 libgl1 libdbus-1-3 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4" \
+		"libxcb-image0 libxcb-keysyms1 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0" >&2; exit 1; }
+	UV_PROJECT_ENVIRONMENT=.tools/napari $(UV) sync --locked --only-group napari --python $(PYTHON)
+	$(BIN)/python -m pytest -m napari tests/napari
 
 test-container: $(ALL) ## Build the container and run its tests, with the engine that answers
 	$(BIN)/python -m pytest -m container tests/container
@@ -63,6 +71,7 @@ bench: $(ALL) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see
 	@status=0; \
 	$(BIN)/python -m benchmarks.bench $(if $(CASES),--cases "$(CASES)") || status=1; \
 	$(BIN)/python -m benchmarks.first_clicks --workers $(CORES) || status=1; \
+	$(BIN)/python -m benchmarks.prompts --workers $(CORES) || status=1; \
 	$(BIN)/python -m benchmarks.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m benchmarks.interaction || status=1; \
 	$(BIN)/python -m benchmarks.speed || status=1; \
@@ -124,6 +133,21 @@ docker-run: engine ## Run the container on INPUTS and OUTPUTS with the challenge
 		-v "$(abspath $(INPUTS))":/workspace/inputs/ \
 		-v "$(abspath $(OUTPUTS))":/workspace/outputs/ \
 		$(IMAGE) /bin/bash -c "sh predict.sh"
+
+# The key of the environment, if there is one, is the server's. BIND and PORT are where it listens.
+BIND ?= 127.0.0.1
+PORT ?= 1527
+SERVE_IMAGE := gamt-serve:latest
+IS_HEALTHY := python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:1527/healthz', timeout=5)"
+
+docker-serve: engine ## Build the container with gamt serve, and run that (PRESET, BIND, PORT, SERVE)
+	$(ENGINE) build --network host --build-arg PRESET=$(PRESET) --build-arg SERVER=yes $(BUILD_ARGS) \
+		--tag $(SERVE_IMAGE) .
+	@echo "Server address for 3D Slicer and napari: http://$(BIND):$(PORT) (the container's own is inside of it)"
+	$(ENGINE) container run $(GPU) --rm --init --name gamt-serve --read-only --tmpfs /tmp \
+		--env NN_INTERACTIVE_API_KEY --publish $(BIND):$(PORT):1527 \
+		--health-cmd '$(IS_HEALTHY)' --health-interval 10s --health-start-period 5s \
+		$(SERVE_IMAGE) python -P -m gamt serve --host 0.0.0.0 $(SERVE)
 
 docker-save: docker $(READY) ## Build, save as out/TEAM.tar.gz, load that back and run it
 	@mkdir -p out

@@ -22,10 +22,10 @@ class Image:
     engine: str
     name: str
 
-    def build(self, context: Path) -> None:
+    def build(self, context: Path, *options: str) -> None:
         """Builds the image from a folder like the repository's."""
         tag = f"{self.name}:latest"
-        self.call("build", "--network", "host", "--tag", tag, os.fspath(context))
+        self.call("build", "--network", "host", "--tag", tag, *options, os.fspath(context))
 
     def remove(self) -> None:
         """Removes the image from the engine."""

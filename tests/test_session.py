@@ -18,7 +18,7 @@ import gamt
 from benchmarks.bars import FLAT_LEAST, FLAT_MEAN
 from benchmarks.phantoms import Phantom, dice, draw_slice_box, ellipsoids
 from gamt import Session, segmenters
-from gamt.axes import Plane, bounding_range, slice_shape
+from gamt.axes import Plane, bounding_range, slice_shape, slice_view
 from gamt.io.case import Case
 from gamt.lifting.target import Observer, Target
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt, box_of_mask
@@ -231,6 +231,147 @@ def test_a_box_after_points_begins_anew_from_all_prompts() -> None:
     assert (buffer[17, 23, 27], buffer[18, 22, 26]) == (0, 1)
 
 
+# --- several boxes, lassos, scribbles ------------------------------------------------------------
+
+LEFT = block(SHAPE, slice(4, 15), slice(6, 19), slice(3, 12))
+RIGHT = block(SHAPE, slice(5, 12), slice(4, 20), slice(17, 28))
+"""Two bodies that don't touch."""
+
+
+def drawn_on(mask: Mask, plane: Plane) -> npt.NDArray[np.uint8]:
+    """A lasso around the middle section of a body, as large as the image."""
+    index = draw_slice_box(mask, plane).index
+    drawing = np.zeros(mask.shape, np.uint8)
+    slice_view(drawing, plane, index)[:] = slice_view(mask, plane, index)
+    return drawing
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_each_of_several_boxes_adds_a_body_in_any_order(plane: Plane) -> None:
+    boxes = [bounds_of(LEFT), slice_bounds(RIGHT, plane)]
+    for order in (boxes, boxes[::-1]):
+        session, buffer = begin(LEFT | RIGHT)
+        session.add_bbox_interaction(order[0], True)
+        changed = session.add_bbox_interaction(order[1], True)
+        np.testing.assert_array_equal(buffer, LEFT | RIGHT)
+        assert changed == bounds_of(RIGHT if order[1] is boxes[1] else LEFT)
+
+
+def test_a_box_is_not_looked_into_again_for_another_one() -> None:
+    session, _ = begin(LEFT | RIGHT, segmenter := Thresholder())
+    session.add_bbox_interaction(bounds_of(LEFT), True)
+    segmenter.asked.clear()
+    session.add_bbox_interaction(bounds_of(RIGHT), True)
+    boxes = np.array([one.box for _, one in segmenter.asked if one.box is not None])
+    rights = [shape for shape, _ in segmenter.asked]
+    assert len(boxes) == len(rights) > 0
+    on_axial_and_coronal = np.array([shape[1] == SHAPE[2] for shape in rights])
+    assert boxes[on_axial_and_coronal, 0].min() >= 17  # x of the right one
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_a_lasso_finds_the_body_that_it_is_drawn_around(plane: Plane) -> None:
+    session, buffer = begin(LEFT | RIGHT, segmenter := Thresholder())
+    assert session.add_lasso_interaction(drawn_on(LEFT, plane), True) == bounds_of(LEFT)
+    np.testing.assert_array_equal(buffer, LEFT)
+    shape, prompt = segmenter.asked[0]
+    assert shape == slice_shape(SHAPE, plane)
+    assert prompt.mask is not None
+    index = draw_slice_box(LEFT, plane).index
+    np.testing.assert_array_equal(prompt.mask > 0, slice_view(LEFT, plane, index))
+
+
+def test_a_lasso_in_a_crop_is_the_same() -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    bounds = slice_bounds(LEFT, Plane.CORONAL)
+    crop = np.ones([b - a for a, b in bounds], np.bool_)
+    session.add_lasso_interaction(crop, True, interaction_bbox=bounds)
+    np.testing.assert_array_equal(buffer, LEFT)
+
+
+def test_a_segmenter_that_sees_too_much_is_held_to_the_lasso() -> None:
+    # All of a slice is one piece to the segmenter. A hand may be two voxels off.
+    session, buffer = begin(np.ones(SHAPE, np.bool_))
+    lasso = block(SHAPE, slice(9, 10), slice(4, 12), slice(6, 16))
+    session.add_lasso_interaction(lasso, True)
+    assert buffer[9, 6:10, 8:14].all()
+    beside = np.ones(SHAPE[1:], np.bool_)
+    beside[2:14, 4:18] = False
+    assert not buffer[9][beside].any()
+
+
+def test_a_box_after_an_initial_segmentation_adds_to_it() -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    session.add_initial_seg_interaction(LEFT)
+    assert session.add_bbox_interaction(bounds_of(RIGHT), True) == bounds_of(RIGHT)
+    np.testing.assert_array_equal(buffer, LEFT | RIGHT)
+    session.add_point_interaction([8, 10, 20], False)
+    assert buffer[8, 10, 20] == 0
+    np.testing.assert_array_equal(buffer[..., :14], LEFT[..., :14])
+
+
+@pytest.mark.parametrize("last", ["box", "lasso"])
+def test_a_box_or_lasso_after_clicks_and_their_prediction_begins_anew(last: str) -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    session.add_point_interaction([8, 10, 20], True)
+    np.testing.assert_array_equal(buffer, RIGHT)
+    if last == "box":
+        session.add_bbox_interaction(bounds_of(LEFT), True)
+    else:
+        session.add_lasso_interaction(drawn_on(LEFT, Plane.AXIAL), True)
+    assert buffer[LEFT].all()
+    assert buffer[8, 10, 20] == 1
+
+
+@pytest.mark.parametrize(
+    "inside", [np.s_[7:8, 8:14, 5:9], np.s_[6:11, 8:14, 5:9]], ids=["2-D", "3-D"]
+)
+def test_a_negative_box_takes_away_inside(inside: tuple[slice, ...]) -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    session.add_initial_seg_interaction(LEFT | RIGHT)
+    session.add_bbox_interaction([[part.start, part.stop] for part in inside], False)
+    assert not buffer[inside].any()
+    np.testing.assert_array_equal(buffer[..., 14:], RIGHT[..., 14:])
+
+
+def test_a_negative_lasso_takes_away_its_area_and_counts_less_than_a_later_box() -> None:
+    session, buffer = begin(LEFT)
+    session.add_bbox_interaction(bounds_of(LEFT), True)
+    lasso = block(SHAPE, slice(9, 10), slice(6, 19), slice(8, 12))
+    session.add_lasso_interaction(lasso, False)
+    assert not buffer[lasso].any()
+    session.add_bbox_interaction(slice_bounds(LEFT, Plane.AXIAL), True)
+    np.testing.assert_array_equal(buffer, LEFT)
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_a_scribble_begins_a_target_and_later_ones_correct_it(plane: Plane) -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    line = [slice(9, 10), slice(12, 13), slice(7, 8)]
+    line[plane.row_axis] = slice(8, 12)
+    session.add_scribble_interaction(block(SHAPE, *line), True)
+    np.testing.assert_array_equal(buffer, LEFT)
+    session.add_scribble_interaction(block(SHAPE, slice(8, 9), slice(8, 16), slice(20, 21)), True)
+    np.testing.assert_array_equal(buffer, LEFT | RIGHT)
+    outside = block(SHAPE, slice(11, 12), slice(8, 16), slice(26, 28))
+    session.add_scribble_interaction(outside, False)
+    assert not buffer[outside].any()
+    assert buffer[8, 8:16, 20].all()
+
+
+def test_a_leak_is_cut_by_a_box_on_another_plane() -> None:
+    # A thin bridge joins both bodies; the segmenter takes them for one on every coronal slice
+    # that shows it. The user draws the left one's section on the axial slice of the bridge.
+    bridge = block(SHAPE, slice(9, 10), slice(12, 13), slice(12, 17))
+    session, buffer = begin(LEFT | RIGHT | bridge)
+    session.add_initial_seg_interaction(np.zeros(SHAPE, np.bool_))
+    session.add_bbox_interaction(slice_bounds(LEFT, Plane.CORONAL), True)
+    session.add_bbox_interaction(slice_bounds(LEFT, Plane.AXIAL), True)
+    beside = block(SHAPE, slice(9, 10), slice(0, 26), slice(13, 30))
+    assert not buffer[beside].any()
+    assert dice(buffer[..., :12] > 0, LEFT[..., :12]) > 0.95
+
+
 # --- points -------------------------------------------------------------------------------------
 
 
@@ -350,6 +491,38 @@ def test_an_initial_segmentation_can_be_taken_back_with_what_it_made_forget() ->
     session.undo()
     session.undo()
     assert not buffer.any()
+
+
+def test_steps_go_back_and_forth_whatever_they_were() -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    session.add_bbox_interaction(bounds_of(LEFT), True)
+    session.add_bbox_interaction(bounds_of(RIGHT), True)
+    session.add_point_interaction([8, 10, 20], False, run_prediction=False)
+    session.run_prediction()
+    session.add_initial_seg_interaction(RIGHT)
+    seen = [buffer.copy()]
+    while session.undo():
+        seen.append(buffer.copy())
+    assert len(seen) == 5
+    np.testing.assert_array_equal(seen[2], LEFT | RIGHT)
+    np.testing.assert_array_equal(seen[3], LEFT)
+    assert not seen[4].any()
+    for before in seen[-2::-1]:
+        assert session.redo()
+        np.testing.assert_array_equal(buffer, before)
+    assert not session.redo()
+    session.add_point_interaction([8, 10, 20], False)
+    np.testing.assert_array_equal(buffer[LEFT], 0)  # of the initial segmentation, nothing else
+
+
+def test_after_a_new_prompt_nothing_is_left_to_do_again() -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    assert not session.redo()
+    session.add_bbox_interaction(bounds_of(LEFT), True)
+    session.undo()
+    session.add_bbox_interaction(bounds_of(RIGHT), True)
+    assert not session.redo()
+    np.testing.assert_array_equal(buffer, RIGHT)
 
 
 @pytest.mark.parametrize("forget", ["reset_interactions", "set_image"])
@@ -658,10 +831,12 @@ def test_images_of_any_numbers(dtype: str) -> None:
         lambda session: session.set_target_buffer(np.zeros(SHAPE)),
         lambda session: session.add_bbox_interaction(BOUNDS, True),
         lambda session: session.add_point_interaction(INSIDE, True),
+        lambda session: session.add_scribble_interaction(BODY, True),
+        lambda session: session.add_lasso_interaction(BODY, True),
         lambda session: session.add_initial_seg_interaction(BODY),
         lambda session: session.run_prediction(),
     ],
-    ids=["buffer", "box", "point", "initial", "run"],
+    ids=["buffer", "box", "point", "scribble", "lasso", "initial", "run"],
 )
 def test_there_must_be_an_image_first(call: Any) -> None:
     session = Session(Thresholder())
@@ -719,6 +894,13 @@ READ_ONLY.flags.writeable = False
         (lambda s: s.add_bbox_interaction([[9, 4], [3, 4], [4, 9]], True), "past the last"),
         (lambda s: s.add_bbox_interaction([[0, 9], [3, 8], [30, 39]], True), "one inside of"),
         (lambda s: s.add_bbox_interaction([[-9, 0], [3, 8], [4, 9]], True), "one inside of"),
+        (lambda s: s.add_scribble_interaction(BODY & False, True), "found an empty scribble"),
+        (lambda s: s.add_scribble_interaction(BODY[1:], False), r"\(19, 26, 30\), expected"),
+        (lambda s: s.add_lasso_interaction(BODY, True), "expected one on a single slice"),
+        (
+            lambda s: s.add_lasso_interaction(BODY[:1], True, interaction_bbox=[[20, 21]] * 3),
+            r"interaction_bbox .*inside of \(20, 26, 30\)",
+        ),
         (lambda s: s.add_initial_seg_interaction(BODY[1:]), r"\(19, 26, 30\), expected numbers"),
         (lambda s: s.add_initial_seg_interaction(BODY.astype(str)), "expected numbers"),
     ],
@@ -850,7 +1032,10 @@ def test_the_choice_of_a_scale_is_taken_back() -> None:
     session.choose_scale("large")
     assert session.undo()
     np.testing.assert_array_equal(buffer == 1, CORE)
-    session.choose_scale("large")  # what was undone can be done again
+    assert session.redo()
+    assert dice(buffer == 1, BODY) > 0.95
+    session.choose_scale("tight")
+    session.undo()
     assert dice(buffer == 1, BODY) > 0.95
 
 

@@ -137,10 +137,11 @@ def _read_drawing(
     if bounds is not None:
         numbers = read_numbers(bounds, (3, 2), "interaction_bbox")
         whole = numbers.astype(np.intp)
-        if (whole != numbers).any() or (whole < 0).any() or (whole[:, 1] > shape).any():
-            raise ValueError(
-                f"found the interaction_bbox {bounds!r}, expected whole numbers inside of {shape}"
-            )
+        is_whole = bool((whole == numbers).all() and (whole[:, 0] < whole[:, 1]).all())
+        if not is_whole or (whole < 0).any() or (whole[:, 1] > shape).any():
+            found = f"the interaction_bbox {bounds!r}"
+            expected = f"whole numbers [first, past the last] inside of {shape}"
+            raise ValueError(f"found {found}, expected {expected}")
         low, size = whole[:, 0].tolist(), np.subtract(whole[:, 1], whole[:, 0]).tolist()
     if crop.shape != tuple(size):
         raise ValueError(f"found a {name} of shape {crop.shape}, expected {tuple(size)}")
@@ -189,15 +190,18 @@ def add_region(prompts: ClassPrompts, region: Region) -> ClassPrompts:
 
 
 def take_back(prompts: ClassPrompts, drawn: Box | SliceBox) -> ClassPrompts:
-    """Takes back what negative regions said of the voxels of a box or lasso that comes later."""
+    """Takes back what negative regions said of the voxels of a box or lasso that comes later.
+
+    Args:
+        prompts: whose regions are all negative.
+        drawn: the box or lasso.
+    """
     extent, regions = region_of(drawn, positive=True), []
     for region in prompts.regions:
         left = region.mask.copy()
         here, there = _overlap(region, extent)
         left[here] &= ~extent.mask[there]
-        if region.positive or not left.any():
-            regions += [region] if region.positive else []
-        else:
+        if left.any():
             regions.append(replace(region, mask=left))
     return replace(prompts, regions=tuple(regions))
 

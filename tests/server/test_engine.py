@@ -249,6 +249,20 @@ def test_the_same_prompts_give_the_same_masks_as_in_process_whatever_others_do()
     run(test)
 
 
+def test_clients_with_one_image_have_its_slices_encoded_once() -> None:
+    async def test() -> None:
+        segmenter = Thresholder()
+        async with engine_of(segmenter) as engine:
+            one, other = await begin(engine), await begin(engine)
+            await asyncio.gather(predict(one, box(BOX)), predict(other, box(BOX)))
+            await asyncio.to_thread(wait_until, lambda: engine.ahead.planned == 0)
+            counts = [await each.change(lambda session: session.encoded) for each in (one, other)]
+        seen = {(each.shape, each.tobytes()) for each in segmenter.slices}
+        assert len(segmenter.slices) == len(seen) == sum(counts)
+
+    run(test)
+
+
 # --- fairness -----------------------------------------------------------------------------------
 
 

@@ -19,17 +19,20 @@ def read(metrics: Metrics) -> dict[tuple[str, str], float]:
 def test_what_was_counted_is_rendered_by_kind() -> None:
     metrics = Metrics()
     metrics.max_sessions.set(8)
-    metrics.computed.labels("point").observe(0.25)
-    metrics.computed.labels("point").observe(0.5)
+    metrics.count_prediction("point", waited=2, computed=0.25, encoded=4, found=6)
+    metrics.count_prediction("point", waited=0, computed=0.5, encoded=1, found=0)
     metrics.cancelled.labels("gone").inc()
     metrics.encoded.labels("ahead").inc(3)
     values = read(metrics)
     assert values["gamt_sessions_max", ""] == 8
     assert values["gamt_prediction_computed_seconds_sum", "point"] == 0.75
     assert values["gamt_prediction_computed_seconds_count", "point"] == 2
+    assert values["gamt_prediction_waited_seconds_sum", "point"] == 2
     assert values["gamt_predictions_cancelled_total", "gone"] == 1
     assert values["gamt_slices_encoded_total", "ahead"] == 3
-    assert values["gamt_cache_hits_total", ""] == 0
+    assert values["gamt_slices_encoded_total", "asked"] == 5
+    assert values["gamt_cache_hits_total", ""] == 6
+    assert values["gamt_cache_misses_total", ""] == 5
 
 
 def test_the_content_type_is_that_of_prometheus_text_format() -> None:

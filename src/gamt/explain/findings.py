@@ -7,7 +7,7 @@ import numpy as np
 
 from gamt.explain.record import BodyRecord, ClassRecord, ClickRecord, Stop, WalkRecord
 from gamt.lifting.propagation import End
-from gamt.prompts import Click
+from gamt.prompts import Click, Lasso
 from gamt.volume.geometry import Range
 
 ENDS = {
@@ -62,7 +62,8 @@ def describe_prompts(record: ClassRecord) -> Iterable[str]:
         yield f"Box on slice z {box.z_mid}: {_show_range((box.low, box.high))}."
     if slice_box is not None:
         bounds = _show_range((slice_box.low, slice_box.high))
-        yield f"Box on one {slice_box.plane.name.lower()} slice: {bounds}."
+        drawn = "Lasso" if isinstance(slice_box, Lasso) else "Box"
+        yield f"{drawn} on one {slice_box.plane.name.lower()} slice: {bounds}."
     if record.drawn_box is not None:
         bounds = _show_range((record.drawn_box.low, record.drawn_box.high))
         yield f"Box that the method drew around what the first prompt shows: {bounds}."

@@ -213,6 +213,10 @@ class Recorder(Observer):
             columns.append("body")
             drawn.append(cutter.overlays(part.astype(np.float32)))
             stages.append(self._stage("body", part, target))
+        elif new and grown:  # in a box or lasso on one slice
+            columns.append("body")
+            drawn.append(cutter.overlays(found))
+            stages.append(self._stage("body", fused, target))
         if new and (looking or not grown):
             for plane in target.settings.planes:
                 count, seen = target.finding.votes.of_plane(plane)

@@ -33,7 +33,7 @@ are the same (docs/constants.md)."""
 OTHER_SCALE = 2.0
 """Volumes of neighbouring scales differ by this factor at least (docs/constants.md)."""
 
-LEAST_HELD = 0.8
+LEAST_HELD = 0.9
 """Share of a scribble's voxels that its body has at least (docs/constants.md)."""
 
 SEEDS = 5

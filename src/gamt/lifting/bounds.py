@@ -13,6 +13,7 @@ from edt import edt
 
 from gamt.axes import Plane, bounding_range, slice_view
 from gamt.lifting.postprocess import component_at, label_components
+from gamt.lifting.sections import SLACK, section_of
 from gamt.lifting.target import Target
 from gamt.prompts import Box, Click, SliceBox
 
@@ -83,11 +84,8 @@ def forbid(target: Target, click: Click, low: list[int], odds: npt.NDArray[np.fl
     normal = drawn.plane.normal
     layer = drawn.index - low[normal]
     if 0 <= layer < odds.shape[normal]:
-        first, last = (np.subtract(bound, low).clip(min=0) for bound in (drawn.low, drawn.high))
-        inside = np.zeros(odds.shape, np.bool_)
-        inside[tuple(slice(a, b) for a, b in zip(first, last, strict=True))] = True
         here = slice_view(odds, drawn.plane, layer)
-        here[~slice_view(inside, drawn.plane, layer)] = -np.inf
+        here[~section_of(drawn, low, odds.shape, SLACK)] = -np.inf
 
 
 def rule_out(
@@ -106,10 +104,10 @@ def middle_slice(box: Box) -> SliceBox:
 
 
 def lies_beside(click: Click, drawn: SliceBox) -> bool:
-    """Says whether a click lies on a box's slice, but not in the box."""
-    bounds = zip(drawn.low, click.voxel, drawn.high, strict=True)
-    inside = [first <= v < last for first, v, last in bounds]
-    return inside[drawn.plane.normal] and not all(inside)
+    """Says whether a click lies on the slice of a box or lasso, but not in it."""
+    if click.voxel[drawn.plane.normal] != drawn.index:
+        return False
+    return not section_of(drawn, click.voxel, (1, 1, 1), SLACK).any()
 
 
 def piece_at(

@@ -258,6 +258,8 @@ def make_target(
         rivals,
         previous,
         taken,
+        case.image,
+        case.spacing_mm,
         scan,
         region,
         (case.image.shape[1], case.image.shape[2]),

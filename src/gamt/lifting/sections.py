@@ -6,12 +6,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from gamt.axes import slice_shape, slice_view
+from gamt.axes import bounding_range, slice_shape, slice_view
 from gamt.lifting.bodies import Part
 from gamt.prompts import Lasso, SliceBox
 
 SLACK = 2
 """Voxels by which a lasso may miss the target's border: no hand is exact (docs/constants.md)."""
+
+MISFIT = 0.05
+"""Of what fits, both ends together miss the sides of a box by this share of its length at most, or
+by a voxel; and it misses a lasso, beyond `SLACK`, by this share of its area (docs/constants.md)."""
 
 
 def section_of(
@@ -30,10 +34,13 @@ def section_of(
     """
     area = _area(drawn)
     place = [drawn.low[drawn.plane.row_axis], drawn.low[drawn.plane.column_axis]]
-    if isinstance(drawn, Lasso) and slack != 0:
-        change = ndimage.binary_dilation if slack > 0 else ndimage.binary_erosion
+    if isinstance(drawn, Lasso):
         room = max(0, slack)
-        area = change(np.pad(area, room), iterations=abs(slack))
+        area = np.pad(area, room)
+        if slack > 0:
+            area = ndimage.distance_transform_edt(~area) <= slack
+        elif slack < 0:
+            area = ndimage.distance_transform_edt(np.pad(area, 1))[1:-1, 1:-1] > -slack
         place = [first - room for first in place]
     axes = drawn.plane.row_axis, drawn.plane.column_axis
     whole = np.zeros([shape[axis] for axis in axes], np.bool_)
@@ -67,9 +74,54 @@ def holds_most_of(drawn: SliceBox, part: Part) -> bool:
     return bool(2 * np.count_nonzero(found & area) > size_of(drawn))
 
 
+def hold(mask: npt.NDArray[np.bool_], low: Sequence[int], lasso: Lasso) -> npt.NDArray[np.bool_]:
+    """Returns a mask that has, on a lasso's slice, the lasso's area, up to the slack of a hand.
+
+    Args:
+        mask: (z, y, x) bool.
+        low: the first voxel (z, y, x) of the mask, which holds all of the lasso.
+        lasso: what was drawn.
+    """
+    held = mask.copy()
+    section = slice_view(held, lasso.plane, lasso.index - low[lasso.plane.normal])
+    section &= section_of(lasso, low, mask.shape, SLACK)
+    section |= section_of(lasso, low, mask.shape, -SLACK)
+    return held
+
+
 def size_of(drawn: SliceBox) -> int:
     """Returns the number of voxels that are drawn."""
     return int(np.count_nonzero(_area(drawn)))
+
+
+def fits(drawn: SliceBox, part: Part) -> bool:
+    """Says whether what was found has, on the slice that was drawn on, the section that is drawn.
+
+    That is one which ends at the sides of the box, or at the outline of the lasso, up to the slack
+    of a hand.
+    """
+    found = found_on(drawn, part)
+    if found is None or not found.any():
+        return False
+    if isinstance(drawn, Lasso):
+        outer, inner = (section_of(drawn, part.low, part.mask.shape, by) for by in (SLACK, -SLACK))
+        whole = section_of(drawn, drawn.low, np.subtract(drawn.high, drawn.low).tolist(), -SLACK)
+        missed = np.count_nonzero(whole) - np.count_nonzero(inner & found)
+        beside = np.count_nonzero(found & ~outer)
+        return bool(missed + beside <= MISFIT * size_of(drawn))
+    (row, column), (last_row, last_column) = bounding_range(found) or ([0, 0], [0, 0])
+    sides = zip(
+        (drawn.plane.row_axis, drawn.plane.column_axis),
+        (row, column),
+        (last_row, last_column),
+        strict=True,
+    )
+    return all(
+        abs(part.low[axis] + first - drawn.low[axis])
+        + abs(part.low[axis] + last - drawn.high[axis])
+        <= max(1, MISFIT * (drawn.high[axis] - drawn.low[axis]))
+        for axis, first, last in sides
+    )
 
 
 def _area(drawn: SliceBox) -> npt.NDArray[np.bool_]:

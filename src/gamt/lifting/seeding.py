@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.axes import Plane, bounding_range, box_to_slice, slice_view, to_volume
-from gamt.lifting.bodies import Found
+from gamt.lifting.bodies import Found, Part
 from gamt.lifting.budget import OutOfTime
 from gamt.lifting.fusion import Votes
+from gamt.lifting.growing import choose, find_bodies, settle
 from gamt.lifting.hypotheses import ellipse, misses
 from gamt.lifting.postprocess import component_at, label_components
 from gamt.lifting.propagation import (
@@ -33,7 +34,7 @@ from gamt.lifting.propagation import (
     together,
 )
 from gamt.lifting.scales import agree, candidates, offers_at, requests_across, runs_through
-from gamt.lifting.sections import SLACK, section_of
+from gamt.lifting.sections import SLACK, fits, section_of
 from gamt.lifting.target import Finding, Target
 from gamt.lifting.views import fullest
 from gamt.lifting.walk import Judge, PlaneWalk
@@ -100,8 +101,7 @@ def click_walk(target: Target, click: Click, found: Found) -> Seeking[Finding]:
     """
     part = found.scales[target.settings.scale]
     body = part.within(target.region)
-    certainty = np.float32(CLEAR_CERTAINTY if found.clear else ROUGH_CERTAINTY)
-    opinion = np.where(body, certainty, 1 - certainty)
+    opinion = opinion_of(target, part, CLEAR_CERTAINTY if found.clear else ROUGH_CERTAINTY)
     grown = replace(target.finding, body=opinion)
     if target.scan.segmenter.traits.intensities_alone:
         return grown
@@ -165,7 +165,9 @@ def slice_box_walk(target: Target, drawn: SliceBox) -> Seeking[Finding]:
     """Finds how far a target goes beyond the slice of its box or lasso, and walks away from it.
 
     A segmenter whose answer misses a box is not asked further: the box's ellipse is taken, on its
-    slice alone. A lasso is asked about as a mask, and the answer is held to it.
+    slice alone. A lasso is asked about as a mask, and the answer is held to it. One that knows
+    nothing but intensities is not asked further where a body that stands out in the scan has this
+    very section: that was grown from them, in 3-D.
 
     Returns:
         What was found; out of time, what was found until then.
@@ -188,6 +190,11 @@ def slice_box_walk(target: Target, drawn: SliceBox) -> Seeking[Finding]:
         if seed is None:
             return finding
         thin = thin_range(target, plane, drawn.index, mask)
+        is_disc = thin is not None and max(np.subtract(drawn.high, drawn.low)) > 2 * THIN
+        if target.scan.segmenter.traits.intensities_alone and not is_disc:
+            body = body_with_section(target, drawn, seed)
+            if body is not None:
+                return replace(finding, body=opinion_of(target, body, CLEAR_CERTAINTY))
         if thin is not None:
             finding = replace(finding, box=extend_slice_box(target, drawn, thin))
             layers = target.to_grid(plane.normal)[slice(*thin)]
@@ -214,6 +221,34 @@ def slice_box_walk(target: Target, drawn: SliceBox) -> Seeking[Finding]:
     except OutOfTime:
         pass
     return finding
+
+
+def body_with_section(target: Target, drawn: SliceBox, seed: tuple[int, int, int]) -> Part | None:
+    """Returns the body around a raw seed that stands out and has the section that was drawn.
+
+    Returns:
+        The body; None where no body has this section, or none of those that have stands out.
+    """
+    image, spacing_mm = target.image, target.spacing_mm
+    fitting = [
+        body
+        for body in find_bodies(image, spacing_mm, seed)
+        if fits(drawn, Part.tight(body.low, body.mask))
+    ]
+    chosen = choose(fitting)
+    if chosen is None:
+        return None
+    # They all have the section that was drawn: the one counts whose border is the clearest.
+    alike = [body for body in fitting if body.halvings == chosen.halvings]
+    clearest = max(alike, key=lambda body: body.edge)
+    settled = settle(image, spacing_mm, seed, clearest)
+    return Part.tight(settled.low, settled.mask)
+
+
+def opinion_of(target: Target, body: Part, certainty: float) -> npt.NDArray[np.float32]:
+    """Returns a body as probabilities, (z, y, x) over the region."""
+    sure = np.float32(certainty)
+    return np.where(body.within(target.region), sure, 1 - sure)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

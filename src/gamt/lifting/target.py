@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,10 @@ from gamt.lifting.points import spread_out
 from gamt.lifting.postprocess import drop_pieces, smooth
 from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import End, tight_box
+from gamt.lifting.sections import hold
 from gamt.lifting.shape import prior_logits
 from gamt.lifting.views import widen
-from gamt.prompts import Box, ClassPrompts, Click, PixelBox, Scribble, SlicePrompt
+from gamt.prompts import Box, ClassPrompts, Click, Lasso, PixelBox, Scribble, SlicePrompt
 from gamt.segmenters.base import SliceMask
 from gamt.settings import Settings
 from gamt.volume.geometry import Range, box_on_grid
@@ -150,6 +152,8 @@ class Target:
             without a previous prediction of this class.
         taken: (z, y, x) bool over the region, what the previous prediction gives to other classes;
             None without a previous prediction.
+        image: (z, y, x), the whole scan's intensities as they are.
+        spacing_mm: of its voxels (z, y, x).
         scan: the crop that the class lies in.
         region: the raw bounds that votes are kept for.
         slice_shape: of the whole scan's raw axial slices (rows, columns).
@@ -169,6 +173,8 @@ class Target:
     rivals: tuple[Box, ...]
     previous: npt.NDArray[np.bool_] | None
     taken: npt.NDArray[np.bool_] | None
+    image: npt.NDArray[Any]
+    spacing_mm: tuple[float, float, float]
     scan: Scan
     region: Range
     slice_shape: tuple[int, int]
@@ -207,13 +213,15 @@ class Target:
         """Returns what the class claims before clicks correct it, (z, y, x) bool over the region.
 
         It is the previous prediction where there is one, else the fused views, cleaned (paper,
-        2.3).
+        2.3), and held to a lasso on its slice.
         """
         if self.previous is not None:
             return self.previous
         mask = self.fuse() > 0.5
         mask = drop_pieces(mask, self.region[0], self.prompts, self.settings)
-        return smooth(mask, self.settings.smoothing)
+        mask = smooth(mask, self.settings.smoothing)
+        drawn = self.prompts.slice_box
+        return hold(mask, self.region[0], drawn) if isinstance(drawn, Lasso) else mask
 
     def to_grid(self, axis: int) -> npt.NDArray[np.intp]:
         """Returns the nearest grid index of every raw index of the region on `axis`."""

@@ -196,7 +196,6 @@ class Workspace:
             itemsize: bytes of a voxel.
 
         Raises:
-            Closed: the workspace is closed.
             TooLarge: the server has not that much left; what was reserved before still is.
             Closed: the workspace is closed.
         """
@@ -321,36 +320,28 @@ class Workspace:
                 self._engine.ahead.plan(self._cache, self._session.volume, predicted=predicts)
 
     def _predict(self, call: Call, kind: str, add: Callable[[Session], object]) -> Prediction:
-        """Adds a prompt, predicts, and takes note of it."""
-        cache, metrics = self._cache, self._engine.metrics
-        encoded, found = cache.encoded, cache.found
+        """Adds a prompt, predicts, and takes note of how that went."""
+        encoded, found = self._cache.encoded, self._cache.found
         turn = Turn(self._engine.turns, lambda: self._why_cancelled(call) is not None)
-        begun = time.monotonic()
+        queued = time.monotonic() - call.since
         outcome = "failed"
         try:
             result = self._run(call, turn, kind, add)
             outcome = "ran" if result.ran else "idle"
         except Cancelled:
             outcome = self._why_cancelled(call) or "cancelled"
-            metrics.cancelled.labels(outcome).inc()
+            self._engine.metrics.cancelled.labels(outcome).inc()
             result = Prediction(ran=False)
         finally:
             turn.give()
             self._turn = None
-            waited = begun - call.since + turn.waited
+            waited = queued + turn.waited
             computed = time.monotonic() - call.since - waited
-            metrics.waited.labels(kind).observe(waited)
-            metrics.computed.labels(kind).observe(computed)
-            metrics.encoded.labels("asked").inc(cache.encoded - encoded)
-            metrics.cache_misses.inc(cache.encoded - encoded)
-            metrics.cache_hits.inc(cache.found - found)
+            encoded, found = self._cache.encoded - encoded, self._cache.found - found
+            self._engine.metrics.count_prediction(kind, waited, computed, encoded, found)
             logger.info(
                 "prediction kind=%s outcome=%s waited=%.3f computed=%.3f encoded=%d",
-                kind,
-                outcome,
-                waited,
-                computed,
-                cache.encoded - encoded,
+                *(kind, outcome, waited, computed, encoded),
             )
         return result
 

@@ -75,6 +75,24 @@ class Metrics:
             "gamt_reserved_bytes_max", "Bytes that may be reserved", registry=registry
         )
 
+    def count_prediction(
+        self, kind: str, waited: float, computed: float, encoded: int, found: int
+    ) -> None:
+        """Counts a prediction, whatever became of it.
+
+        Args:
+            kind: of its prompt.
+            waited: seconds.
+            computed: seconds.
+            encoded: slices that it asked for and that were encoded for it.
+            found: times that it asked for a slice that was encoded already.
+        """
+        self.waited.labels(kind).observe(waited)
+        self.computed.labels(kind).observe(computed)
+        self.encoded.labels("asked").inc(encoded)
+        self.cache_misses.inc(encoded)
+        self.cache_hits.inc(found)
+
     def render(self) -> tuple[bytes, str]:
         """Returns all of it as text, and the content type of that."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST

@@ -1,0 +1,82 @@
+"""The container with the server, by a real engine and nnInteractive's own client."""
+
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from nnInteractive.inference.remote import nnInteractiveRemoteInferenceSession as RemoteSession
+
+from benchmarks.image import ROOT, Image
+
+pytestmark = pytest.mark.container
+
+IS_HEALTHY = """python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:{}/healthz')" """
+KEY = "only for this test"
+PATIENCE_S = 60
+
+
+class Running(NamedTuple):
+    """A container that runs the server.
+
+    Attributes:
+        image: that it runs.
+        name: of the container.
+        url: of the server.
+    """
+
+    image: Image
+    name: str
+    url: str
+
+
+@pytest.fixture(scope="module")
+def running(engine: str) -> Iterator[Running]:
+    """The server on a read-only root, as an unknown user, on the host's own network."""
+    image = Image(engine, "gamt-serve-under-test")
+    image.build(ROOT, "--build-arg", "SERVER=yes")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    name = f"gamt-serve-{uuid.uuid4().hex}"
+    image.call(
+        *("container", "run", "--detach", "--init", "--name", name, "--network", "host"),
+        *("--read-only", "--tmpfs", "/tmp", "--user", "12345"),
+        *("--env", f"NN_INTERACTIVE_API_KEY={KEY}"),
+        *("--health-cmd", IS_HEALTHY.format(port), "--health-interval", "1s"),
+        *(f"{image.name}:latest", "python", "-P", "-m", "gamt", "serve", "--port", str(port)),
+    )
+    yield Running(image, name, f"http://127.0.0.1:{port}")
+    image.call("container", "rm", "--force", name)
+    image.remove()
+
+
+def test_it_becomes_healthy(running: Running) -> None:
+    until = time.monotonic() + PATIENCE_S
+    status = ""
+    while status != "healthy" and time.monotonic() < until:
+        time.sleep(0.5)
+        format_ = "{{.State.Health.Status}}"
+        status = running.image.call("inspect", "--format", format_, running.name).strip()
+    assert status == "healthy", running.image.call("logs", running.name)
+
+
+def test_a_click_is_answered(running: Running) -> None:
+    image = np.full((1, 9, 20, 24), 40, np.int16)
+    image[:, 3:6, 6:14, 8:18] = 160  # 3 * 8 * 10 voxels
+    session = RemoteSession(server_url=running.url, api_key=KEY)
+    session.set_image(image, {"spacing": [3.0, 1.0, 1.0]})
+    target = np.zeros(image.shape[1:], np.uint8)
+    session.set_target_buffer(target)
+    session.add_point_interaction((4, 10, 13), include_interaction=True)
+    session.close()
+    np.testing.assert_array_equal(target, image[0] > 100)
+
+
+def test_it_ends_by_itself_when_it_is_told_to(running: Running) -> None:
+    running.image.call("stop", "--time", "20", running.name)
+    code = running.image.call("inspect", "--format", "{{.State.ExitCode}}", running.name)
+    # 128 + SIGTERM; 137 would be SIGKILL, after 20 s
+    assert code.strip() == "143", running.image.call("logs", running.name)
