@@ -711,6 +711,7 @@ def run_without_key(folder: Path) -> list[str]:
         *(Attack("", path, b"NNIA") for path in ("/set_image", "/add_lasso_interaction")),
         Attack("", "/capabilities", method=b"GET"),
         Attack("", "/lease_status", method=b"GET"),
+        Attack("", "/metrics", method=b"GET"),
         Attack("", "/upload_image", form_of(npy_of(draw_image())), FORM),
     ]
     with ServerProcess(folder / "key.txt", ("--api-key", KEY)) as server:

@@ -144,9 +144,9 @@ class Users:
         self._processes[index] = self._start()
 
     def errors(self) -> list[str]:
-        """Returns the last words of those that ended by themselves."""
+        """Returns how those ended that were not to, and their last words."""
         return [
-            printed.read_text(errors="replace").strip()[-500:]
+            f"exit status {process.poll()}: {printed.read_text(errors='replace').strip()[-500:]}"
             for process, printed in self._processes
             # One that is asked to end before it can listen is ended by the signal.
             if process.poll() not in (None, 0, -signal.SIGTERM)
@@ -195,7 +195,7 @@ def run_soak(
             run.errors.append(str(error))
         finally:
             run.minutes = (time.monotonic() - start) / 60
-            users.stop(LIVENESS_SECONDS)
+            users.stop(ANSWER_SECONDS)
         run.errors += users.errors()
         if server.is_alive:
             run.free_places = count_free_places(server.url)
