@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edt import edt
 
 from gamt.axes import Plane, bounding_range, slice_view
+from gamt.lifting.bodies import Part
 from gamt.lifting.postprocess import component_at, label_components
 from gamt.lifting.sections import SLACK, section_of
 from gamt.lifting.target import Target
@@ -67,10 +68,11 @@ def forbid(target: Target, click: Click, low: list[int], odds: npt.NDArray[np.fl
         rule_out(odds, np.array([one.voxel]), low)
     for scribble in target.opposite_scribbles(click.positive):
         rule_out(odds, scribble.voxels, low)
+    z, y, x = (first + size for first, size in zip(low, odds.shape, strict=True))
     for region in target.prompts.regions:
-        voxels = region.voxels
-        if region.positive != click.positive and not (voxels == click.voxel).all(axis=1).any():
-            rule_out(odds, voxels, low)
+        marked = Part(region.low, region.mask)
+        if region.positive != click.positive and not marked.holds(click.voxel):
+            odds[marked.within(((low[0], low[1], low[2]), (z, y, x)))] = -np.inf
     if not click.positive:
         return
     box, drawn = target.prompts.box, target.prompts.slice_box
