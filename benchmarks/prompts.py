@@ -1,7 +1,7 @@
 """Measures one prompt of each kind on drawn volumes: python -m benchmarks.prompts [--kind KIND].
 
-Every volume gets a box on the middle slice of each plane, a lasso on the same slices, drawn as a
-hand draws it, a scribble, and a box in 3-D, each by itself; then several prompts together, in
+Every volume gets a box, a lasso and a scribble on the middle slice of each plane, drawn as a hand
+draws them, and a box in 3-D, each by itself; then several prompts together, in
 several orders. Two bodies that are given as one segmentation get a negative click on the second.
 Prints a row a prompt, what went wrong, then every bar with the figure measured beside it; the exit
 code is 1 where one is missed. Takes minutes.
@@ -27,6 +27,7 @@ from scipy import ndimage
 
 from benchmarks.bench import Bar, at_least, new_table, print_bars
 from benchmarks.click_volumes import KINDS, deep_places, draw_click_volume, pick_voxel
+from benchmarks.hands import draw_area, draw_stroke
 from benchmarks.phantoms import Canvas, Mask, Triple, dice, draw_slice_box, random_rotation, shade
 from gamt import Session, segmenters
 from gamt.axes import Plane, slice_view
@@ -43,12 +44,6 @@ ORDERS_MEAN = 0.93
 
 COUNT = 4
 """Volumes of a kind."""
-
-HAND = 1.0
-"""Voxels by which a lasso's outline strays from the section's."""
-
-STRAY_SIGMA = 3.0
-"""Voxels along an outline over which a hand strays to the same side."""
 
 BESIDE = 3
 """Voxels from the target, at which a negative click is."""
@@ -160,7 +155,7 @@ def single_prompts(truth: Mask, rng: np.random.Generator) -> Iterator[tuple[str,
             name = plane.name.lower()
             yield f"2-D box, {name}", box_on(truth, plane)
             yield f"lasso, {name}", lasso_on(truth, plane, rng)
-    yield "scribble", scribble_in(truth, rng)
+        yield f"scribble, {plane.name.lower()}", scribble_on(truth, plane, rng)
     yield "3-D box", box_around(truth)
 
 
@@ -177,7 +172,7 @@ def prompts_together(truth: Mask, rng: np.random.Generator) -> list[Add]:
     return [
         box_on(truth, planes[0]),
         lasso_on(truth, planes[1], rng),
-        scribble_in(truth, rng),
+        scribble_on(truth, planes[0], rng),
         lambda session: session.add_point_interaction(voxel, include_interaction=False),
     ]
 
@@ -216,51 +211,16 @@ def lasso_on(truth: Mask, plane: Plane, rng: np.random.Generator) -> Add:
     """Draws a lasso around the section of the middle slice."""
     drawing = np.zeros(truth.shape, np.uint8)
     index = draw_slice_box(truth, plane).index
-    slice_view(drawing, plane, index)[:] = draw_by_hand(middle_section(truth, plane), rng)
+    slice_view(drawing, plane, index)[:] = draw_area(middle_section(truth, plane), rng)
     return lambda session: session.add_lasso_interaction(drawing, include_interaction=True)
 
 
-def draw_by_hand(section: Mask, rng: np.random.Generator) -> Mask:
-    """Outlines a section as a hand does: a voxel too far in or out, or neither, and straying.
-
-    Args:
-        section: (rows, columns) bool, one piece.
-        rng: says where it strays.
-
-    Returns:
-        (rows, columns) bool; the section itself where nothing would be left.
-    """
-    distance = ndimage.distance_transform_edt
-    inside = distance(np.pad(section, 1))[1:-1, 1:-1] - distance(~section)
-    inside -= 0.5 * np.sign(inside)  # from the outline, which is between two pixels
-    stray = ndimage.gaussian_filter(rng.normal(size=section.shape), STRAY_SIGMA, mode="nearest")
-    stray *= HAND / np.abs(stray).max()
-    drawn: Mask = inside + rng.integers(-1, 2) + stray > 0
-    return drawn if drawn.any() else section
-
-
-def scribble_in(truth: Mask, rng: np.random.Generator) -> Add:
-    """Draws a straight line between two deep places of the middle slice of a plane."""
-    plane = list(Plane)[rng.integers(3)]
-    index = draw_slice_box(truth, plane).index
-    section = middle_section(truth, plane)
+def scribble_on(truth: Mask, plane: Plane, rng: np.random.Generator) -> Add:
+    """Draws a scribble on the middle slice."""
     drawing = np.zeros(truth.shape, np.uint8)
-    slice_view(drawing, plane, index)[:] = longest_line(section, rng)
+    index = draw_slice_box(truth, plane).index
+    slice_view(drawing, plane, index)[:] = draw_stroke(middle_section(truth, plane), rng)
     return lambda session: session.add_scribble_interaction(drawing, include_interaction=True)
-
-
-def longest_line(section: Mask, rng: np.random.Generator) -> Mask:
-    """Returns the longest of some straight lines between deep pixels that stay in a section."""
-    deep = np.argwhere(deep_places(section))
-    best = np.zeros(section.shape, np.bool_)
-    for _ in range(20):
-        ends = rng.choice(deep, 2)
-        steps = int(np.abs(ends[1] - ends[0]).max()) + 1
-        line = np.zeros(section.shape, np.bool_)
-        line[tuple(np.rint(np.linspace(ends[0], ends[1], steps)).astype(int).T)] = True
-        if not (line & ~section).any() and line.sum() > best.sum():
-            best = line
-    return best
 
 
 def draw_volume(kind: str, number: int, seed: int) -> Volume:
