@@ -103,7 +103,7 @@ async def measure(
         engine.ahead.close()
     workspace = engine.open()
     await workspace.change(lambda session: session.set_image(image[None]))
-    buffer = np.zeros(SHAPE, np.uint8)
+    buffer = np.zeros(image.shape, np.uint8)
     await workspace.change(lambda session: session.set_target_buffer(buffer))
     found = []
     for voxel in CLICKS:

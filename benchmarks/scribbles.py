@@ -67,7 +67,7 @@ def draw_stroke(section: Mask, rng: Random) -> Mask:
     pixels = np.argwhere(piece)
     depth = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
     middle = np.array(np.unravel_index(np.argmax(depth), depth.shape))
-    along = np.linalg.eigh(np.cov(pixels.T) + np.eye(2))[1][:, 1]
+    along = np.linalg.eigh(np.cov(pixels.T, bias=True))[1][:, 1]
     places = (pixels - middle) @ along
     length = rng.uniform(*SHARE) * np.ptp(places)
     start = np.clip(-length / 2, places.min(), places.max() - length)

@@ -13,6 +13,8 @@ from gamt.prompts import (
     ClassPrompts,
     Click,
     LabelledPrompt,
+    Region,
+    Scribble,
     SliceBox,
     SlicePrompt,
     group_prompts,
@@ -139,3 +141,28 @@ def test_of_clicks_on_one_voxel_that_contradict_each_other_the_last_one_counts(
     said: list[tuple[int, Click]], counts: dict[int, tuple[Click, ...]]
 ) -> None:
     assert {label: one.clicks for label, one in group(*said).items()} == counts
+
+
+def test_a_scribble_has_bounds_and_a_middle() -> None:
+    scribble = Scribble(np.array([[1, 2, 3], [1, 2, 4], [1, 3, 5], [1, 4, 9]]), positive=True)
+    assert (scribble.low, scribble.high) == ((1, 2, 3), (2, 5, 10))
+    # The mean is (1, 2.75, 5.25).
+    assert scribble.middle == (1, 3, 5)
+
+
+def test_a_regions_voxels_are_counted_in_the_volume() -> None:
+    region = Region((4, 5, 6), np.array([[[True, False], [False, True]]]), positive=False)
+    assert region.high == (5, 7, 8)
+    assert region.voxels.tolist() == [[4, 5, 6], [4, 6, 7]]
+
+
+def test_what_is_marked_as_inside_is_that_of_all_positive_prompts() -> None:
+    one = np.ones((1, 1, 1), np.bool_)
+    prompts = ClassPrompts(
+        1,
+        clicks=(Click(1, 1, 1, True), Click(2, 2, 2, False)),
+        scribbles=(Scribble(np.array([[3, 3, 3]]), True), Scribble(np.array([[4, 4, 4]]), False)),
+        regions=(Region((5, 5, 5), one, True), Region((6, 6, 6), one, False)),
+    )
+    assert prompts.voxels_inside.tolist() == [[1, 1, 1], [3, 3, 3], [5, 5, 5]]
+    assert ClassPrompts(1).voxels_inside.shape == (0, 3)

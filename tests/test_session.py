@@ -364,7 +364,6 @@ def test_a_leak_is_cut_by_a_box_on_another_plane() -> None:
     # that shows it. The user draws the left one's section on the axial slice of the bridge.
     bridge = block(SHAPE, slice(9, 10), slice(12, 13), slice(12, 17))
     session, buffer = begin(LEFT | RIGHT | bridge)
-    session.add_initial_seg_interaction(np.zeros(SHAPE, np.bool_))
     session.add_bbox_interaction(slice_bounds(LEFT, Plane.CORONAL), True)
     session.add_bbox_interaction(slice_bounds(LEFT, Plane.AXIAL), True)
     beside = block(SHAPE, slice(9, 10), slice(0, 26), slice(13, 30))
@@ -666,6 +665,26 @@ def test_progress_rises_to_all_that_was_planned() -> None:
     # Eleven axial slices; then the body's 13 coronal and 17 sagittal ones.
     assert reported[0] == (0, 11)
     assert reported[-1] == (11 + 13 + 17, 11 + 13 + 17)
+
+
+def test_progress_goes_on_from_one_box_to_the_next() -> None:
+    told: list[tuple[int, int]] = []
+    session = Session(Thresholder(), progress=lambda done, planned: told.append((done, planned)))
+    session.set_image(picture(LEFT | RIGHT)[None])
+    session.set_target_buffer(np.zeros(SHAPE, np.uint8))
+    session.add_bbox_interaction(bounds_of(LEFT), True, run_prediction=False)
+    session.add_bbox_interaction(bounds_of(RIGHT), True)
+    done, planned = np.array(told).T
+    assert (np.diff(done) >= 0).all()
+    assert (np.diff(planned) >= 0).all()
+    assert done[-1] == planned[-1]
+
+
+def test_an_empty_initial_segmentation_is_none() -> None:
+    session, buffer = begin()
+    session.add_initial_seg_interaction(np.zeros(SHAPE, np.uint8))
+    session.add_bbox_interaction(BOUNDS, True)
+    np.testing.assert_array_equal(buffer, BODY)
 
 
 def test_the_slices_that_find_a_clicks_scale_are_progress_too() -> None:

@@ -5,6 +5,7 @@ with its bounds in the image, or one as large as the image.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,8 @@ from gamt.prompts import Box, ClassPrompts, Click, Lasso, Region, Scribble, Slic
 
 NUMERIC = "biuf"
 """The kinds of dtype that drawings may have."""
+
+Mask = npt.NDArray[np.bool_]
 
 Voxels = npt.NDArray[np.intp]
 """(N, 3) indices (z, y, x)."""
@@ -125,7 +128,7 @@ def read_scribble(drawing: Any, bounds: Any, positive: bool, shape: tuple[int, .
 
 def _read_drawing(
     drawing: Any, bounds: Any, shape: tuple[int, ...], name: str
-) -> tuple[tuple[int, int, int], npt.NDArray[np.bool_]]:
+) -> tuple[tuple[int, int, int], Mask]:
     """Returns a drawing's first voxel in the image, and (z, y, x) bool, of its crop."""
     crop = np.asarray(drawing)
     if crop.ndim != 3 or crop.dtype.kind not in NUMERIC:
@@ -151,9 +154,7 @@ def _read_drawing(
     return (low[0], low[1], low[2]), mask
 
 
-def _tight(
-    low: tuple[int, int, int], mask: npt.NDArray[np.bool_]
-) -> tuple[tuple[int, int, int], npt.NDArray[np.bool_]]:
+def _tight(low: tuple[int, int, int], mask: Mask) -> tuple[tuple[int, int, int], Mask]:
     """Cuts a mask, which is not empty and begins at voxel `low`, to its bounds."""
     bounds = bounding_range(mask)
     assert bounds is not None
@@ -170,22 +171,34 @@ def region_of(drawn: Box | SliceBox, positive: bool) -> Region:
 
 def add_click(prompts: ClassPrompts, click: Click) -> ClassPrompts:
     """Adds a click; it counts more than what was said of its voxel before."""
-    voxel = np.array([click.voxel], np.intp)
+
+    def same(voxels: Voxels) -> Mask:
+        return np.asarray((voxels == click.voxel).all(axis=1))
+
     earlier = tuple(one for one in prompts.clicks if one.voxel != click.voxel)
-    prompts = _without_voxels(prompts, voxel, positive=not click.positive)
+    prompts = _without(prompts, same, positive=not click.positive)
     return replace(prompts, clicks=(*earlier, click))
 
 
 def add_scribble(prompts: ClassPrompts, scribble: Scribble) -> ClassPrompts:
     """Adds a scribble; it counts more than what was said of its voxels before."""
-    prompts = _without_voxels(prompts, scribble.voxels, positive=not scribble.positive)
+    keys = _keys(scribble.voxels)
+    prompts = _without(
+        prompts, lambda voxels: np.isin(_keys(voxels), keys), positive=not scribble.positive
+    )
     return replace(prompts, scribbles=(*prompts.scribbles, scribble))
 
 
 def add_region(prompts: ClassPrompts, region: Region) -> ClassPrompts:
     """Adds a region; it counts more than the clicks and scribbles that contradicted it before."""
-    voxels = np.argwhere(region.mask) + np.array(region.low)
-    prompts = _without_voxels(prompts, voxels, positive=not region.positive)
+
+    def inside(voxels: Voxels) -> Mask:
+        places = voxels - region.low
+        held = np.asarray(((places >= 0) & (places < region.mask.shape)).all(axis=1))
+        held[held] = region.mask[tuple(places[held].T)]
+        return held
+
+    prompts = _without(prompts, inside, positive=not region.positive)
     return replace(prompts, regions=(*prompts.regions, region))
 
 
@@ -218,21 +231,20 @@ def _overlap(one: Region, other: Region) -> tuple[tuple[slice, ...], tuple[slice
     return here, there
 
 
-def _without_voxels(prompts: ClassPrompts, voxels: Voxels, positive: bool) -> ClassPrompts:
-    """Takes some voxels out of the clicks and scribbles of one kind."""
-    taken = _keys(voxels)
+def _without(
+    prompts: ClassPrompts, taken: Callable[[Voxels], Mask], positive: bool
+) -> ClassPrompts:
+    """Takes voxels, of which `taken` says which they are, out of clicks and scribbles of a kind."""
     clicks = tuple(
         one
         for one in prompts.clicks
-        if one.positive != positive or _keys(np.array([one.voxel]))[0] not in taken
+        if one.positive != positive or not taken(np.array([one.voxel]))[0]
     )
     scribbles = []
     for one in prompts.scribbles:
-        voxels = one.voxels
-        if one.positive == positive:
-            voxels = voxels[~np.isin(_keys(voxels), taken)]
-        if len(voxels):
-            scribbles.append(replace(one, voxels=voxels))
+        kept = one.voxels[~taken(one.voxels)] if one.positive == positive else one.voxels
+        if len(kept):
+            scribbles.append(replace(one, voxels=kept))
     return replace(prompts, clicks=clicks, scribbles=tuple(scribbles))
 
 

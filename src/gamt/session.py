@@ -82,7 +82,8 @@ class State:
     Attributes:
         marks: all prompts so far but for the extents.
         extents: positive boxes and lassos, each of which says what the target is.
-        initial: (z, y, x), the segmentation that the target began with; None without.
+        initial: (z, y, x), the segmentation that the target began with; None without, or if it is
+            empty.
         mask: (z, y, x), the last prediction or the initial segmentation; None before.
         corrected: whether the next prediction corrects the mask by the marks, instead of
             beginning anew from all prompts.
@@ -100,9 +101,14 @@ class State:
     windows: Windows = field(default_factory=dict)
 
     @property
+    def is_composed(self) -> bool:
+        """Whether the target has several parts, each of which is lifted by itself."""
+        return len(self.extents) + (self.initial is not None) > 1
+
+    @property
     def prompts(self) -> ClassPrompts:
-        """All prompts, where one prediction can be made of them: with no more than one extent."""
-        if len(self.extents) != 1 or self.initial is not None:
+        """All prompts of a target that is not composed; of others, without the extents."""
+        if self.is_composed or not self.extents:
             return self.marks
         return with_extent(self.marks, self.extents[0].drawn)
 
@@ -142,6 +148,11 @@ class Prediction:
     def shape(self) -> tuple[int, ...]:
         """Of the image (z, y, x)."""
         return self._volume.image.shape
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """The voxel's size (z, y, x)."""
+        return self._volume.spacing_mm
 
     def lift(
         self, prompts: ClassPrompts, previous: Mask | None = None, windows: Windows | None = None
@@ -453,8 +464,9 @@ class Session:
             raise ValueError(f"found {found}, expected numbers of shape {shape}")
         if np.isnan(mask).any():
             raise ValueError("found NaN in the initial segmentation, expected 0 outside of it")
-        initial = PackedMask.of(mask != 0)
-        state = State(initial=initial, mask=initial, corrected=True)
+        inside = PackedMask.of(mask != 0)
+        initial = inside if inside.bits.size else None  # an empty one is none
+        state = State(initial=initial, mask=inside, corrected=True)
         changed = self._advance(state, run_prediction)
         if not run_prediction and self._target_buffer is not None:
             self._show(state)
@@ -575,7 +587,7 @@ class Session:
         )
         if state.corrected and state.mask is not None:
             lifted = prediction.lift(state.prompts, self._unpack(state.mask), state.windows)
-        elif state.prompts is state.marks and state.extents:
+        elif state.is_composed:
             state, lifted = self._compose(state, prediction)
         else:
             lifted = prediction.lift(state.prompts)
@@ -601,9 +613,9 @@ class Session:
             initial = np.zeros(prediction.shape, np.bool_)
         else:
             initial = state.initial.unpack()
-        target, leaks = compose([one.as_extent() for one in extents], initial)
-        marks = replace(state.marks, regions=(*leaks, *state.marks.regions))
-        lifted = prediction.lift(marks, target, extents[0].windows)
+        spacing_mm = prediction.spacing_mm
+        target = compose([one.as_extent() for one in extents], initial, spacing_mm)
+        lifted = prediction.lift(state.marks, target, extents[0].windows)
         return replace(state, extents=extents), lifted
 
     def _lift_alone(self, extent: LiftedExtent, prediction: Prediction) -> LiftedExtent:

@@ -11,7 +11,7 @@ from gamt import segmenters
 from gamt.axes import Plane
 from gamt.explain.record import BodyRecord, Stop, WalkRecord
 from gamt.lifting.propagation import End
-from gamt.prompts import Box, ClassPrompts, Click, SliceBox, SlicePrompt
+from gamt.prompts import Box, ClassPrompts, Click, Lasso, SliceBox, SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask
 from gamt.windows import IntensityWindow
 from tests.doubles import (
@@ -243,6 +243,20 @@ def test_a_box_on_one_slice_is_explained_too(tmp_path: Path) -> None:
     assert montage.box == (box.low, box.high)
     text = page_of(explanation, tmp_path)
     assert "Box on one coronal slice: z 2–6, y 7–7, x 6–17." in text
+
+
+def test_a_lasso_is_explained_too(tmp_path: Path) -> None:
+    lasso = Lasso(Plane.CORONAL, (2, 7, 6), (7, 8, 18), np.ones((5, 12), np.bool_))
+    explanation = explain(body_case(ClassPrompts(1, slice_box=lasso)))
+    assert "Lasso on one coronal slice: z 2–6, y 7–7, x 6–17." in page_of(explanation, tmp_path)
+
+
+def test_the_body_that_a_box_on_one_slice_is_around_is_a_stage() -> None:
+    box = SliceBox(Plane.CORONAL, (2, 7, 6), (7, 8, 18))
+    record = only(explain(body_case(ClassPrompts(1, slice_box=box)), segmenters.load()))
+    stage = record.stages[0]
+    assert stage.name == "body"
+    assert stage.voxels == BODY.sum()
 
 
 def test_a_click_tells_what_it_changed() -> None:

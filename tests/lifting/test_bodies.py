@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.phantoms import dice
-from gamt.lifting.bodies import Found, Part, Scales, find_at, other_scales, share
+from gamt.lifting.bodies import Found, Part, Scales, find_along, find_at, other_scales, share
 from gamt.lifting.cubes import Spacing, Voxel
 from tests.doubles import Mask, block
 from tests.lifting.test_growing import BLOCK, MIDDLE, SHAPE, ball, drawn, made
@@ -162,6 +162,49 @@ def test_a_body_without_an_edge_is_shared_out_by_the_distance_from_the_clicks(no
     assert sizes == pytest.approx([400, 600], abs=20)
     for label, one in shared.items():
         check_scales(one, image, clicks[label])
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (3.0, 1.0, 0.8)])
+def test_a_scribble_across_a_core_and_its_shell_lies_in_both(spacing_mm: Spacing) -> None:
+    # A click in the core stands in the core; a line through both holds less than 0.9 of it.
+    shape, middle = (30, 44, 48), (15, 22, 24)
+    core, outer = (ball(shape, middle, radius, spacing_mm) for radius in (5, 13))
+    image = drawn(outer, 130, 60, noise=3) + 25 * core
+    line = np.argwhere(outer & block(shape, slice(15, 16), slice(22, 23), slice(24, 48)))
+    clicked = whole(find_at(image, spacing_mm, middle).scales["medium"], image)
+    assert dice(clicked, core) > 0.95
+    found = find_along(image, spacing_mm, line)
+    assert found.clear
+    assert dice(whole(found.scales["medium"], image), outer) > 0.95
+
+
+def test_a_scribble_within_a_core_lies_in_the_core() -> None:
+    shape, middle = (26, 44, 48), (13, 22, 24)
+    core, outer = (ball(shape, middle, radius, (1.5, 1, 1)) for radius in (6, 15))
+    image = drawn(outer, 120, 60, noise=5) + 60 * core
+    line = np.argwhere(core & block(shape, slice(13, 14), slice(20, 22), slice(0, 48)))
+    found = find_along(image, (1.5, 1, 1), line)
+    assert dice(whole(found.scales["medium"], image), core) > 0.95
+    assert tuple(found.seed) in {tuple(voxel) for voxel in line.tolist()}
+
+
+def test_a_scribble_whose_middle_lies_in_something_else_is_looked_for_elsewhere() -> None:
+    # The middle of the line is a bright speck within the block: a body of its own.
+    image = drawn(BLOCK, 180, 100, noise=5)
+    z, y, x = MIDDLE
+    image[z, y - 1 : y + 2, x - 1 : x + 2] = 250
+    line = np.argwhere(BLOCK & block(SHAPE, slice(z, z + 1), slice(y, y + 1), slice(None)))
+    found = find_along(image, SPACING, line)
+    assert found.clear
+    assert dice(whole(found.scales["medium"], image), BLOCK) > 0.95
+
+
+def test_a_scribble_in_what_does_not_stand_out_gets_a_rough_body() -> None:
+    noise = np.random.default_rng(0).normal(100, 10, SHAPE)
+    line = np.argwhere(block(SHAPE, *(slice(v, v + 1) for v in MIDDLE[:2]), slice(8, 16)))
+    found = find_along(noise, SPACING, line)
+    assert not found.clear
+    assert whole(found.scales["medium"], noise)[found.seed]
 
 
 def test_classes_that_are_clicked_on_one_voxel_both_have_all_of_the_body() -> None:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gamt.axes import Plane
-from gamt.lifting.bounds import forbid, most_changed, piece_at
+from gamt.lifting.bounds import body_apart, forbid, most_changed, piece_at
 from gamt.lifting.target import Target
-from gamt.prompts import Box, ClassPrompts, Click, SliceBox
+from gamt.prompts import Box, ClassPrompts, Click, Region, Scribble, SliceBox
 from tests.doubles import Mask, Thresholder, block, make_case, make_target, picture
 
 SHAPE = (9, 14, 18)
@@ -77,6 +77,12 @@ def test_the_seed_alone_is_never_too_much() -> None:
     assert changed(line(1, 1, 1), 1, most=0) == [1]
 
 
+def test_all_that_is_marked_belongs_to_the_piece_however_little_is_allowed() -> None:
+    marked = np.array([[0, 0, 1], [0, 0, 2], [0, 0, 3]])
+    piece = piece_at(line(1, -np.inf, 2, -1, 1, 3), marked, most=2)
+    assert np.flatnonzero(piece).tolist() == [1, 2, 3]
+
+
 @given(seed=st.integers(0, 2**16), most=st.integers(0, 200))
 def test_a_piece_is_never_larger_than_allowed(seed: int, most: int) -> None:
     odds = np.random.default_rng(seed).normal(1, 2, (4, 6, 8)).astype(np.float32)
@@ -96,6 +102,27 @@ def test_voxels_of_clicks_for_the_other_side_are_left_alone() -> None:
     assert np.argwhere(adding).tolist() == [[0, 1, 2], [3, 7, 9]]
     removing = ruled_out(target, Click(4, 5, 6, positive=False))
     assert np.argwhere(removing).tolist() == [[3, 5, 6]]
+
+
+def test_scribbles_for_the_other_side_are_left_alone() -> None:
+    inside, outside = np.array([[3, 5, 6], [3, 5, 7]]), np.array([[1, 1, 1], [1, 1, 2]])
+    mine = ClassPrompts(1, scribbles=(Scribble(inside, True), Scribble(outside, False)))
+    other = ClassPrompts(2, scribbles=(Scribble(np.array([[8, 8, 8]]), True),))
+    target = target_of(mine, other)
+    adding = ruled_out(target, Click(4, 1, 1, positive=True), (1, 1, 2))
+    # Counted from the voxel (1, 1, 2).
+    assert np.argwhere(adding).tolist() == [[0, 0, 0], [7, 7, 6]]
+    removing = ruled_out(target, Click(4, 5, 9, positive=False))
+    assert np.argwhere(removing).tolist() == inside.tolist()
+
+
+def test_a_region_for_the_other_side_is_left_alone_unless_the_click_lies_in_it() -> None:
+    marked = block(SHAPE, *np.s_[2:4, 5:7, 6:9])
+    region = Region((2, 5, 6), marked[2:4, 5:7, 6:9], positive=False)
+    target = target_of(ClassPrompts(1, regions=(region,)))
+    np.testing.assert_array_equal(ruled_out(target, Click(0, 5, 6, positive=True)), marked)
+    assert not ruled_out(target, Click(3, 6, 8, positive=True)).any()
+    assert not ruled_out(target, Click(5, 6, 8, positive=False)).any()
 
 
 def test_voxels_are_counted_from_where_the_odds_begin() -> None:
@@ -153,3 +180,56 @@ def test_a_click_takes_back_what_the_box_says_of_its_place(click: Click, kept: M
 
 def test_a_box_keeps_nothing_from_being_removed() -> None:
     assert not ruled_out(target_of(ClassPrompts(1, BOX)), Click(4, 5, 6, positive=False)).any()
+
+
+# --- bodies that lie apart ----------------------------------------------------------------------
+
+TWO = (20, 16, 40)
+FIRST = block(TWO, slice(4, 16), slice(3, 13), slice(3, 15))  # 12 * 10 * 12 = 1440 voxels
+SECOND = block(TWO, slice(5, 15), slice(4, 12), slice(20, 36))  # 10 * 8 * 16 = 1280 voxels
+
+
+def taken_away(mask: Mask, voxel: tuple[int, int, int], prompts: ClassPrompts) -> Mask | None:
+    case = make_case(picture(mask), prompts, previous=mask.astype(np.uint8))
+    found = body_apart(make_target(case, Thresholder()), mask, voxel)
+    if found is None:
+        return None
+    part, body = found
+    whole = np.zeros(mask.shape, np.bool_)
+    whole[part] = body
+    return whole
+
+
+@pytest.mark.parametrize("voxel", [(10, 8, 28), (6, 8, 28), (10, 8, 34)])
+def test_a_click_well_inside_takes_a_body_that_lies_apart(voxel: tuple[int, int, int]) -> None:
+    # The body is four voxels deep in the middle; these are four and two deep.
+    found = taken_away(FIRST | SECOND, voxel, ClassPrompts(1))
+    assert found is not None
+    np.testing.assert_array_equal(found, SECOND)
+
+
+def test_a_click_at_a_bodys_border_is_about_the_border() -> None:
+    # A body eight voxels deep in the middle, clicked in its outermost layer: an eighth.
+    deep = block((20, 20, 60), slice(2, 18), slice(2, 18), slice(22, 58))
+    rest = block((20, 20, 60), slice(2, 18), slice(2, 18), slice(2, 18))
+    assert taken_away(rest | deep, (10, 10, 22), ClassPrompts(1)) is None
+    assert taken_away(rest | deep, (10, 10, 23), ClassPrompts(1)) is not None
+
+
+def test_a_body_that_is_all_there_is_but_noise_stays() -> None:
+    # The speck has 8 of 1280 voxels.
+    speck = block(TWO, slice(1, 3), slice(1, 3), slice(1, 3))
+    assert taken_away(SECOND, (10, 8, 28), ClassPrompts(1)) is None
+    assert taken_away(SECOND | speck, (10, 8, 28), ClassPrompts(1)) is None
+
+
+@pytest.mark.parametrize("by", ["click", "scribble", "region"])
+def test_a_body_in_which_something_is_marked_as_inside_stays(by: str) -> None:
+    voxel = (12, 10, 33)
+    prompts = {
+        "click": ClassPrompts(1, clicks=(Click(*voxel, positive=True),)),
+        "scribble": ClassPrompts(1, scribbles=(Scribble(np.array([voxel]), positive=True),)),
+        "region": ClassPrompts(1, regions=(Region(voxel, np.ones((1, 1, 1), np.bool_), True),)),
+    }[by]
+    assert taken_away(FIRST | SECOND, (10, 8, 28), prompts) is None
+    assert taken_away(FIRST | SECOND, (10, 8, 9), prompts) is not None

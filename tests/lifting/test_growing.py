@@ -301,3 +301,18 @@ def test_voxels_that_are_no_numbers_or_far_out_change_nothing() -> None:
 
 def test_the_largest_intensities_are_told_apart() -> None:
     np.testing.assert_array_equal(grown(drawn(BLOCK, 1e300, -1e300), MIDDLE), BLOCK)
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 2])
+def test_a_search_can_be_ended_before_any_growth(allowed: int) -> None:
+    steps = 0
+
+    def stop() -> None:
+        nonlocal steps
+        if steps == allowed:
+            raise InterruptedError
+        steps += 1
+
+    with pytest.raises(InterruptedError):
+        find_bodies(drawn(BLOCK, 200, 50, noise=8), (1, 1, 1), MIDDLE, stop)
+    assert steps == allowed

@@ -17,7 +17,7 @@ from gamt.lifting import budget
 from gamt.lifting.budget import Budget
 from gamt.lifting.fusion import Votes
 from gamt.lifting.pipeline import Lifted, split_by_memory
-from gamt.prompts import Box, ClassPrompts, Click, SliceBox, box_of_mask
+from gamt.prompts import Box, ClassPrompts, Click, Region, Scribble, SliceBox, box_of_mask
 from gamt.segmenters.base import Traits
 from gamt.settings import PRESETS, Scale, Settings
 from gamt.windows import IntensityWindow
@@ -760,6 +760,98 @@ def test_what_first_clicks_stand_in_is_returned_for_classes_that_begin_with_one(
     assert list(found.found) == [3]
     body = found.found[3].scales["medium"].within(((0, 0, 0), SHAPE))
     np.testing.assert_array_equal(body, RIGHT)
+
+
+def line_in(mask: Mask, z: int, y: int) -> npt.NDArray[np.intp]:
+    """Returns the voxels of a mask in one row along x."""
+    return np.argwhere(mask & block(SHAPE, slice(z, z + 1), slice(y, y + 1), slice(None)))
+
+
+EMBEDDED = Traits(intensities_alone=True)
+
+
+@pytest.mark.parametrize("traits", [Traits(), EMBEDDED])
+def test_a_target_that_begins_with_a_scribble_is_found(traits: Traits) -> None:
+    segmenter = Thresholder()
+    segmenter.traits = traits
+    scribble = Scribble(line_in(RIGHT, 15, 17), positive=True)
+    # The click came first, but a scribble says more.
+    prompts = ClassPrompts(1, None, (Click(15, 17, 22, True),), scribbles=(scribble,))
+    found = segment(picture(LEFT | RIGHT), prompts, segmenter=segmenter)
+    np.testing.assert_array_equal(found.labels == 1, RIGHT)
+    assert found.found[1].seed == (15, 17, int(np.median(scribble.voxels[:, 2])))
+
+
+def test_a_negative_scribble_begins_no_target() -> None:
+    scribble = Scribble(line_in(RIGHT, 15, 17), positive=False)
+    assert not segment(picture(RIGHT), ClassPrompts(1, scribbles=(scribble,))).labels.any()
+
+
+def test_scribbles_are_obeyed_after_classes_have_competed_and_clicks_count_more() -> None:
+    # Both classes begin in the same block, and mark voxels of each other's.
+    mine, theirs = line_in(LEFT, 7, 8), line_in(LEFT, 5, 6)
+    clicked = mine[2].tolist()
+    prompts = (
+        ClassPrompts(
+            1,
+            box_of_mask(LEFT),
+            scribbles=(Scribble(mine, True), Scribble(theirs, False)),
+        ),
+        ClassPrompts(
+            2,
+            box_of_mask(LEFT),
+            (Click(clicked[0], clicked[1], clicked[2], True),),
+            scribbles=(Scribble(theirs, True),),
+        ),
+    )
+    labels = segment(picture(LEFT), *prompts).labels
+    assert labels[tuple(theirs.T)].tolist() == [2] * len(theirs)
+    expected = [1] * len(mine)
+    expected[2] = 2
+    assert labels[tuple(mine.T)].tolist() == expected
+
+
+def test_a_piece_that_a_scribble_or_region_marks_is_not_dropped() -> None:
+    # A box gives the left block; the right one, far from it, is marked by hand.
+    scribble = Scribble(line_in(RIGHT, 15, 17), positive=True)
+    prompts = ClassPrompts(1, box_of_mask(LEFT), scribbles=(scribble,))
+    assert (segment(picture(LEFT), prompts).labels > 0)[tuple(scribble.voxels.T)].all()
+    region = Region((15, 16, 20), np.ones((2, 2, 3), np.bool_), positive=True)
+    prompts = ClassPrompts(1, box_of_mask(LEFT), regions=(region,))
+    assert (segment(picture(LEFT), prompts).labels > 0)[tuple(region.voxels.T)].all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("radii_mm", [(9.0, 8.0, 7.0), (6.0, 5.0, 5.0), (14.0, 11.0, 9.0)])
+def test_one_click_takes_the_second_of_two_bodies_away(
+    axis: int, radii_mm: tuple[float, float, float]
+) -> None:
+    # The first has radii of 9, 8 and 7 mm; both lie three voxels apart along an axis.
+    shape, spacing_mm = [34, 44, 48], (1.6, 1.0, 1.2)
+    shape[axis] = 76
+    middles = [(np.array(shape) - 1) / 2 for _ in range(2)]
+    reach = (9.0, 8.0, 7.0)[axis] / spacing_mm[axis], radii_mm[axis] / spacing_mm[axis]
+    middles[0][axis] = 4 + reach[0]
+    middles[1][axis] = middles[0][axis] + reach[0] + 3 + reach[1]
+    places = np.ogrid[tuple(slice(n) for n in shape)]
+    first, second = (
+        sum(
+            ((v - c) * mm / r) ** 2
+            for v, c, mm, r in zip(places, middle, spacing_mm, radii, strict=True)
+        )
+        < 1
+        for middle, radii in zip(middles, ((9.0, 8.0, 7.0), radii_mm), strict=True)
+    )
+    noise = np.random.default_rng(0).normal(0, 10, shape)
+    image = (np.where(first | second, 160, 80) + noise).clip(0, 255).astype(np.uint8)
+    z, y, x = np.rint(middles[1]).astype(int).tolist()
+    found = segment(
+        image,
+        ClassPrompts(1, None, (Click(z, y, x, positive=False),)),
+        previous=(first | second).astype(np.uint8),
+        spacing_mm=spacing_mm,
+    )
+    np.testing.assert_array_equal(found.labels == 1, first)
 
 
 @pytest.mark.parametrize("scale", ["tight", "medium", "large"])

@@ -10,12 +10,14 @@ import pytest
 from scipy import ndimage
 
 from benchmarks.oracle import NoisyOracle
-from benchmarks.phantoms import dice
+from benchmarks.phantoms import dice, draw_slice_box
 from gamt import segmenters
 from gamt.axes import Plane, slice_view
+from gamt.interactions import read_lasso
 from gamt.lifting.seeding import (
     LEAST_PIECE,
     PIECES,
+    body_with_section,
     draw_box,
     extend_box,
     leaves_section,
@@ -399,3 +401,44 @@ def test_a_disc_is_as_thick_as_the_image_shows(plane: Plane, thickness: int, ins
     others = tuple(axis for axis in range(3) if axis != plane.normal)
     if thickness == 1:
         assert int(found.any(axis=others).sum()) == 1
+
+
+# --- bodies that have the section that was drawn --------------------------------------------------
+
+
+def core_in_a_shell() -> tuple[Mask, npt.NDArray[np.uint8]]:
+    """An oblong ball in a shell, around which it looks like the ball again."""
+    shape = (40, 44, 48)
+    z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    away = ((z - 20) / 6) ** 2 + ((y - 22) / 8) ** 2 + ((x - 24) / 10) ** 2
+    image = np.where((away > 1) & (away <= 2.2), 100, 160)
+    noisy = image + np.random.default_rng(0).normal(0, 8, shape)
+    return away <= 1, noisy.clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("plane", Plane)
+@pytest.mark.parametrize("kind", ["box", "lasso"])
+def test_a_body_that_has_the_section_drawn_is_taken(plane: Plane, kind: str) -> None:
+    truth, image = core_in_a_shell()
+    drawn = draw_slice_box(truth, plane)
+    if kind == "lasso":  # drawn a voxel too far out
+        area = np.zeros(truth.shape, np.bool_)
+        slice_view(area, plane, drawn.index)[:] = ndimage.binary_dilation(
+            slice_view(truth, plane, drawn.index)
+        )
+        drawn = read_lasso(area, None, truth.shape)
+    case = make_case(image, ClassPrompts(1, slice_box=drawn))
+    found = predict_case(case, segmenters.load(), replace(Settings(), budget=False)).labels == 1
+    assert dice(found, truth) > 0.98
+
+
+def test_a_box_that_no_body_fits_is_walked_from() -> None:
+    # Twice as wide as the ball on one side: what stands out has another section.
+    truth, image = core_in_a_shell()
+    box = SliceBox(Plane.AXIAL, (20, 14, 14), (21, 31, 45))
+    target = make_target(make_case(image, ClassPrompts(1, slice_box=box)), segmenters.load())
+    assert body_with_section(target, box, (20, 22, 24)) is None
+    fitting = SliceBox(Plane.AXIAL, (20, 14, 14), (21, 31, 35))
+    body = body_with_section(target, fitting, (20, 22, 24))
+    assert body is not None
+    assert dice(body.within(((0, 0, 0), (40, 44, 48))), truth) > 0.98

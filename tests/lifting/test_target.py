@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from gamt.axes import Plane, slice_shape
 from gamt.lifting.shape import prior_logits
 from gamt.lifting.target import LEAST_PROBABILITY, Target
-from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
+from gamt.prompts import Box, ClassPrompts, Click, Scribble, SlicePrompt
 from gamt.segmenters.base import SliceMask, Traits
 from gamt.settings import Settings
 from tests.doubles import (
@@ -145,6 +145,48 @@ def test_clicks_outside_of_the_crop_are_left_out() -> None:
     case = make_case(DARK, ClassPrompts(1), far)
     target = make_target(case, Constant(inside=False), crop=((1, 1, 1), (4, 5, 6)))
     assert [click.voxel for click in target.others] == [(2, 3, 4)]
+
+
+def line_on(axis: int, *voxel: int) -> npt.NDArray[np.intp]:
+    """Returns all voxels of a line along an axis of `DARK`, through a voxel."""
+    line = np.tile(voxel, (DARK.shape[axis], 1))
+    line[:, axis] = np.arange(DARK.shape[axis])
+    return line
+
+
+def test_a_scribble_gives_each_slice_that_it_crosses_a_few_points_far_from_each_other() -> None:
+    scribble = Scribble(line_on(2, 2, 3, 0), positive=True)  # along x, in the slice z = 2
+    target = make_target(make_case(DARK, ClassPrompts(1, scribbles=(scribble,))), Constant(False))
+    here = target.add_clicks(Plane.AXIAL, 2, SlicePrompt())
+    # Of 8 columns the middle one, both ends, and those in the middles of what is between.
+    assert sorted(here.points.tolist()) == [[0, 3], [1, 3], [3, 3], [5, 3], [7, 3]]
+    assert here.labels.tolist() == [1] * 5
+    assert len(target.add_clicks(Plane.AXIAL, 3, SlicePrompt()).points) == 0
+    across = target.add_clicks(Plane.SAGITTAL, 6, SlicePrompt())
+    assert across.points.tolist() == [[3, 2]]
+
+
+def test_negative_scribbles_and_positive_ones_of_other_classes_are_points_outside() -> None:
+    mine = ClassPrompts(1, scribbles=(Scribble(np.array([[2, 1, 1]]), positive=False),))
+    other = ClassPrompts(
+        2,
+        scribbles=(
+            Scribble(np.array([[2, 4, 5]]), positive=True),
+            Scribble(np.array([[2, 3, 3]]), positive=False),
+        ),
+    )
+    target = make_target(make_case(DARK, mine, other), Constant(inside=False))
+    prompt = target.add_clicks(Plane.AXIAL, 2, SlicePrompt())
+    assert prompt.points.tolist() == [[1, 1], [5, 4]]
+    assert prompt.labels.tolist() == [0, 0]
+
+
+def test_what_of_another_classs_scribble_lies_outside_of_the_crop_is_left_out() -> None:
+    other = ClassPrompts(2, scribbles=(Scribble(line_on(2, 2, 3, 0), positive=True),))
+    case = make_case(DARK, ClassPrompts(1), other)
+    target = make_target(case, Constant(inside=False), crop=((1, 1, 2), (4, 5, 5)))
+    prompt = target.add_clicks(Plane.AXIAL, 1, SlicePrompt())
+    assert sorted(prompt.points.tolist()) == [[0, 2], [1, 2], [2, 2]]
 
 
 # --- the box's shape as a prior -----------------------------------------------------------------

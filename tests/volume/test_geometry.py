@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gamt.axes import Plane, bounding_range
-from gamt.prompts import Box, ClassPrompts, Click, SliceBox
+from gamt.prompts import Box, ClassPrompts, Click, Region, Scribble, SliceBox
 from gamt.volume.geometry import (
     Grid,
     Range,
@@ -317,6 +317,42 @@ def test_the_crop_grows_with_a_click_near_its_border() -> None:
     box = Box(z_min=100, z_max=110, z_mid=104, y_min=500, y_max=520, x_min=600, x_max=620)
     found = region(ClassPrompts(1, box, (Click(104, 390, 610, False),)))
     assert found == ((73, 357, 482), (137, 638, 738))
+
+
+def test_the_crop_follows_a_scribble_rather_than_clicks_or_regions() -> None:
+    line = np.array([[100, 500, x] for x in range(590, 611)])
+    one = ClassPrompts(1, scribbles=(Scribble(line, positive=True),))
+    # A cube around the line's middle, as around a click there.
+    assert region(one) == region(ClassPrompts(1, None, (Click(100, 500, 600, True),)))
+    later = ClassPrompts(
+        1,
+        None,
+        (Click(110, 520, 580, False),),
+        scribbles=one.scribbles,
+        regions=(Region((90, 480, 590), np.ones((2, 9, 9), np.bool_), False),),
+    )
+    assert region(later) == region(one)
+
+
+@pytest.mark.parametrize("kind", ["scribble", "region"])
+def test_the_crop_grows_with_scribbles_and_regions_near_its_border(kind: str) -> None:
+    # As with a click at y = 390.
+    box = Box(z_min=100, z_max=110, z_mid=104, y_min=500, y_max=520, x_min=600, x_max=620)
+    if kind == "scribble":
+        line = np.array([[104, y, 610] for y in range(390, 400)])
+        prompts = ClassPrompts(1, box, scribbles=(Scribble(line, positive=False),))
+    else:
+        area = Region((104, 390, 610), np.ones((1, 10, 2), np.bool_), positive=False)
+        prompts = ClassPrompts(1, box, regions=(area,))
+    assert region(prompts) == region(ClassPrompts(1, box, (Click(104, 390, 610, False),)))
+
+
+def test_voxels_on_the_grid_are_those_inside_of_the_crop() -> None:
+    grid = make_grid(((2, 3, 4), (6, 8, 9)), (2, 1, 1))  # two grid slices a raw one
+    voxels = np.array([[2, 3, 4], [1, 3, 4], [5, 7, 8], [5, 8, 8], [3, 4, 6]])
+    assert grid.voxels_to_grid(voxels).tolist() == [
+        list(grid.voxel_to_grid(voxel)) for voxel in ((2, 3, 4), (5, 7, 8), (3, 4, 6))
+    ]
 
 
 def test_the_crop_follows_the_previous_prediction() -> None:

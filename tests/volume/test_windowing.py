@@ -11,7 +11,7 @@ import pytest
 from gamt.axes import Plane
 from gamt.io.case import Case, read_case
 from gamt.io.intensities import intensity_window
-from gamt.prompts import Box, ClassPrompts, Click, SliceBox
+from gamt.prompts import Box, ClassPrompts, Click, Scribble, SliceBox
 from gamt.segmenters import load
 from gamt.settings import Settings
 from gamt.volume.cache import EmbeddingCache
@@ -203,6 +203,24 @@ def test_a_positive_click_outside_of_a_window_widens_it_and_a_negative_one_does_
     # With the window's own room, 20.
     assert widen(window, image, ClassPrompts(1, BOX, (click(4, 4, 4),))) == (40, 920)
     assert widen(window, image, ClassPrompts(1, BOX, (click(35, 4, 4),))) == (-1020, 120)
+
+
+def test_a_scribble_is_seen_as_a_click_in_its_middle() -> None:
+    line = np.array([[INSIDE[0], INSIDE[1], x] for x in range(INSIDE[2] - 2, INSIDE[2] + 3)])
+    scribbled = ClassPrompts(1, scribbles=(Scribble(line, positive=True),))
+    assert windows(scan(), scribbled) == windows(scan(), ClassPrompts(1, None, (click(*INSIDE),)))
+
+
+def test_a_positive_scribble_widens_a_window_up_to_what_it_crosses() -> None:
+    # Of the line's eight voxels, four have 100 and four 300: a quarter of the width, 20, is room.
+    image = scan()
+    image[20, 24, 28:32] = 300
+    line = np.array([[20, 24, x] for x in range(24, 32)])
+    window = IntensityWindow(40, 120)
+    positive = ClassPrompts(1, scribbles=(Scribble(line, positive=True),))
+    assert widen(window, image, positive) == (40, 320)
+    negative = ClassPrompts(1, scribbles=(Scribble(line, positive=False),))
+    assert widen(window, image, negative) == window
 
 
 def test_windows_that_are_nearly_the_same_become_one() -> None:

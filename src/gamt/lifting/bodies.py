@@ -130,20 +130,27 @@ class Found:
     seed: Voxel
 
 
-def find_at(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> Found:
+def find_at(
+    image: npt.NDArray[Any],
+    spacing_mm: Spacing,
+    click: Voxel,
+    before_step: Callable[[], None] = lambda: None,
+) -> Found:
     """Finds what a click stands in.
 
     Args:
         image: (z, y, x), any numeric type.
         spacing_mm: of its voxels (z, y, x).
         click: a voxel (z, y, x).
+        before_step: called before every step that takes a while; what it raises ends the search.
     """
-    bodies = find_bodies(image, spacing_mm, click)
+    bodies = find_bodies(image, spacing_mm, click, before_step)
+    before_step()
     chosen = choose(bodies)
     if chosen is None:
         medium = Part.tight(*find_blob(image, spacing_mm, click))
         return Found(False, other_scales(image.shape, spacing_mm, click, medium, []), click)
-    return settled(image, spacing_mm, click, chosen, bodies)
+    return settled(image, spacing_mm, click, chosen, bodies, before_step)
 
 
 def settled(
@@ -152,14 +159,20 @@ def settled(
     click: Voxel,
     chosen: Body,
     bodies: Sequence[Body],
+    before_step: Callable[[], None],
 ) -> Found:
     """Returns the clear body that was chosen at a voxel (z, y, x), and the others around it."""
-    body = settle(image, spacing_mm, click, chosen)
+    body = settle(image, spacing_mm, click, chosen, before_step)
     medium = Part.tight(body.low, body.mask)
     return Found(True, other_scales(image.shape, spacing_mm, click, medium, bodies), click)
 
 
-def find_along(image: npt.NDArray[Any], spacing_mm: Spacing, line: npt.NDArray[np.intp]) -> Found:
+def find_along(
+    image: npt.NDArray[Any],
+    spacing_mm: Spacing,
+    line: npt.NDArray[np.intp],
+    before_step: Callable[[], None] = lambda: None,
+) -> Found:
     """Finds what a scribble lies in: the smallest body that stands out and holds nearly all of it.
 
     It is looked for at some of the scribble's voxels, the middle first: where one lies on an edge
@@ -169,16 +182,18 @@ def find_along(image: npt.NDArray[Any], spacing_mm: Spacing, line: npt.NDArray[n
         image: (z, y, x), any numeric type.
         spacing_mm: of its voxels (z, y, x).
         line: (N, 3) voxels (z, y, x), N > 0.
+        before_step: as for `find_at`.
     """
     for seed in seeds_on(line, spacing_mm):
         bodies = [
             body
-            for body in find_bodies(image, spacing_mm, seed)
+            for body in find_bodies(image, spacing_mm, seed, before_step)
             if body.holds(line).mean() >= LEAST_HELD
         ]
+        before_step()
         chosen = choose(bodies)
         if chosen is not None:
-            return settled(image, spacing_mm, seed, chosen, bodies)
+            return settled(image, spacing_mm, seed, chosen, bodies, before_step)
     middle = seeds_on(line, spacing_mm)[0]
     medium = Part.tight(*find_blob(image, spacing_mm, middle))
     return Found(False, other_scales(image.shape, spacing_mm, middle, medium, []), middle)

@@ -1,13 +1,9 @@
 """One target out of several boxes and lassos, each of which was lifted by itself.
 
-A target is what any of them found. Where one found a section that the user drew himself on another
-slice, the drawn one counts:
-
-- of sections on parallel slices, each is followed as far as half way to the next;
-- beside a section, on its slice, nothing of the same piece is inside: it has leaked.
-
-What was drawn for the most part beside what the others found is another part of the target, and
-takes nothing of it away.
+Sections that the user drew on several slices of one body are several looks at it, each of which is
+most to be trusted near its own slice: they vote. On a slice with a drawn section, nothing of the
+same piece is inside beside it. What was drawn for the most part beside what the others found is
+another part of the target, and takes nothing of it away.
 """
 
 from collections.abc import Sequence
@@ -17,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from gamt.axes import Plane, bounding_range, slice_view, to_volume
+from gamt.axes import Plane, slice_view
 from gamt.lifting.bodies import Part
 from gamt.lifting.postprocess import label_components
-from gamt.lifting.sections import SLACK, found_on, holds_most_of, section_of, size_of
-from gamt.prompts import Box, Region, SliceBox
+from gamt.lifting.sections import SLACK, holds_most_of, section_of, size_of
+from gamt.prompts import Box, SliceBox
 
 Mask = npt.NDArray[np.bool_]
 
@@ -39,131 +35,132 @@ class Extent:
     found: Part | None
 
 
-def compose(extents: Sequence[Extent], initial: Mask) -> tuple[Mask, tuple[Region, ...]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What was found from a section that was drawn on one slice."""
+
+    section: SliceBox
+    found: Part
+
+
+def compose(extents: Sequence[Extent], initial: Mask, spacing_mm: Sequence[float]) -> Mask:
     """Makes one target of several extents.
 
     Args:
         extents: in any order.
         initial: (z, y, x) bool, what is inside in any case, such as an initial segmentation.
+        spacing_mm: the voxel's size (z, y, x).
 
     Returns:
-        (z, y, x) bool, the target; and what of it has leaked beside the sections that were drawn,
-        to be taken away on their slices and around them.
+        (z, y, x) bool, the target.
     """
-    kept = [Extent(one.drawn, end_at_sections(one, extents)) for one in extents]
     target = initial.copy()
-    for one in kept:
-        if one.found is not None:
-            low, high = one.found.bounds
-            target[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] |= one.found.mask
-    return target, tuple(find_leaks(kept, initial))
+    looks = []
+    for one in extents:
+        if one.found is None:
+            continue
+        if isinstance(one.drawn, SliceBox):
+            looks.append(Look(one.drawn, one.found))
+        else:
+            add(target, one.found)
+    for body in bodies_of(looks):
+        add(target, vote(body, spacing_mm))
+    cut_leaks(target, [one.drawn for one in extents if isinstance(one.drawn, SliceBox)], initial)
+    return target
 
 
-def end_at_sections(extent: Extent, extents: Sequence[Extent]) -> Part | None:
-    """Returns what of an extent is nearer to its own slice than to another one that it comes to.
-
-    From half way to a parallel slice with a drawn section on, what hangs together with that section
-    is left to the extent that was drawn there; between the slices, as far as that one goes.
-    """
-    drawn, found = extent.drawn, extent.found
-    if found is None or not isinstance(drawn, SliceBox):
-        return found
-    mask = found.mask.copy()
-    for other in extents:
-        section = other.drawn
-        if (
-            other.found is not None
-            and isinstance(section, SliceBox)
-            and section.plane is drawn.plane
-            and section.index != drawn.index
-            and holds_most_of(section, found)
-        ):
-            mask &= ~beyond(drawn, found, section, other.found)
-    return Part.tight(found.low, mask) if mask.any() else None
+def add(target: Mask, part: Part) -> None:
+    """Adds a part to a target (z, y, x)."""
+    low, high = part.bounds
+    target[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] |= part.mask
 
 
-def beyond(drawn: SliceBox, found: Part, section: SliceBox, other: Part) -> Mask:
-    """Returns (z, y, x) bool over what was found, the part that another section is nearer to.
-
-    Args:
-        drawn: what it was found from.
-        found: comes to `section`.
-        section: drawn on a parallel slice.
-        other: what was found from `section`.
-    """
-    normal = drawn.plane.normal
-    across = tuple(axis for axis in range(3) if axis != normal)
-    layers = found.low[normal] + np.arange(found.mask.shape[normal])
-    way = np.sign(section.index - drawn.index)
-    nearer = way * (2 * layers - drawn.index - section.index) > 0
-    other_layers = other.low[normal] + np.flatnonzero(other.mask.any(axis=across))
-    left_to_other = (way * (layers - section.index) >= 0) | np.isin(layers, other_layers)
-    pieces = label_components(found.mask & np.expand_dims(nearer, across))
-    here = slice_view(pieces, drawn.plane, section.index - found.low[normal])
-    reached = np.unique(here[section_of(section, found.low, found.mask.shape)])
-    same = np.isin(pieces, reached[reached > 0])
-    passed_on: Mask = same & np.expand_dims(left_to_other, across)
-    return passed_on
+def bodies_of(looks: Sequence[Look]) -> list[list[Look]]:
+    """Groups looks at the same body: each of two found most of the other's section."""
+    bodies: list[list[Look]] = []
+    for one in looks:
+        same = [body for body in bodies if any(are_alike(one, other) for other in body)]
+        bodies = [body for body in bodies if body not in same]
+        bodies.append([one, *(other for body in same for other in body)])
+    return bodies
 
 
-def find_leaks(extents: Sequence[Extent], initial: Mask) -> list[Region]:
-    """Returns, slice by slice, what was found in one piece with a drawn section but beside it.
+def are_alike(one: Look, other: Look) -> bool:
+    """Says whether each of two looks found most of the other's section."""
+    return holds_most_of(one.section, other.found) and holds_most_of(other.section, one.found)
+
+
+def vote(body: Sequence[Look], spacing_mm: Sequence[float]) -> Part:
+    """Lets looks at one body vote, with weights that fall with the distance from their slices.
 
     Args:
-        extents: those on the slice itself, and others that come to it.
-        initial: (z, y, x) bool, what has not leaked.
+        body: the looks; one at least.
+        spacing_mm: the voxel's size (z, y, x).
+
+    Returns:
+        What has half of the weight at least, and hangs together with a section; of a single look,
+        what it found.
+    """
+    if len(body) == 1:
+        return body[0].found
+    bounds = np.array([one.found.bounds for one in body])
+    (z0, y0, x0), (z1, y1, x1) = (
+        bounds[:, 0].min(axis=0).tolist(),
+        bounds[:, 1].max(axis=0).tolist(),
+    )
+    low, high = (z0, y0, x0), (z1, y1, x1)
+    inside = np.zeros(np.subtract(high, low), np.bool_)
+    masks = [one.found.within((low, high)) for one in body]
+    weights = []
+    for one in body:
+        normal = one.section.plane.normal
+        away = np.abs(np.arange(low[normal], high[normal]) - one.section.index)
+        across = [axis for axis in range(3) if axis != normal]
+        weight = 1 / (spacing_mm[normal] * (away + 1.0))
+        weights.append(np.broadcast_to(np.expand_dims(weight, across), inside.shape))
+    for z in range(len(inside)):  # by slice, so that what is in between stays small
+        half = sum(weight[z] for weight in weights) / 2
+        inside[z] = sum(w[z] * mask[z] for w, mask in zip(weights, masks, strict=True)) >= half
+    pieces = label_components(inside)
+    kept: set[int] = set()
+    for one in body:
+        plane, layer = one.section.plane, one.section.index - low[one.section.plane.normal]
+        if 0 <= layer < inside.shape[plane.normal]:
+            area = section_of(one.section, low, inside.shape)
+            kept |= set(slice_view(pieces, plane, layer)[area].tolist())
+    return Part(low, np.isin(pieces, list(kept - {0})))
+
+
+def cut_leaks(target: Mask, sections: Sequence[SliceBox], initial: Mask) -> None:
+    """Takes away, on the slices drawn on, what is in one piece with a section but beside it.
+
+    Args:
+        target: (z, y, x) bool; is changed.
+        sections: all that were drawn.
+        initial: (z, y, x) bool, what stays in any case.
     """
     slices: dict[tuple[Plane, int], list[SliceBox]] = {}
-    for one in extents:
-        if isinstance(one.drawn, SliceBox):
-            slices.setdefault((one.drawn.plane, one.drawn.index), []).append(one.drawn)
-    leaks = []
-    for (plane, index), sections in slices.items():
-        leak = np.zeros_like(slice_view(initial, plane, index))
-        for one in extents:
-            if one.drawn not in sections and one.found is not None:
-                whole = found_on(sections[0], one.found)
-                if whole is not None:
-                    leak[_in_slice(plane, one.found)] |= beside(whole, one.found, sections)
-        leak &= ~slice_view(initial, plane, index)
-        bounds = bounding_range(leak)
-        if bounds is not None:
-            (row, column), _ = bounds
-            part = leak[tuple(slice(a, b) for a, b in zip(*bounds, strict=True))]
-            leaks.append(
-                Region(
-                    to_volume(plane, index, (column, row)),
-                    np.expand_dims(part, plane.normal),
-                    positive=False,
-                )
-            )
-    return leaks
+    for one in sections:
+        slices.setdefault((one.plane, one.index), []).append(one)
+    for (plane, index), drawn in slices.items():
+        found = slice_view(target, plane, index)
+        found &= ~beside(found, drawn, target.shape) | slice_view(initial, plane, index)
 
 
-def beside(found: Mask, part: Part, sections: Sequence[SliceBox]) -> Mask:
+def beside(found: Mask, sections: Sequence[SliceBox], shape: Sequence[int]) -> Mask:
     """Returns (rows, columns) bool, the pieces of a slice that are sections' but beside them all.
 
     Args:
-        found: (rows, columns) bool, what the part has on the slice.
-        part: of the scan.
+        found: (rows, columns) bool, what a target has on the slice.
         sections: drawn on the slice. A piece is one's that has most of its area.
+        shape: of the scan (z, y, x).
     """
     pieces, _ = ndimage.label(found, np.ones((3, 3)))
     leak, inside = np.zeros_like(found), np.zeros_like(found)
     for section in sections:
-        area = section_of(section, part.low, part.mask.shape)
-        inside |= section_of(section, part.low, part.mask.shape, SLACK)
-        sizes = np.bincount(pieces[area], minlength=2)
+        inside |= section_of(section, (0, 0, 0), shape, SLACK)
+        sizes = np.bincount(pieces[section_of(section, (0, 0, 0), shape)], minlength=2)
         sizes[0] = 0
         if 2 * sizes.max() > size_of(section):
             leak |= pieces == np.argmax(sizes)
     return leak & ~inside
-
-
-def _in_slice(plane: Plane, part: Part) -> tuple[slice, slice]:
-    """Returns the rows and columns that a part of the scan has in its slices of a plane."""
-    low, high = part.bounds
-    return (
-        slice(low[plane.row_axis], high[plane.row_axis]),
-        slice(low[plane.column_axis], high[plane.column_axis]),
-    )

@@ -102,8 +102,8 @@ NOISE = 1.5
 LINE_SAMPLES = 8
 """Points at which the line from a click to a voxel is looked at (docs/constants.md)."""
 
-LINE_CAUTION = np.float32(2)
-"""Distances from a line of voxels that asks for less count so many times: it shows by itself how
+LINE_CAUTION: Mapping[str, float] = {"add": 1.5, "remove": 4.0}
+"""Distances from a line of voxels count so many times, by what it asks for: it shows by itself how
 far the error goes, where a click doesn't (docs/constants.md)."""
 
 MOST_STARTS = 16
@@ -187,13 +187,18 @@ class Surroundings:
         """(z, y, x) intensities without the finest noise, 0..255."""
         return ndimage.gaussian_filter(self.image.astype(np.float32), self.blur, mode="nearest")
 
+    @property
+    def core_radius(self) -> float:
+        """How far around the seed or line intensities are its own, in grid voxels."""
+        return float(np.clip(CORE_DISTANCE * self.depth, 1.0, MAX_CORE_VOXELS))
+
     @cached_property
     def seed_intensity(self) -> tuple[float, np.float32]:
         """The median intensity around the seed or line, and its median absolute deviation.
 
         Noise is added to the deviation.
         """
-        radius = float(np.clip(CORE_DISTANCE * self.depth, 1.0, MAX_CORE_VOXELS))
+        radius = self.core_radius
         part = region_around(self.marked, radius, self.scale, self.mask.shape)
         core = self.smooth[part][self.candidate[part] & (self.distance[part] <= radius)]
         median = float(np.median(core))
@@ -314,11 +319,10 @@ def place_features(
     """
     depth = around.depth
     distance = around.distance.take(voxels)
-    if around.line is not None and around.kind == "remove":
-        distance = LINE_CAUTION * distance
     yield f"intercept_{around.kind}", np.ones_like(distance)
     yield f"log_size_{around.kind}", np.full_like(distance, np.log(around.size / depth))
-    yield "log_distance", np.log(np.maximum(distance / depth, DISTANCE_FLOOR))
+    caution = np.float32(1 if around.line is None else LINE_CAUTION[around.kind])
+    yield "log_distance", np.log(np.maximum(caution * distance / depth, DISTANCE_FLOOR))
     side = np.ascontiguousarray(around.same_side)
     own: Odds = edt(side, anisotropy=around.scale, parallel=os.cpu_count() or 1)
     yield "log_depth", np.log(own.take(voxels) / depth + DEPTH_OFFSET)
@@ -344,7 +348,9 @@ def image_features(
     depth = around.depth
     rest = around.same_side & (around.distance > ELSEWHERE_DISTANCE * depth)
     if rest.any():
-        near = around.candidate & (around.distance <= depth)
+        # A click has to borrow from what is around it; a line has voxels enough of its own.
+        reach = depth if around.line is None else around.core_radius
+        near = around.candidate & (around.distance <= reach)
         yield "intensity_ratio", intensity_ratio(around.smooth, near, rest).take(voxels)
     yield "log_gradient", gradient_feature(around, voxels)
 

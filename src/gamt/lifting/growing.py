@@ -357,12 +357,15 @@ def plateaus(steps: Sequence[Step]) -> Iterator[tuple[float, float, Step]]:
         yield float(np.log(end / start)), end, steps[int(np.clip(middle, first, last - 1))]
 
 
-def bodies_in(cube: Cube, halvings: int) -> Iterator[tuple[Body, float]]:
+def bodies_in(
+    cube: Cube, halvings: int, before_step: Callable[[], None]
+) -> Iterator[tuple[Body, float]]:
     """Yields the plateaus of what grows at a click, as bodies of blocks, in one cube.
 
     Args:
         cube: what is looked at.
         halvings: how often the scan's resolution was halved for it.
+        before_step: called before every growth.
 
     Yields:
         A body, and through how many faces of the cube it goes on, as a share of those of its
@@ -382,6 +385,7 @@ def bodies_in(cube: Cube, halvings: int) -> Iterator[tuple[Body, float]]:
         if sigma_mm == 0:
             values.add(float(np.median(seen[around])))
         for value in sorted(values):
+            before_step()
             judged: dict[int, Body] = {}
             for radius, steps in grow(seen, value, noise, cube).items():
                 for persistence, end, step in plateaus(steps):
@@ -471,6 +475,7 @@ def follow_some(
     spacing_mm: Spacing,
     click: Voxel,
     leaving: Sequence[tuple[Body, float]],
+    before_step: Callable[[], None],
 ) -> list[Body]:
     """Follows the surest of the bodies that leave their cube.
 
@@ -479,6 +484,7 @@ def follow_some(
         spacing_mm: of its voxels (z, y, x).
         click: a voxel (z, y, x).
         leaving: the bodies, and how much of each one's border is that of the cube.
+        before_step: called before each is followed.
 
     Returns:
         The whole bodies that are clear; and those cut off that leak far away, and leave the cube by
@@ -491,6 +497,7 @@ def follow_some(
             break
         if not any(alike(body.recipe, other) for other in followed):
             followed.append(body.recipe)
+            before_step()
             whole = follow(image, spacing_mm, click, body)
             if whole is not None and whole.clear:
                 found.append(whole)
@@ -499,13 +506,19 @@ def follow_some(
     return found
 
 
-def find_bodies(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> list[Body]:
+def find_bodies(
+    image: npt.NDArray[Any],
+    spacing_mm: Spacing,
+    click: Voxel,
+    before_step: Callable[[], None] = lambda: None,
+) -> list[Body]:
     """Finds the clear bodies that a click stands in.
 
     Args:
         image: (z, y, x), any numeric type.
         spacing_mm: of its voxels (z, y, x).
         click: a voxel (z, y, x).
+        before_step: called before every growth; what it raises ends the search.
 
     Returns:
         From small to large; none where nothing is clear.
@@ -514,13 +527,13 @@ def find_bodies(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel) -> l
     most = MOST_OF_SCAN * image.size
     for halvings, cube in enumerate(cubes(image, spacing_mm, click)):
         leaving: list[tuple[Body, float]] = []
-        for body, share in bodies_in(cube, halvings):
+        for body, share in bodies_in(cube, halvings, before_step):
             if share > 0:
                 leaving.append((body, share))
             else:
                 found.append(body)
         if halvings == 0:
-            found += follow_some(image, spacing_mm, click, leaving)
+            found += follow_some(image, spacing_mm, click, leaving, before_step)
         found = [body for body in found if body.size <= most]
         if found and halvings > 0:
             break
@@ -599,7 +612,13 @@ def choose_one(bodies: Sequence[Body]) -> Body | None:
     return None
 
 
-def settle(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Body) -> Body:
+def settle(
+    image: npt.NDArray[Any],
+    spacing_mm: Spacing,
+    click: Voxel,
+    body: Body,
+    before_step: Callable[[], None] = lambda: None,
+) -> Body:
     """Settles a body's border between the intensities on both of its sides.
 
     What was seen coarsely is settled in blocks of half as many halvings, and then voxel by voxel in
@@ -610,6 +629,7 @@ def settle(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Bod
         spacing_mm: of its voxels (z, y, x).
         click: the voxel (z, y, x) that the body was grown from.
         body: what to settle.
+        before_step: called before every round; what it raises ends it.
     """
     recipe, step_mm = body.recipe, min(spacing_mm)
     if body.halvings:
@@ -635,10 +655,12 @@ def settle(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Bod
     sides = [max(1, round(block_mm / one)) for one in spacing_mm]
     if max(sides) == 1:
         settled, _ = settle_border(
-            to_finite(values), inside, voxel, spacing_mm, reach_mm, recipe.noise
+            to_finite(values), inside, voxel, spacing_mm, reach_mm, recipe.noise, before_step
         )
     else:
-        settled = settle_blocks(values, inside, voxel, spacing_mm, sides, reach_mm, recipe.noise)
+        settled = settle_blocks(
+            values, inside, voxel, spacing_mm, sides, reach_mm, recipe.noise, before_step
+        )
     edges = tuple(np.arange(size + 1) for size in settled.shape)
     return replace(body, low=(low[0], low[1], low[2]), region=settled, edges=edges)
 
@@ -651,6 +673,7 @@ def settle_blocks(
     sides: Sequence[int],
     reach_mm: float,
     noise: float,
+    before_step: Callable[[], None],
 ) -> Mask:
     """Settles a mask's border in blocks, and then voxel by voxel in the blocks at the border.
 
@@ -662,6 +685,7 @@ def settle_blocks(
         sides: of a block, in voxels (z, y, x).
         reach_mm: how far from the border blocks may change.
         noise: as for `settle_border`.
+        before_step: called before every round.
     """
     edges = block_edges(image.shape, sides)
     z, y, x = (place // side for place, side in zip(click, sides, strict=True))
@@ -669,8 +693,9 @@ def settle_blocks(
     blocks = mean_of_blocks(inside, edges) >= 0.5
     blocks[z, y, x] = True
     blocks, means = settle_border(
-        mean_of_blocks(image, edges), blocks, (z, y, x), (dz, dy, dx), reach_mm, noise
+        mean_of_blocks(image, edges), blocks, (z, y, x), (dz, dy, dx), reach_mm, noise, before_step
     )
+    before_step()
     all_around = np.ones((3, 3, 3), np.bool_)
     border = ndimage.binary_dilation(blocks, all_around)
     border ^= ndimage.binary_erosion(blocks, all_around, border_value=1)
@@ -692,7 +717,13 @@ Places = tuple[npt.NDArray[np.intp], ...]
 
 
 def settle_border(
-    values: Image, inside: Mask, click: Voxel, spacing_mm: Spacing, reach_mm: float, noise: float
+    values: Image,
+    inside: Mask,
+    click: Voxel,
+    spacing_mm: Spacing,
+    reach_mm: float,
+    noise: float,
+    before_step: Callable[[], None] = lambda: None,
 ) -> tuple[Mask, Callable[[Places], tuple[Image, Image]]]:
     """Moves a mask's border to where the intensities change; see `settle`.
 
@@ -707,6 +738,7 @@ def settle_border(
         reach_mm: how far from the border voxels may change.
         noise: deviation of the noise; where the sides differ little for it, intensities are
             averaged.
+        before_step: called before every round.
 
     Returns:
         The mask, and a function that returns the mean intensities inside and outside around voxels.
@@ -716,6 +748,7 @@ def settle_border(
     near = depths(inside, spacing_mm) + depths(~inside, spacing_mm) <= reach_mm * (1 + 1e-3)
     places = np.nonzero(near)
     for _ in range(SETTLE_ROUNDS):
+        before_step()
         means = means_of_sides(values, inside, spacing_mm)
         here, there = means(places)
         contrast = float(np.median(np.abs(here - there)))

@@ -133,10 +133,11 @@ def find_seeds(
             stopwatch = Stopwatch(budget.deadline(n + 1), cancelled)
             stopwatch.check_cancelled()
             if stopwatch.left > 0:
+                where, check = (case.image, volume.spacing_mm), stopwatch.check_cancelled
                 found[one.label] = (
-                    find_at(case.image, volume.spacing_mm, seed.voxel)
+                    find_at(*where, seed.voxel, check)
                     if isinstance(seed, Click)
-                    else find_along(case.image, volume.spacing_mm, seed.voxels)
+                    else find_along(*where, seed.voxels, check)
                 )
     return share(case.image, volume.spacing_mm, found)
 

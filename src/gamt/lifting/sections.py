@@ -14,8 +14,8 @@ SLACK = 2
 """Voxels by which a lasso may miss the target's border: no hand is exact (docs/constants.md)."""
 
 MISFIT = 0.05
-"""Of what fits, both ends together miss the sides of a box by this share of its length at most, or
-by a voxel; and it misses a lasso, beyond `SLACK`, by this share of its area (docs/constants.md)."""
+"""What fits misses the sides of a box by this share of their length at most, or by a voxel, and a
+lasso, beyond `SLACK`, by this share of its area (docs/constants.md)."""
 
 
 def section_of(
@@ -117,8 +117,10 @@ def fits(drawn: SliceBox, part: Part) -> bool:
         strict=True,
     )
     return all(
-        abs(part.low[axis] + first - drawn.low[axis])
-        + abs(part.low[axis] + last - drawn.high[axis])
+        max(
+            abs(part.low[axis] + first - drawn.low[axis]),
+            abs(part.low[axis] + last - drawn.high[axis]),
+        )
         <= max(1, MISFIT * (drawn.high[axis] - drawn.low[axis]))
         for axis, first, last in sides
     )

@@ -22,7 +22,7 @@ from gamt.axes import Plane, bounding_range, box_to_slice, slice_view, to_volume
 from gamt.lifting.bodies import Found, Part
 from gamt.lifting.budget import OutOfTime
 from gamt.lifting.fusion import Votes
-from gamt.lifting.growing import choose, find_bodies, settle
+from gamt.lifting.growing import choose, find_bodies, rank, settle
 from gamt.lifting.hypotheses import ellipse, misses
 from gamt.lifting.postprocess import component_at, label_components
 from gamt.lifting.propagation import (
@@ -240,7 +240,7 @@ def body_with_section(target: Target, drawn: SliceBox, seed: tuple[int, int, int
         return None
     # They all have the section that was drawn: the one counts whose border is the clearest.
     alike = [body for body in fitting if body.halvings == chosen.halvings]
-    clearest = max(alike, key=lambda body: body.edge)
+    clearest = max(alike, key=lambda body: (body.edge, rank(body)))
     settled = settle(image, spacing_mm, seed, clearest)
     return Part.tight(settled.low, settled.mask)
 
