@@ -86,6 +86,8 @@ class State:
         mask: (z, y, x), the last prediction or the initial segmentation; None before.
         corrected: whether the next prediction corrects the mask by the marks, instead of
             beginning anew from all prompts.
+        rough: whether the mask is an initial segmentation that no prediction has seen; without
+            prompts, the next one polishes it.
         windows: the intensities that the last prediction saw the target in, by its label; the next
             one that corrects it sees it in the same.
         found: what the first click stands in, where there is nothing but that click.
@@ -96,6 +98,7 @@ class State:
     initial: PackedMask | None = None
     mask: PackedMask | None = None
     corrected: bool = False
+    rough: bool = False
     found: Found | None = None
     windows: Windows = field(default_factory=dict)
 
@@ -454,7 +457,7 @@ class Session:
         if np.isnan(mask).any():
             raise ValueError("found NaN in the initial segmentation, expected 0 outside of it")
         initial = PackedMask.of(mask != 0)
-        state = State(initial=initial, mask=initial, corrected=True)
+        state = State(initial=initial, mask=initial, corrected=True, rough=True)
         changed = self._advance(state, run_prediction)
         if not run_prediction and self._target_buffer is not None:
             self._show(state)
@@ -573,8 +576,10 @@ class Session:
         prediction = Prediction(
             volume, self._seconds, self._observer, self._progress, self._cancelled
         )
+        polishes = state.rough and state.marks == ClassPrompts(1)
         if state.corrected and state.mask is not None:
-            lifted = prediction.lift(state.prompts, self._unpack(state.mask), state.windows)
+            prompts = replace(state.prompts, polish=polishes)
+            lifted = prediction.lift(prompts, self._unpack(state.mask), state.windows)
         elif state.prompts is state.marks and state.extents:
             state, lifted = self._compose(state, prediction)
         else:
@@ -583,6 +588,8 @@ class Session:
         from_click = len(marks.clicks) == 1 and not marks.scribbles and not marks.regions
         found = lifted.found.get(1) if from_click else None
         mask = self._pack(lifted.labels.view(np.bool_))
+        if state.rough:
+            state = replace(state, initial=mask if polishes else state.initial, rough=False)
         if not state.corrected and len(state.extents) == 1 and marks == ClassPrompts(1):
             alone = replace(state.extents[0], mask=mask, windows=lifted.windows)
             state = replace(state, extents=(alone,))
