@@ -7,6 +7,7 @@ and what lies farther away isn't added. A body that the views contradict as a wh
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +33,12 @@ BAND, BAND_SHARE = 3.0, 0.1
 """How far a surface may move, at most: so many voxels, and in a thick body this share of how deep
 it is (docs/constants.md)."""
 
+ROUNDS, SETTLED = 3, 0.01
+"""How often, at most."""
+
+OWN_WEIGHT = 0.33
+"""own"""
+
 LEAST_AGREEMENT = 0.5
 """Dice between a body and the views' answer, either widened by the band against the other, below
 which the body stays as it is (docs/constants.md)."""
@@ -51,17 +58,36 @@ def polish(target: Target, mask: Mask, strides: StridePlanner) -> Seeking[Mask]:
     Returns:
         The polished mask, of the same shape; out of time, what comes of the slices seen so far.
     """
-    bodies = [Body(target, part) for part in largest_bodies(mask)]
-    try:
-        yield from together(walk for body in bodies for walk in body.walks(strides))
-    except OutOfTime:
-        pass
-    polished, decided = np.zeros_like(mask), np.zeros_like(mask)
+    band = band_around(mask)
+    out_of_time = False
+    for _ in range(ROUNDS):
+        bodies = [Body(target, part) for part in largest_bodies(mask)]
+        try:
+            yield from together(walk for body in bodies for walk in body.walks(strides))
+        except OutOfTime:
+            out_of_time = True
+        before, mask = mask, redraw(mask, bodies, band)
+        if out_of_time or np.count_nonzero(mask ^ before) <= SETTLED * np.count_nonzero(before):
+            break
+    return mask
+
+
+def band_around(mask: Mask) -> Mask:
+    """Returns the voxels among which a mask's surface may move, (z, y, x) bool."""
+    inside = edt(mask)
+    depth = float(edt(mask, black_border=True).max())
+    width = max(BAND, BAND_SHARE * depth)
+    return np.where(mask, inside, edt(~mask)) <= width
+
+
+def redraw(mask: Mask, bodies: Sequence["Body"], band: Mask) -> Mask:
+    """Returns a mask whose voxels in the band are decided by what the views say of its bodies."""
+    redrawn, decided = np.zeros_like(mask), np.zeros_like(mask)
     for body in bodies:
-        near, inside = body.decide()
-        decided[body.where] |= near
-        polished[body.where] |= near & inside
-    return np.where(decided, polished, mask)
+        looked, inside = body.decide()
+        decided[body.where] |= looked
+        redrawn[body.where] |= looked & inside
+    return np.where(decided & band, redrawn, mask)
 
 
 def largest_bodies(mask: Mask) -> list[Mask]:
@@ -88,11 +114,8 @@ class Body:
             body: (z, y, x) bool over the target's region, not empty.
         """
         low, high = bounding_range(body) or ([0, 0, 0], [0, 0, 0])
-        tight = body[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-        depth = float(edt(tight, black_border=True).max())
-        self._band = max(BAND, BAND_SHARE * depth)
         room = [
-            math.ceil(self._band + target.settings.box_margin * (b - a))
+            math.ceil(BAND + target.settings.box_margin * (b - a))
             for a, b in zip(low, high, strict=True)
         ]
         self.where = tuple(
@@ -122,14 +145,14 @@ class Body:
             Two masks (z, y, x) over the part that is looked at: the voxels decided, and which
             voxels are inside of the target. Where the views contradict the body, it is left alone.
         """
-        answer = self._votes.fuse() > 0.5
-        to_body, to_answer = edt(~self._mask), edt(~answer)
-        agree = np.count_nonzero(answer & (to_body <= self._band))
-        agree += np.count_nonzero(self._mask & (to_answer <= self._band))
+        seen = self._votes.fuse()
+        answer = seen > 0.5
+        agree = np.count_nonzero(answer & (edt(~self._mask) <= BAND))
+        agree += np.count_nonzero(self._mask & (edt(~answer) <= BAND))
         if agree < LEAST_AGREEMENT * (np.count_nonzero(answer) + np.count_nonzero(self._mask)):
             return self._mask, self._mask
-        near = np.where(self._mask, edt(self._mask), to_body) <= self._band
-        return near & self._votes.looked(), answer
+        own = np.where(self._mask, KEEP, 1 - KEEP)
+        return self._votes.looked(), (seen + OWN_WEIGHT * own) / (1 + OWN_WEIGHT) > 0.5
 
 
 class SectionWalk(PlaneWalk):
