@@ -434,12 +434,15 @@ class Session:
     ) -> ArrayBounds | None:
         """Begins a target with a segmentation, to be corrected; other prompts are forgotten.
 
-        It is written to the target buffer, if there is one, whether or not a prediction is run:
-        without further prompts, there is nothing to correct.
+        A prediction before any other prompt improves it as a whole: its surface moves to where the
+        segmenter sees it, by a few voxels (docs/design.md, 17). Later prompts correct what came of
+        it. Without a prediction the segmentation is written to the target buffer, if there is one,
+        as it is.
 
         Args:
             initial_seg: (z, y, x), not 0 inside of the target.
-            run_prediction: whether to return what changed.
+            run_prediction: whether to improve it now; with a prompt that comes before the next
+                prediction, it is only corrected by that.
 
         Returns:
             With `run_prediction`, the bounds of what changed in the target buffer; None if

@@ -31,7 +31,6 @@ from gamt.segmenters.base import SliceMask
 
 Mask = npt.NDArray[np.bool_]
 
-CORES = os.cpu_count() or 1
 
 BAND, BAND_SHARE = 3.0, 0.1
 """How far a surface may move, at most: so many voxels, and in thick masks this share of the
@@ -119,7 +118,7 @@ def widen(mask: Mask, width: float) -> Mask:
     wide = np.zeros_like(mask)
     part = part_around(mask, width)
     if mask[part].any():
-        wide[part] = edt((~mask[part]).view(np.uint8), parallel=CORES) <= width
+        wide[part] = edt((~mask[part]).view(np.uint8), parallel=os.cpu_count() or 1) <= width
     return wide
 
 
@@ -127,7 +126,7 @@ def narrow(mask: Mask, width: float) -> Mask:
     """Returns the voxels of a mask (z, y, x) more than `width` voxels away from all others."""
     deep = np.zeros_like(mask)
     part = part_around(mask, 1)
-    deep[part] = edt(mask[part].view(np.uint8), parallel=CORES) > width
+    deep[part] = edt(mask[part].view(np.uint8), parallel=os.cpu_count() or 1) > width
     return deep
 
 
@@ -162,7 +161,7 @@ def drop_new_pieces(mask: Mask, before: Mask) -> Mask:
     kept = np.zeros(int(components.max()) + 1, np.bool_)
     kept[components[before]] = True
     kept[0] = False
-    return kept[components]
+    return np.asarray(kept[components])
 
 
 class Body:
