@@ -435,7 +435,7 @@ class Session:
         """Begins a target with a segmentation, to be corrected; other prompts are forgotten.
 
         A prediction before any other prompt improves it as a whole: its surface moves to where the
-        segmenter sees it, by a few voxels (docs/design.md, 17). Later prompts correct what came of
+        segmenter sees it, by a few voxels (docs/design.md, 18). Later prompts correct what came of
         it. Without a prediction the segmentation is written to the target buffer, if there is one,
         as it is.
 
