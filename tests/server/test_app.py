@@ -547,10 +547,7 @@ def test_an_initial_segmentation_alone_leaves_nothing_to_predict(ready: User) ->
     rough = np.zeros(SHAPE, np.uint8)
     rough[1:4, 3:9, 5:13] = 1
     ready.send("/add_initial_seg_interaction", rough)
-    assert meta(ready.post("/predict", {"force_full_refine": False})) == {
-        "ran_prediction": False,
-        "bbox": None,
-    }
+    assert meta(ready.post("/predict")) == {"ran_prediction": False, "bbox": None}
 
 
 def test_after_a_reset_everything_begins_anew(ready: User) -> None:
