@@ -31,14 +31,13 @@ from gamt.segmenters.base import SliceMask
 
 Mask = npt.NDArray[np.bool_]
 
-
 BAND, BAND_SHARE = 3.0, 0.1
 """How far a surface may move, at most: so many voxels, and in thick masks this share of the
 greatest depth (docs/constants.md)."""
 
 ROUNDS, SETTLED = 3, 0.02
-"""How often the segmenter is asked, at most; and the share of a mask's voxels that may change in
-the last round but one (docs/constants.md)."""
+"""How often the segmenter is asked, at most; it isn't asked again once no more than this share of
+the mask's voxels has changed (docs/constants.md)."""
 
 LEAST_AGREEMENT = 0.5
 """Dice of a body and the views' answer, each voxel of either counting as common that is within
