@@ -579,7 +579,7 @@ class Session:
         prediction = Prediction(
             volume, self._seconds, self._observer, self._progress, self._cancelled
         )
-        polishes = state.rough and state.marks == ClassPrompts(1)
+        polishes = state.rough and state.corrected and state.marks == ClassPrompts(1)
         if state.corrected and state.mask is not None:
             prompts = replace(state.prompts, polish=polishes)
             lifted = prediction.lift(prompts, self._unpack(state.mask), state.windows)
