@@ -408,19 +408,71 @@ def test_prompts_without_a_prediction_are_gathered_for_the_next_one() -> None:
 # --- an initial segmentation --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("run_prediction", [False, True])
-def test_an_initial_segmentation_is_corrected_by_points(run_prediction: bool) -> None:
+def test_an_initial_segmentation_is_corrected_by_points() -> None:
     part = BODY & block(SHAPE, slice(0, 20), slice(0, 26), slice(0, 14))
     speck = block(SHAPE, slice(0, 1), slice(0, 1), slice(28, 30))
     session, buffer = begin()
     session.add_point_interaction(OUTSIDE, True)  # is forgotten
-    changed = session.add_initial_seg_interaction((part | speck) * 3.0, run_prediction)
+    assert session.add_initial_seg_interaction((part | speck) * 3.0) is None
     np.testing.assert_array_equal(buffer, part | speck)
-    # All of it, and the forgotten point's voxel.
-    assert changed == ([[0, 18], [0, 24], [5, 30]] if run_prediction else None)
     changed = session.add_point_interaction([9, 12, 17], True)
     np.testing.assert_array_equal(buffer, BODY | speck)
     assert changed == [[4, 15], [6, 19], [14, 22]]
+
+
+ROUGH = block(SHAPE, slice(5, 14), slice(7, 20), slice(3, 21))
+"""`BODY`, whose surfaces are a voxel or two off."""
+
+
+def test_an_initial_segmentation_is_improved_by_a_prediction() -> None:
+    session, buffer = begin()
+    changed = session.add_initial_seg_interaction(ROUGH, run_prediction=True)
+    np.testing.assert_array_equal(buffer, BODY)
+    assert changed == BOUNDS  # of an empty target buffer
+    assert session.run_prediction() is None
+
+
+def test_an_initial_segmentation_is_improved_by_a_later_prediction_too() -> None:
+    session, buffer = begin()
+    session.add_initial_seg_interaction(ROUGH)
+    np.testing.assert_array_equal(buffer, ROUGH)
+    # From [5, 14), [7, 20), [3, 21) to the body: every side moves.
+    assert session.run_prediction() == [[4, 15], [6, 20], [3, 22]]
+    np.testing.assert_array_equal(buffer, BODY)
+
+
+def test_a_prompt_before_the_prediction_is_all_that_an_initial_segmentation_is_corrected_by() -> (
+    None
+):
+    session, buffer = begin()
+    session.add_initial_seg_interaction(ROUGH)
+    session.add_point_interaction(OUTSIDE, False)
+    np.testing.assert_array_equal(buffer, ROUGH)
+    assert session.run_prediction() is None
+
+
+def test_an_improvement_is_taken_back_with_its_initial_segmentation() -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    session.add_bbox_interaction(bounds_of(LEFT), True)
+    session.add_initial_seg_interaction(np.roll(RIGHT, 1, axis=2), run_prediction=True)
+    np.testing.assert_array_equal(buffer, RIGHT)
+    assert session.undo()
+    np.testing.assert_array_equal(buffer, LEFT)
+    assert session.redo()
+    np.testing.assert_array_equal(buffer, RIGHT)
+
+
+def test_later_prompts_go_on_from_what_was_improved() -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    session.add_initial_seg_interaction(np.roll(RIGHT, 1, axis=2), run_prediction=True)
+    session.add_bbox_interaction(bounds_of(LEFT), True)
+    np.testing.assert_array_equal(buffer, LEFT | RIGHT)
+
+
+def test_an_empty_initial_segmentation_stays_empty() -> None:
+    session, buffer = begin()
+    assert session.add_initial_seg_interaction(np.zeros(SHAPE), run_prediction=True) is None
+    assert not buffer.any()
 
 
 def test_an_initial_segmentation_needs_no_target_buffer() -> None:

@@ -87,6 +87,8 @@ class State:
         mask: (z, y, x), the last prediction or the initial segmentation; None before.
         corrected: whether the next prediction corrects the mask by the marks, instead of
             beginning anew from all prompts.
+        rough: whether the mask is an initial segmentation that no prediction has seen; without
+            prompts, the next one polishes it.
         windows: the intensities that the last prediction saw the target in, by its label; the next
             one that corrects it sees it in the same.
         found: what the first click stands in, where there is nothing but that click.
@@ -97,6 +99,7 @@ class State:
     initial: PackedMask | None = None
     mask: PackedMask | None = None
     corrected: bool = False
+    rough: bool = False
     found: Found | None = None
     windows: Windows = field(default_factory=dict)
 
@@ -442,12 +445,15 @@ class Session:
     ) -> ArrayBounds | None:
         """Begins a target with a segmentation, to be corrected; other prompts are forgotten.
 
-        It is written to the target buffer, if there is one, whether or not a prediction is run:
-        without further prompts, there is nothing to correct.
+        A prediction before any other prompt improves it as a whole: its surface moves to where the
+        segmenter sees it, by a few voxels (docs/design.md, 18). Later prompts correct what came of
+        it. Without a prediction the segmentation is written to the target buffer, if there is one,
+        as it is.
 
         Args:
             initial_seg: (z, y, x), not 0 inside of the target.
-            run_prediction: whether to return what changed.
+            run_prediction: whether to improve it now; with a prompt that comes before the next
+                prediction, it is only corrected by that.
 
         Returns:
             With `run_prediction`, the bounds of what changed in the target buffer; None if
@@ -466,7 +472,7 @@ class Session:
             raise ValueError("found NaN in the initial segmentation, expected 0 outside of it")
         inside = PackedMask.of(mask != 0)
         initial = inside if inside.bits.size else None  # an empty one is none
-        state = State(initial=initial, mask=inside, corrected=True)
+        state = State(initial=initial, mask=inside, corrected=True, rough=initial is not None)
         changed = self._advance(state, run_prediction)
         if not run_prediction and self._target_buffer is not None:
             self._show(state)
@@ -585,8 +591,10 @@ class Session:
         prediction = Prediction(
             volume, self._seconds, self._observer, self._progress, self._cancelled
         )
+        polishes = state.rough and state.corrected and state.marks == ClassPrompts(1)
         if state.corrected and state.mask is not None:
-            lifted = prediction.lift(state.prompts, self._unpack(state.mask), state.windows)
+            prompts = replace(state.prompts, polish=polishes)
+            lifted = prediction.lift(prompts, self._unpack(state.mask), state.windows)
         elif state.is_composed:
             state, lifted = self._compose(state, prediction)
         else:
@@ -595,6 +603,8 @@ class Session:
         from_click = len(marks.clicks) == 1 and not marks.scribbles and not marks.regions
         found = lifted.found.get(1) if from_click else None
         mask = self._pack(lifted.labels.view(np.bool_))
+        if state.rough:
+            state = replace(state, initial=mask if polishes else state.initial, rough=False)
         if not state.corrected and len(state.extents) == 1 and marks == ClassPrompts(1):
             alone = replace(state.extents[0], mask=mask, windows=lifted.windows)
             state = replace(state, extents=(alone,))

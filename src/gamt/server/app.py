@@ -287,7 +287,7 @@ class _Service:
                 },
                 "num_interaction_channels": 7,
                 "supports_initial_label": True,
-                "supports_zero_shot_label_refinement": False,
+                "supports_zero_shot_label_refinement": True,
                 "preferred_scribble_thickness": [2, 2, 2],
                 "interaction_decay": 1.0,
                 "do_autozoom": True,
@@ -485,7 +485,8 @@ class _Service:
         def work(session: Session) -> None:
             _check_ready(client)
             add(session)
-            client.has_queued = True
+            # An initial segmentation that asks for no prediction leaves nothing to predict.
+            client.has_queued = run_prediction or kind != "initial"
 
         if run_prediction:
             return await self._predict(request, client, kind, _named(work))
