@@ -479,6 +479,33 @@ def test_a_prompt_without_a_prediction_can_be_taken_back() -> None:
     np.testing.assert_array_equal(buffer, BODY)
 
 
+def test_a_session_is_behind_while_prompts_wait_for_a_prediction() -> None:
+    session, _ = begin()
+    assert not session.is_behind
+    session.add_bbox_interaction(BOUNDS, True, run_prediction=False)
+    assert session.is_behind
+    session.run_prediction()
+    assert not session.is_behind
+    session.add_point_interaction(INSIDE, False)
+    assert not session.is_behind
+    session.add_point_interaction(OUTSIDE, False, run_prediction=False)
+    session.reset_interactions()
+    assert not session.is_behind
+
+
+def test_steps_bring_back_whether_a_session_is_behind() -> None:
+    session, _ = begin()
+    session.add_bbox_interaction(BOUNDS, True, run_prediction=False)
+    session.undo()
+    assert not session.is_behind
+    session.redo()
+    assert session.is_behind
+    session.add_point_interaction(INSIDE, True)  # the prediction is of the box, too
+    assert not session.is_behind
+    session.undo()
+    assert session.is_behind
+
+
 def test_an_initial_segmentation_can_be_taken_back_with_what_it_made_forget() -> None:
     session, buffer = begin()
     session.add_bbox_interaction(BOUNDS, True)

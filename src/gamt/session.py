@@ -90,6 +90,7 @@ class State:
         windows: the intensities that the last prediction saw the target in, by its label; the next
             one that corrects it sees it in the same.
         found: what the first click stands in, where there is nothing but that click.
+        is_behind: whether prompts came since the last prediction.
     """
 
     marks: ClassPrompts = field(default_factory=lambda: ClassPrompts(1))
@@ -99,6 +100,7 @@ class State:
     corrected: bool = False
     found: Found | None = None
     windows: Windows = field(default_factory=dict)
+    is_behind: bool = False
 
     @property
     def is_composed(self) -> bool:
@@ -261,6 +263,14 @@ class Session:
     def volume(self) -> PreparedVolume | None:
         """The image and what of it has been prepared so far; None before `set_image`."""
         return self._volume
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether prompts came since the last prediction, so that `run_prediction` is called for.
+
+        `undo` and `redo` bring it back with the prompts.
+        """
+        return self._history.state.is_behind
 
     @property
     def encoded(self) -> int:
@@ -574,7 +584,7 @@ class Session:
             state = self._predict(state)
             changed = self._show(state)
         else:  # no scale has been made with the new prompt
-            state = replace(state, found=None)
+            state = replace(state, found=None, is_behind=True)
         self._history.advance(state)
         return changed
 
@@ -598,7 +608,14 @@ class Session:
         if not state.corrected and len(state.extents) == 1 and marks == ClassPrompts(1):
             alone = replace(state.extents[0], mask=mask, windows=lifted.windows)
             state = replace(state, extents=(alone,))
-        return replace(state, mask=mask, corrected=True, windows=lifted.windows, found=found)
+        return replace(
+            state,
+            mask=mask,
+            corrected=True,
+            windows=lifted.windows,
+            found=found,
+            is_behind=False,
+        )
 
     def _compose(self, state: State, prediction: Prediction) -> tuple[State, Lifted]:
         """Lifts extents by themselves, unless that is done, and corrects all of them by the marks.
