@@ -123,7 +123,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     grey = draw_image()
-    images = {"8 bits": grey, "int16": grey.astype(np.int16) * 10 - 1000}
+    images: dict[str, npt.NDArray[Any]] = {
+        "8 bits": grey,
+        "int16": grey.astype(np.int16) * 10 - 1000,
+    }
     table = new_table(
         f"{options.look:g} s before each click, {SLICE_SECONDS:g} s a slice",
         "Image",

@@ -211,6 +211,20 @@ def test_undo_tells_what_it_turned_off() -> None:
     run(test)
 
 
+def test_steps_are_counted_by_their_own_kinds() -> None:
+    async def test() -> None:
+        metrics = Metrics()
+        async with engine_of(Gated(), metrics) as engine:
+            workspace = await begin(engine)
+            await predict(workspace, box(BOX))
+            await undo(workspace)
+            assert (await redo(workspace)).bounds == BOX
+            for kind in ("box", "undo", "redo"):
+                assert read(metrics)["gamt_prediction_computed_seconds_count", kind] == 1
+
+    run(test)
+
+
 def test_an_initial_segmentation_tells_all_that_it_changed() -> None:
     async def test() -> None:
         async with engine_of(Gated()) as engine:

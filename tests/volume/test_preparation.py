@@ -1,6 +1,7 @@
 """What is made of a volume is made once, and nobody waits for what is made of another one."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -67,11 +68,12 @@ def test_what_is_made_of_one_volume_does_not_wait_for_another(
 def test_threads_that_ask_for_the_same_window_have_it_made_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = []
+    made: list[IntensityWindow] = []
     begun = threading.Barrier(2)
 
     def work(*_: Any) -> IntensityWindow:
         made.append(IntensityWindow(0, 1))
+        time.sleep(0.1)  # time enough for the other one to begin, too
         return made[-1]
 
     monkeypatch.setattr(preparation, "intensity_window", work)

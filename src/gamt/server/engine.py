@@ -352,12 +352,12 @@ class Workspace:
                 self._engine.ahead.plan(self._cache, self._session.volume)
 
     def _end(self) -> None:
-        """Frees the memory."""
-        self._engine.forget(self)
+        """Frees the memory, and only then what was reserved of it."""
         self._engine.ahead.drop(self._cache)
         self._cache.leave()
         self._session = self._begin()
         give_back()
+        self._engine.forget(self)
 
     def _try(self, work: Callable[[Session], T]) -> T:
         """Does what a client asked for; what was wrong with that is no error of the server's."""
