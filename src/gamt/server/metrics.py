@@ -14,7 +14,8 @@ class Metrics:
         sessions: that are open.
         max_sessions: that may be open at once.
         waiting: predictions that wait for their turn to compute.
-        waited: seconds that a prediction waited, by the kind of its prompt; so do "undo" and "redo".
+        waited: seconds that a prediction waited, by the kind of its prompt; "undo" and "redo" are
+            kinds, too.
         computed: seconds that it computed, likewise.
         cancelled: predictions that were not finished, by the reason: "superseded", "gone" or
             "closed".
