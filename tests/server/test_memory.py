@@ -9,7 +9,9 @@ import pytest
 
 from gamt.server.memory import Memory, TooLarge, give_back, machine_bytes
 
-MB = 2**20
+MB, GIB = 2**20, 2**30
+V1_NONE = 9223372036854771712
+"""What version 1 of control groups says where there is no limit."""
 
 
 def test_what_all_have_reserved_counts() -> None:
@@ -43,11 +45,6 @@ def test_what_is_released_can_be_reserved_by_others() -> None:
     memory.release("a")
     memory.reserve("b", "image", 10 * MB)
     assert memory.reserved_bytes == 10 * MB
-
-
-GIB = 2**30
-V1_NONE = 9223372036854771712
-"""What version 1 of control groups says where there is no limit."""
 
 
 @pytest.mark.parametrize(
