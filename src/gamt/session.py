@@ -92,6 +92,7 @@ class State:
         windows: the intensities that the last prediction saw the target in, by its label; the next
             one that corrects it sees it in the same.
         found: what the first click stands in, where there is nothing but that click.
+        is_behind: whether prompts came since the last prediction.
     """
 
     marks: ClassPrompts = field(default_factory=lambda: ClassPrompts(1))
@@ -102,6 +103,7 @@ class State:
     rough: bool = False
     found: Found | None = None
     windows: Windows = field(default_factory=dict)
+    is_behind: bool = False
 
     @property
     def is_composed(self) -> bool:
@@ -128,7 +130,7 @@ def with_extent(marks: ClassPrompts, drawn: Box | SliceBox) -> ClassPrompts:
     return replace(marks, slice_box=drawn)
 
 
-class Prediction:
+class Lifter:
     """Lifts prompts, one time or more, within one limit of time and with one count of progress."""
 
     def __init__(
@@ -254,6 +256,7 @@ class Session:
         self._target_buffer: Any = None
         self._history = History(State())
         self._mask: tuple[PackedMask, Mask] | None = None  # the last one that was unpacked
+        self._changes: ArrayBounds | None = None
 
     @property
     def target_buffer(self) -> Any:
@@ -264,6 +267,22 @@ class Session:
     def volume(self) -> PreparedVolume | None:
         """The image and what of it has been prepared so far; None before `set_image`."""
         return self._volume
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether prompts came since the last prediction, so that `run_prediction` is called for.
+
+        `undo` and `redo` bring it back with the prompts.
+        """
+        return self._history.state.is_behind
+
+    @property
+    def changes(self) -> ArrayBounds | None:
+        """Bounds of all that was written to the target buffer since `forget_changes`.
+
+        Another image, another target buffer and `reset_interactions` begin anew, with None.
+        """
+        return self._changes
 
     @property
     def encoded(self) -> int:
@@ -330,6 +349,7 @@ class Session:
             found = str(tuple(target_buffer.shape))
             raise ValueError(f"found a target buffer of shape {found}, expected {shape}")
         self._target_buffer = target_buffer
+        self._changes = None
 
     def add_bbox_interaction(
         self, bbox_coords: Any, include_interaction: bool, run_prediction: bool = True
@@ -556,9 +576,26 @@ class Session:
         self._history.forward()
         return True
 
+    def snapshot(self) -> History[State]:
+        """Returns all steps, for `restore`."""
+        return self._history.copy()
+
+    def restore(self, snapshot: History[State]) -> None:
+        """Goes back to a snapshot of the same image, as if there had been no steps since.
+
+        They can't be done again, as after `undo`; what could be done again at that time, can be.
+        """
+        self._show_again(snapshot.state)
+        self._history = snapshot.copy()
+
+    def forget_changes(self) -> None:
+        """Lets `changes` begin anew."""
+        self._changes = None
+
     def _forget(self) -> None:
         self._history = History(State())
         self._mask = None
+        self._changes = None
 
     def _get_volume(self) -> PreparedVolume:
         if self._volume is None:
@@ -580,7 +617,7 @@ class Session:
             state = self._predict(state)
             changed = self._show(state)
         else:  # no scale has been made with the new prompt
-            state = replace(state, found=None)
+            state = replace(state, found=None, is_behind=True)
         self._history.advance(state)
         return changed
 
@@ -588,17 +625,15 @@ class Session:
         volume = self._get_volume()
         if self._target_buffer is None:
             raise RuntimeError("there is no target buffer: call set_target_buffer first")
-        prediction = Prediction(
-            volume, self._seconds, self._observer, self._progress, self._cancelled
-        )
+        lifter = Lifter(volume, self._seconds, self._observer, self._progress, self._cancelled)
         polishes = state.rough and state.corrected and state.marks == ClassPrompts(1)
         if state.corrected and state.mask is not None:
             prompts = replace(state.prompts, polish=polishes)
-            lifted = prediction.lift(prompts, self._unpack(state.mask), state.windows)
+            lifted = lifter.lift(prompts, self._unpack(state.mask), state.windows)
         elif state.is_composed:
-            state, lifted = self._compose(state, prediction)
+            state, lifted = self._compose(state, lifter)
         else:
-            lifted = prediction.lift(state.prompts)
+            lifted = lifter.lift(state.prompts)
         marks = state.marks
         from_click = len(marks.clicks) == 1 and not marks.scribbles and not marks.regions
         found = lifted.found.get(1) if from_click else None
@@ -608,28 +643,34 @@ class Session:
         if not state.corrected and len(state.extents) == 1 and marks == ClassPrompts(1):
             alone = replace(state.extents[0], mask=mask, windows=lifted.windows)
             state = replace(state, extents=(alone,))
-        return replace(state, mask=mask, corrected=True, windows=lifted.windows, found=found)
+        return replace(
+            state,
+            mask=mask,
+            corrected=True,
+            windows=lifted.windows,
+            found=found,
+            is_behind=False,
+        )
 
-    def _compose(self, state: State, prediction: Prediction) -> tuple[State, Lifted]:
+    def _compose(self, state: State, lifter: Lifter) -> tuple[State, Lifted]:
         """Lifts extents by themselves, unless that is done, and corrects all of them by the marks.
 
         Without marks, so that it stays the same with other marks, and in another order.
         """
         extents = tuple(
-            one if one.mask is not None else self._lift_alone(one, prediction)
-            for one in state.extents
+            one if one.mask is not None else self._lift_alone(one, lifter) for one in state.extents
         )
         if state.initial is None:
-            initial = np.zeros(prediction.shape, np.bool_)
+            initial = np.zeros(lifter.shape, np.bool_)
         else:
             initial = state.initial.unpack()
-        spacing_mm = prediction.spacing_mm
+        spacing_mm = lifter.spacing_mm
         target = compose([one.as_extent() for one in extents], initial, spacing_mm)
-        lifted = prediction.lift(state.marks, target, extents[0].windows)
+        lifted = lifter.lift(state.marks, target, extents[0].windows)
         return replace(state, extents=extents), lifted
 
-    def _lift_alone(self, extent: LiftedExtent, prediction: Prediction) -> LiftedExtent:
-        lifted = prediction.lift(with_extent(ClassPrompts(1), extent.drawn))
+    def _lift_alone(self, extent: LiftedExtent, lifter: Lifter) -> LiftedExtent:
+        lifted = lifter.lift(with_extent(ClassPrompts(1), extent.drawn))
         mask = PackedMask.of(lifted.labels.view(np.bool_))
         return replace(extent, mask=mask, windows=lifted.windows)
 
@@ -665,7 +706,14 @@ class Session:
             return None
         where = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
         buffer[where] = written[where]
-        return [[a, b] for a, b in zip(*bounds, strict=True)]
+        changed = [[a, b] for a, b in zip(*bounds, strict=True)]
+        self._changes = changed if self._changes is None else unite(self._changes, changed)
+        return changed
+
+
+def unite(one: ArrayBounds, other: ArrayBounds) -> ArrayBounds:
+    """Returns the tight bounds of what lies within two bounds."""
+    return [[min(a, c), max(b, d)] for (a, b), (c, d) in zip(one, other, strict=True)]
 
 
 def _read_window(value: Any) -> WindowChoice:

@@ -28,10 +28,10 @@ from starlette.requests import ClientDisconnect
 import gamt
 from gamt.server import frames
 from gamt.server.bodies import DEFAULT_LIMITS, BodyLimits, discard_body, read_body
-from gamt.server.engine import Closed, Engine, Prediction, TooLarge, Workspace
+from gamt.server.engine import Closed, Engine, Prediction, Workspace
 from gamt.server.leases import FullError, Lease, LeaseError, Leases
 from gamt.server.legacy import Legacy
-from gamt.server.memory import machine_bytes
+from gamt.server.memory import TooLarge, machine_bytes
 from gamt.server.messages import (
     AutoZoom,
     BoxPrompt,
@@ -127,6 +127,7 @@ def make_app(
         is_stopping: asked during predictions, which are cancelled then.
         clock: tells the time of leases, in seconds.
     """
+    engine.metrics.max_sessions.set(max_sessions)
     leases: Leases[Client] = Leases(max_sessions, idle_seconds, liveness_seconds, clock)
     service = _Service(engine, leases, licence, body_limits, is_stopping)
 
@@ -329,7 +330,8 @@ class _Service:
 
     async def close(self, ended: list[Lease[Client]]) -> None:
         """Closes the workspaces of leases that have ended."""
-        await asyncio.gather(*(lease.held.workspace.close() for lease in ended))
+        for lease in ended:
+            lease.held.workspace.close()
 
     # The image, and the array that results are written to
 
@@ -399,11 +401,11 @@ class _Service:
             return JSONResponse({})
 
     async def undo(self, request: Request) -> Response:
-        return await self._step(request, lambda session: session.undo())
+        return await self._step(request, "undo", lambda session: session.undo())
 
     async def redo(self, request: Request) -> Response:
         """Goes forth again after `undo`; nnInteractive's own server has no such path."""
-        return await self._step(request, lambda session: session.redo())
+        return await self._step(request, "redo", lambda session: session.redo())
 
     async def predict(self, request: Request) -> Response:
         with self._leases.act(_token(request)) as lease:
@@ -493,13 +495,18 @@ class _Service:
         await client.workspace.change(_named(work))
         return _answer(Prediction(ran=False), "uint8")
 
-    async def _step(self, request: Request, step: Callable[[Session], bool]) -> Response:
+    async def _step(self, request: Request, kind: str, move: Callable[[Session], bool]) -> Response:
         """Goes back or forth among the states of a target."""
         with self._leases.act(_token(request)) as lease:
             await self._read_json(request)
             if lease.held.dtype is None:
                 return _answer(Prediction(ran=False), "uint8")
-            return await self._predict(request, lease.held, "undo", step)
+
+            async def is_gone() -> bool:
+                return self._is_stopping() or await request.is_disconnected()
+
+            change = await lease.held.workspace.step(kind, move, is_gone)
+            return await asyncio.to_thread(_answer, change, lease.held.dtype)
 
     async def _predict(
         self, request: Request, client: Client, kind: str, add: Callable[[Session], object]
@@ -510,7 +517,7 @@ class _Service:
         prediction = await client.workspace.predict(kind, add, is_gone)
         if self._is_stopping():
             raise HTTPException(503, "the server is stopping")
-        if prediction.ran and kind != "undo":
+        if prediction.ran:
             client.has_queued = False
         return await asyncio.to_thread(_answer, prediction, client.dtype or "uint8")
 

@@ -26,8 +26,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 import gamt
 from gamt.axes import bounding_range
 from gamt.server.bodies import BodyLimits, discard_body, read_body
-from gamt.server.engine import Closed, TooLarge, Workspace
+from gamt.server.engine import Closed, Workspace
 from gamt.server.leases import FullError, LeaseError, Leases
+from gamt.server.memory import TooLarge
 from gamt.server.messages import Message, MessageError, Voxel, parse_message
 from gamt.server.uploads import UploadError, read_compressed_npy, read_form, read_npy
 from gamt.session import Session
@@ -233,7 +234,7 @@ class Legacy(Generic[AnyClient]):
         lease = self._leases.release(self._token or "")
         self._token = self._uploader = None
         if lease is not None:
-            await lease.held.workspace.close()
+            lease.held.workspace.close()
 
     async def _upload_segment(self, request: Request) -> Response | None:
         async def work() -> Response:
@@ -338,7 +339,7 @@ class Legacy(Generic[AnyClient]):
             return self._is_stopping() or await request.is_disconnected()
 
         await workspace.predict(kind, _refusing(add), is_gone)
-        mask = await workspace.change(lambda session: pack_mask(session.target_buffer))
+        mask = await workspace.read(lambda session: pack_mask(session.target_buffer))
         return Response(
             mask,
             media_type="application/octet-stream",

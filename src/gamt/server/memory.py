@@ -8,10 +8,6 @@ from pathlib import Path
 
 import psutil
 
-CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
-"""Files below /sys/fs/cgroup that say what a container may use: of version 2, and of version 1."""
-
-
 M_ARENA_MAX, ARENAS = -8, 2
 """The option of glibc's `mallopt`, and how many arenas there are: one computes at a time. By itself
 there would be eight a core, and a server that many had used would stay larger by half."""
@@ -69,14 +65,34 @@ class Memory:
                 del self._reserved[key]
 
 
-def machine_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Returns the memory of this machine, or of the container if that may use less."""
+def machine_bytes(
+    cgroup: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")
+) -> int:
+    """Returns the memory of this machine, or less if a control group of the process says so.
+
+    Containers, services of systemd and jobs of Slurm have one, and so may any above it.
+
+    Args:
+        cgroup: where the groups are mounted.
+        process: the file that names those of this process.
+    """
     limits = [int(psutil.virtual_memory().total)]
-    for name in CGROUP_LIMITS:
-        path = cgroup / name
-        text = path.read_text().strip() if path.is_file() else "max"
-        if text != "max":
-            limits.append(int(text))
+    lines = process.read_text().splitlines() if process.is_file() else []
+    # In a container the file may name what the machine calls a group that is the root in here.
+    for line in ["0::/", "0:memory:/", *lines]:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":  # version 2 of control groups
+            root, name = cgroup, "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = cgroup / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        parts = Path(group).parts[1:]
+        for depth in range(len(parts) + 1):
+            path = root.joinpath(*parts[:depth], name)
+            text = path.read_text().strip() if path.is_file() else "max"
+            if text != "max":
+                limits.append(int(text))
     return min(limits)
 
 
