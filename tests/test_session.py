@@ -217,11 +217,11 @@ def test_a_box_partly_outside_is_clipped() -> None:
     np.testing.assert_array_equal(buffer, truth)
 
 
-def test_a_box_after_points_begins_anew_from_all_prompts() -> None:
+def test_a_box_after_points_that_nothing_was_predicted_from_counts_with_them() -> None:
     other = block(SHAPE, slice(16, 20), slice(20, 26), slice(24, 30))
     session, buffer = begin(BODY | other)
-    session.add_point_interaction(OUTSIDE, False)
-    session.add_point_interaction([18, 22, 26], True)
+    session.add_point_interaction(OUTSIDE, False, run_prediction=False)
+    session.add_point_interaction([18, 22, 26], True, run_prediction=False)
     assert session.add_bbox_interaction(BOUNDS, True) is not None
     clicks = (Click(17, 23, 27, False), Click(18, 22, 26, True))
     prompts = ClassPrompts(1, box_of_mask(BODY), clicks)
@@ -310,17 +310,34 @@ def test_a_box_after_an_initial_segmentation_adds_to_it() -> None:
     np.testing.assert_array_equal(buffer[..., :14], LEFT[..., :14])
 
 
-@pytest.mark.parametrize("last", ["box", "lasso"])
-def test_a_box_or_lasso_after_clicks_and_their_prediction_begins_anew(last: str) -> None:
+@pytest.mark.parametrize("last", ["2-D box", "3-D box", "lasso"])
+def test_a_box_or_lasso_beside_what_a_click_found_adds_to_it(last: str) -> None:
     session, buffer = begin(LEFT | RIGHT)
     session.add_point_interaction([8, 10, 20], True)
     np.testing.assert_array_equal(buffer, RIGHT)
-    if last == "box":
+    if last == "3-D box":
         session.add_bbox_interaction(bounds_of(LEFT), True)
+    elif last == "2-D box":
+        (_, y, x) = bounds_of(LEFT)
+        session.add_bbox_interaction([[8, 9], y, x], True)
     else:
         session.add_lasso_interaction(drawn_on(LEFT, Plane.AXIAL), True)
-    assert buffer[LEFT].all()
-    assert buffer[8, 10, 20] == 1
+    np.testing.assert_array_equal(buffer, LEFT | RIGHT)
+    session.undo()
+    np.testing.assert_array_equal(buffer, RIGHT)
+
+
+@pytest.mark.parametrize("last", ["box", "lasso"])
+def test_a_box_or_lasso_around_what_a_click_found_begins_anew(last: str) -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    fresh, found = begin(LEFT | RIGHT)
+    session.add_point_interaction([8, 10, 8], True)
+    for one in (session, fresh):
+        if last == "box":
+            one.add_bbox_interaction(bounds_of(LEFT), True)
+        else:
+            one.add_lasso_interaction(drawn_on(LEFT, Plane.AXIAL), True)
+    np.testing.assert_array_equal(buffer, found)
 
 
 @pytest.mark.parametrize(

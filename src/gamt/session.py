@@ -32,8 +32,9 @@ from gamt.interactions import (
 )
 from gamt.io.case import Case
 from gamt.lifting.bodies import Found, Part
+from gamt.lifting.bounds import middle_slice
 from gamt.lifting.budget import Budget, Cancelled
-from gamt.lifting.composition import Extent, compose
+from gamt.lifting.composition import Extent, compose, is_another_part
 from gamt.lifting.pipeline import Lifted, lift
 from gamt.lifting.progress import Report
 from gamt.lifting.target import Observer
@@ -70,9 +71,7 @@ class LiftedExtent:
     def as_extent(self) -> Extent:
         """Returns it for `compose`; its mask is there."""
         assert self.mask is not None
-        inside = self.mask.part()
-        low = (self.mask.where[0].start, self.mask.where[1].start, self.mask.where[2].start)
-        return Extent(self.drawn, Part(low, inside) if inside.any() else None)
+        return Extent(self.drawn, as_part(self.mask) if self.mask.bits.size else None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,8 +81,8 @@ class State:
     Attributes:
         marks: all prompts so far but for the extents.
         extents: positive boxes and lassos, each of which says what the target is.
-        initial: (z, y, x), the segmentation that the target began with; None without, or if it is
-            empty.
+        initial: (z, y, x), the segmentation that the target began with, or what clicks and scribbles
+            had found before a box or lasso was drawn beside it; None without, or if it is empty.
         mask: (z, y, x), the last prediction or the initial segmentation; None before.
         corrected: whether the next prediction corrects the mask by the marks, instead of
             beginning anew from all prompts.
@@ -121,6 +120,12 @@ class State:
     def nbytes(self) -> int:
         """Memory of the mask; the extents' masks are shared by later states."""
         return 0 if self.mask is None else self.mask.bits.nbytes
+
+
+def as_part(mask: PackedMask) -> Part:
+    """Returns a mask that is not empty as a part of the scan."""
+    z, y, x = (one.start for one in mask.where)
+    return Part((z, y, x), mask.part())
 
 
 def with_extent(marks: ClassPrompts, drawn: Box | SliceBox) -> ClassPrompts:
@@ -607,8 +612,19 @@ class Session:
         state = self._history.state
         if not positive:
             return replace(state, marks=add_region(state.marks, region_of(drawn, positive=False)))
-        extents = (*state.extents, LiftedExtent(drawn))
-        return replace(state, marks=take_back(state.marks, drawn), extents=extents, corrected=False)
+        initial = state.initial
+        if not state.extents and state.corrected and state.mask is not None and initial is None:
+            # What clicks and scribbles have found is not given up for what is drawn beside it.
+            section = middle_slice(drawn) if isinstance(drawn, Box) else drawn
+            if state.mask.bits.size and is_another_part(section, as_part(state.mask)):
+                initial = state.mask
+        return replace(
+            state,
+            marks=take_back(state.marks, drawn),
+            extents=(*state.extents, LiftedExtent(drawn)),
+            initial=initial,
+            corrected=False,
+        )
 
     def _advance(self, state: State, run_prediction: bool) -> ArrayBounds | None:
         """Goes on to a state that has one more prompt."""
@@ -640,7 +656,8 @@ class Session:
         mask = self._pack(lifted.labels.view(np.bool_))
         if state.rough:
             state = replace(state, initial=mask if polishes else state.initial, rough=False)
-        if not state.corrected and len(state.extents) == 1 and marks == ClassPrompts(1):
+        is_alone = len(state.extents) == 1 and not state.is_composed
+        if not state.corrected and is_alone and marks == ClassPrompts(1):
             alone = replace(state.extents[0], mask=mask, windows=lifted.windows)
             state = replace(state, extents=(alone,))
         return replace(
