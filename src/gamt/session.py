@@ -81,8 +81,9 @@ class State:
     Attributes:
         marks: all prompts so far but for the extents.
         extents: positive boxes and lassos, each of which says what the target is.
-        initial: (z, y, x), the segmentation that the target began with, or what clicks and scribbles
-            had found before a box or lasso was drawn beside it; None without, or if it is empty.
+        initial: (z, y, x), the segmentation that the target began with, or what clicks and
+            scribbles had found before a box or lasso was drawn beside it; None without, or if it is
+            empty.
         mask: (z, y, x), the last prediction or the initial segmentation; None before.
         corrected: whether the next prediction corrects the mask by the marks, instead of
             beginning anew from all prompts.
@@ -277,6 +278,7 @@ class Session:
     def is_behind(self) -> bool:
         """Whether prompts came since the last prediction, so that `run_prediction` is called for.
 
+        An initial segmentation alone is no prompt: it is polished only if that is asked for.
         `undo` and `redo` bring it back with the prompts.
         """
         return self._history.state.is_behind
@@ -633,7 +635,8 @@ class Session:
             state = self._predict(state)
             changed = self._show(state)
         else:  # no scale has been made with the new prompt
-            state = replace(state, found=None, is_behind=True)
+            has_prompts = bool(state.extents) or state.marks != ClassPrompts(1)
+            state = replace(state, found=None, is_behind=has_prompts)
         self._history.advance(state)
         return changed
 
