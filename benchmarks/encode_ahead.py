@@ -98,7 +98,7 @@ async def measure(
 ) -> list[tuple[float, int]]:
     """Returns for each click the seconds it took, and the number of slices encoded meanwhile."""
     segmenter = SlowSegmenter()
-    engine = Engine(segmenter, PRESETS["default"], max_sessions=1, metrics=Metrics())
+    engine = Engine(segmenter, PRESETS["default"], metrics=Metrics())
     if not ahead:
         engine.ahead.close()
     workspace = engine.open()

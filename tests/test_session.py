@@ -479,6 +479,42 @@ def test_a_prompt_without_a_prediction_can_be_taken_back() -> None:
     np.testing.assert_array_equal(buffer, BODY)
 
 
+def test_a_snapshot_brings_back_all_steps_and_those_that_can_be_done_again() -> None:
+    session, buffer = begin()
+    session.add_bbox_interaction(BOUNDS, True)
+    session.add_point_interaction(INSIDE, False)
+    session.undo()
+    before = session.snapshot()
+    session.add_initial_seg_interaction(~BODY)
+    session.restore(before)
+    np.testing.assert_array_equal(buffer, BODY)
+    assert session.redo()
+    assert buffer[tuple(INSIDE)] == 0  # by the point, not by the segmentation: outside is 0, too
+    assert buffer[tuple(OUTSIDE)] == 0
+    assert not session.redo()
+    session.restore(before)  # as often as one likes
+    np.testing.assert_array_equal(buffer, BODY)
+    assert session.undo()
+    assert not session.undo()
+
+
+def test_changes_are_the_bounds_of_all_that_was_written_until_they_are_forgotten() -> None:
+    session, _ = begin()
+    assert session.changes is None
+    session.add_bbox_interaction(BOUNDS, True)
+    assert session.changes == BOUNDS
+    # It turns 5 to 9 along x off, and 22 to 27 on.
+    shifted = block(SHAPE, slice(4, 15), slice(6, 19), slice(10, 28))
+    session.add_initial_seg_interaction(shifted)
+    assert session.changes == [[4, 15], [6, 19], [5, 28]]
+    session.forget_changes()
+    assert session.changes is None
+    session.undo()
+    assert session.changes == [[4, 15], [6, 19], [5, 28]]
+    session.reset_interactions()
+    assert session.changes is None
+
+
 def test_a_session_is_behind_while_prompts_wait_for_a_prediction() -> None:
     session, _ = begin()
     assert not session.is_behind

@@ -70,6 +70,12 @@ class History(Generic[S]):
         self._future: list[S] = []
         self.state = first
 
+    def copy(self) -> "History[S]":
+        """Returns a history of the same states, which goes its own way from here."""
+        other = History(self.state)
+        other._past, other._future = self._past.copy(), self._future.copy()
+        return other
+
     def advance(self, state: S) -> None:
         """Goes on to another state; what was taken back can't be done again any more."""
         self._past.append(self.state)

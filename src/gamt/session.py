@@ -127,7 +127,7 @@ def with_extent(marks: ClassPrompts, drawn: Box | SliceBox) -> ClassPrompts:
     return replace(marks, slice_box=drawn)
 
 
-class Prediction:
+class Lifter:
     """Lifts prompts, one time or more, within one limit of time and with one count of progress."""
 
     def __init__(
@@ -253,6 +253,7 @@ class Session:
         self._target_buffer: Any = None
         self._history = History(State())
         self._mask: tuple[PackedMask, Mask] | None = None  # the last one that was unpacked
+        self._changes: ArrayBounds | None = None
 
     @property
     def target_buffer(self) -> Any:
@@ -271,6 +272,14 @@ class Session:
         `undo` and `redo` bring it back with the prompts.
         """
         return self._history.state.is_behind
+
+    @property
+    def changes(self) -> ArrayBounds | None:
+        """Bounds of all that was written to the target buffer since `forget_changes`.
+
+        Another image, another target buffer and `reset_interactions` begin anew, with None.
+        """
+        return self._changes
 
     @property
     def encoded(self) -> int:
@@ -337,6 +346,7 @@ class Session:
             found = str(tuple(target_buffer.shape))
             raise ValueError(f"found a target buffer of shape {found}, expected {shape}")
         self._target_buffer = target_buffer
+        self._changes = None
 
     def add_bbox_interaction(
         self, bbox_coords: Any, include_interaction: bool, run_prediction: bool = True
@@ -560,9 +570,26 @@ class Session:
         self._history.forward()
         return True
 
+    def snapshot(self) -> History[State]:
+        """Returns all steps, for `restore`."""
+        return self._history.copy()
+
+    def restore(self, snapshot: History[State]) -> None:
+        """Goes back to a snapshot of the same image, as if there had been no steps since.
+
+        They can't be done again, as after `undo`; what could be done again at that time, can be.
+        """
+        self._show_again(snapshot.state)
+        self._history = snapshot.copy()
+
+    def forget_changes(self) -> None:
+        """Lets `changes` begin anew."""
+        self._changes = None
+
     def _forget(self) -> None:
         self._history = History(State())
         self._mask = None
+        self._changes = None
 
     def _get_volume(self) -> PreparedVolume:
         if self._volume is None:
@@ -592,15 +619,13 @@ class Session:
         volume = self._get_volume()
         if self._target_buffer is None:
             raise RuntimeError("there is no target buffer: call set_target_buffer first")
-        prediction = Prediction(
-            volume, self._seconds, self._observer, self._progress, self._cancelled
-        )
+        lifter = Lifter(volume, self._seconds, self._observer, self._progress, self._cancelled)
         if state.corrected and state.mask is not None:
-            lifted = prediction.lift(state.prompts, self._unpack(state.mask), state.windows)
+            lifted = lifter.lift(state.prompts, self._unpack(state.mask), state.windows)
         elif state.is_composed:
-            state, lifted = self._compose(state, prediction)
+            state, lifted = self._compose(state, lifter)
         else:
-            lifted = prediction.lift(state.prompts)
+            lifted = lifter.lift(state.prompts)
         marks = state.marks
         from_click = len(marks.clicks) == 1 and not marks.scribbles and not marks.regions
         found = lifted.found.get(1) if from_click else None
@@ -617,26 +642,25 @@ class Session:
             is_behind=False,
         )
 
-    def _compose(self, state: State, prediction: Prediction) -> tuple[State, Lifted]:
+    def _compose(self, state: State, lifter: Lifter) -> tuple[State, Lifted]:
         """Lifts extents by themselves, unless that is done, and corrects all of them by the marks.
 
         Without marks, so that it stays the same with other marks, and in another order.
         """
         extents = tuple(
-            one if one.mask is not None else self._lift_alone(one, prediction)
-            for one in state.extents
+            one if one.mask is not None else self._lift_alone(one, lifter) for one in state.extents
         )
         if state.initial is None:
-            initial = np.zeros(prediction.shape, np.bool_)
+            initial = np.zeros(lifter.shape, np.bool_)
         else:
             initial = state.initial.unpack()
-        spacing_mm = prediction.spacing_mm
+        spacing_mm = lifter.spacing_mm
         target = compose([one.as_extent() for one in extents], initial, spacing_mm)
-        lifted = prediction.lift(state.marks, target, extents[0].windows)
+        lifted = lifter.lift(state.marks, target, extents[0].windows)
         return replace(state, extents=extents), lifted
 
-    def _lift_alone(self, extent: LiftedExtent, prediction: Prediction) -> LiftedExtent:
-        lifted = prediction.lift(with_extent(ClassPrompts(1), extent.drawn))
+    def _lift_alone(self, extent: LiftedExtent, lifter: Lifter) -> LiftedExtent:
+        lifted = lifter.lift(with_extent(ClassPrompts(1), extent.drawn))
         mask = PackedMask.of(lifted.labels.view(np.bool_))
         return replace(extent, mask=mask, windows=lifted.windows)
 
@@ -672,7 +696,14 @@ class Session:
             return None
         where = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
         buffer[where] = written[where]
-        return [[a, b] for a, b in zip(*bounds, strict=True)]
+        changed = [[a, b] for a, b in zip(*bounds, strict=True)]
+        self._changes = changed if self._changes is None else unite(self._changes, changed)
+        return changed
+
+
+def unite(one: ArrayBounds, other: ArrayBounds) -> ArrayBounds:
+    """Returns the tight bounds of what lies within two bounds."""
+    return [[min(a, c), max(b, d)] for (a, b), (c, d) in zip(one, other, strict=True)]
 
 
 def _read_window(value: Any) -> WindowChoice:

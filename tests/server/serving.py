@@ -34,7 +34,6 @@ def serving(segmenter: Segmenter | None = None, **options: Any) -> Iterator[str]
     engine = Engine(
         segmenter or segmenters.load(segmenters.DEFAULT),
         PRESETS["default"],
-        max_sessions=options["max_sessions"],
         metrics=Metrics(),
     )
     listener = socket.create_server(("127.0.0.1", 0))

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from gamt.server.turns import Turn, Turns
 from gamt.settings import Settings
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.preparation import PreparedVolume
+from gamt.volume.scan import Scan
 from gamt.windows import IntensityWindow
-from tests.doubles import Thresholder
+from tests.doubles import Storable, Thresholder
 from tests.server.test_metrics import read
 from tests.server.test_turns import SECONDS, wait_until
 
@@ -62,6 +64,10 @@ class Encoder(Thresholder):
         return super().encode(slices)
 
 
+class StorableEncoder(Encoder, Storable):
+    """One whose embeddings can be written."""
+
+
 def draw(seed: int = 0) -> npt.NDArray[np.uint8]:
     """Draws an image of which no two slices are equal."""
     return np.random.default_rng(seed).permutation(240).astype(np.uint8)[:60].reshape(SHAPE)
@@ -97,7 +103,7 @@ def test_slices_are_encoded_outwards_from_the_middle_in_all_planes_at_once() -> 
     encoder, image, metrics = Encoder(), draw(), Metrics()
     cache = EmbeddingCache(encoder, 2**20)
     with working(encoder, Turns(), metrics) as ahead:
-        ahead.plan(cache, prepare(cache, image), predicted=False)
+        ahead.plan(cache, prepare(cache, image))
         wait_until(lambda: ahead.planned == 0)
     assert places(image, encoder) == [  # 3 axial and 4 coronal slices
         [(Plane.AXIAL, 1)],
@@ -116,7 +122,7 @@ def test_batches_are_of_one_shape() -> None:
     encoder, image = Encoder(Traits(batch=2)), draw()
     cache = EmbeddingCache(encoder, 2**20)
     with working(encoder, Turns()) as ahead:
-        ahead.plan(cache, prepare(cache, image), predicted=False)
+        ahead.plan(cache, prepare(cache, image))
         wait_until(lambda: ahead.planned == 0)
     assert places(image, encoder) == [
         [(Plane.AXIAL, 1), (Plane.AXIAL, 0)],
@@ -136,7 +142,7 @@ def test_batches_are_filled_up_with_the_slices_of_other_sessions() -> None:
     with working(encoder, turns) as ahead:
         for seed, cache in enumerate(caches):
             volume = prepare(cache, draw(seed), planes=(Plane.AXIAL,))
-            ahead.plan(cache, volume, predicted=False)
+            ahead.plan(cache, volume)
         held.give()
         wait_until(lambda: ahead.planned == 0)
     assert [len(batch) for batch in encoder.batches] == [6]  # three of each
@@ -153,7 +159,7 @@ def test_sessions_take_turns() -> None:
     with working(encoder, turns) as ahead:
         for seed, cache in enumerate(caches):
             volume = prepare(cache, draw(seed), planes=(Plane.AXIAL,))
-            ahead.plan(cache, volume, predicted=False)
+            ahead.plan(cache, volume)
         held.give()
         wait_until(lambda: ahead.planned == 0)
     whose = [0 if batch[0].tobytes() in draw(0).tobytes() else 1 for batch in encoder.batches]
@@ -165,19 +171,33 @@ def test_it_stops_when_the_sessions_share_is_full() -> None:
     cache = EmbeddingCache(encoder, 4 * SLICE_BYTES)
     cache.join()  # so that a share is two slices
     with working(encoder, Turns()) as ahead:
-        ahead.plan(cache, prepare(cache, draw(), planes=(Plane.AXIAL,)), predicted=False)
+        ahead.plan(cache, prepare(cache, draw(), planes=(Plane.AXIAL,)))
         wait_until(lambda: ahead.planned == 0)
     assert cache.encoded == 2
     assert cache.used_bytes == 2 * SLICE_BYTES
 
 
-def test_it_stops_where_a_share_holds_no_slice() -> None:
+def test_it_stops_after_the_first_slice_where_a_share_holds_none() -> None:
     encoder = Encoder()
     cache = EmbeddingCache(encoder, SLICE_BYTES - 1)
     with working(encoder, Turns()) as ahead:
-        ahead.plan(cache, prepare(cache, draw()), predicted=False)
+        ahead.plan(cache, prepare(cache, draw()))
         wait_until(lambda: ahead.planned == 0)
-    assert cache.encoded <= 1
+    assert cache.encoded == 1  # before it, nobody knows how large an embedding is
+    assert cache.total_bytes == 0
+
+
+def test_slices_in_a_folder_are_not_loaded_ahead(tmp_path: Path) -> None:
+    encoder = StorableEncoder()
+    image, volumes = draw(), []
+    for limit_bytes in (2**20, 2 * SLICE_BYTES):
+        cache = EmbeddingCache(encoder, limit_bytes, tmp_path)
+        volumes.append(prepare(cache, image))
+        with working(encoder, Turns()) as ahead:
+            ahead.plan(cache, volumes[-1])
+            wait_until(lambda: ahead.planned == 0)
+    assert len(encoder.batches) == 7  # all, the first time
+    assert volumes[-1].embeddings.total_bytes == 0
 
 
 def test_nothing_is_encoded_while_somebody_computes_or_wants_to() -> None:
@@ -185,7 +205,7 @@ def test_nothing_is_encoded_while_somebody_computes_or_wants_to() -> None:
     cache = EmbeddingCache(encoder, 2**20)
     encoder.stops = True
     with working(encoder, turns) as ahead:
-        ahead.plan(cache, prepare(cache, draw()), predicted=False)
+        ahead.plan(cache, prepare(cache, draw()))
         assert encoder.reached.wait(SECONDS)
         turn = Turn(turns, lambda: False)
         taking = threading.Thread(target=turn.take)
@@ -207,7 +227,7 @@ def test_what_is_dropped_is_not_gone_on_with() -> None:
     cache = EmbeddingCache(encoder, 2**20)
     encoder.stops = True
     with working(encoder, Turns()) as ahead:
-        ahead.plan(cache, prepare(cache, draw()), predicted=False)
+        ahead.plan(cache, prepare(cache, draw()))
         assert encoder.reached.wait(SECONDS)
         ahead.drop(cache)
         assert ahead.planned == 0
@@ -220,9 +240,9 @@ def test_another_plan_takes_the_place_of_a_sessions_plan() -> None:
     cache = EmbeddingCache(encoder, 2**20)
     encoder.stops = True
     with working(encoder, Turns()) as ahead:
-        ahead.plan(cache, prepare(cache, draw()), predicted=False)
+        ahead.plan(cache, prepare(cache, draw()))
         assert encoder.reached.wait(SECONDS)
-        ahead.plan(cache, prepare(cache, other), predicted=False)
+        ahead.plan(cache, prepare(cache, other))
         assert ahead.planned == 1
         encoder.through.set()
         wait_until(lambda: ahead.planned == 0)
@@ -236,21 +256,59 @@ def test_a_failure_ends_the_plan_and_nothing_else(caplog: pytest.LogCaptureFixtu
     cache = EmbeddingCache(encoder, 2**20)
     encoder.fails = True
     with working(encoder, Turns()) as ahead:
-        ahead.plan(cache, prepare(cache, draw()), predicted=False)
+        ahead.plan(cache, prepare(cache, draw()))
         wait_until(lambda: ahead.planned == 0)
         assert "encoding ahead failed" in caplog.text
         encoder.fails = False
-        ahead.plan(cache, prepare(cache, draw()), predicted=False)
+        ahead.plan(cache, prepare(cache, draw()))
         wait_until(lambda: ahead.planned == 0)
     assert cache.encoded == 7
 
 
-def test_a_segmenter_that_keeps_slices_as_they_are_gets_the_window_alone() -> None:
+def test_a_segmenter_that_keeps_slices_as_they_are_gets_the_window_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     encoder = Encoder(Traits(intensities_alone=True))
     cache = EmbeddingCache(encoder, 2**20)
     volume = prepare(cache, draw(), window="auto")
     with working(encoder, Turns()) as ahead:
-        ahead.plan(cache, volume, predicted=False)
+        ahead.plan(cache, volume)
         wait_until(lambda: ahead.planned == 0)
-    assert "full_window" in vars(volume)
     assert encoder.batches == []
+    monkeypatch.setattr("gamt.volume.preparation.intensity_window", pytest.fail)
+    assert volume.full_window.width > 0  # it is there already
+
+
+def test_others_compute_while_a_sessions_image_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached, through = threading.Event(), threading.Event()
+    whole = PreparedVolume.scan
+
+    def scan(volume: PreparedVolume, *arguments: Any) -> Scan:
+        made = whole(volume, *arguments)
+        make = made._make_image
+
+        def make_slowly() -> npt.NDArray[np.uint8]:
+            reached.set()
+            assert through.wait(SECONDS)
+            return make()
+
+        made._make_image = make_slowly
+        return made
+
+    monkeypatch.setattr(PreparedVolume, "scan", scan)
+    encoder, turns = Encoder(), Turns()
+    cache = EmbeddingCache(encoder, 2**20)
+    with working(encoder, turns) as ahead:
+        ahead.plan(cache, prepare(cache, draw()))
+        assert reached.wait(SECONDS)
+        turn = Turn(turns, lambda: False)
+        taking = threading.Thread(target=turn.take)
+        taking.start()
+        taking.join(SECONDS / 2)
+        has_it = not taking.is_alive()
+        through.set()
+        taking.join(SECONDS)
+        turn.give()
+        wait_until(lambda: ahead.planned == 0)
+    assert has_it
+    assert cache.encoded == 7

@@ -299,10 +299,10 @@ def test_a_session_that_can_not_be_closed_does_not_keep_others_from_it(
     clock, close = Clock(), Workspace.close
     failures = iter([OSError("a failure")])
 
-    async def close_or_fail(workspace: Workspace) -> None:
+    def close_or_fail(workspace: Workspace) -> None:
         for failure in failures:
             raise failure
-        await close(workspace)
+        close(workspace)
 
     monkeypatch.setattr(Workspace, "close", close_or_fail)
     with serving(clock=clock, sweep_seconds=0.01) as url:

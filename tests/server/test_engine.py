@@ -17,8 +17,8 @@ import pytest
 from gamt import Session
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, SliceMask
-from gamt.server.engine import Closed, Engine, Prediction, TooLarge, Workspace
-from gamt.server.memory import MB
+from gamt.server.engine import Closed, Engine, Prediction, Workspace
+from gamt.server.memory import MB, TooLarge
 from gamt.server.metrics import Metrics
 from tests.doubles import DEFAULTS, Thresholder, block, picture
 from tests.server.test_metrics import read
@@ -87,9 +87,7 @@ class Client:
 async def engine_of(
     segmenter: Thresholder, metrics: Metrics | None = None, **settings: Any
 ) -> AsyncIterator[Engine]:
-    engine = Engine(
-        segmenter, replace(DEFAULTS, **settings), max_sessions=8, metrics=metrics or Metrics()
-    )
+    engine = Engine(segmenter, replace(DEFAULTS, **settings), metrics=metrics or Metrics())
     try:
         yield engine
     finally:
@@ -118,13 +116,21 @@ def predict(
     return asyncio.ensure_future(workspace.predict(kind, add, Client().is_gone))
 
 
+def undo(workspace: Workspace) -> Awaitable[Prediction]:
+    return workspace.step("undo", lambda session: session.undo(), Client().is_gone)
+
+
+def redo(workspace: Workspace) -> Awaitable[Prediction]:
+    return workspace.step("redo", lambda session: session.redo(), Client().is_gone)
+
+
 async def reach(segmenter: Gated) -> None:
     """Waits until the segmenter has stopped."""
     assert await asyncio.to_thread(segmenter.reached.wait, SECONDS)
 
 
 async def buffer_of(workspace: Workspace) -> npt.NDArray[np.uint8]:
-    content: npt.NDArray[np.uint8] = await workspace.change(lambda one: one.target_buffer.copy())
+    content: npt.NDArray[np.uint8] = await workspace.read(lambda one: one.target_buffer.copy())
     return content
 
 
@@ -181,7 +187,7 @@ def test_where_there_is_nothing_to_add_nothing_is_predicted() -> None:
         segmenter = Gated()
         async with engine_of(segmenter) as engine:
             workspace = await begin(engine)
-            answer = await predict(workspace, lambda session: session.undo(), "undo")
+            answer = await undo(workspace)
             assert not answer.ran
             answer = await predict(workspace, lambda _: False, "predict")
             assert not answer.ran
@@ -195,7 +201,7 @@ def test_undo_tells_what_it_turned_off() -> None:
         async with engine_of(Gated()) as engine:
             workspace = await begin(engine)
             await predict(workspace, box(BOX))
-            answer = await predict(workspace, lambda session: session.undo(), "undo")
+            answer = await undo(workspace)
             assert answer.ran
             assert answer.bounds == BOX
             assert answer.content is not None
@@ -259,6 +265,67 @@ def test_clients_with_one_image_have_its_slices_encoded_once() -> None:
             counts = [await each.change(lambda session: session.encoded) for each in (one, other)]
         seen = {(each.shape, each.tobytes()) for each in segmenter.slices}
         assert len(segmenter.slices) == len(seen) == sum(counts)
+
+    run(test)
+
+
+def test_an_answer_that_was_lost_is_told_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        monkeypatch.setattr("gamt.server.engine.POLL_SECONDS", SECONDS)  # nobody asks meanwhile
+        client = Client()
+        two = BODY | block(SHAPE, slice(17, 19), slice(1, 4), slice(24, 28))
+        async with engine_of(Gated()) as engine:
+            workspace = await begin(engine, two)
+            client.hung_up = True
+            await workspace.predict("box", box(BOX), client.is_gone)
+            answer = await predict(workspace, point([18, 2, 26]), "point")
+            # The bounds of both bodies: the client knows neither.
+            assert answer.bounds == [[4, 19], [1, 19], [5, 28]]
+            np.testing.assert_array_equal(answer.content, two[4:19, 1:19, 5:28])
+            # What was heard is not told again.
+            assert (await undo(workspace)).bounds == [[17, 19], [1, 4], [24, 28]]
+
+    run(test)
+
+
+def test_what_a_lost_answer_told_of_another_image_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        monkeypatch.setattr("gamt.server.engine.POLL_SECONDS", SECONDS)
+        client = Client()
+        async with engine_of(Gated()) as engine:
+            workspace = await begin(engine)
+            client.hung_up = True
+            await workspace.predict("box", box(BOX), client.is_gone)
+
+            def begin_anew(session: Session) -> None:
+                session.set_image(picture(SMALL)[None])
+                session.set_target_buffer(np.zeros(SMALL.shape, np.uint8))
+
+            await workspace.change(begin_anew)
+            assert (await predict(workspace, box(SMALL_BOX))).bounds == SMALL_BOX
+
+    run(test)
+
+
+def test_reading_neither_stops_a_prediction_nor_changes_what_is_encoded_ahead() -> None:
+    async def test() -> None:
+        segmenter = Gated()
+        async with engine_of(segmenter) as engine:
+            workspace = await begin(engine)
+            engine.ahead.close()
+            segmenter.stops = True
+            running = predict(workspace, box(BOX))
+            await reach(segmenter)
+            reading = asyncio.ensure_future(workspace.read(lambda one: one.target_buffer.sum()))
+            await asyncio.sleep(0)
+            segmenter.through.set()
+            assert (await running).ran
+            assert await reading == BODY.sum()
+            planned = engine.ahead._plans
+            await workspace.read(lambda one: one.target_buffer.sum())
+            assert engine.ahead._plans is planned
 
     run(test)
 
@@ -343,7 +410,7 @@ def test_a_change_stops_a_prediction_first() -> None:
             await reset
             assert not (await running).ran
             assert not (await buffer_of(workspace)).any()
-            assert not (await predict(workspace, lambda one: one.undo(), "undo")).ran
+            assert not (await undo(workspace)).ran
 
     run(test)
 
@@ -361,7 +428,8 @@ def test_the_prompt_of_a_client_that_has_hung_up_is_taken_back() -> None:
             segmenter.through.set()
             assert not (await running).ran
             assert read(metrics)["gamt_predictions_cancelled_total", "gone"] == 1
-            assert not (await predict(workspace, lambda one: one.undo(), "undo")).ran
+            assert not (await undo(workspace)).ran
+            assert not (await redo(workspace)).ran
 
     run(test)
 
@@ -405,8 +473,29 @@ def test_a_call_whose_client_has_hung_up_before_it_began_adds_nothing() -> None:
             await holding
             assert not (await waiting).ran
             # What is undone is the box, not a point.
-            answer = await predict(workspace, lambda one: one.undo(), "undo")
+            answer = await undo(workspace)
             assert answer.bounds == BOX
+
+    run(test)
+
+
+def test_what_could_be_done_again_still_can_be_after_a_prompt_that_was_taken_back() -> None:
+    async def test() -> None:
+        segmenter, client = Gated(), Client()
+        async with engine_of(segmenter) as engine:
+            workspace = await begin(engine)
+            await predict(workspace, box(BOX))
+            await undo(workspace)
+            segmenter.stops = True
+            running = asyncio.create_task(
+                workspace.predict("point", point(OUTSIDE), client.is_gone)
+            )
+            await reach(segmenter)
+            client.hung_up = True
+            await client.missed.wait()
+            segmenter.through.set()
+            await running
+            assert (await redo(workspace)).bounds == BOX
 
     run(test)
 
@@ -423,7 +512,7 @@ def test_a_request_that_is_cancelled_cancels_its_prediction() -> None:
             segmenter.through.set()
             with pytest.raises(asyncio.CancelledError):
                 await running
-            assert not (await predict(workspace, lambda one: one.undo(), "undo")).ran
+            assert not (await undo(workspace)).ran
 
     run(test)
 
@@ -441,7 +530,7 @@ def test_a_failed_prediction_leaves_the_workspace_as_it_was_and_usable() -> None
                 await predict(workspace, box(BOX))
             assert read(metrics)["gamt_errors_total", "MemoryError"] == 1
             segmenter.error = None
-            assert not (await predict(workspace, lambda one: one.undo(), "undo")).ran
+            assert not (await undo(workspace)).ran
             for each in (workspace, other):
                 assert (await predict(each, box(BOX))).bounds == BOX
 
@@ -450,12 +539,17 @@ def test_a_failed_prediction_leaves_the_workspace_as_it_was_and_usable() -> None
 
 def test_what_the_session_refuses_is_raised_and_changes_nothing() -> None:
     async def test() -> None:
-        async with engine_of(Gated()) as engine:
+        metrics = Metrics()
+        async with engine_of(Gated(), metrics) as engine:
             workspace = await begin(engine)
             await predict(workspace, box(BOX))
             with pytest.raises(ValueError, match="inside of"):
                 await predict(workspace, point([9, 26, 13]), "point")
-            answer = await predict(workspace, lambda one: one.undo(), "undo")
+            with pytest.raises(ValueError, match="expected"):
+                await workspace.change(lambda session: session.set_image(np.zeros((2, 3))))
+            # These are the client's errors, not the server's.
+            assert not [name for name, _ in read(metrics) if name.startswith("gamt_errors")]
+            answer = await undo(workspace)
             assert answer.bounds == BOX
 
     run(test)
@@ -470,7 +564,20 @@ def test_without_a_target_buffer_a_prompt_is_refused_and_not_kept() -> None:
             await workspace.change(lambda session: session.set_image(picture(BODY)[None]))
             with pytest.raises(RuntimeError, match="no target buffer"):
                 await predict(workspace, box(BOX))
-            assert not (await predict(workspace, lambda one: one.undo(), "undo")).ran
+            assert not (await undo(workspace)).ran
+
+    run(test)
+
+
+def test_a_value_error_within_a_prediction_is_the_servers() -> None:
+    async def test() -> None:
+        segmenter, metrics = Gated(), Metrics()
+        async with engine_of(segmenter, metrics) as engine:
+            workspace = await begin(engine)
+            segmenter.error = ValueError("shapes differ")
+            with pytest.raises(ValueError, match="shapes differ"):
+                await predict(workspace, box(BOX))
+            assert read(metrics)["gamt_errors_total", "ValueError"] == 1
 
     run(test)
 
@@ -486,10 +593,8 @@ def test_a_workspace_closed_during_a_prediction_cancels_it_and_takes_no_more_cal
             segmenter.stops = True
             running = predict(workspace, box(BOX))
             await reach(segmenter)
-            closing = asyncio.create_task(workspace.close())
-            await asyncio.sleep(0)
+            workspace.close()  # at once, though a step runs
             segmenter.through.set()
-            await closing
             assert not (await running).ran
             with pytest.raises(Closed):
                 await workspace.change(lambda session: session.undo())
@@ -497,8 +602,9 @@ def test_a_workspace_closed_during_a_prediction_cancels_it_and_takes_no_more_cal
                 await predict(workspace, box(BOX))
             with pytest.raises(Closed):
                 workspace.reserve("image", (100,), 1)
-            await workspace.close()  # once more does nothing
+            workspace.close()  # once more does nothing
             assert (await predict(other, box(BOX))).ran
+            await asyncio.to_thread(workspace.join)
             assert read(metrics)["gamt_sessions", ""] == 1
 
     run(test)
@@ -514,7 +620,7 @@ def test_a_prediction_that_waits_for_its_turn_is_closed_at_once() -> None:
             await reach(segmenter)
             waiting = predict(other, box(BOX))
             await asyncio.to_thread(wait_until, lambda: engine.turns.waiting == 1)
-            await other.close()  # while the first one still computes
+            other.close()  # while the first one still computes
             assert not (await waiting).ran
             segmenter.through.set()
             assert (await running).ran
@@ -538,7 +644,8 @@ def test_closing_a_workspace_frees_its_memory() -> None:
                 lambda session: session.set_target_buffer(np.zeros(SHAPE, np.uint8))
             )
             await predict(workspace, box(BOX))
-            await workspace.close()
+            workspace.close()
+            await asyncio.to_thread(workspace.join)
             gc.collect()
             assert freed() is None
             assert engine.memory.reserved_bytes == 0
@@ -576,7 +683,8 @@ def test_what_does_not_fit_into_memory_is_refused() -> None:
                 other.reserve("image", (1000, 1000, 1000), 1)
             with pytest.raises(TooLarge):
                 other.reserve("image", (100, 100, 200), 2)
-            await one.close()
+            one.close()
+            await asyncio.to_thread(one.join)
             other.reserve("image", (100, 100, 200), 2)
 
     run(test)

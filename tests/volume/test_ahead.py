@@ -10,7 +10,7 @@ import pytest
 from gamt.axes import Plane
 from gamt.prompts import SlicePrompt
 from gamt.settings import Settings
-from gamt.volume.ahead import common_crop, slices_after_prediction, slices_before_prompts
+from gamt.volume.ahead import common_crop, likely_scan
 from gamt.volume.cache import EmbeddingCache, KeyedSlice
 from gamt.volume.preparation import PreparedVolume
 from gamt.volume.scan import SliceRequest
@@ -60,28 +60,25 @@ def test_a_crop_that_no_prompt_changes_is_known(
         ("int16", IntensityWindow(20, 90), True),
     ],
 )
-def test_slices_are_known_before_prompts_where_the_window_is(
+def test_a_scan_is_likely_before_prompts_where_the_window_is_known(
     dtype: str, window: WindowChoice, known: bool
 ) -> None:
-    volume = prepare(draw(dtype), replace(SETTINGS, window=window))
-    slices = list(slices_before_prompts(volume))
-    assert len(slices) == (SHAPE[0] + SHAPE[2] if known else 0)
+    scan = likely_scan(prepare(draw(dtype), replace(SETTINGS, window=window)))
+    assert (scan is not None) == known
+    if scan is not None:
+        assert len(list(scan.ahead(SETTINGS.planes))) == SHAPE[0] + SHAPE[2]
 
 
-def test_nothing_is_known_of_a_large_image_before_prompts() -> None:
-    assert not list(slices_before_prompts(prepare(draw(), replace(SETTINGS, crop_voxels=8))))
+def test_no_scan_of_a_large_image_is_likely_before_prompts() -> None:
+    assert likely_scan(prepare(draw(), replace(SETTINGS, crop_voxels=8))) is None
 
 
-def test_after_a_prediction_the_slices_around_its_first_ones_are_likely() -> None:
+def test_after_a_prediction_its_scan_is_likely_and_there_the_slices_around_its_first_ones() -> None:
     volume = prepare(draw("int16"))
     scan = volume.scan(((0, 0, 0), (4, 9, 12)), IntensityWindow(0, 255))
     scan.decode([SliceRequest(Plane.AXIAL, 3, SlicePrompt(box=(0, 0, 2, 2)))])
-    keys = [one.key for one in slices_after_prediction(volume)]
+    assert likely_scan(volume) is scan
+    keys = [one.key for one in scan.ahead(SETTINGS.planes)]
     axial = [KeyedSlice.of(scan.image[index]).key for index in (3, 2, 1, 0)]
     assert [key for key in keys if key in axial] == axial
     assert len(keys) == 4 + 12
-
-
-def test_where_a_prediction_came_to_no_slice_all_is_as_before_prompts() -> None:
-    assert not list(slices_after_prediction(prepare(draw("int16"))))
-    assert len(list(slices_after_prediction(prepare(draw())))) == SHAPE[0] + SHAPE[2]

@@ -158,7 +158,7 @@ def serve(
             from gamt.server.metrics import Metrics
 
             return make_app(
-                Engine(model, settings, max_sessions=max_sessions, metrics=Metrics(), cache=cache),
+                Engine(model, settings, metrics=Metrics(), cache=cache),
                 max_sessions=max_sessions,
                 idle_seconds=idle_timeout_seconds,
                 liveness_seconds=liveness_timeout_seconds,

@@ -9,7 +9,7 @@ from gamt.axes import Plane
 from gamt.segmenters.base import Segmenter
 from gamt.server.metrics import Metrics
 from gamt.server.turns import Turn, Turns
-from gamt.volume.ahead import slices_after_prediction, slices_before_prompts
+from gamt.volume.ahead import likely_scan
 from gamt.volume.cache import EmbeddingCache, KeyedSlice, encode_together
 from gamt.volume.preparation import PreparedVolume
 from gamt.volume.windowing import common_window
@@ -24,35 +24,29 @@ class Plan:
     Attributes:
         cache: of the session.
         volume: of the session.
-        slices: not looked at yet, the likeliest first.
-        passed: looked at and left for a batch of their own shape.
+        slices: not looked at yet, the likeliest first; None until their scan's image is made.
+        missing: looked at and found to have no embedding.
     """
 
     cache: EmbeddingCache
     volume: PreparedVolume
-    slices: Iterator[KeyedSlice]
-    passed: list[KeyedSlice] = field(default_factory=list)
+    slices: Iterator[KeyedSlice] | None = None
+    missing: list[KeyedSlice] = field(default_factory=list)
 
-    def next(self, shape: tuple[int, ...] | None, most: int) -> KeyedSlice | None:
-        """Takes the likeliest slice that has no embedding.
+    def look(self, most: int) -> None:
+        """Looks for slices that have no embedding, until that many are missing."""
+        assert self.slices is not None
+        self.missing = [one for one in self.missing if not self.cache.has(one)]
+        while len(self.missing) < most and (one := next(self.slices, None)) is not None:
+            if not self.cache.has(one):
+                self.missing.append(one)
 
-        Args:
-            shape: that it is to have; None for any.
-            most: how many of other shapes are passed by.
-
-        Returns:
-            None where there is none.
-        """
-        for one in list(self.passed):
+    def take(self, shape: tuple[int, ...] | None) -> KeyedSlice | None:
+        """Takes the likeliest of the missing slices that has a shape, or any if that is None."""
+        for one in self.missing:
             if shape in (None, one.pixels.shape):
-                self.passed.remove(one)
-                if self.cache.find(one) is None:
-                    return one
-        while len(self.passed) < most and (likely := next(self.slices, None)) is not None:
-            if self.cache.find(likely) is None:
-                if shape in (None, likely.pixels.shape):
-                    return likely
-                self.passed.append(likely)
+                self.missing.remove(one)
+                return one
         return None
 
 
@@ -81,18 +75,16 @@ class EncodeAhead:
         with self._changed:
             return len(self._plans)
 
-    def plan(self, cache: EmbeddingCache, volume: PreparedVolume, *, predicted: bool) -> None:
+    def plan(self, cache: EmbeddingCache, volume: PreparedVolume) -> None:
         """Plans for a session, instead of what was planned for it before.
 
         Args:
             cache: of the session; the plan ends when its share is full.
             volume: the session's image.
-            predicted: whether it has predicted, so that a correction or another try is likely.
         """
-        slices = slices_after_prediction if predicted else slices_before_prompts
         self.drop(cache)
         with self._changed:
-            self._plans.append(Plan(cache, volume, slices(volume)))
+            self._plans.append(Plan(cache, volume))
             self._changed.notify()
 
     def drop(self, cache: EmbeddingCache) -> None:
@@ -134,10 +126,18 @@ class EncodeAhead:
         return True
 
     def _work(self, plan: Plan) -> bool:
-        """Does a step for a plan, and says whether there is more to do."""
-        common_window(plan.volume)  # kept by the volume; it can be made without the turn
-        turn = Turn(self._turns, lambda: self._closed, background=True)
-        if not self._encodes or not turn.take():
+        """Does a step for a plan, and says whether there is more to do.
+
+        Others go on meanwhile, but for what needs the segmenter or a volume's scans.
+        """
+        if plan.slices is None:
+            return self._prepare(plan)
+        with self._changed:
+            plans = [one for one in self._plans if one.slices is not None]
+        for one in plans:
+            one.look(len(Plane) * self._batch)
+        turn = self._take_turn()
+        if turn is None:
             return False
         try:
             batch = self._fill(plan)
@@ -148,16 +148,37 @@ class EncodeAhead:
             turn.give()
         return bool(batch)
 
+    def _prepare(self, plan: Plan) -> bool:
+        """Makes what a plan's slices are cut from, and says whether there are any."""
+        common_window(plan.volume)
+        turn = self._take_turn() if self._encodes else None
+        if turn is None:
+            return False
+        try:
+            scan = likely_scan(plan.volume)
+        finally:
+            turn.give()
+        if scan is None:
+            return False
+        scan.image  # noqa: B018 - it is made now, and kept
+        plan.slices = scan.ahead(plan.volume.settings.planes)
+        return True
+
+    def _take_turn(self) -> Turn | None:
+        """Waits until nobody computes; returns None where there is no time left for that."""
+        turn = Turn(self._turns, lambda: self._closed, background=True)
+        return turn if turn.take() else None
+
     def _fill(self, plan: Plan) -> list[tuple[EmbeddingCache, KeyedSlice]]:
         """Gathers a batch of one shape, first of a plan and then of the others'."""
         batch: dict[str, tuple[EmbeddingCache, KeyedSlice]] = {}
         shape: tuple[int, ...] | None = None
-        with self._changed:
-            plans = [plan, *(one for one in self._plans if one is not plan)]
+        with self._changed:  # what was dropped while this waited for its turn is not gone on with
+            plans = sorted(self._plans, key=lambda one: one is not plan)
         for one in plans:
             mine = 0
             while len(batch) < self._batch and one.cache.has_room(mine + 1):
-                found = one.next(shape, len(Plane) * self._batch)
+                found = one.take(shape)
                 if found is None:
                     break
                 batch.setdefault(found.key, (one.cache, found))

@@ -86,6 +86,7 @@ def make_app(
         is_stopping: asked during predictions, which are cancelled then.
         clock: tells the time of leases, in seconds.
     """
+    engine.metrics.max_sessions.set(max_sessions)
     leases: Leases[Client] = Leases(max_sessions, idle_seconds, liveness_seconds, clock)
     service = _Service(engine, leases, licence, body_limits, is_stopping)
 
@@ -95,7 +96,7 @@ def make_app(
         sweeping = asyncio.create_task(service.sweep(sweep_seconds))
         yield
         sweeping.cancel()
-        await service.close(leases.clear())
+        service.close(leases.clear())
         await asyncio.to_thread(engine.close)
         await loading  # last, as it may have failed
 
@@ -175,7 +176,7 @@ class _Service:
 
     async def claim(self, request: Request) -> Response:
         await self._read_json(request)
-        await self.close(self._leases.expire())
+        self.close(self._leases.expire())
         try:
             lease = self._leases.claim(self.make_client)
         except FullError:
@@ -232,7 +233,7 @@ class _Service:
     async def release(self, request: Request) -> Response:
         await self._read_json(request)
         lease = self._leases.release(request.headers.get(LEASE_HEADER, ""))
-        await self.close([] if lease is None else [lease])
+        self.close([] if lease is None else [lease])
         return JSONResponse({"released": True})
 
     async def hear_heartbeat(self, request: Request) -> Response:
@@ -254,13 +255,14 @@ class _Service:
         while True:
             await asyncio.sleep(seconds)
             try:
-                await self.close(self._leases.expire())
+                self.close(self._leases.expire())
             except Exception:  # places have to be freed again, whatever became of these
                 logger.exception("a session that has run out could not be closed")
 
-    async def close(self, ended: list[Lease[Client]]) -> None:
+    def close(self, ended: list[Lease[Client]]) -> None:
         """Closes the workspaces of leases that have ended."""
-        await asyncio.gather(*(lease.held.workspace.close() for lease in ended))
+        for lease in ended:
+            lease.held.workspace.close()
 
     # The image, and the array that results are written to
 
@@ -327,11 +329,11 @@ class _Service:
             return JSONResponse({})
 
     async def undo(self, request: Request) -> Response:
-        return await self._step(request, lambda session: session.undo())
+        return await self._step(request, "undo", lambda session: session.undo())
 
     async def redo(self, request: Request) -> Response:
         """Goes forth again after `undo`; nnInteractive's own server has no such path."""
-        return await self._step(request, lambda session: session.redo())
+        return await self._step(request, "redo", lambda session: session.redo())
 
     async def predict(self, request: Request) -> Response:
         with self._leases.act(token_of(request)) as lease:
@@ -408,13 +410,15 @@ class _Service:
         await client.workspace.change(refusing(work))
         return _answer(Prediction(ran=False), "uint8")
 
-    async def _step(self, request: Request, step: Callable[[Session], bool]) -> Response:
+    async def _step(self, request: Request, kind: str, move: Callable[[Session], bool]) -> Response:
         """Goes back or forth among the states of a target."""
         with self._leases.act(token_of(request)) as lease:
             await self._read_json(request)
             if lease.held.dtype is None:
                 return _answer(Prediction(ran=False), "uint8")
-            return await self._predict(request, lease.held, "undo", step)
+            is_gone = watch(request, self._is_stopping)
+            change = await lease.held.workspace.step(kind, move, is_gone)
+            return await asyncio.to_thread(_answer, change, lease.held.dtype)
 
     async def _predict(
         self, request: Request, client: Client, kind: str, add: Callable[[Session], object]

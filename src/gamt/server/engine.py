@@ -1,7 +1,6 @@
 """One loaded segmenter for many clients: whose prediction runs, and what becomes of it."""
 
 import asyncio
-import copy
 import logging
 import math
 import threading
@@ -16,7 +15,6 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from gamt.axes import bounding_range
 from gamt.lifting.fusion import Votes
 from gamt.segmenters.base import Segmenter
 from gamt.server.ahead import EncodeAhead
@@ -26,8 +24,6 @@ from gamt.server.turns import Turn, Turns
 from gamt.session import ArrayBounds, Cancelled, Session
 from gamt.settings import Settings
 from gamt.volume.cache import EmbeddingCache
-
-__all__ = ["Closed", "Engine", "Prediction", "TooLarge", "Workspace"]
 
 logger = logging.getLogger("gamt.server")
 
@@ -60,12 +56,12 @@ class Closed(Exception):  # noqa: N818 - it is no error of the engine's
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What came of a prompt.
+    """What came of a prompt, or of a step back or forth.
 
     Attributes:
         ran: False where a later call superseded it, or there was nothing to predict or take back.
-        bounds: half-open [[a, b], [c, d], [e, f]] (z, y, x) of what changed in the target buffer;
-            None where nothing did.
+        bounds: half-open [[a, b], [c, d], [e, f]] (z, y, x) of what changed in the target buffer
+            since a client last got an answer; None where nothing did.
         content: uint8, what the target buffer holds within these bounds; None without bounds.
     """
 
@@ -95,7 +91,6 @@ class Engine:
         segmenter: Segmenter,
         settings: Settings,
         *,
-        max_sessions: int,
         metrics: Metrics,
         cache: Path | None = None,
     ) -> None:
@@ -104,7 +99,6 @@ class Engine:
         Args:
             segmenter: the 2-D model to lift.
             settings: how the method works; `cache_mb` in it is for all workspaces together.
-            max_sessions: how many workspaces may be open at once; it is counted elsewhere.
             metrics: what is counted goes there.
             cache: a folder where encoded slices are kept; None keeps none.
         """
@@ -119,7 +113,6 @@ class Engine:
         self._embeddings.leave()  # the workspaces share all of it
         self._lock = threading.Lock()
         self._workspaces: set[Workspace] = set()
-        metrics.max_sessions.set(max_sessions)
         metrics.max_reserved_bytes.set(self.memory.limit_bytes)
         metrics.sessions.set_function(lambda: len(self._workspaces))
         metrics.waiting.set_function(lambda: self.turns.waiting)
@@ -138,18 +131,16 @@ class Engine:
         with self._lock:
             workspaces = list(self._workspaces)
         for workspace in workspaces:
-            workspace.stop()
+            workspace.close()
         for workspace in workspaces:
             workspace.join()
         self.ahead.close()
 
-    def forget(self, workspace: "Workspace") -> bool:
-        """Gives up what a workspace has reserved; says whether that was still to be done."""
+    def forget(self, workspace: "Workspace") -> None:
+        """Gives up what a workspace has reserved."""
         with self._lock:
-            known = workspace in self._workspaces
             self._workspaces.discard(workspace)
         self.memory.release(workspace)
-        return known
 
 
 @dataclass(slots=True, eq=False)
@@ -161,12 +152,14 @@ class Call:
         is_gone: asks whether the client has hung up.
         since: when it came, on the clock of `time.monotonic`.
         gone: whether it had when it was last asked.
+        heard: whether it was still there when the answer was ready.
     """
 
     number: int
     is_gone: IsGone
     since: float
     gone: bool = False
+    heard: bool = False
 
 
 class Workspace:
@@ -186,6 +179,7 @@ class Workspace:
         self._turn: Turn | None = None  # of the prediction that runs
         self._calls = 0
         self._predictions: set[Call] = set()  # that are not finished
+        self._answered: Call | None = None  # the call before, if it told what changed
         self._closed = False
 
     @property
@@ -256,7 +250,24 @@ class Workspace:
             Exception: what `work` raised.
         """
         await self._ask_running()
-        return await self._submit(lambda: work(self._session), predicts=False)
+        return await self._submit(lambda: self._try(work))
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        """Looks at the session as earlier calls left it, without being in any prediction's way.
+
+        Args:
+            work: is given the session, which it doesn't change.
+
+        Returns:
+            What `work` returned.
+
+        Raises:
+            Closed: the workspace is closed.
+            Exception: what `work` raised.
+        """
+        if self._closed:
+            raise Closed
+        return await asyncio.wrap_future(self._thread.submit(work, self._session))
 
     async def predict(
         self, kind: str, add: Callable[[Session], object], is_gone: IsGone
@@ -266,9 +277,7 @@ class Workspace:
         If that fails, or the client hangs up, the session is as it was before the prompt.
 
         Args:
-            kind: of the prompt, for the metrics and the log: "point", "box", "scribble", "lasso",
-                "initial" or "predict". "undo" is for steps that are taken back, or done again:
-                then `add` alone says what the target buffer holds.
+            kind: of the prompt, for the metrics and the log.
             add: is given the session. It adds the prompt without a prediction; where it returns
                 False, there is nothing to predict.
             is_gone: says whether the client has hung up.
@@ -277,40 +286,33 @@ class Workspace:
             Closed: the workspace is closed.
             Exception: what `add` raised, or the prediction.
         """
-        await self._ask_running()
-        call = Call(self._calls + 1, is_gone, time.monotonic())
-        future = self._submit(lambda: self._predict(call, kind, add), predicts=True)
-        self._predictions.add(call)
-        try:
-            while not (await asyncio.wait([future], timeout=POLL_SECONDS))[0]:
-                await self._ask(call)
-            return future.result()
-        except asyncio.CancelledError:
-            call.gone = True
-            self._engine.turns.wake()
-            raise
-        finally:
-            self._predictions.discard(call)
+        return await self._call(kind, is_gone, lambda call, turn: self._predict(call, turn, add))
 
-    async def close(self) -> None:
-        """Cancels what runs, and frees the memory; no call is taken from now on."""
+    async def step(self, kind: str, move: Callable[[Session], bool], is_gone: IsGone) -> Prediction:
+        """Goes back or forth among the session's steps; nothing is predicted.
+
+        Args:
+            kind: "undo" or "redo", for the metrics and the log.
+            move: is given the session. It goes a step, and returns whether there was one.
+            is_gone: says whether the client has hung up.
+
+        Raises:
+            Closed: the workspace is closed.
+            Exception: what `move` raised.
+        """
+        return await self._call(kind, is_gone, lambda call, turn: self._move(call, move))
+
+    def close(self) -> None:
+        """Cancels what runs, and takes no call any more; when it has ended, the memory is freed."""
         if not self._closed:
-            self.stop()
-            await asyncio.to_thread(self.join)
-
-    def stop(self) -> None:
-        """Cancels what runs, and takes no calls any more."""
-        self._closed = True
-        self._engine.turns.wake()
+            self._closed = True
+            self._thread.submit(self._end)
+            self._thread.shutdown(wait=False)
+            self._engine.turns.wake()
 
     def join(self) -> None:
-        """Waits until nothing runs any more, and frees the memory."""
+        """Waits until a closed workspace's memory is freed."""
         self._thread.shutdown()
-        if self._engine.forget(self):
-            self._engine.ahead.drop(self._cache)
-            self._cache.leave()
-            self._session = self._begin()
-            give_back()
 
     def _begin(self) -> Session:
         engine = self._engine
@@ -332,34 +334,81 @@ class Workspace:
             call.gone = True
             self._engine.turns.wake()
 
-    def _submit(self, work: Callable[[], T], *, predicts: bool) -> "asyncio.Future[T]":
+    async def _call(
+        self, kind: str, is_gone: IsGone, work: Callable[[Call, Turn], Prediction]
+    ) -> Prediction:
+        """Does work whose client may hang up; `_predictions` has it meanwhile."""
+        await self._ask_running()
+        call = Call(self._calls + 1, is_gone, time.monotonic())
+        future = self._submit(lambda: self._measure(call, kind, work))
+        self._predictions.add(call)
+        try:
+            while not (await asyncio.wait([future], timeout=POLL_SECONDS))[0]:
+                await self._ask(call)
+            answer = future.result()
+            await self._ask(call)
+            call.heard = not call.gone
+            return answer
+        except asyncio.CancelledError:
+            call.gone = True
+            self._engine.turns.wake()
+            raise
+        finally:
+            self._predictions.discard(call)
+
+    def _submit(self, work: Callable[[], T]) -> "asyncio.Future[T]":
         if self._closed:
             raise Closed
         self._calls += 1
         self._engine.turns.wake()
-        return asyncio.wrap_future(self._thread.submit(self._do, work, predicts))
+        return asyncio.wrap_future(self._thread.submit(self._do, work))
 
     # What follows runs in the workspace's thread.
 
-    def _do(self, work: Callable[[], T], predicts: bool) -> T:
+    def _do(self, work: Callable[[], T]) -> T:
         self._engine.ahead.drop(self._cache)
+        if self._answered is not None and self._answered.heard:
+            self._session.forget_changes()
+        self._answered = None
         try:
             return work()
-        except Exception as error:
-            self._engine.metrics.errors.labels(type(error).__name__).inc()
-            raise
         finally:
             if self._session.volume is not None:
-                self._engine.ahead.plan(self._cache, self._session.volume, predicted=predicts)
+                self._engine.ahead.plan(self._cache, self._session.volume)
 
-    def _predict(self, call: Call, kind: str, add: Callable[[Session], object]) -> Prediction:
-        """Adds a prompt, predicts, and takes note of how that went."""
+    def _end(self) -> None:
+        """Frees the memory."""
+        self._engine.forget(self)
+        self._engine.ahead.drop(self._cache)
+        self._cache.leave()
+        self._session = self._begin()
+        give_back()
+
+    def _try(self, work: Callable[[Session], T]) -> T:
+        """Does what a client asked for; what was wrong with that is no error of the server's."""
+        try:
+            return work(self._session)
+        except (ValueError, TooLarge):
+            raise
+        except Exception as error:
+            self._count(error)
+            raise
+
+    def _count(self, error: Exception) -> None:
+        self._engine.metrics.errors.labels(type(error).__name__).inc()
+
+    def _measure(
+        self, call: Call, kind: str, work: Callable[[Call, Turn], Prediction]
+    ) -> Prediction:
+        """Does some work, unless it isn't wanted any more, and takes note of how that went."""
         encoded, found = self._cache.encoded, self._cache.found
         turn = Turn(self._engine.turns, lambda: self._why_cancelled(call) is not None)
         queued = time.monotonic() - call.since
         outcome = "failed"
         try:
-            result = self._run(call, turn, kind, add)
+            if self._closed or call.gone:
+                raise Cancelled
+            result = work(call, turn)
             outcome = "ran" if result.ran else "idle"
         except Cancelled:
             outcome = self._why_cancelled(call) or "cancelled"
@@ -378,9 +427,7 @@ class Workspace:
             )
         return result
 
-    def _run(
-        self, call: Call, turn: Turn, kind: str, add: Callable[[Session], object]
-    ) -> Prediction:
+    def _predict(self, call: Call, turn: Turn, add: Callable[[Session], object]) -> Prediction:
         """Adds a prompt and predicts.
 
         Raises:
@@ -388,32 +435,36 @@ class Workspace:
             Exception: it failed; the prompt is not there any more.
         """
         session = self._session
-        if self._closed or call.gone:
-            raise Cancelled
-        # These change the target buffer before, or instead of, a prediction.
-        before = copy.deepcopy(session.target_buffer) if kind in ("initial", "undo") else None
-        if add(session) is False:
+        before = session.snapshot()
+        if self._try(add) is False:
             return Prediction(ran=False)
-        changed = None
-        if kind != "undo":
-            try:
-                if not turn.take():
-                    raise Cancelled
-                self._turn = turn
-                changed = session.run_prediction()
-            except Exception as error:
-                stays = isinstance(error, Cancelled) and self._why_cancelled(call) == "superseded"
-                if kind != "predict" and not stays:
-                    session.undo()
-                raise
-            turn.give()
-        buffer = session.target_buffer
-        if before is not None:
-            changed = bounds_of(before != buffer)
-        if changed is None:
+        try:
+            if not turn.take():
+                raise Cancelled
+            self._turn = turn
+            session.run_prediction()
+        except Cancelled:
+            if self._why_cancelled(call) != "superseded":
+                session.restore(before)
+            raise
+        except Exception as error:
+            self._count(error)
+            session.restore(before)
+            raise
+        turn.give()
+        return self._answer(call)
+
+    def _move(self, call: Call, move: Callable[[Session], bool]) -> Prediction:
+        return self._answer(call) if self._try(move) else Prediction(ran=False)
+
+    def _answer(self, call: Call) -> Prediction:
+        """Tells a client what changed, and what earlier ones did not get to hear of that."""
+        self._answered = call
+        bounds = self._session.changes
+        if bounds is None:
             return Prediction(ran=True)
-        part = buffer[tuple(slice(a, b) for a, b in changed)]
-        return Prediction(True, changed, part.astype(np.uint8))
+        part = self._session.target_buffer[tuple(slice(a, b) for a, b in bounds)]
+        return Prediction(True, bounds, part.astype(np.uint8))
 
     def _is_cancelled(self) -> bool:
         """Lets others take their turn before every step of a prediction."""
@@ -425,9 +476,3 @@ class Workspace:
         if call.gone:
             return "gone"
         return "superseded" if self._calls > call.number else None
-
-
-def bounds_of(mask: npt.NDArray[np.bool_]) -> ArrayBounds | None:
-    """Returns the half-open bounds of what is True; None where nothing is."""
-    bounds = bounding_range(mask)
-    return None if bounds is None else [[a, b] for a, b in zip(*bounds, strict=True)]

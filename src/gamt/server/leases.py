@@ -70,11 +70,6 @@ class Leases(Generic[Held]):
         self._leases: dict[str, Lease[Held]] = {}
         self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        """Returns how many places are taken."""
-        with self._lock:
-            return len(self._leases)
-
     def claim(self, make: Callable[[], Held], gives_signs: bool = True) -> Lease[Held]:
         """Takes a place.
 

@@ -230,7 +230,7 @@ class Legacy:
         lease = self._leases.release(self._token or "")
         self._token = self._uploader = None
         if lease is not None:
-            await lease.held.workspace.close()
+            lease.held.workspace.close()
 
     async def upload_segment(self, request: Request) -> Response:
         """Begins a target, with a segmentation if there is something in it."""
@@ -335,7 +335,7 @@ class Legacy:
         add: Callable[[Session], object],
     ) -> Response:
         await workspace.predict(kind, refusing(add), watch(request, self._is_stopping))
-        mask = await workspace.change(lambda session: pack_mask(session.target_buffer))
+        mask = await workspace.read(lambda session: pack_mask(session.target_buffer))
         return Response(
             mask,
             media_type="application/octet-stream",

@@ -1,31 +1,23 @@
 """Which slices are likely to be asked for next, so that they can be encoded while nobody waits."""
 
-from collections.abc import Iterator
-
 from gamt.prompts import ClassPrompts, Click
-from gamt.volume.cache import KeyedSlice
 from gamt.volume.geometry import Range, crop_range
 from gamt.volume.preparation import PreparedVolume
+from gamt.volume.scan import Scan
 from gamt.volume.windowing import common_window
 
 
-def slices_before_prompts(volume: PreparedVolume) -> Iterator[KeyedSlice]:
-    """Yields slices that a first prompt is likely to need, wherever it lies.
+def likely_scan(volume: PreparedVolume) -> Scan | None:
+    """Returns the scan whose slices a next prompt is likely to need.
 
-    There are none where the crop or the window of intensities follows the prompts.
+    That is the one of the last prediction, which may be corrected. Before any prediction it is the
+    one of all targets; None where the crop or the window of intensities follows the prompts.
     """
+    if volume.latest_scan is not None:
+        return volume.latest_scan
     whole = common_crop(volume)
     window = None if whole is None else common_window(volume)
-    if whole is not None and window is not None:
-        yield from volume.scan(whole, window).ahead(volume.settings.planes)
-
-
-def slices_after_prediction(volume: PreparedVolume) -> Iterator[KeyedSlice]:
-    """Yields slices that a correction of the last prediction is likely to need."""
-    if volume.latest_scan is None:
-        yield from slices_before_prompts(volume)
-    else:
-        yield from volume.latest_scan.ahead(volume.settings.planes)
+    return None if whole is None or window is None else volume.scan(whole, window)
 
 
 def common_crop(volume: PreparedVolume) -> Range | None:

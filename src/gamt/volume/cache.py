@@ -71,8 +71,8 @@ class EmbeddingCache:
         self.encoded = 0
         self.found = 0
         self._shelf = _Shelf()
-        self._memory = _Memory(limit_bytes)
-        self._memory.shelves.append(self._shelf)
+        self._memory = _Shelves(limit_bytes)
+        self._memory.join(self._shelf)
         self._store: EmbeddingStore | None = None
         if folder is not None:
             self._store = open_store(segmenter, folder)
@@ -82,7 +82,7 @@ class EmbeddingCache:
         other = copy.copy(self)
         other.encoded = other.found = 0
         other._shelf = _Shelf()
-        self._memory.shelves.append(other._shelf)
+        self._memory.join(other._shelf)
         return other
 
     def leave(self) -> None:
@@ -101,9 +101,7 @@ class EmbeddingCache:
 
     def has_room(self, slices: int) -> bool:
         """Says whether more embeddings, as large as the latest one, fit into the cache's share."""
-        memory = self._memory
-        share = memory.limit_bytes / max(1, len(memory.shelves))
-        return self.used_bytes + slices * memory.latest_bytes <= share
+        return self._memory.has_room(self._shelf, slices)
 
     def embed(
         self,
@@ -139,6 +137,11 @@ class EmbeddingCache:
             self._memory.put(one.key, known[one.key], self._shelf)
         self._memory.trim()
         return [known[one.key] for one in slices]
+
+    def has(self, one: KeyedSlice) -> bool:
+        """Says whether there is a slice's embedding in memory or in the folder; reads none."""
+        known = self._memory.get(one.key) is not None
+        return known or (self._store is not None and self._store.has(one))
 
     def find(self, one: KeyedSlice) -> Embedding | None:
         """Returns a slice's embedding from memory or from the folder; None where there is none."""
@@ -193,7 +196,7 @@ class _Shelf:
         self.used_bytes -= _size(self.embeddings.pop(key))
 
 
-class _Memory:
+class _Shelves:
     """Embeddings under one limit, each on the shelf of the cache that used it last.
 
     Attributes:
@@ -219,6 +222,17 @@ class _Memory:
         with self._lock:
             shelf = self._places.get(key)
             return None if shelf is None else shelf.embeddings[key]
+
+    def join(self, shelf: _Shelf) -> None:
+        """Adds a shelf."""
+        with self._lock:
+            self.shelves.append(shelf)
+
+    def has_room(self, shelf: _Shelf, embeddings: int) -> bool:
+        """Says whether more embeddings, as large as the latest, fit into a shelf's share."""
+        with self._lock:
+            share = self.limit_bytes / max(1, len(self.shelves))
+            return shelf.used_bytes + embeddings * self.latest_bytes <= share
 
     def put(self, key: str, embedding: Embedding, shelf: _Shelf) -> None:
         """Puts an embedding onto a shelf, as the latest used; it is on no other one then."""
@@ -272,6 +286,10 @@ class EmbeddingStore:
         except (OSError, ValueError, EOFError) as error:
             logger.warning("%s: not a readable embedding, made anew: %s", path, error)
             return None
+
+    def has(self, one: KeyedSlice) -> bool:
+        """Says whether there is a file of a slice's embedding, readable or not."""
+        return self._path(one).is_file()
 
     def write(self, one: KeyedSlice, embedding: Embedding) -> None:
         """Writes a slice's embedding.

@@ -1,8 +1,8 @@
 """A volume made ready for a segmenter: normalised, cropped, resampled (paper, 2.1)."""
 
 import math
+import threading
 from collections import OrderedDict
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -46,13 +46,19 @@ class PreparedVolume:
         self.spacing_mm = spacing_mm
         self.embeddings = embeddings
         self.settings = settings
+        self._full_window: IntensityWindow | None = None
+        self._lock = threading.Lock()
         self._scans: OrderedDict[tuple[Range, IntensityWindow], Scan] = OrderedDict()
 
-    @cached_property
+    @property
     def full_window(self) -> IntensityWindow:
         """The window that the percentiles of the whole volume make (docs/design.md, 3)."""
-        settings = self.settings
-        return intensity_window(self.image, settings.low_percentile, settings.high_percentile)
+        with self._lock:  # it may be found ahead, by another thread
+            if self._full_window is None:
+                self._full_window = intensity_window(
+                    self.image, self.settings.low_percentile, self.settings.high_percentile
+                )
+            return self._full_window
 
     @property
     def voxel_mm(self) -> float:

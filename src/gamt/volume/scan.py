@@ -1,8 +1,8 @@
 """One crop of a volume, prepared for one segmenter: slices of any plane, encoded once."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain, zip_longest
 
 import numpy as np
@@ -56,13 +56,18 @@ class Scan:
         self.grid = grid
         self.anchors: dict[Plane, int] = {}
         self._make_image = make_image
+        self._image: npt.NDArray[np.uint8] | None = None
+        self._lock = threading.Lock()
         self._embeddings = embeddings
         self._slices: dict[tuple[Plane, int], KeyedSlice] = {}
 
-    @cached_property
+    @property
     def image(self) -> npt.NDArray[np.uint8]:
-        """(z, y, x) uint8, 0..255, on the grid; not every target needs it."""
-        return self._make_image()
+        """(z, y, x) uint8, 0..255, on the grid; made once, and not every target needs it."""
+        with self._lock:  # it may be made ahead, by another thread
+            if self._image is None:
+                self._image = self._make_image()
+            return self._image
 
     @property
     def segmenter(self) -> Segmenter:
