@@ -56,7 +56,7 @@ RETRY_SECONDS = 10
 """After which a client that found no place may ask again."""
 
 ARRAY_SHARE = 0.25
-"""The share of the machine's memory that one array may take."""
+"""The share of the machine's memory that one array may take, as on nnInteractive's own server."""
 
 
 def make_app(
