@@ -174,6 +174,12 @@ class HostileRun:
     slow_bodies: int = 0
     is_useful: bool = False
 
+    def note(self, name: str, outcome: Outcome, is_right: bool, which: str = "") -> None:
+        """Counts an answer; `which` tells its request from others of the same name."""
+        self.statuses.setdefault(name, Counter())[outcome.status] += 1
+        if not is_right:
+            self.failures.append(f"{name} ({which}): {outcome}")
+
 
 def run_hostile(
     numbers: Sequence[int], seed: int, folder: Path, slow_bodies: int = SLOW_BODIES
@@ -203,11 +209,12 @@ def run_hostile(
                     sessions.begin_anew()
                 attack = draw_attack(seed, number)
                 outcome = send(server.port, attack.as_bytes(sessions.token))
-                run.statuses.setdefault(attack.name, Counter())[outcome.status] += 1
-                if not (outcome.is_refusal or (attack.may_pass and outcome.status == 200)):
-                    run.failures.append(f"{number} ({attack.name}, {attack.path}): {outcome}")
-            run.failures += leave_uploads(server.port, sessions)
-            run.failures += send_masks(server.port, sessions.claim())
+                is_right = outcome.is_refusal or (attack.may_pass and outcome.status == 200)
+                run.note(attack.name, outcome, is_right, f"{number}, {attack.path}")
+            for outcome in leave_uploads(server.port, sessions):
+                run.note("a session given back", outcome, is_right=outcome.status == 410)
+            for outcome in send_masks(server.port, sessions.claim()):
+                run.note("masks of zeros", outcome, is_right=outcome.is_refusal)
             for thread in slow:
                 thread.join()
             sessions.begin_anew()
@@ -224,13 +231,8 @@ def send_slowly(port: int, token: str, statuses: Counter[int | None]) -> None:
     statuses[send(port, announced.as_bytes(token)).status] += 1
 
 
-def leave_uploads(port: int, sessions: "Sessions") -> list[str]:
-    """Gives sessions back while their images are being sent, and goes on sending.
-
-    Returns:
-        What was answered wrongly.
-    """
-    wrong = []
+def leave_uploads(port: int, sessions: Sessions) -> list[Outcome]:
+    """Gives sessions back while their images are being sent, and goes on sending."""
     begun = (
         frames.pack(np.zeros((1, 1, 1, 1), np.uint8))[:13]
         + np.array([1, 1, 1024, 2**10 * 2 * LEFT_MIB], "<i8").tobytes()
@@ -250,19 +252,11 @@ def leave_uploads(port: int, sessions: "Sessions") -> list[str]:
             with contextlib.suppress(OSError):  # the server need not take it
                 connection.sendall(part)
             connections.append(connection)
-        for connection in connections:
-            outcome = receive(connection, "POST")
-            if outcome.status != 410:
-                wrong.append(f"an image whose session was given back: {outcome}")
-    return wrong
+        return [receive(connection, "POST") for connection in connections]
 
 
-def send_masks(port: int, token: str) -> list[str]:
-    """Sends many masks at once, some of a type that would make them eight times as large.
-
-    Returns:
-        What was answered wrongly.
-    """
+def send_masks(port: int, token: str) -> list[Outcome]:
+    """Sends many masks at once, half of a type that makes them eight times as large."""
     image = frames.pack(np.zeros((1, *MASK_SHAPE), np.uint8))
     buffer = json.dumps({"shape": MASK_SHAPE, "dtype": "uint8"}).encode()
     send(port, Attack("", "/set_image", image, BINARY).as_bytes(token))
@@ -274,8 +268,7 @@ def send_masks(port: int, token: str) -> list[str]:
     ]
     with ThreadPoolExecutor(MASKS) as pool:
         texts = [requests[number % 2].as_bytes(token) for number in range(MASKS)]
-        outcomes = list(pool.map(lambda text: send(port, text), texts))
-    return [f"a mask of zeros: {outcome}" for outcome in outcomes if not outcome.is_refusal]
+        return list(pool.map(lambda text: send(port, text), texts))
 
 
 def run_without_key(folder: Path) -> list[str]:
