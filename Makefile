@@ -88,8 +88,9 @@ bench-accuracy: $(ALL) ## Compare candidates without a checkpoint; with CASES=DI
 		--workers $(CORES) || status=1;) \
 	exit $$status
 
-soak: $(ALL) ## Let random users work on a server, and check its answers (MINUTES, 20 without)
+soak: $(ALL) ## Let random users work on a server, and check its answers (MINUTES, 20 without, twice)
 	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes "$(MINUTES)")
+	$(BIN)/python -m benchmarks.soak --encodes $(if $(MINUTES),--minutes "$(MINUTES)")
 
 bench-container: $(ALL) ## Measure the container's start-up and rebuild
 	$(BIN)/python -m benchmarks.container

@@ -12,7 +12,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,8 @@ import numpy.typing as npt
 from rich.console import Console
 
 from benchmarks.bench import new_table
-from gamt import Session, segmenters
-from gamt.prompts import SlicePrompt
-from gamt.segmenters.base import Embedding, SliceMask
+from benchmarks.stand_in import StandIn
+from gamt import Session
 from gamt.server.engine import Engine, Workspace
 from gamt.server.metrics import Metrics
 from gamt.settings import PRESETS
@@ -38,36 +36,6 @@ CLICKS = ((40, 60, 76), (40, 60, 112))
 
 SLICE_SECONDS = 0.1
 """What a slice takes to encode: about that of SAM's ViT-B on a small GPU."""
-
-
-class SlowSegmenter:
-    """The embedded segmenter, which takes its time to encode a slice, and is asked like a network.
-
-    Attributes:
-        encoded: number of slices encoded so far.
-    """
-
-    def __init__(self) -> None:
-        """Starts with nothing encoded."""
-        self._inner = segmenters.load("statistical")
-        self.name = "slow"
-        self.traits = replace(self._inner.traits, intensities_alone=False)
-        self.encoded = 0
-
-    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
-        """Encodes slices, slowly."""
-        time.sleep(SLICE_SECONDS * len(slices))
-        self.encoded += len(slices)
-        return self._inner.encode(slices)
-
-    def decode(
-        self,
-        embeddings: Sequence[Embedding],
-        prompts: Sequence[SlicePrompt],
-        multimask: bool | None = None,
-    ) -> Sequence[SliceMask]:
-        """Hands on."""
-        return self._inner.decode(embeddings, prompts, multimask)
 
 
 def draw_image() -> npt.NDArray[np.uint8]:
@@ -97,7 +65,7 @@ async def click(workspace: Workspace, voxel: Sequence[int]) -> float:
 
 async def measure(image: npt.NDArray[Any], look: float, ahead: bool) -> list[tuple[float, int]]:
     """Returns for each click the seconds it took, and the number of slices encoded meanwhile."""
-    segmenter = SlowSegmenter()
+    segmenter = StandIn(SLICE_SECONDS)
     engine = Engine(segmenter, PRESETS["default"], metrics=Metrics())
     if not ahead:
         engine.ahead.close()

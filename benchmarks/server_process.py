@@ -85,6 +85,22 @@ class ServerProcess:
         except psutil.Error:
             raise ServerError(f"the server has ended: {self.last_lines()}") from None
 
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that the process has held so far, as Linux counts it.
+
+        Raises:
+            ServerError: it has ended.
+        """
+        try:
+            lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        except OSError:
+            lines = []
+        for line in lines:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise ServerError(f"the server has ended: {self.last_lines()}")
+
     def last_lines(self, count: int = 5) -> str:
         """Returns the end of what it printed."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])

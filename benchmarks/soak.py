@@ -1,14 +1,16 @@
 """Lets many users work on one server, and looks for what went wrong.
 
-    python -m benchmarks.soak [--minutes 20] [--clients 8] [--seed 0]
+    python -m benchmarks.soak [--minutes 20] [--clients 8] [--seed 0] [--encodes]
 
 Each user is a process with the client of 3D Slicer and napari (`nninteractive-client`), which opens
-small drawn images one after the other and gives random prompts of all kinds. Now and then one is
-killed in the middle of whatever it does, and another one takes its place as soon as the server lets
-it. In the end all go home, and the server's memory, its places and the answers are looked at: a
-random sample of the images is segmented again in this process, by the same prompts, for as long as
-`VERIFY_SHARE` of the time; every mask has to be the same. Prints every bar with the figure measured
-beside it; the exit code is 1 where one is missed.
+drawn images one after the other, most of them small, and gives random prompts of all kinds. Now and
+then one is killed in the middle of whatever it does, and another one takes its place as soon as the
+server lets it. In the end all go home, and the server's memory, its places and the answers are
+looked at: a random sample of the images is segmented again in this process, by the same prompts,
+for as long as a quarter of the time (`VERIFY_SHARE`); every mask of these has to be the same.
+The embedded segmenter encodes nothing; with --encodes a stand-in for a network does, so that slices
+are encoded ahead, shared and stored. Prints every bar with the figure measured beside it; the exit
+code is 1 where one is missed.
 """
 
 import argparse
@@ -31,7 +33,8 @@ from benchmarks.bench import Bar, print_bars
 from benchmarks.interaction import at_most, describe_machine
 from benchmarks.server_process import ServerError, ServerProcess
 from benchmarks.soak_user import draw_visit
-from gamt import Session
+from gamt import Session, segmenters
+from gamt.segmenters import Segmenter
 
 MINUTES, CLIENTS = 20.0, 8
 """How long the users work, and how many at once."""
@@ -62,6 +65,9 @@ OPTIONS = (
     *("--set", "cache_mb=4"),  # these images' slices are small: it is full after a few minutes
 )
 """Of the server."""
+
+STAND_IN = "benchmarks.stand_in:quick"
+"""The segmenter that encodes."""
 
 
 @dataclass(slots=True)
@@ -166,7 +172,12 @@ class Users:
 
 
 def run_soak(
-    minutes: float, clients: int, seed: int, folder: Path, kill_seconds: float = KILL_SECONDS
+    minutes: float,
+    clients: int,
+    seed: int,
+    folder: Path,
+    kill_seconds: float = KILL_SECONDS,
+    encodes: bool = False,
 ) -> SoakRun:
     """Runs a server and its users, and then looks at what came of it.
 
@@ -176,10 +187,12 @@ def run_soak(
         seed: of all that is random, but for what the machine makes of it.
         folder: for journals; empty.
         kill_seconds: between two users that are killed, on average.
+        encodes: whether the segmenter encodes slices, which are stored in the folder too.
     """
+    stored = ("--segmenter", STAND_IN, "--cache", str(folder / "encoded")) if encodes else ()
     rng = np.random.default_rng(seed)
     run = SoakRun(minutes)
-    with ServerProcess(folder / "server.txt", OPTIONS) as server:
+    with ServerProcess(folder / "server.txt", (*OPTIONS, *stored)) as server:
         users = Users(server.url, folder, clients, rng)
         start = time.monotonic()
         next_kill = rng.exponential(kill_seconds)
@@ -200,7 +213,7 @@ def run_soak(
         if server.is_alive:
             run.free_places = count_free_places(server.url)
     read_journals(run, folder)
-    verify(run, rng)
+    verify(run, rng, segmenters.load(STAND_IN if encodes else segmenters.DEFAULT))
     return run
 
 
@@ -242,15 +255,18 @@ def read_journals(run: SoakRun, folder: Path) -> None:
                 run.expired += 1
 
 
-def verify(run: SoakRun, rng: np.random.Generator) -> None:
-    """Segments a random sample of the images again, in this process."""
+def verify(run: SoakRun, rng: np.random.Generator, segmenter: Segmenter) -> None:
+    """Segments a random sample of the images again, in this process, by the same segmenter."""
     latest = time.monotonic() + VERIFY_SHARE * run.minutes * 60
     for seed in rng.permutation(sorted(run.answers)).tolist():
         if time.monotonic() > latest:
             break
         expected = run.answers[seed]
         found = [
-            one for _, (one, _) in zip(expected, draw_visit(seed).answers(Session()), strict=False)
+            one
+            for _, (one, _) in zip(
+                expected, draw_visit(seed).answers(Session(segmenter)), strict=False
+            )
         ]
         run.verified += 1
         run.verified_steps += len(expected)
@@ -286,7 +302,7 @@ def soak_bars(run: SoakRun) -> list[Bar]:
             "Places free in the end", str(run.free_places), str(CLIENTS), run.free_places == CLIENTS
         ),
         Bar(
-            "Images whose masks differ in process",
+            "Images of a sample whose masks differ in process",
             f"{len(run.differing)} (looked at: {sample})",
             "0",
             not run.differing and run.verified > 0,
@@ -304,11 +320,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=MINUTES, help="(%(default)g)")
     parser.add_argument("--clients", type=int, default=CLIENTS, help="at once (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all prompts (%(default)s)")
+    parser.add_argument("--encodes", action="store_true", help="with a segmenter that encodes")
     options = parser.parse_args(arguments)
     console = Console()
     console.print(describe_machine())
     with tempfile.TemporaryDirectory() as folder, console.status("Users at work"):
-        run = run_soak(options.minutes, options.clients, options.seed, Path(folder))
+        run = run_soak(
+            options.minutes,
+            options.clients,
+            options.seed,
+            Path(folder),
+            encodes=options.encodes,
+        )
     for error in run.errors:
         console.print(error, markup=False)
     if run.differing:

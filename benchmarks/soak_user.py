@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from gamt import Session
 
+LARGE_SHARE, LARGE = 0.04, 3
+"""Share of the images that are large, and how much longer all their sides are."""
+
 READ_SECONDS = 600.0
 """How long a user waits for an answer; longer than others, who give up after a minute."""
 
@@ -125,7 +128,8 @@ class Visit:
 def draw_visit(seed: int) -> Visit:
     """Draws an image of three bodies, and what a user does with it."""
     rng = np.random.default_rng(seed)
-    shape = tuple(int(n) for n in rng.integers((20, 40, 48), (33, 65, 73)))
+    times = LARGE if rng.random() < LARGE_SHARE else 1
+    shape = tuple(int(n) * times for n in rng.integers((20, 40, 48), (33, 65, 73)))
     spacing = tuple(round(float(mm), 2) for mm in rng.uniform((1, 0.5, 0.5), (4, 1.5, 1.5)))
     image = rng.normal(0, 12, shape)
     bodies = []

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.attacks import Attack, draw_attack
 from benchmarks.hostile import (
-    Attack,
     HostileRun,
     Outcome,
-    draw_attack,
     hostile_bars,
     run_hostile,
     run_without_key,
@@ -51,6 +50,7 @@ def test_either_protocol_has_its_way_to_refuse(outcome: Outcome, refused: bool) 
         ({"failures": ["7 (JSON: deep, /undo): 500"]}, 1),
         ({"most_bytes": 500 * 2**20}, 1),
         ({"slow": Counter({408: 7, None: 1})}, 1),
+        ({"slow": Counter()}, 1),
         ({"is_useful": False}, 1),
     ],
 )
@@ -60,6 +60,7 @@ def test_each_bar_is_missed_by_what_it_is_about(changes: dict[str, object], miss
         first_bytes=100 * 2**20,
         most_bytes=120 * 2**20,
         slow=Counter({408: 8}),
+        slow_bodies=8,
         is_useful=True,
     )
     for name, value in changes.items():

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.soak import CLIENTS, SoakRun, read_journals, run_soak, soak_bars, verify
 from benchmarks.soak_user import draw_visit
-from gamt import Session
+from gamt import Session, segmenters
 
 
 def test_a_visit_follows_from_its_seed() -> None:
@@ -38,10 +38,10 @@ def test_answers_are_read_from_what_a_killed_user_left(tmp_path: Path) -> None:
 def test_another_mask_than_in_process_is_found() -> None:
     right = [answer for answer, _ in draw_visit(3).answers(Session())]
     run = SoakRun(1.0, answers={3: right})
-    verify(run, np.random.default_rng(0))
+    verify(run, np.random.default_rng(0), segmenters.load())
     assert (run.verified, run.differing) == (1, [])
     run = SoakRun(1.0, answers={3: [*right[:-1], "another"]})
-    verify(run, np.random.default_rng(0))
+    verify(run, np.random.default_rng(0), segmenters.load())
     assert run.differing == [3]
 
 
@@ -70,9 +70,16 @@ def test_each_bar_is_missed_by_what_it_is_about(changes: dict[str, object], miss
     assert sum(bar.met is False for bar in soak_bars(run)) == missed
 
 
+def test_a_few_images_are_large() -> None:
+    voxels = [draw_visit(seed).image.size for seed in range(60)]
+    assert 1 <= sum(n > 1_000_000 for n in voxels) <= 10
+
+
 @pytest.mark.slow
-def test_a_server_bears_random_users(tmp_path: Path) -> None:
-    run = run_soak(0.4, clients=3, seed=1, folder=tmp_path, kill_seconds=4)
+@pytest.mark.parametrize("encodes", [False, True])
+def test_a_server_bears_random_users(tmp_path: Path, encodes: bool) -> None:
+    run = run_soak(0.4, clients=3, seed=1, folder=tmp_path, kill_seconds=4, encodes=encodes)
+    assert any((tmp_path / "encoded").rglob("*")) is encodes
     assert run.errors == []
     assert run.steps > 0
     assert run.verified > 0

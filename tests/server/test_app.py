@@ -17,6 +17,8 @@ import pytest
 import gamt
 from gamt.server import frames
 from gamt.server.bodies import BodyLimits
+from gamt.server.engine import Workspace
+from gamt.server.memory import machine_bytes
 from tests.server.serving import serving
 from tests.server.test_engine import Gated
 from tests.server.test_leases import Clock
@@ -97,6 +99,33 @@ def using(url: str) -> Iterator[User]:
         yield user
     finally:
         user.http.post("/release")
+
+
+@contextmanager
+def uploading(user: User, path: str, begun: bytes, length: int) -> Iterator[socket.socket]:
+    """Gives a connection on which a user has begun to send a body."""
+    host, port = user.http.base_url.host, user.http.base_url.port
+    assert port is not None
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Length: {length}\r\n"
+        f"X-Lease-Token: {user.http.headers['X-Lease-Token']}\r\n\r\n"
+    )
+    with socket.create_connection((host, port), timeout=SECONDS) as connection:
+        connection.sendall(head.encode() + begun)
+        yield connection
+
+
+def declaring(*shape: int) -> bytes:
+    """Returns a frame of one byte that says that it holds four axes of uint8."""
+    frame = bytearray(frames.pack(np.zeros((1, 1, 1, 1), np.uint8)))
+    frame[13 : 13 + 32] = np.array(shape, "<i8").tobytes()
+    return bytes(frame)
+
+
+def reserved_bytes(user: User) -> float:
+    text = user.http.get("/metrics").text
+    (line,) = [one for one in text.splitlines() if one.startswith("gamt_reserved_bytes ")]
+    return float(line.split()[1])
 
 
 def detail(response: httpx.Response) -> str:
@@ -264,6 +293,41 @@ def test_sessions_of_ended_leases_are_closed_without_anybody_asking() -> None:
         wait_until(lambda: "gamt_sessions 0.0" in user.http.get("/metrics").text)
 
 
+def test_a_session_that_can_not_be_closed_does_not_keep_others_from_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, close = Clock(), Workspace.close
+    failures = iter([OSError("a failure")])
+
+    def close_or_fail(workspace: Workspace) -> None:
+        for failure in failures:
+            raise failure
+        close(workspace)
+
+    monkeypatch.setattr(Workspace, "close", close_or_fail)
+    with serving(clock=clock, sweep_seconds=0.01) as url:
+        User(url).claim()
+        clock.seconds += 60
+        wait_until(lambda: "could not be closed" in caplog.text)
+        user = User(url)
+        user.claim()
+        assert "gamt_sessions 2.0" in user.http.get("/metrics").text
+        clock.seconds += 60
+        wait_until(lambda: "gamt_sessions 1.0" in user.http.get("/metrics").text)
+
+
+def test_its_threads_end_even_if_it_could_not_load_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError("no such library")
+
+    monkeypatch.setattr(frames, "load_blosc2", fail)
+    with serving() as url:
+        user = User(url)
+        user.claim()
+        user.post("/reset_interactions")
+    assert not any(one.name.startswith("workspace") for one in threading.enumerate())
+
+
 # --- what the server says of itself -------------------------------------------------------------
 
 
@@ -331,11 +395,48 @@ def test_what_is_no_image_is_refused_with_what_was_found(
 
 
 def test_an_image_that_would_take_too_much_memory_is_refused(user: User) -> None:
-    frame = bytearray(frames.pack(np.zeros((1, 1, 1, 1), np.uint8)))
-    frame[13 : 13 + 32] = np.array([1, 2**20, 2**20, 2**20], "<i8").tobytes()  # the shape
-    response = user.send("/set_image", bytes(frame))
+    response = user.send("/set_image", declaring(1, 2**20, 2**20, 2**20))
     assert response.status_code == 413
-    assert "MB" in detail(response) or "bytes" in detail(response)
+    assert f"found an array of shape (1, {2**20}, {2**20}, {2**20})" in detail(response)
+
+
+def test_an_image_whose_results_would_take_too_much_memory_is_refused(user: User) -> None:
+    # A fifth of the machine's memory may be one array, but not with 8 bytes more for each voxel.
+    slices = machine_bytes() // 5 // 2**20
+    response = user.send("/set_image", declaring(1, slices, 2**10, 2**10))
+    assert response.status_code == 413
+    assert detail(response).startswith("image: found that")
+
+
+def test_an_image_that_does_not_fit_is_refused_before_it_is_sent(user: User) -> None:
+    begun = declaring(1, 2**20, 2**20, 2**20).ljust(1000, b"\0")
+    with uploading(user, "/set_image", begun, length=1_000_000) as connection:
+        assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 413")
+
+
+def test_a_broken_image_leaves_the_one_before_reserved(ready: User) -> None:
+    before = reserved_bytes(ready)
+    for frame in (declaring(1, 9, 99, 99), b"NNIA"):
+        assert ready.send("/set_image", frame).status_code == 400
+        assert reserved_bytes(ready) == before > 0
+    ready.draw([2, 3], [3, 9], [5, 14])  # it is still there
+
+
+def test_another_image_takes_the_place_of_the_one_before(ready: User) -> None:
+    before = reserved_bytes(ready)
+    ready.begin()
+    assert reserved_bytes(ready) == before
+
+
+def test_an_upload_ends_with_its_session_and_is_reserved_until_then() -> None:
+    with serving() as url, using(url) as user:
+        with uploading(user, "/set_image", b"NNIA", length=5_000_000) as connection:
+            wait_until(lambda: reserved_bytes(user) == 5_000_000)
+            user.http.post("/release")
+            assert reserved_bytes(user) == 5_000_000  # its client may still be sending
+            connection.sendall(b"\x01")
+            assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 410")
+        wait_until(lambda: reserved_bytes(user) == 0)
 
 
 def test_a_frame_of_unknown_length_is_refused(user: User) -> None:
@@ -444,6 +545,14 @@ def test_prompts_may_wait_for_a_prediction(ready: User) -> None:
     assert meta(ready.post("/predict")) == {"ran_prediction": False, "bbox": None}
 
 
+def test_a_prompt_that_is_done_again_waits_again(ready: User) -> None:
+    ready.click(2, 5, 8, predict=False)
+    assert meta(ready.post("/undo"))["ran_prediction"]
+    assert meta(ready.post("/predict")) == {"ran_prediction": False, "bbox": None}
+    assert meta(ready.post("/redo"))["ran_prediction"]
+    assert meta(ready.post("/predict"))["bbox"]
+
+
 @pytest.mark.parametrize("voxel", [(5, 0, 0), (0, 12, 0), (0, 0, 17), (-1, 0, 0), (17, 12, 5)])
 def test_a_point_outside_is_refused_with_the_shape(ready: User, voxel: tuple[int, ...]) -> None:
     response = ready.click(*voxel)
@@ -504,7 +613,15 @@ def test_a_drawing_larger_than_the_image_is_refused(ready: User) -> None:
         "/add_lasso_interaction", np.ones((9, 90, 900), np.uint8), include_interaction=True
     )
     assert response.status_code == 413
-    assert "expected 8160 at most" in detail(response)  # 5 * 12 * 17 voxels of 8 bytes
+    assert "expected 1020 at most" in detail(response)  # 5 * 12 * 17 voxels
+
+
+@pytest.mark.parametrize("kind", ["scribble", "lasso", "initial_seg"])
+def test_a_mask_of_more_than_a_byte_a_voxel_is_refused(ready: User, kind: str) -> None:
+    mask = np.zeros((1, 3, 4), np.float64)
+    response = ready.send(f"/add_{kind}_interaction", mask, include_interaction=True)
+    assert response.status_code == 400
+    assert "found the dtype 'float64', expected one of bool, int8, uint8" in detail(response)
 
 
 def test_a_refused_prompt_leaves_no_trace(ready: User) -> None:
@@ -625,6 +742,37 @@ def test_a_later_prompt_answers_for_an_earlier_one_that_still_runs(
             assert meta(second.result())["bbox"]
 
 
+def test_of_one_clients_masks_two_are_held_at_a_time(caplog: pytest.LogCaptureFixture) -> None:
+    segmenter = Gated()
+    lasso, voxels = np.ones((1, 12, 17), np.uint8), 12 * 17
+    frame_bytes = len(frames.pack(lasso))
+
+    def draw(user: User) -> httpx.Response:
+        return user.send(
+            "/add_lasso_interaction",
+            lasso,
+            include_interaction=True,
+            interaction_bbox=[[2, 3], [0, 12], [0, 17]],
+        )
+
+    with serving(segmenter) as url, using(url) as user:
+        user.begin()
+        before = reserved_bytes(user)
+        segmenter.stops = True
+        with ThreadPoolExecutor() as pool, caplog.at_level(logging.DEBUG, "gamt.server"):
+            running = [pool.submit(draw, user)]
+            assert segmenter.reached.wait(SECONDS)
+            assert reserved_bytes(user) - before == frame_bytes + voxels
+            running += [pool.submit(draw, user) for _ in range(3)]
+            wait_until(lambda: caplog.text.count("add_lasso_interaction") == 4)
+            wait_until(lambda: reserved_bytes(user) - before == 2 * (frame_bytes + voxels))
+            for _ in range(10):  # the others wait
+                assert reserved_bytes(user) - before == 2 * (frame_bytes + voxels)
+            segmenter.through.set()
+            assert sum(meta(one.result())["ran_prediction"] for one in running) >= 1
+        assert reserved_bytes(user) == before
+
+
 def test_predictions_are_cancelled_when_the_server_stops() -> None:
     segmenter, stopping = Gated(), threading.Event()
     with serving(segmenter, is_stopping=stopping.is_set) as url, using(url) as user:
@@ -653,7 +801,8 @@ def test_a_failure_of_our_own_is_told_by_a_number_that_the_log_has_too(
         assert "Traceback" not in response.text
         (record,) = (one for one in caplog.records if one.name == "gamt.server")
         assert detail(response).split()[-1] in record.getMessage()
-        assert "a secret of ours" in record.getMessage()
+        assert "RuntimeError" in record.getMessage()
+        assert "secret" not in record.getMessage()  # nor are the places of prompts in the log
         segmenter.error = None
         assert meta(user.draw([2, 3], [3, 9], [5, 14]))["ran_prediction"]
 
@@ -687,14 +836,11 @@ def test_a_refused_body_is_read_so_that_its_sender_gets_to_the_answer(url: str) 
 
 
 def test_a_body_that_comes_too_slowly_is_refused() -> None:
-    with serving(body_limits=BodyLimits(pause_seconds=0.2)) as url, using(url) as user:
-        head = (
-            "POST /add_point_interaction HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n"
-            f"X-Lease-Token: {user.http.headers['X-Lease-Token']}\r\n\r\n" + "{"
-        )
-        host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=SECONDS) as connection:
-            connection.sendall(head.encode())
-            answer = connection.makefile("rb").read()
+    with (
+        serving(body_limits=BodyLimits(pause_seconds=0.2)) as url,
+        using(url) as user,
+        uploading(user, "/add_point_interaction", b"{", length=100) as connection,
+    ):
+        answer = connection.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"found 1 bytes of the body so far" in answer

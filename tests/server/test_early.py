@@ -38,7 +38,7 @@ class Life:
 
 
 async def get(app: EarlyApp, path: str) -> tuple[int, bytes]:
-    """Returns status and body of an answer; 0 and nothing where there is none."""
+    """Returns status and body of an answer."""
     status, body = 0, b""
 
     async def send(message: Any) -> None:
@@ -110,7 +110,9 @@ def test_a_server_that_can_not_be_loaded_is_ended_and_says_why() -> None:
     async def test() -> None:
         app = EarlyApp(load, stopped.set)
         async with Life(app):
-            assert await get(app, "/claim") == (0, b"")
+            status, body = await get(app, "/claim")
+            assert status == 503
+            assert b"could not be loaded" in body
             assert stopped.is_set()
         assert str(app.error) == "no memory"
 

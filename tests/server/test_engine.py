@@ -618,7 +618,7 @@ def test_a_workspace_closed_during_a_prediction_cancels_it_and_takes_no_more_cal
             with pytest.raises(Closed):
                 await predict(workspace, box(BOX))
             with pytest.raises(Closed):
-                workspace.reserve("frame", (100,), 1)
+                workspace.reserve("image", (100,), 1)
             workspace.close()  # once more does nothing
             assert (await predict(other, box(BOX))).ran
             await asyncio.to_thread(workspace.join)

@@ -12,7 +12,16 @@ from hypothesis.extra import numpy as hnp
 from nnInteractive.inference.remote import serialization as client
 
 from gamt.server import frames
-from gamt.server.frames import FrameError, FrameSizeError, pack, unpack
+from gamt.server.frames import (
+    DTYPES,
+    HEADER_BYTES,
+    FrameError,
+    FrameSizeError,
+    pack,
+    read_header,
+    unpack,
+    unpack_mask,
+)
 
 LIMIT = 10_000
 
@@ -61,7 +70,7 @@ def test_the_client_reads_what_is_packed(array: npt.NDArray[Any]) -> None:
 
 @given(arrays)
 def test_what_the_client_packs_is_read(array: npt.NDArray[Any]) -> None:
-    back = unpack(client.pack_array(array), LIMIT)
+    back = unpack(client.pack_array(array), array.nbytes)
     assert back.dtype == array.dtype
     np.testing.assert_array_equal(back, array)
 
@@ -158,6 +167,35 @@ def test_a_shape_above_the_limit_is_refused_before_anything_is_allocated() -> No
     frame = frame_of(chunks_of((30, GOOD)), shape=(2**31 - 1,) * 4)
     with pytest.raises(FrameSizeError, match="10000 at most"):
         unpack(frame, LIMIT)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8"])
+def test_a_mask_is_true_where_there_is_a_number(dtype: str) -> None:
+    mask = unpack_mask(pack(np.array([[[0, 1], [0, 1]]], dtype)), 4)
+    assert mask.dtype == np.bool_
+    assert mask.tolist() == [[[False, True], [False, True]]]
+
+
+def test_a_byte_above_one_is_true_and_nothing_else() -> None:
+    mask = unpack_mask(pack(np.array([[[0, 2], [255, 0]]], np.uint8)), 4)
+    assert mask.view(np.uint8).tolist() == [[[0, 1], [1, 0]]]
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float64"])
+def test_a_mask_of_more_than_a_byte_a_voxel_is_refused(dtype: str) -> None:
+    with pytest.raises(FrameError, match=f"dtype '{dtype}', expected one of bool, int8, uint8"):
+        unpack_mask(pack(np.zeros((1, 2, 2), dtype)), 100)
+
+
+def test_a_mask_of_more_voxels_than_allowed_is_refused() -> None:
+    with pytest.raises(FrameSizeError, match="4 bytes, expected 3 at most"):
+        unpack_mask(pack(np.zeros((1, 2, 2), np.uint8)), 3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_header_of_any_frame_ends_where_it_is_said_to(dtype: str) -> None:
+    frame = pack(np.ones((1, 2, 3, 4), dtype))
+    assert read_header(frame[:HEADER_BYTES], LIMIT) == (np.dtype(dtype), (1, 2, 3, 4))
 
 
 def test_an_array_may_be_as_large_as_the_limit() -> None:

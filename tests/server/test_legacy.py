@@ -280,7 +280,8 @@ def test_a_client_that_hangs_up_while_it_sends_an_image_leaves_no_place_taken(
         head += f"Content-Type: {form_headers()['Content-Type']}\r\n\r\n"
         with socket.create_connection(slicer.address) as connection:
             connection.sendall(head.encode() + b"--")
-            wait_for(lambda: b"gamt_sessions 1.0" in slicer.send("/metrics", b"", {}, "GET")[1])
+            expected = b"gamt_reserved_bytes 4000.0"
+            wait_for(lambda: expected in slicer.send("/metrics", b"", {}, "GET")[1])
         wait_for(lambda: slicer.click((2, 6, 9)) == NO_IMAGE)
         assert slicer.upload_image(image) == OK
         assert slicer.click((2, 6, 9))[2, 6, 9]
@@ -328,6 +329,60 @@ def test_a_server_with_a_key_tells_how_to_update(image: npt.NDArray[np.int16]) -
             assert "Update SlicerNNInteractive to 1.0.0" in answer["message"]
 
 
+def test_a_key_is_taken_where_a_proxy_adds_it(image: npt.NDArray[np.int16]) -> None:
+    right = {"Authorization": "Bearer secret"}
+    with serving(api_key="secret") as url:
+        slicer = OldSlicer(url)
+        body = form_of(("file", "volume.npy", npy_of(image)))
+        for key, status in ((right, 200), ({"Authorization": "Bearer wrong"}, 401)):
+            headers = form_headers(gzipped=False) | key
+            assert slicer.send("/upload_image", body, headers)[0].status == status
+        point = json.dumps({"voxel_coord": [2, 6, 9], "positive_click": True}).encode()
+        response, answer = slicer.send("/add_point_interaction", point, right)
+        assert slicer.read(response, answer)[2, 6, 9]
+        assert slicer.send("/", b"", right, "GET")[0].status == 200
+
+
+def test_a_key_that_is_not_asked_for_is_ignored(url: str, image: npt.NDArray[np.int16]) -> None:
+    body = form_of(("file", "volume.npy", npy_of(image)))
+    headers = form_headers(gzipped=False) | {"Authorization": "Basic whatever"}
+    assert json.loads(OldSlicer(url).send("/upload_image", body, headers)[1]) == OK
+
+
+def test_an_upload_that_is_slow_holds_up_nobody(slicer: OldSlicer) -> None:
+    head = "POST /upload_segment HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+    head += f"Content-Type: {form_headers()['Content-Type']}\r\n\r\n"
+    with socket.create_connection(slicer.address) as connection:
+        before = reserved_line(slicer)
+        connection.sendall(head.encode() + b"--")
+        wait_for(lambda: reserved_line(slicer) != before)  # it is being received
+        assert slicer.click((2, 6, 9))[2, 6, 9]
+
+
+def test_a_mask_of_more_than_a_byte_a_voxel_is_an_error(slicer: OldSlicer) -> None:
+    answer = slicer.draw("lasso", np.ones(SHAPE, np.int16))
+    found = f"a volume of int16 and shape {SHAPE}"
+    assert answer == error(f"found {found}, expected a mask of a byte a voxel")
+
+
+def test_behind_a_proxy_the_address_is_that_of_the_proxy(url: str) -> None:
+    headers = {"Host": "gamt.example.org", "X-Forwarded-Proto": "https"}
+    body = OldSlicer(url).send("/", b"", headers, method="GET")[1]
+    assert b"\nhttps://gamt.example.org as the server's address" in body
+
+
+def test_behind_a_proxy_machines_are_told_apart(
+    image: npt.NDArray[np.int16], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "gamt.server")
+    body = form_of(("file", "volume.npy", npy_of(image)))
+    with serving() as url:
+        for machine in ("10.0.0.1", "10.0.0.2"):
+            headers = form_headers(gzipped=False) | {"X-Forwarded-For": machine}
+            OldSlicer(url).send("/upload_image", body, headers)
+    assert any("a second machine" in message for message in caplog.messages)
+
+
 def test_the_address_itself_tells_how_to_connect(slicer: OldSlicer, url: str) -> None:
     response, body = slicer.send("/", b"", {}, method="GET")
     assert response.status == 200
@@ -357,6 +412,12 @@ def test_the_voxels_are_said_once_to_be_cubes_of_a_millimetre(
         OldSlicer(url).upload_image(image)
         OldSlicer(url).upload_image(image)
     assert sum("taken to be 1 mm" in message for message in caplog.messages) == 1
+
+
+def reserved_line(slicer: OldSlicer) -> bytes:
+    """Returns what the metrics say of the memory that is reserved."""
+    lines = slicer.send("/metrics", b"", {}, "GET")[1].splitlines()
+    return next(line for line in lines if line.startswith(b"gamt_reserved_bytes "))
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

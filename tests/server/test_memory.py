@@ -47,6 +47,28 @@ def test_what_is_released_can_be_reserved_by_others() -> None:
     assert memory.reserved_bytes == 10 * MB
 
 
+def test_what_is_lent_counts_until_the_end_of_the_block() -> None:
+    memory = Memory(10 * MB)
+    with memory.lend("upload", 6 * MB), memory.lend("upload", 4 * MB):
+        with pytest.raises(TooLarge, match="upload: found that 1 MB"), memory.lend("upload", MB):
+            pass
+        memory.release("a")  # who may have asked for it
+        assert memory.reserved_bytes == 10 * MB
+    assert memory.reserved_bytes == 0
+
+
+def test_what_is_handed_over_stays_in_place_of_what_was_there() -> None:
+    memory = Memory(10 * MB)
+    memory.reserve("a", "image", 3 * MB)
+    with memory.lend("image", 5 * MB) as borrower:
+        assert memory.reserved_bytes == 8 * MB  # both images are there
+        memory.hand_over(borrower, "a", "image")
+        assert memory.reserved_bytes == 5 * MB
+    assert memory.reserved_bytes == 5 * MB
+    memory.release("a")
+    assert memory.reserved_bytes == 0
+
+
 @pytest.mark.parametrize(
     ("process", "limits", "expected"),
     [

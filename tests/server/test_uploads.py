@@ -121,6 +121,17 @@ def test_a_mask_of_another_shape_is_an_error() -> None:
         read_mask(gzip.compress(npy_declaring("(3, 2, 5)")))
 
 
+@pytest.mark.parametrize("descr", ["<i2", "<f8"])
+def test_a_mask_of_more_than_a_byte_a_voxel_is_an_error(descr: str) -> None:
+    with pytest.raises(UploadError, match="expected a mask of a byte a voxel"):
+        read_mask(gzip.compress(npy_declaring("(2, 3, 5)", descr)))
+
+
+def test_an_image_of_longer_numbers_than_any_viewers_is_an_error() -> None:
+    with pytest.raises(UploadError, match="expected numbers in three dimensions"):
+        read_image(npy_declaring("(2, 3, 5)", "<f16"))
+
+
 def test_a_mask_is_inflated_no_further_than_it_declares() -> None:
     bomb = gzip.compress(npy_declaring("(2, 3, 5)") + bytes(2**26))
     tracemalloc.start()

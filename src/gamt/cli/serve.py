@@ -50,7 +50,10 @@ clear, unless a proxy in front of the server speaks TLS.
 Exit status: 0 after Ctrl-C, 1 if the port is taken, 2 for wrong arguments.
 """
 
-PACKAGES = ("fastapi", "uvicorn", "blosc2", "prometheus_client", "python_multipart")
+PACKAGES = (
+    *("fastapi", "starlette", "pydantic", "uvicorn"),
+    *("blosc2", "prometheus_client", "python_multipart"),
+)
 """What the extra `server` installs."""
 
 LEAST_LIVENESS_SECONDS = 10

@@ -8,28 +8,26 @@ legacy protocol's.
 
 import asyncio
 import contextlib
-import hmac
 import json
 import logging
 import math
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.requests import ClientDisconnect
 
-import gamt
 from gamt.server import frames
-from gamt.server.bodies import DEFAULT_LIMITS, BodyLimits, discard_body, read_body
-from gamt.server.engine import Closed, Engine, Prediction, Workspace
-from gamt.server.leases import FullError, Lease, LeaseError, Leases
+from gamt.server.bodies import DEFAULT_LIMITS, BodyLimits, read_body, receiving
+from gamt.server.clients import Client, DrawingKind, add_drawing, watch
+from gamt.server.engine import Closed, Engine, Prediction
+from gamt.server.errors import RefusedError, handle_errors, refusing
+from gamt.server.gate import LEASE_HEADER, Gate, token_of
+from gamt.server.leases import FullError, Lease, Leases
 from gamt.server.legacy import Legacy
 from gamt.server.memory import TooLarge, machine_bytes
 from gamt.server.messages import (
@@ -38,7 +36,6 @@ from gamt.server.messages import (
     DrawnPrompt,
     Image,
     InitialSegmentation,
-    MessageError,
     PointPrompt,
     TargetBuffer,
     parse_message,
@@ -48,56 +45,18 @@ from gamt.session import Session
 
 logger = logging.getLogger("gamt.server")
 
+T = TypeVar("T")
+
 PROTOCOL_VERSION = "2.6.0"
 """Of nnInteractive's session, whose interface this is."""
 
-LEASE_HEADER = "X-Lease-Token"
 META_HEADER = "X-Meta"
 
 RETRY_SECONDS = 10
 """After which a client that found no place may ask again."""
 
 ARRAY_SHARE = 0.25
-"""The share of the machine's memory that one array may take."""
-
-MASK_BYTES = 8
-"""Bytes a voxel that drawings and segmentations may have: those of the largest dtype."""
-
-ADVICE = (
-    "enter nothing but http://HOST:PORT as the server's address, and update the viewer's extension"
-)
-"""For those who meet an error of paths: mostly an address or an extension that doesn't fit."""
-
-LEGACY_ALONE = frozenset({"/", "/upload_image", "/upload_segment"})
-"""Paths that protocol v2 has not."""
-
-Handler = Callable[[Request], Awaitable[Response]]
-
-LegacyHandler = Callable[[Request], Awaitable[Response | None]]
-"""Answers a request without a token; None if it isn't the legacy protocol's."""
-
-
-class PromptError(ValueError):
-    """A prompt that can't be taken; the text says what was found."""
-
-
-@dataclass(slots=True)
-class Client:
-    """What the server keeps for a lease.
-
-    Attributes:
-        workspace: where its predictions are made.
-        uploading: held while one of its arrays is read: the next one waits.
-        shape: (z, y, x) of its image; None before there is one.
-        dtype: name of its target buffer's; None before there is one.
-        has_queued: whether prompts wait for a prediction.
-    """
-
-    workspace: Workspace
-    uploading: asyncio.Lock
-    shape: tuple[int, ...] | None = None
-    dtype: str | None = None
-    has_queued: bool = False
+"""The share of the machine's memory that one array may take, as on nnInteractive's own server."""
 
 
 def make_app(
@@ -131,15 +90,15 @@ def make_app(
     leases: Leases[Client] = Leases(max_sessions, idle_seconds, liveness_seconds, clock)
     service = _Service(engine, leases, licence, body_limits, is_stopping)
 
-    @contextlib.asynccontextmanager
+    @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(asyncio.to_thread(frames.load_blosc2))
         sweeping = asyncio.create_task(service.sweep(sweep_seconds))
         yield
         sweeping.cancel()
-        await loading
-        await service.close(leases.clear())
+        service.close(leases.clear())
         await asyncio.to_thread(engine.close)
+        await loading  # last, as it may have failed
 
     # The documentation that FastAPI makes of types would know nothing of these requests.
     app = FastAPI(
@@ -152,13 +111,17 @@ def make_app(
     legacy = Legacy(
         leases,
         service.make_client,
+        engine.memory,
         needs_key=api_key is not None,
         image_bytes=service.array_bytes,
         limits=body_limits,
         is_stopping=is_stopping,
     )
-    gate = _Gate(api_key, legacy.handlers)
+    gate = Gate(api_key)
     app.add_route("/healthz", service.tell_health, ["GET"])
+    app.add_route("/", gate.guard_legacy(legacy.introduce), ["GET"])
+    app.add_route("/upload_image", gate.guard_legacy(legacy.upload_image), ["POST"])
+    app.add_route("/upload_segment", gate.guard_legacy(legacy.upload_segment), ["POST"])
     for method, path, handler in (
         ("POST", "/claim", service.claim),
         ("GET", "/capabilities", service.tell_capabilities),
@@ -179,44 +142,9 @@ def make_app(
         ("POST", "/add_lasso_interaction", service.add_lasso),
         ("POST", "/add_initial_seg_interaction", service.add_initial_segmentation),
     ):
-        app.add_route(path, gate.guard(handler), [method])
-    for path in LEGACY_ALONE:
-        app.add_route(path, gate.guard(_deny), ["GET" if path == "/" else "POST"])
-    _handle_errors(app)
+        app.add_route(path, gate.guard(handler, legacy.prompts.get(path)), [method])
+    handle_errors(app)
     return app
-
-
-class _Gate:
-    """Decides who gets to a path's handler."""
-
-    def __init__(self, api_key: str | None, legacy: Mapping[str, LegacyHandler]) -> None:
-        self._expected = None if api_key is None else api_key.encode()
-        self._legacy = legacy
-
-    def guard(self, handler: Handler) -> Handler:
-        """Returns what answers in place of a handler of protocol v2."""
-
-        async def pass_on(request: Request) -> Response:
-            logger.debug("%s %s", request.method, request.scope["path"])
-            legacy = self._legacy.get(request.scope["path"])
-            headers = request.headers
-            if legacy and LEASE_HEADER not in headers and "authorization" not in headers:
-                answer = await legacy(request)
-                if answer is not None:
-                    return answer
-            self._check_key(headers.get("authorization"))
-            return await handler(request)
-
-        return pass_on
-
-    def _check_key(self, authorization: str | None) -> None:
-        if self._expected is None:
-            return
-        scheme, _, key = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise HTTPException(401, "Missing bearer token", {"WWW-Authenticate": "Bearer"})
-        if not hmac.compare_digest(key.strip().encode("latin-1"), self._expected):
-            raise HTTPException(401, "Invalid bearer token", {"WWW-Authenticate": "Bearer"})
 
 
 class _Service:
@@ -241,14 +169,14 @@ class _Service:
 
     def make_client(self) -> Client:
         """Returns what is kept for a new lease."""
-        return Client(self._engine.open(), asyncio.Lock())
+        return Client(self._engine.open())
 
     async def tell_health(self, request: Request) -> Response:
         return JSONResponse({"ok": True})
 
     async def claim(self, request: Request) -> Response:
         await self._read_json(request)
-        await self.close(self._leases.expire())
+        self.close(self._leases.expire())
         try:
             lease = self._leases.claim(self.make_client)
         except FullError:
@@ -305,11 +233,11 @@ class _Service:
     async def release(self, request: Request) -> Response:
         await self._read_json(request)
         lease = self._leases.release(request.headers.get(LEASE_HEADER, ""))
-        await self.close([] if lease is None else [lease])
+        self.close([] if lease is None else [lease])
         return JSONResponse({"released": True})
 
     async def hear_heartbeat(self, request: Request) -> Response:
-        token = _token(request)
+        token = token_of(request)
         await self._read_json(request)
         self._leases.touch(token)
         return JSONResponse({"remaining_seconds": self._leases.remaining_seconds(token)})
@@ -317,7 +245,7 @@ class _Service:
     async def tell_lease(self, request: Request) -> Response:
         return JSONResponse(
             {
-                "remaining_seconds": self._leases.remaining_seconds(_token(request)),
+                "remaining_seconds": self._leases.remaining_seconds(token_of(request)),
                 "idle_timeout_seconds": float(self._leases.idle_seconds),
             }
         )
@@ -326,9 +254,12 @@ class _Service:
         """Closes the workspaces of leases that run out, until it is cancelled."""
         while True:
             await asyncio.sleep(seconds)
-            await self.close(self._leases.expire())
+            try:
+                self.close(self._leases.expire())
+            except Exception:  # places have to be freed again, whatever became of these
+                logger.exception("a session that has run out could not be closed")
 
-    async def close(self, ended: list[Lease[Client]]) -> None:
+    def close(self, ended: list[Lease[Client]]) -> None:
         """Closes the workspaces of leases that have ended."""
         for lease in ended:
             lease.held.workspace.close()
@@ -336,26 +267,29 @@ class _Service:
     # The image, and the array that results are written to
 
     async def set_image(self, request: Request) -> Response:
-        with self._leases.act(_token(request)) as lease:
+        with self._leases.act(token_of(request)) as lease:
             client = lease.held
             properties = parse_meta(Image, request.headers.get(META_HEADER)).image_properties
 
-            def prepare(shape: tuple[int, ...], item_bytes: int) -> None:
+            def reserve(begun: bytearray) -> AbstractContextManager[Callable[[], None]]:
+                dtype, shape = frames.read_header(begun, self.array_bytes)
                 if len(shape) != 4 or shape[0] != 1 or 0 in shape:
-                    raise PromptError(f"found an image of shape {shape}, expected (1, z, y, x)")
-                client.workspace.reserve("image", shape, item_bytes)
+                    raise RefusedError(f"found an image of shape {shape}, expected (1, z, y, x)")
+                return client.workspace.lend("image", shape, dtype.itemsize)
 
-            image = await self._read_array(request, client, self.array_bytes, prepare)
+            async with self._receive(request, client, self.array_bytes, reserve) as (frame, keep):
+                image = await asyncio.to_thread(frames.unpack, frame, self.array_bytes)
 
-            def work(session: Session) -> None:
-                session.set_image(image, properties.model_dump(exclude_none=True))
-                client.shape, client.dtype, client.has_queued = image.shape[1:], None, False
+                def work(session: Session) -> None:
+                    session.set_image(image, properties.model_dump(exclude_none=True))
+                    keep()
+                    client.shape, client.dtype = image.shape[1:], None
 
-            await client.workspace.change(work)
+                await client.workspace.change(work)
             return JSONResponse({"original_image_shape": list(image.shape)})
 
     async def set_target_buffer(self, request: Request) -> Response:
-        with self._leases.act(_token(request)) as lease:
+        with self._leases.act(token_of(request)) as lease:
             client = lease.held
             buffer = parse_message(TargetBuffer, await self._read_json(request), "body")
             item_bytes = np.dtype(buffer.dtype).itemsize
@@ -368,9 +302,9 @@ class _Service:
 
             def work(session: Session) -> None:
                 if client.shape is None:
-                    raise PromptError("there is no image yet: set_image has to come first")
+                    raise RefusedError("there is no image yet: set_image has to come first")
                 if tuple(buffer.shape) != client.shape:
-                    raise PromptError(
+                    raise RefusedError(
                         f"found a target buffer of shape {buffer.shape}, expected that of the "
                         f"image, {list(client.shape)}"
                     )
@@ -382,22 +316,16 @@ class _Service:
             return JSONResponse({})
 
     async def set_do_autozoom(self, request: Request) -> Response:
-        with self._leases.act(_token(request)):
+        with self._leases.act(token_of(request)):
             parse_message(AutoZoom, await self._read_json(request), "body")
             return JSONResponse({})
 
     # Prompts
 
     async def reset_interactions(self, request: Request) -> Response:
-        with self._leases.act(_token(request)) as lease:
-            client = lease.held
+        with self._leases.act(token_of(request)) as lease:
             await self._read_json(request)
-
-            def work(session: Session) -> None:
-                session.reset_interactions()
-                client.has_queued = False
-
-            await client.workspace.change(work)
+            await lease.held.workspace.change(lambda session: session.reset_interactions())
             return JSONResponse({})
 
     async def undo(self, request: Request) -> Response:
@@ -408,14 +336,14 @@ class _Service:
         return await self._step(request, "redo", lambda session: session.redo())
 
     async def predict(self, request: Request) -> Response:
-        with self._leases.act(_token(request)) as lease:
+        with self._leases.act(token_of(request)) as lease:
             await self._read_json(request)
-            if not lease.held.has_queued:
-                return _answer(Prediction(ran=False), "uint8")
-            return await self._predict(request, lease.held, "predict", lambda session: None)
+            return await self._predict(
+                request, lease.held, "predict", lambda session: session.is_behind
+            )
 
     async def add_point(self, request: Request) -> Response:
-        with self._leases.act(_token(request)) as lease:
+        with self._leases.act(token_of(request)) as lease:
             prompt = parse_message(PointPrompt, await self._read_json(request), "body")
 
             def add(session: Session) -> None:
@@ -426,7 +354,7 @@ class _Service:
             return await self._add(request, lease.held, "point", add, prompt.run_prediction)
 
     async def add_box(self, request: Request) -> Response:
-        with self._leases.act(_token(request)) as lease:
+        with self._leases.act(token_of(request)) as lease:
             prompt = parse_message(BoxPrompt, await self._read_json(request), "body")
 
             def add(session: Session) -> None:
@@ -437,42 +365,31 @@ class _Service:
             return await self._add(request, lease.held, "box", add, prompt.run_prediction)
 
     async def add_scribble(self, request: Request) -> Response:
-        with self._leases.act(_token(request)) as lease:
-            prompt, drawn = await self._read_drawing(request, lease.held)
-
-            def add(session: Session) -> None:
-                session.add_scribble_interaction(
-                    drawn,
-                    prompt.include_interaction,
-                    run_prediction=False,
-                    interaction_bbox=prompt.interaction_bbox,
-                )
-
-            return await self._add(request, lease.held, "scribble", add, prompt.run_prediction)
+        return await self._add_drawing(request, "scribble")
 
     async def add_lasso(self, request: Request) -> Response:
-        with self._leases.act(_token(request)) as lease:
-            prompt, drawn = await self._read_drawing(request, lease.held)
+        return await self._add_drawing(request, "lasso")
 
-            def add(session: Session) -> None:
-                session.add_lasso_interaction(
-                    drawn,
-                    prompt.include_interaction,
-                    run_prediction=False,
-                    interaction_bbox=prompt.interaction_bbox,
-                )
+    async def _add_drawing(self, request: Request, kind: DrawingKind) -> Response:
+        with self._leases.act(token_of(request)) as lease:
+            prompt = parse_meta(DrawnPrompt, request.headers.get(META_HEADER))
+            positive, bounds = prompt.include_interaction, prompt.interaction_bbox
+            async with self._receive_mask(request, lease.held) as drawn:
 
-            return await self._add(request, lease.held, "lasso", add, prompt.run_prediction)
+                def add(session: Session) -> None:
+                    add_drawing(session, kind, drawn, positive, bounds)
+
+                return await self._add(request, lease.held, kind, add, prompt.run_prediction)
 
     async def add_initial_segmentation(self, request: Request) -> Response:
-        with self._leases.act(_token(request)) as lease:
+        with self._leases.act(token_of(request)) as lease:
             meta = parse_meta(InitialSegmentation, request.headers.get(META_HEADER))
-            mask = await self._read_mask(request, lease.held)
+            async with self._receive_mask(request, lease.held) as mask:
 
-            def add(session: Session) -> None:
-                session.add_initial_seg_interaction(mask, run_prediction=False)
+                def add(session: Session) -> None:
+                    session.add_initial_seg_interaction(mask, run_prediction=False)
 
-            return await self._add(request, lease.held, "initial", add, meta.run_prediction)
+                return await self._add(request, lease.held, "initial", add, meta.run_prediction)
 
     async def _add(
         self,
@@ -487,38 +404,29 @@ class _Service:
         def work(session: Session) -> None:
             _check_ready(client)
             add(session)
-            # An initial segmentation that asks for no prediction leaves nothing to predict.
-            client.has_queued = run_prediction or kind != "initial"
 
         if run_prediction:
-            return await self._predict(request, client, kind, _named(work))
-        await client.workspace.change(_named(work))
+            return await self._predict(request, client, kind, refusing(work))
+        await client.workspace.change(refusing(work))
         return _answer(Prediction(ran=False), "uint8")
 
     async def _step(self, request: Request, kind: str, move: Callable[[Session], bool]) -> Response:
         """Goes back or forth among the states of a target."""
-        with self._leases.act(_token(request)) as lease:
+        with self._leases.act(token_of(request)) as lease:
             await self._read_json(request)
             if lease.held.dtype is None:
                 return _answer(Prediction(ran=False), "uint8")
-
-            async def is_gone() -> bool:
-                return self._is_stopping() or await request.is_disconnected()
-
+            is_gone = watch(request, self._is_stopping)
             change = await lease.held.workspace.step(kind, move, is_gone)
             return await asyncio.to_thread(_answer, change, lease.held.dtype)
 
     async def _predict(
         self, request: Request, client: Client, kind: str, add: Callable[[Session], object]
     ) -> Response:
-        async def is_gone() -> bool:
-            return self._is_stopping() or await request.is_disconnected()
-
+        is_gone = watch(request, self._is_stopping)
         prediction = await client.workspace.predict(kind, add, is_gone)
         if self._is_stopping():
             raise HTTPException(503, "the server is stopping")
-        if prediction.ran:
-            client.has_queued = False
         return await asyncio.to_thread(_answer, prediction, client.dtype or "uint8")
 
     # What requests hold
@@ -526,87 +434,72 @@ class _Service:
     async def _read_json(self, request: Request) -> bytes:
         return bytes(await read_body(request, self._limits.json_bytes, self._limits))
 
-    async def _read_array(
+    @asynccontextmanager
+    async def _receive(
         self,
         request: Request,
         client: Client,
         limit_bytes: int,
-        prepare: Callable[[tuple[int, ...], int], None] = lambda shape, item_bytes: None,
-    ) -> npt.NDArray[Any]:
-        """Returns the array in a request's frame.
+        reserve: Callable[[bytearray], AbstractContextManager[T]],
+    ) -> AsyncIterator[tuple[bytearray, T]]:
+        """Gives the frame in a request's body, with what is reserved for its array.
 
         Args:
             request: whose body is a frame.
-            client: that sent it.
+            client: that sends it.
             limit_bytes: of the array.
-            prepare: is told the array's shape and bytes a voxel before there is room made for it.
-        """
-        if "content-length" not in request.headers:
-            raise HTTPException(411, "found no Content-Length, expected that of the frame")
-        length = int(request.headers["content-length"])
-        async with client.uploading:
-            client.workspace.reserve("frame", (length,), 1)
-            try:
-                # What can't be compressed takes a little more room than the array itself.
-                most = limit_bytes + self._limits.json_bytes
-                frame = await read_body(request, most, self._limits)
-                dtype, shape = frames.read_header(frame)
-                prepare(shape, dtype.itemsize)
-                return await asyncio.to_thread(frames.unpack, frame, limit_bytes)
-            finally:
-                with contextlib.suppress(Closed):
-                    client.workspace.reserve("frame", (0,), 1)
+            reserve: is given the begin of the frame as soon as its header has come, and reserves
+                room for the array until the end of the block.
 
-    async def _read_mask(self, request: Request, client: Client) -> npt.NDArray[Any]:
+        Raises:
+            Closed: the workspace was closed meanwhile.
+        """
+        with contextlib.ExitStack() as stack:
+            reserved: list[T] = []
+
+            def look(begun: bytearray) -> None:
+                if client.workspace.is_closed:
+                    raise Closed
+                if not reserved and len(begun) >= frames.HEADER_BYTES:
+                    reserved.append(stack.enter_context(reserve(begun)))
+
+            # What can't be compressed takes a little more room than the array itself.
+            most, memory = limit_bytes + self._limits.json_bytes, self._engine.memory
+            async with (
+                client.uploads,
+                receiving(request, memory, most, self._limits, look) as frame,
+            ):
+                if not reserved:
+                    reserved.append(stack.enter_context(reserve(frame)))
+                yield frame, reserved[0]
+
+    @asynccontextmanager
+    async def _receive_mask(
+        self, request: Request, client: Client
+    ) -> AsyncIterator[npt.NDArray[np.bool_]]:
+        """Gives the drawing or segmentation in a request's frame."""
         _check_ready(client)
         assert client.shape is not None
-        return await self._read_array(request, client, math.prod(client.shape) * MASK_BYTES)
+        voxels = math.prod(client.shape)
 
-    async def _read_drawing(
-        self, request: Request, client: Client
-    ) -> tuple[DrawnPrompt, npt.NDArray[Any]]:
-        prompt = parse_meta(DrawnPrompt, request.headers.get(META_HEADER))
-        return prompt, await self._read_mask(request, client)
+        def reserve(begun: bytearray) -> AbstractContextManager[object]:
+            dtype, shape = frames.read_header(begun, voxels, frames.MASK_DTYPES)
+            return self._engine.memory.lend("mask", math.prod(shape) * dtype.itemsize)
 
-
-async def _deny(request: Request) -> Response:
-    raise HTTPException(404)
+        async with self._receive(request, client, voxels, reserve) as (frame, _):
+            yield await asyncio.to_thread(frames.unpack_mask, frame, voxels)
 
 
 def _check_ready(client: Client) -> None:
     """Refuses prompts that nothing could come of.
 
     Raises:
-        PromptError: image or target buffer are missing.
+        RefusedError: image or target buffer are missing.
     """
     if client.shape is None:
-        raise PromptError("there is no image yet: set_image has to come before prompts")
+        raise RefusedError("there is no image yet: set_image has to come before prompts")
     if client.dtype is None:
-        raise PromptError("there is no target buffer yet: set_target_buffer has to come first")
-
-
-def _named(work: Callable[[Session], None]) -> Callable[[Session], None]:
-    """Lets what a session says of a client's mistake be told from our own."""
-
-    def named(session: Session) -> None:
-        try:
-            work(session)
-        except ValueError as error:
-            raise PromptError(str(error)) from error
-
-    return named
-
-
-def _token(request: Request) -> str:
-    """Returns a request's token.
-
-    Raises:
-        HTTPException: 410; there is none.
-    """
-    token: str | None = request.headers.get(LEASE_HEADER)
-    if token is None:
-        raise HTTPException(410, "lease token missing")
-    return token
+        raise RefusedError("there is no target buffer yet: set_target_buffer has to come first")
 
 
 def _answer(prediction: Prediction, dtype: str) -> Response:
@@ -620,68 +513,4 @@ def _answer(prediction: Prediction, dtype: str) -> Response:
         frame,
         media_type="application/octet-stream",
         headers={META_HEADER: json.dumps(meta, separators=(",", ":"))},
-    )
-
-
-def _handle_errors(app: FastAPI) -> None:
-    """Answers each error as clients expect it: a status and {"detail": text}, no traceback."""
-
-    def refuse_with(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
-        async def refuse(request: Request, error: Exception) -> Response:
-            await discard_body(request)
-            return JSONResponse({"detail": str(error)}, status)
-
-        return refuse
-
-    async def refuse_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, StarletteHTTPException)
-        await discard_body(request)
-        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
-
-    async def refuse_path(request: Request, error: Exception) -> Response:
-        await discard_body(request)
-        return JSONResponse({"detail": f"{_describe_path(request)}; {ADVICE}"}, 404)
-
-    async def refuse_method(request: Request, error: Exception) -> Response:
-        assert isinstance(error, StarletteHTTPException)
-        await discard_body(request)
-        allowed = (error.headers or {}).get("Allow", "")
-        detail = f"{_describe_path(request)} with {request.method}, but with {allowed}; {ADVICE}"
-        return JSONResponse({"detail": detail}, 405, error.headers)
-
-    async def refuse_lease(request: Request, error: Exception) -> Response:
-        await discard_body(request)
-        return JSONResponse({"detail": "lease expired or unknown"}, 410)
-
-    async def note_gone(request: Request, error: Exception) -> Response:
-        return Response(status_code=400)  # nobody reads it
-
-    async def admit(request: Request, error: Exception) -> Response:
-        incident = uuid.uuid4().hex[:8]
-        logger.error("%s failed (%s): %r", request.scope["path"], incident, error)
-        logger.debug("where %s failed", incident, exc_info=error)
-        detail = f"the server failed; its log says more of what happened under {incident}"
-        return JSONResponse({"detail": detail}, 500)
-
-    app.add_exception_handler(StarletteHTTPException, refuse_http)
-    app.add_exception_handler(404, refuse_path)
-    app.add_exception_handler(405, refuse_method)
-    for kind, status in (
-        (TooLarge, 413),
-        (frames.FrameSizeError, 413),
-        (frames.FrameError, 400),
-        (MessageError, 400),
-        (PromptError, 400),
-    ):
-        app.add_exception_handler(kind, refuse_with(status))
-    app.add_exception_handler(LeaseError, refuse_lease)
-    app.add_exception_handler(Closed, refuse_lease)  # released while it was at work
-    app.add_exception_handler(ClientDisconnect, note_gone)
-    app.add_exception_handler(Exception, admit)
-
-
-def _describe_path(request: Request) -> str:
-    return (
-        f"this is gamt {gamt.__version__}, which speaks nnInteractive's protocol v2 and the legacy "
-        f"one; it has no path {request.scope['path']}"
     )

@@ -1,12 +1,16 @@
-"""Bodies of requests, read within limits of size and time."""
+"""Bodies of requests, received within limits of size, time and memory."""
 
 import asyncio
 import contextlib
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import HTTPException, Request
 from starlette.requests import ClientDisconnect
+
+from gamt.server.memory import Memory
 
 DISCARD_SECONDS = 10.0
 """How long what is left of a refused body is read, so that its client gets to the answer."""
@@ -33,13 +37,47 @@ class BodyLimits:
 DEFAULT_LIMITS = BodyLimits()
 
 
-async def read_body(request: Request, limit_bytes: int, limits: BodyLimits) -> bytearray:
+@asynccontextmanager
+async def receiving(
+    request: Request,
+    memory: Memory,
+    limit_bytes: int,
+    limits: BodyLimits,
+    look: Callable[[bytearray], None] = lambda begun: None,
+) -> AsyncIterator[bytearray]:
+    """Gives a request's body; room for it is reserved from before it comes until the block ends.
+
+    Args:
+        request: whose body hasn't been read yet.
+        memory: where room is reserved.
+        limit_bytes: of the body.
+        limits: of time.
+        look: is given what has come so far, after each part; what it raises ends the reading.
+
+    Raises:
+        TooLarge: there is no room for it.
+        HTTPException: 411 if the request doesn't say how large it is; see `read_body`.
+        ClientDisconnect: the client is gone.
+    """
+    if "content-length" not in request.headers:
+        raise HTTPException(411, "found no Content-Length, expected that of the body")
+    with memory.lend("upload", int(request.headers["content-length"])):
+        yield await read_body(request, limit_bytes, limits, look)
+
+
+async def read_body(
+    request: Request,
+    limit_bytes: int,
+    limits: BodyLimits,
+    look: Callable[[bytearray], None] = lambda begun: None,
+) -> bytearray:
     """Returns a request's body; not more than allowed of it is ever in memory.
 
     Args:
         request: whose body hasn't been read yet.
         limit_bytes: of the body.
         limits: of time.
+        look: is given what has come so far, after each part; what it raises ends the reading.
 
     Raises:
         HTTPException: 413 if it is larger, 408 if it comes too slowly.
@@ -69,8 +107,10 @@ async def read_body(request: Request, limit_bytes: int, limits: BodyLimits) -> b
         body += message.get("body", b"")
         if len(body) > limit_bytes:
             raise _too_large(f"more than {limit_bytes}", limit_bytes)
-        if not message.get("more_body", False):
-            request.state.body_read = True
+        more = message.get("more_body", False)
+        request.state.body_read = not more
+        look(body)
+        if not more:
             return body
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+FAILED = b'{"detail":"the server could not be loaded; its log says why"}'
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -38,11 +40,15 @@ class EarlyApp:
             await self._live(receive, send)
             return
         if self._app is None and scope["path"] == "/healthz":
-            await _tell_health(send)
+            await _answer(send, 200, b'{"ok":true}')  # as the server proper does
             return
         await self._loaded.wait()
         if self._app is not None:
             await self._app(scope, receive, send)
+        else:
+            await _answer(
+                send, 503, b'{"detail":"the server could not be loaded; its log says why"}'
+            )
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -63,8 +69,8 @@ class EarlyApp:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _tell_health(send: Send) -> None:
-    """Answers as the server proper does."""
+async def _answer(send: Send, status: int, body: bytes) -> None:
+    """Sends an answer in JSON."""
     headers = [(b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b'{"ok":true}'})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -5,8 +5,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -31,8 +32,8 @@ T = TypeVar("T")
 IsGone = Callable[[], Awaitable[bool]]
 """Says whether the client that waits for an answer has hung up."""
 
-Reserved = Literal["image", "target buffer", "frame", "form"]
-"""What memory is reserved for; a frame or a form is what a client is sending."""
+Reserved = Literal["image", "target buffer"]
+"""What of a workspace memory is reserved for."""
 
 POLL_SECONDS = 0.2
 """How often a prediction's client is asked for, whether it is still there (docs/constants.md)."""
@@ -189,6 +190,11 @@ class Workspace:
         self._answered: Call | None = None  # the call before, if it told what changed
         self._closed = False
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no call is taken any more."""
+        return self._closed
+
     def reserve(self, what: Reserved, shape: Sequence[int], itemsize: int) -> None:
         """Reserves memory for an array before it is made, and for what predictions make of it.
 
@@ -203,12 +209,39 @@ class Workspace:
         """
         if self._closed:
             raise Closed
+        self._engine.memory.reserve(self, what, self._size_of(what, shape, itemsize))
+
+    @contextmanager
+    def lend(
+        self, what: Reserved, shape: Sequence[int], itemsize: int
+    ) -> Iterator[Callable[[], None]]:
+        """Reserves memory for an array that is to take another's place, beside what that one has.
+
+        It is given up at the end of the block, unless it has been kept until then.
+
+        Args:
+            what: it is.
+            shape: of the array, as the client declares it.
+            itemsize: bytes of a voxel.
+
+        Yields:
+            What keeps it, and gives up what the other one had; called within `change`.
+
+        Raises:
+            TooLarge: the server has not that much left.
+        """
+        memory = self._engine.memory
+        with memory.lend(what, self._size_of(what, shape, itemsize)) as borrower:
+            yield lambda: memory.hand_over(borrower, self, what)
+
+    def _size_of(self, what: Reserved, shape: Sequence[int], itemsize: int) -> int:
+        """Returns the bytes of an array, and of what predictions make of it."""
         voxels, settings = math.prod(shape), self._engine.settings
-        size = voxels * itemsize
-        if what == "image":
-            seen = min(voxels, settings.crop_voxels**3)
-            size += voxels * RESULT_BYTES + seen * len(settings.planes) * Votes.BYTES_PER_VOXEL
-        self._engine.memory.reserve(self, what, size)
+        if what != "image":
+            return voxels * itemsize
+        seen = min(voxels, settings.crop_voxels**3)
+        results = voxels * RESULT_BYTES + seen * len(settings.planes) * Votes.BYTES_PER_VOXEL
+        return voxels * itemsize + results
 
     async def change(self, work: Callable[[Session], T]) -> T:
         """Does something with the session that is no prediction.

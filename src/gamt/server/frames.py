@@ -8,6 +8,7 @@ that are cut short. Here everything that a frame declares is checked before anyt
 
 import math
 import struct
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +26,12 @@ DTYPES = (
     *("float16", "float32", "float64"),
 )
 """Names of the dtypes that a frame may hold."""
+
+MASK_DTYPES = ("bool", "int8", "uint8")
+"""Those of drawings and segmentations."""
+
+HEADER_BYTES = 8 + 255 + 4 * 8
+"""Bytes within which the header of a frame ends, with the shape."""
 
 MAX_DIMENSIONS = 4
 """An image's: channel, z, y, x."""
@@ -95,13 +102,21 @@ def pack(array: npt.NDArray[Any]) -> bytes:
     return b"".join(parts)
 
 
-def read_header(frame: bytes | bytearray) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def read_header(
+    frame: bytes | bytearray, limit_bytes: int, dtypes: Sequence[str] = DTYPES
+) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """Returns the dtype and the shape that a frame declares.
 
+    Args:
+        frame: as much of it as there is, from an untrusted source; `HEADER_BYTES` are enough.
+        limit_bytes: of the array in memory.
+        dtypes: names of those that it may have.
+
     Raises:
-        FrameError: the bytes don't begin as a frame does.
+        FrameSizeError: the array is larger.
+        FrameError: the bytes don't begin as such a frame does.
     """
-    return _read_header(_Reader(memoryview(frame)))
+    return _read_header(_Reader(memoryview(frame)), limit_bytes, dtypes)
 
 
 def unpack(frame: bytes | bytearray, limit_bytes: int) -> npt.NDArray[Any]:
@@ -115,14 +130,40 @@ def unpack(frame: bytes | bytearray, limit_bytes: int) -> npt.NDArray[Any]:
         FrameSizeError: the array is larger; nothing was allocated.
         FrameError: the bytes are no frame.
     """
+    raw, dtype, shape = _decompress(frame, limit_bytes, DTYPES)
+    if dtype == np.bool_:
+        return _as_mask(raw).reshape(shape)
+    little = raw.view(dtype.newbyteorder("<")).reshape(shape)
+    return np.asarray(little, dtype)
+
+
+def unpack_mask(frame: bytes | bytearray, limit_voxels: int) -> npt.NDArray[np.bool_]:
+    """Returns the mask in a frame, True where it holds another number than 0.
+
+    Args:
+        frame: the bytes, from an untrusted source.
+        limit_voxels: of the mask, which has a byte for each.
+
+    Raises:
+        FrameSizeError: the mask is larger; nothing was allocated.
+        FrameError: the bytes are no frame of one of the types in `MASK_DTYPES`.
+    """
+    raw, _, shape = _decompress(frame, limit_voxels, MASK_DTYPES)
+    return _as_mask(raw).reshape(shape)
+
+
+def _as_mask(raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Turns bytes into truth values in place: those above 1 are none yet."""
+    return np.not_equal(raw, 0, out=raw.view(np.bool_))
+
+
+def _decompress(
+    frame: bytes | bytearray, limit_bytes: int, dtypes: Sequence[str]
+) -> tuple[npt.NDArray[np.uint8], np.dtype[Any], tuple[int, ...]]:
+    """Returns an array's bytes, and the dtype and the shape that the frame declares."""
     reader = _Reader(memoryview(frame))
-    dtype, shape = _read_header(reader)
+    dtype, shape = _read_header(reader, limit_bytes, dtypes)
     size_bytes = math.prod(shape) * dtype.itemsize
-    if size_bytes > limit_bytes:
-        raise FrameSizeError(
-            f"found an array of shape {shape} and {dtype}, {size_bytes} bytes, "
-            f"expected {limit_bytes} at most"
-        )
     chunks = _read_chunks(reader, size_bytes, dtype.itemsize)
     raw = np.empty(size_bytes, np.uint8)
     blosc2 = load_blosc2()
@@ -133,10 +174,7 @@ def unpack(frame: bytes | bytearray, limit_bytes: int) -> npt.NDArray[Any]:
         except (ValueError, RuntimeError) as error:
             raise FrameError(f"found a chunk that can't be decompressed: {error}") from error
         done += length
-    if dtype == np.bool_:
-        return np.not_equal(raw, 0).reshape(shape)  # bytes above 1 are no valid bool
-    little = raw.view(dtype.newbyteorder("<")).reshape(shape)
-    return np.asarray(little, dtype)
+    return raw, dtype, shape
 
 
 class _Reader:
@@ -160,7 +198,9 @@ class _Reader:
         return form.unpack(self.take(form.size, name))
 
 
-def _read_header(reader: _Reader) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _read_header(
+    reader: _Reader, limit_bytes: int, dtypes: Sequence[str]
+) -> tuple[np.dtype[Any], tuple[int, ...]]:
     magic, version, codec, dimensions, name_length = reader.unpack(_HEADER, "the frame's header")
     if magic != MAGIC:
         raise FrameError(f"found a frame that begins with {magic!r}, expected {MAGIC!r}")
@@ -172,12 +212,19 @@ def _read_header(reader: _Reader) -> tuple[np.dtype[Any], tuple[int, ...]]:
     if dimensions > MAX_DIMENSIONS:
         raise FrameError(f"found {dimensions} dimensions, expected {MAX_DIMENSIONS} at most")
     name = bytes(reader.take(name_length, "the dtype's name")).decode("ascii", "replace")
-    if name not in DTYPES:
-        raise FrameError(f"found the dtype {name!r}, expected one of {', '.join(DTYPES)}")
+    if name not in dtypes:
+        raise FrameError(f"found the dtype {name!r}, expected one of {', '.join(dtypes)}")
     shape = reader.unpack(struct.Struct(f"<{dimensions}q"), "the shape")
     if not all(0 <= size <= MAX_AXIS for size in shape):
         raise FrameError(f"found the shape {shape}, expected 0 to {MAX_AXIS} along each axis")
-    return np.dtype(name), shape
+    dtype = np.dtype(name)
+    size_bytes = math.prod(shape) * dtype.itemsize
+    if size_bytes > limit_bytes:
+        raise FrameSizeError(
+            f"found an array of shape {shape} and {dtype}, {size_bytes} bytes, "
+            f"expected {limit_bytes} at most"
+        )
+    return dtype, shape
 
 
 def _read_chunks(reader: _Reader, size_bytes: int, item_bytes: int) -> list[tuple[memoryview, int]]:

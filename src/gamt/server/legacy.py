@@ -15,8 +15,8 @@ import logging
 import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,17 +25,18 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 import gamt
 from gamt.axes import bounding_range
-from gamt.server.bodies import BodyLimits, discard_body, read_body
-from gamt.server.engine import Closed, Workspace
+from gamt.server.bodies import BodyLimits, discard_body, read_body, receiving
+from gamt.server.clients import Client, DrawingKind, add_drawing, watch
+from gamt.server.engine import Workspace
+from gamt.server.errors import RefusedError, refusing
+from gamt.server.gate import LegacyHandler
 from gamt.server.leases import FullError, LeaseError, Leases
-from gamt.server.memory import TooLarge
+from gamt.server.memory import Memory, TooLarge
 from gamt.server.messages import Message, MessageError, Voxel, parse_message
 from gamt.server.uploads import UploadError, read_compressed_npy, read_form, read_npy
 from gamt.session import Session
 
 logger = logging.getLogger("gamt.server")
-
-T = TypeVar("T")
 
 NO_IMAGE = "No image uploaded"
 """What makes the client send everything again."""
@@ -79,37 +80,24 @@ class BoxBody(Message):
     positive_click: bool
 
 
-class RefusedError(ValueError):
-    """A request that isn't carried out; the text is for the user."""
-
-
 _REFUSALS = (RefusedError, UploadError, MessageError, TooLarge)
 
 
-class Client(Protocol):
-    """What the server keeps for a lease, as far as this protocol needs it."""
-
-    workspace: Workspace
-
-
-AnyClient = TypeVar("AnyClient", bound=Client)
-
-
-class Legacy(Generic[AnyClient]):
+class Legacy:
     """What all legacy clients share: an image and a segment, from the first upload on.
 
     They take one of the server's places until none of them has done anything for as long as a user
     of one of their own may do nothing.
 
     Attributes:
-        handlers: by path, what answers a request without a token, or gives None if the request is
-            not of this protocol.
+        prompts: what answers prompts, by path, or gives None if a request is not of this protocol.
     """
 
     def __init__(
         self,
-        leases: Leases[AnyClient],
-        make_client: Callable[[], AnyClient],
+        leases: Leases[Client],
+        make_client: Callable[[], Client],
+        memory: Memory,
         *,
         needs_key: bool,
         image_bytes: int,
@@ -121,15 +109,13 @@ class Legacy(Generic[AnyClient]):
         Args:
             leases: the server's places.
             make_client: makes what the server keeps for one of them.
-            needs_key: whether the server has a key, so that legacy clients are turned away.
+            memory: where room is reserved for what is received.
+            needs_key: whether the server has a key, so that clients without one are turned away.
             image_bytes: that an image may have.
             limits: of requests' bodies.
             is_stopping: asked during predictions, which are cancelled then.
         """
-        self.handlers: Mapping[str, Callable[[Request], Awaitable[Response | None]]] = {
-            "/": self._introduce,
-            "/upload_image": self._upload_image,
-            "/upload_segment": self._upload_segment,
+        self.prompts: Mapping[str, LegacyHandler] = {
             "/add_point_interaction": self._add_point,
             "/add_bbox_interaction": self._add_bbox,
             "/add_scribble_interaction": self._add_scribble,
@@ -137,6 +123,7 @@ class Legacy(Generic[AnyClient]):
         }
         self._leases = leases
         self._make_client = make_client
+        self._memory = memory
         self._needs_key = needs_key
         self._image_bytes = image_bytes
         self._limits = limits
@@ -147,7 +134,8 @@ class Legacy(Generic[AnyClient]):
         self._uploader: str | None = None
         self._refusal: str | None = None
 
-    async def _introduce(self, request: Request) -> Response:
+    async def introduce(self, request: Request) -> Response:
+        """Tells who looks at the address itself how to connect."""
         url = str(request.base_url).rstrip("/")
         key = "the API key" if self._needs_key else "no API key"
         return PlainTextResponse(
@@ -158,38 +146,46 @@ class Legacy(Generic[AnyClient]):
             f"{', which has no key and is turned away' if self._needs_key else ''}.\n"
         )
 
-    async def _upload_image(self, request: Request) -> Response | None:
+    async def upload_image(self, request: Request) -> Response:
+        """Takes an image in place of the one before."""
+
         async def work() -> Response:
             try:
-                await self._take_image(request)
+                async with self._form(request, self._image_bytes) as form:
+                    image = read_npy(_file_of(form), self._image_bytes)
+                    async with self._turn:
+                        await self._take_image(request, image)
             except Exception as error:
                 # Nobody may go on with the image before, thinking it is this one.
-                await self._leave()
-                if isinstance(error, (*_REFUSALS, HTTPException)):
-                    self._refusal = _text_of(error)
+                async with self._turn:
+                    await self._leave()
+                    if isinstance(error, (*_REFUSALS, HTTPException)):
+                        self._refusal = _text_of(error)
                 raise
             return JSONResponse({"status": "ok"})
 
-        return await self._answer_form(request, work)
+        return await self._answer(request, work)
 
-    async def _take_image(self, request: Request) -> None:
+    async def _take_image(self, request: Request, image: npt.NDArray[Any]) -> None:
         uploader = request.client.host if request.client else None
         with self._place() as workspace:
-            async with self._form(request, workspace, self._image_bytes) as form:
-                image = read_npy(_file_of(form), self._image_bytes)
-                workspace.reserve("image", image.shape, image.itemsize)
-                workspace.reserve("target buffer", image.shape, 1)
             if self._uploader not in (None, uploader):
                 logger.warning(
                     "a second machine replaces the image of the first, as they share one: "
                     "SlicerNNInteractive up to 0.3.2; users of later ones have their own"
                 )
+            with (
+                workspace.lend("image", image.shape, image.itemsize) as keep_image,
+                workspace.lend("target buffer", image.shape, 1) as keep_buffer,
+            ):
 
-            def begin(session: Session) -> None:
-                session.set_image(image[None])
-                session.set_target_buffer(np.zeros(image.shape, np.uint8))
+                def begin(session: Session) -> None:
+                    session.set_image(image[None])
+                    session.set_target_buffer(np.zeros(image.shape, np.uint8))
+                    keep_image()
+                    keep_buffer()
 
-            await workspace.change(_refusing(begin))
+                await workspace.change(refusing(begin))
             self._shape, self._uploader, self._refusal = image.shape, uploader, None
 
     @contextmanager
@@ -236,21 +232,23 @@ class Legacy(Generic[AnyClient]):
         if lease is not None:
             lease.held.workspace.close()
 
-    async def _upload_segment(self, request: Request) -> Response | None:
+    async def upload_segment(self, request: Request) -> Response:
+        """Begins a target, with a segmentation if there is something in it."""
+
         async def work() -> Response:
-            with self._image() as workspace:
-                async with self._form(request, workspace, math.prod(self._shape)) as form:
+            async with self._mask_form(request) as form, self._turn:
+                with self._image() as workspace, self._memory.lend("mask", math.prod(self._shape)):
                     mask = await asyncio.to_thread(read_compressed_npy, _file_of(form), self._shape)
 
-                def begin(session: Session) -> None:
-                    session.reset_interactions()
-                    if mask.any():
-                        session.add_initial_seg_interaction(mask)
+                    def begin(session: Session) -> None:
+                        session.reset_interactions()
+                        if mask.any():
+                            session.add_initial_seg_interaction(mask)
 
-                await workspace.change(_refusing(begin))
+                    await workspace.change(refusing(begin))
             return JSONResponse({"status": "ok"})
 
-        return await self._answer_form(request, work)
+        return await self._answer(request, work)
 
     async def _add_point(self, request: Request) -> Response | None:
         def parse(body: bytes | bytearray) -> Callable[[Session], object]:
@@ -278,18 +276,26 @@ class Legacy(Generic[AnyClient]):
     async def _add_lasso(self, request: Request) -> Response | None:
         return await self._add_drawing(request, "lasso")
 
-    async def _add_drawing(
-        self, request: Request, kind: Literal["scribble", "lasso"]
-    ) -> Response | None:
-        async def work() -> Response:
-            with self._image() as workspace:
-                async with self._form(request, workspace, math.prod(self._shape)) as form:
-                    mask = await asyncio.to_thread(read_compressed_npy, _file_of(form), self._shape)
-                    sign = bytes(form.get("positive_click", b"")).lower()
-                add = _draw(mask, kind, positive=sign in (b"true", b"1", b"yes"))
-                return await self._predict(request, workspace, kind, add)
+    async def _add_drawing(self, request: Request, kind: DrawingKind) -> Response | None:
+        if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+            return None
 
-        return await self._answer_form(request, work)
+        async def work() -> Response:
+            async with self._mask_form(request) as form, self._turn:
+                room = 2 * math.prod(self._shape)  # the mask as it came, and what is drawn in it
+                with self._image() as workspace, self._memory.lend("mask", room):
+                    sign = bytes(form.get("positive_click", b"")).lower()
+                    positive = sign in (b"true", b"1", b"yes")
+                    crop, bounds = await asyncio.to_thread(
+                        _read_drawing, _file_of(form), self._shape, kind
+                    )
+
+                    def add(session: Session) -> None:
+                        add_drawing(session, kind, crop, positive, bounds)
+
+                    return await self._predict(request, workspace, kind, add)
+
+        return await self._answer(request, work)
 
     async def _answer_json(
         self,
@@ -303,25 +309,18 @@ class Legacy(Generic[AnyClient]):
             return None
 
         async def work() -> Response:
-            with self._image() as workspace:
-                return await self._predict(request, workspace, kind, parse(body))
+            async with self._turn:
+                with self._image() as workspace:
+                    return await self._predict(request, workspace, kind, parse(body))
 
-        return await self._answer(request, work)
-
-    async def _answer_form(
-        self, request: Request, work: Callable[[], Awaitable[Response]]
-    ) -> Response | None:
-        if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-            return None
         return await self._answer(request, work)
 
     async def _answer(self, request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
-        """Does some work, after that of earlier requests; tells the user why if it is refused."""
+        """Does some work; tells the user why if it is refused."""
         try:
-            if self._needs_key:
+            if self._needs_key and "authorization" not in request.headers:
                 raise RefusedError(UPDATE)
-            async with self._turn:
-                return await work()
+            return await work()
         except (*_REFUSALS, HTTPException) as error:
             await discard_body(request)
             headers = error.headers if isinstance(error, HTTPException) else None
@@ -335,10 +334,7 @@ class Legacy(Generic[AnyClient]):
         kind: str,
         add: Callable[[Session], object],
     ) -> Response:
-        async def is_gone() -> bool:
-            return self._is_stopping() or await request.is_disconnected()
-
-        await workspace.predict(kind, _refusing(add), is_gone)
+        await workspace.predict(kind, refusing(add), watch(request, self._is_stopping))
         mask = await workspace.read(lambda session: pack_mask(session.target_buffer))
         return Response(
             mask,
@@ -348,24 +344,28 @@ class Legacy(Generic[AnyClient]):
 
     @asynccontextmanager
     async def _form(
-        self, request: Request, workspace: Workspace, file_bytes: int
+        self, request: Request, file_bytes: int
     ) -> AsyncIterator[Mapping[str, memoryview]]:
         """Gives the parts of a form, whose file has about as many bytes at most.
 
-        Raises:
-            RefusedError: the form doesn't say how large it is.
-            TooLarge: the server has no memory left for it.
+        It is received before its turn comes, so that a slow client holds up nobody.
         """
-        if "content-length" not in request.headers:
-            raise RefusedError("found no Content-Length, expected that of the form")
-        workspace.reserve("form", (int(request.headers["content-length"]),), 1)
-        try:
-            body = await read_body(request, file_bytes + self._limits.json_bytes, self._limits)
+        most = file_bytes + self._limits.json_bytes
+        async with receiving(request, self._memory, most, self._limits) as body:
             content_type = request.headers.get("content-type", "")
             yield await asyncio.to_thread(read_form, content_type, body)
-        finally:
-            with suppress(Closed):
-                workspace.reserve("form", (0,), 1)
+
+    @asynccontextmanager
+    async def _mask_form(self, request: Request) -> AsyncIterator[Mapping[str, memoryview]]:
+        """Gives the parts of a form with a mask of the image's shape, which takes a byte a voxel.
+
+        Raises:
+            RefusedError: there is no image.
+        """
+        with self._image():
+            voxels = math.prod(self._shape)
+        async with self._form(request, voxels) as form:
+            yield form
 
 
 def pack_mask(mask: npt.NDArray[np.uint8]) -> bytes:
@@ -377,24 +377,17 @@ def pack_mask(mask: npt.NDArray[np.uint8]) -> bytes:
     return gzip.compress(np.packbits(mask).tobytes(), COMPRESSION)
 
 
-def _draw(
-    mask: npt.NDArray[Any], kind: Literal["scribble", "lasso"], positive: bool
-) -> Callable[[Session], object]:
-    """Returns what adds a drawing to a session."""
+def _read_drawing(
+    file: memoryview, shape: tuple[int, ...], kind: DrawingKind
+) -> tuple[npt.NDArray[np.bool_], list[list[int]]]:
+    """Returns a drawing, and where it lies in an image of a shape."""
     # Where the user took away from an earlier drawing, the client's 0 - 1 has become 255.
-    drawn = mask == 1
+    drawn = read_compressed_npy(file, shape) == 1
     extent = bounding_range(drawn)
     if extent is None:
         raise RefusedError(f"found an empty {kind}, please draw it again")
     bounds = [[a, b] for a, b in zip(*extent, strict=True)]
-    crop = drawn[tuple(slice(a, b) for a, b in bounds)]
-    if kind == "scribble":
-        return lambda session: session.add_scribble_interaction(
-            crop, positive, run_prediction=False, interaction_bbox=bounds
-        )
-    return lambda session: session.add_lasso_interaction(
-        crop, positive, run_prediction=False, interaction_bbox=bounds
-    )
+    return drawn[tuple(slice(a, b) for a, b in bounds)], bounds
 
 
 def _file_of(form: Mapping[str, memoryview]) -> memoryview:
@@ -406,18 +399,6 @@ def _file_of(form: Mapping[str, memoryview]) -> memoryview:
     if not file:
         raise RefusedError("the request did not arrive whole, please try again")
     return file
-
-
-def _refusing(work: Callable[[Session], T]) -> Callable[[Session], T]:
-    """Lets what a session says of a user's mistake be told from our own."""
-
-    def refusing(session: Session) -> T:
-        try:
-            return work(session)
-        except ValueError as error:
-            raise RefusedError(str(error)) from error
-
-    return refusing
 
 
 def _text_of(error: Exception) -> str:

@@ -3,7 +3,8 @@
 import ctypes
 import sys
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -57,6 +58,32 @@ class Memory:
                 self._reserved[who, what] = size
             else:
                 self._reserved.pop((who, what), None)
+
+    @contextmanager
+    def lend(self, what: str, size: int) -> Iterator[Hashable]:
+        """Reserves room for as long as the block lasts, whatever ends meanwhile.
+
+        Args:
+            what: it is for; the message names it.
+            size: in bytes.
+
+        Yields:
+            Who has it, for `hand_over`.
+
+        Raises:
+            TooLarge: there is not enough left; all is as it was.
+        """
+        borrower = object()
+        self.reserve(borrower, what, size)
+        try:
+            yield borrower
+        finally:
+            self.release(borrower)
+
+    def hand_over(self, borrower: Hashable, who: Hashable, what: str) -> None:
+        """Makes what is lent somebody's own, instead of what they reserved for the same purpose."""
+        with self._lock:
+            self._reserved[who, what] = self._reserved.pop((borrower, what))
 
     def release(self, who: Hashable) -> None:
         """Gives up all that is reserved for somebody."""

@@ -21,6 +21,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 NUMERIC = "biuf"
 """Kinds of numpy types that volumes may have: bool, integers and floats."""
 
+NUMBER_BYTES = 8
+"""The most that a number of a volume may have: no viewer's has more."""
+
 HEADER_BYTES = 10 + 65535
 """Bytes within which the header of an npy file of version 1.0 ends."""
 
@@ -136,16 +139,18 @@ def read_compressed_npy(data: memoryview, shape: tuple[int, ...]) -> npt.NDArray
         shape: (z, y, x) of the image.
 
     Returns:
-        (z, y, x) numbers, read-only.
+        (z, y, x) bool or integers of a byte, read-only.
 
     Raises:
-        UploadError: it isn't such a file, not whole, or of another shape.
+        UploadError: it isn't such a file, not whole, or of another shape or type.
     """
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
             header = _read_header(file)
             if header.shape != shape:
                 raise UploadError(f"found {header}, expected a mask of the image's shape {shape}")
+            if header.dtype.itemsize > 1:
+                raise UploadError(f"found {header}, expected a mask of a byte a voxel")
             content = file.read(header.nbytes)
             found = len(content) + len(file.read(1))
     except (OSError, EOFError, zlib.error) as error:
@@ -190,6 +195,7 @@ def _read_header(file: io.BytesIO | gzip.GzipFile) -> _Header:
     except Exception as error:  # numpy evaluates the header as Python, which fails in many ways
         raise UploadError(f"found a file that is not npy: {error!s:.80}") from None
     header = _Header(shape, fortran_order, dtype)
-    if dtype.kind not in NUMERIC or len(shape) != 3 or min(shape) < 1:
+    is_number = dtype.kind in NUMERIC and dtype.itemsize <= NUMBER_BYTES
+    if not is_number or len(shape) != 3 or min(shape) < 1:
         raise UploadError(f"found {header}, expected numbers in three dimensions")
     return header
