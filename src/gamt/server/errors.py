@@ -120,4 +120,5 @@ async def _admit(request: Request, error: Exception) -> Response:
     logger.error("%s failed (%s): %s", request.scope["path"], incident, type(error).__name__)
     logger.debug("where %s failed", incident, exc_info=error)
     detail = f"the server failed; its log says more of what happened under {incident}"
-    return JSONResponse({"detail": detail}, 500)
+    # The connection is closed by whoever catches the error after this; the client is to know.
+    return JSONResponse({"detail": detail}, 500, {"Connection": "close"})
