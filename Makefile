@@ -139,16 +139,19 @@ docker-run: engine ## Run the container on INPUTS and OUTPUTS with the challenge
 BIND ?= 127.0.0.1
 PORT ?= 1527
 SERVE_IMAGE := gamt-serve:latest
-IS_HEALTHY := python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:1527/healthz', timeout=5)"
+# The server prints the address of the host it believes to be on.
+SERVE_HOST := $(if $(filter 127.%,$(BIND)),localhost,$(shell hostname))
 
 docker-serve: engine ## Build the container with gamt serve, and run that (PRESET, BIND, PORT, SERVE)
 	$(ENGINE) build --network host --build-arg PRESET=$(PRESET) --build-arg SERVER=yes $(BUILD_ARGS) \
 		--tag $(SERVE_IMAGE) .
-	@echo "Server address for 3D Slicer and napari: http://$(BIND):$(PORT) (the container's own is inside of it)"
-	$(ENGINE) container run $(GPU) --rm --init --name gamt-serve --read-only --tmpfs /tmp \
-		--env NN_INTERACTIVE_API_KEY --publish $(BIND):$(PORT):1527 \
-		--health-cmd '$(IS_HEALTHY)' --health-interval 10s --health-start-period 5s \
-		$(SERVE_IMAGE) python -P -m gamt serve --host 0.0.0.0 $(SERVE)
+	@# 143: it was told to stop.
+	$(ENGINE) container run $(GPU) --rm --init --name gamt-serve --hostname $(SERVE_HOST) \
+		--read-only --tmpfs /tmp --env NN_INTERACTIVE_API_KEY --publish $(BIND):$(PORT):$(PORT) \
+		--health-interval 5s --health-start-period 10s --health-cmd \
+		'python -c "from urllib.request import urlopen; urlopen(\"http://127.0.0.1:$(PORT)/healthz\")"' \
+		$(SERVE_IMAGE) python -P -m gamt serve --host 0.0.0.0 --port $(PORT) $(SERVE) \
+		|| [ $$? -eq 143 ]
 
 docker-save: docker $(READY) ## Build, save as out/TEAM.tar.gz, load that back and run it
 	@mkdir -p out

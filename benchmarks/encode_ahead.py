@@ -3,7 +3,8 @@
 A segmenter that takes a while to encode a slice, as a network does, stands in for one: it is the
 embedded one, with a pause for each slice. A client sends an image, looks at it for some seconds,
 and makes a first click, then looks at the result and clicks again. Prints how long the clicks took
-and how many slices they had to wait for, with and without encoding ahead.
+and how many slices they had to wait for, with and without encoding ahead: of an image of 8 bits,
+and of the same one as a CT is stored, in whose case nothing is known before the first click.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +26,7 @@ from gamt.server.metrics import Metrics
 from gamt.settings import PRESETS
 
 SHAPE = (96, 112, 124)
-"""Of the image (z, y, x): 8 bits, and small enough for one crop, whatever is clicked."""
+"""Of the image (z, y, x): small enough for one crop, whatever is clicked."""
 
 CENTRE, HALF_AXES = (40, 60, 76), (22, 30, 34)
 """Of the target, an ellipsoid, in voxels (z, y, x)."""
@@ -61,9 +63,7 @@ async def click(workspace: Workspace, voxel: Sequence[int]) -> float:
     return time.monotonic() - start
 
 
-async def measure(
-    image: npt.NDArray[np.uint8], look: float, ahead: bool
-) -> list[tuple[float, int]]:
+async def measure(image: npt.NDArray[Any], look: float, ahead: bool) -> list[tuple[float, int]]:
     """Returns for each click the seconds it took, and the number of slices encoded meanwhile."""
     segmenter = StandIn(SLICE_SECONDS)
     engine = Engine(segmenter, PRESETS["default"], metrics=Metrics())
@@ -90,19 +90,25 @@ def main(arguments: Sequence[str]) -> int:
         "--look", type=float, default=10, help="seconds before each click (%(default)s)"
     )
     options = parser.parse_args(arguments)
-    image = draw_image()
+    grey = draw_image()
+    images: dict[str, npt.NDArray[Any]] = {
+        "8 bits": grey,
+        "int16": grey.astype(np.int16) * 10 - 1000,
+    }
     table = new_table(
         f"{options.look:g} s before each click, {SLICE_SECONDS:g} s a slice",
+        "Image",
         "Encoding ahead",
         "first click",
         "slices waited for",
         "second click",
         "slices waited for",
     )
-    for ahead in (False, True):
-        found = asyncio.run(measure(image, options.look, ahead))
-        cells = [text for seconds, slices in found for text in (f"{seconds:.2f} s", str(slices))]
-        table.add_row("yes" if ahead else "no", *cells)
+    for name, image in images.items():
+        for ahead in (False, True):
+            found = asyncio.run(measure(image, options.look, ahead))
+            cells = [text for seconds, count in found for text in (f"{seconds:.2f} s", str(count))]
+            table.add_row(name, "yes" if ahead else "no", *cells)
     Console().print(table)
     return 0
 

@@ -217,11 +217,11 @@ def test_a_box_partly_outside_is_clipped() -> None:
     np.testing.assert_array_equal(buffer, truth)
 
 
-def test_a_box_after_points_begins_anew_from_all_prompts() -> None:
+def test_a_box_after_points_that_nothing_was_predicted_from_counts_with_them() -> None:
     other = block(SHAPE, slice(16, 20), slice(20, 26), slice(24, 30))
     session, buffer = begin(BODY | other)
-    session.add_point_interaction(OUTSIDE, False)
-    session.add_point_interaction([18, 22, 26], True)
+    session.add_point_interaction(OUTSIDE, False, run_prediction=False)
+    session.add_point_interaction([18, 22, 26], True, run_prediction=False)
     assert session.add_bbox_interaction(BOUNDS, True) is not None
     clicks = (Click(17, 23, 27, False), Click(18, 22, 26, True))
     prompts = ClassPrompts(1, box_of_mask(BODY), clicks)
@@ -310,17 +310,34 @@ def test_a_box_after_an_initial_segmentation_adds_to_it() -> None:
     np.testing.assert_array_equal(buffer[..., :14], LEFT[..., :14])
 
 
-@pytest.mark.parametrize("last", ["box", "lasso"])
-def test_a_box_or_lasso_after_clicks_and_their_prediction_begins_anew(last: str) -> None:
+@pytest.mark.parametrize("last", ["2-D box", "3-D box", "lasso"])
+def test_a_box_or_lasso_beside_what_a_click_found_adds_to_it(last: str) -> None:
     session, buffer = begin(LEFT | RIGHT)
     session.add_point_interaction([8, 10, 20], True)
     np.testing.assert_array_equal(buffer, RIGHT)
-    if last == "box":
+    if last == "3-D box":
         session.add_bbox_interaction(bounds_of(LEFT), True)
+    elif last == "2-D box":
+        (_, y, x) = bounds_of(LEFT)
+        session.add_bbox_interaction([[8, 9], y, x], True)
     else:
         session.add_lasso_interaction(drawn_on(LEFT, Plane.AXIAL), True)
-    assert buffer[LEFT].all()
-    assert buffer[8, 10, 20] == 1
+    np.testing.assert_array_equal(buffer, LEFT | RIGHT)
+    session.undo()
+    np.testing.assert_array_equal(buffer, RIGHT)
+
+
+@pytest.mark.parametrize("last", ["box", "lasso"])
+def test_a_box_or_lasso_around_what_a_click_found_begins_anew(last: str) -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    fresh, found = begin(LEFT | RIGHT)
+    session.add_point_interaction([8, 10, 8], True)
+    for one in (session, fresh):
+        if last == "box":
+            one.add_bbox_interaction(bounds_of(LEFT), True)
+        else:
+            one.add_lasso_interaction(drawn_on(LEFT, Plane.AXIAL), True)
+    np.testing.assert_array_equal(buffer, found)
 
 
 @pytest.mark.parametrize(
@@ -408,19 +425,71 @@ def test_prompts_without_a_prediction_are_gathered_for_the_next_one() -> None:
 # --- an initial segmentation --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("run_prediction", [False, True])
-def test_an_initial_segmentation_is_corrected_by_points(run_prediction: bool) -> None:
+def test_an_initial_segmentation_is_corrected_by_points() -> None:
     part = BODY & block(SHAPE, slice(0, 20), slice(0, 26), slice(0, 14))
     speck = block(SHAPE, slice(0, 1), slice(0, 1), slice(28, 30))
     session, buffer = begin()
     session.add_point_interaction(OUTSIDE, True)  # is forgotten
-    changed = session.add_initial_seg_interaction((part | speck) * 3.0, run_prediction)
+    assert session.add_initial_seg_interaction((part | speck) * 3.0) is None
     np.testing.assert_array_equal(buffer, part | speck)
-    # All of it, and the forgotten point's voxel.
-    assert changed == ([[0, 18], [0, 24], [5, 30]] if run_prediction else None)
     changed = session.add_point_interaction([9, 12, 17], True)
     np.testing.assert_array_equal(buffer, BODY | speck)
     assert changed == [[4, 15], [6, 19], [14, 22]]
+
+
+ROUGH = block(SHAPE, slice(5, 14), slice(7, 20), slice(3, 21))
+"""`BODY`, whose surfaces are a voxel or two off."""
+
+
+def test_an_initial_segmentation_is_improved_by_a_prediction() -> None:
+    session, buffer = begin()
+    changed = session.add_initial_seg_interaction(ROUGH, run_prediction=True)
+    np.testing.assert_array_equal(buffer, BODY)
+    assert changed == BOUNDS  # of an empty target buffer
+    assert session.run_prediction() is None
+
+
+def test_an_initial_segmentation_is_improved_by_a_later_prediction_too() -> None:
+    session, buffer = begin()
+    session.add_initial_seg_interaction(ROUGH)
+    np.testing.assert_array_equal(buffer, ROUGH)
+    # From [5, 14), [7, 20), [3, 21) to the body: every side moves.
+    assert session.run_prediction() == [[4, 15], [6, 20], [3, 22]]
+    np.testing.assert_array_equal(buffer, BODY)
+
+
+def test_a_prompt_before_the_prediction_is_all_that_an_initial_segmentation_is_corrected_by() -> (
+    None
+):
+    session, buffer = begin()
+    session.add_initial_seg_interaction(ROUGH)
+    session.add_point_interaction(OUTSIDE, False)
+    np.testing.assert_array_equal(buffer, ROUGH)
+    assert session.run_prediction() is None
+
+
+def test_an_improvement_is_taken_back_with_its_initial_segmentation() -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    session.add_bbox_interaction(bounds_of(LEFT), True)
+    session.add_initial_seg_interaction(np.roll(RIGHT, 1, axis=2), run_prediction=True)
+    np.testing.assert_array_equal(buffer, RIGHT)
+    assert session.undo()
+    np.testing.assert_array_equal(buffer, LEFT)
+    assert session.redo()
+    np.testing.assert_array_equal(buffer, RIGHT)
+
+
+def test_later_prompts_go_on_from_what_was_improved() -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    session.add_initial_seg_interaction(np.roll(RIGHT, 1, axis=2), run_prediction=True)
+    session.add_bbox_interaction(bounds_of(LEFT), True)
+    np.testing.assert_array_equal(buffer, LEFT | RIGHT)
+
+
+def test_an_empty_initial_segmentation_stays_empty() -> None:
+    session, buffer = begin()
+    assert session.add_initial_seg_interaction(np.zeros(SHAPE), run_prediction=True) is None
+    assert not buffer.any()
 
 
 def test_an_initial_segmentation_needs_no_target_buffer() -> None:

@@ -199,6 +199,8 @@ class ClassPrompts:
         scribbles: in the order in which they were drawn. No voxel is in two that contradict each
             other, nor in one that contradicts a click.
         regions: in the order in which they were drawn. Clicks and scribbles count more.
+        polish: whether the class's previous prediction is to be improved as a whole, before clicks,
+            scribbles and regions correct it. Without, it stays where they don't contradict it.
     """
 
     label: int
@@ -207,6 +209,7 @@ class ClassPrompts:
     slice_box: SliceBox | None = None
     scribbles: tuple[Scribble, ...] = ()
     regions: tuple[Region, ...] = ()
+    polish: bool = False
 
     @property
     def voxels_inside(self) -> npt.NDArray[np.intp]:

@@ -32,8 +32,9 @@ from gamt.interactions import (
 )
 from gamt.io.case import Case
 from gamt.lifting.bodies import Found, Part
+from gamt.lifting.bounds import middle_slice
 from gamt.lifting.budget import Budget, Cancelled
-from gamt.lifting.composition import Extent, compose
+from gamt.lifting.composition import Extent, compose, is_another_part
 from gamt.lifting.pipeline import Lifted, lift
 from gamt.lifting.progress import Report
 from gamt.lifting.target import Observer
@@ -70,9 +71,7 @@ class LiftedExtent:
     def as_extent(self) -> Extent:
         """Returns it for `compose`; its mask is there."""
         assert self.mask is not None
-        inside = self.mask.part()
-        low = (self.mask.where[0].start, self.mask.where[1].start, self.mask.where[2].start)
-        return Extent(self.drawn, Part(low, inside) if inside.any() else None)
+        return Extent(self.drawn, as_part(self.mask) if self.mask.bits.size else None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,11 +81,14 @@ class State:
     Attributes:
         marks: all prompts so far but for the extents.
         extents: positive boxes and lassos, each of which says what the target is.
-        initial: (z, y, x), the segmentation that the target began with; None without, or if it is
+        initial: (z, y, x), the segmentation that the target began with, or what clicks and
+            scribbles had found before a box or lasso was drawn beside it; None without, or if it is
             empty.
         mask: (z, y, x), the last prediction or the initial segmentation; None before.
         corrected: whether the next prediction corrects the mask by the marks, instead of
             beginning anew from all prompts.
+        rough: whether the mask is an initial segmentation that no prediction has seen; without
+            prompts, the next one polishes it.
         windows: the intensities that the last prediction saw the target in, by its label; the next
             one that corrects it sees it in the same.
         found: what the first click stands in, where there is nothing but that click.
@@ -98,6 +100,7 @@ class State:
     initial: PackedMask | None = None
     mask: PackedMask | None = None
     corrected: bool = False
+    rough: bool = False
     found: Found | None = None
     windows: Windows = field(default_factory=dict)
     is_behind: bool = False
@@ -118,6 +121,12 @@ class State:
     def nbytes(self) -> int:
         """Memory of the mask; the extents' masks are shared by later states."""
         return 0 if self.mask is None else self.mask.bits.nbytes
+
+
+def as_part(mask: PackedMask) -> Part:
+    """Returns a mask that is not empty as a part of the scan."""
+    z, y, x = (one.start for one in mask.where)
+    return Part((z, y, x), mask.part())
 
 
 def with_extent(marks: ClassPrompts, drawn: Box | SliceBox) -> ClassPrompts:
@@ -269,6 +278,7 @@ class Session:
     def is_behind(self) -> bool:
         """Whether prompts came since the last prediction, so that `run_prediction` is called for.
 
+        An initial segmentation alone is no prompt: it is polished only if that is asked for.
         `undo` and `redo` bring it back with the prompts.
         """
         return self._history.state.is_behind
@@ -462,12 +472,15 @@ class Session:
     ) -> ArrayBounds | None:
         """Begins a target with a segmentation, to be corrected; other prompts are forgotten.
 
-        It is written to the target buffer, if there is one, whether or not a prediction is run:
-        without further prompts, there is nothing to correct.
+        A prediction before any other prompt improves it as a whole: its surface moves to where the
+        segmenter sees it, by a few voxels (docs/design.md, 18). Later prompts correct what came of
+        it. Without a prediction the segmentation is written to the target buffer, if there is one,
+        as it is.
 
         Args:
             initial_seg: (z, y, x), not 0 inside of the target.
-            run_prediction: whether to return what changed.
+            run_prediction: whether to improve it now; with a prompt that comes before the next
+                prediction, it is only corrected by that.
 
         Returns:
             With `run_prediction`, the bounds of what changed in the target buffer; None if
@@ -486,7 +499,7 @@ class Session:
             raise ValueError("found NaN in the initial segmentation, expected 0 outside of it")
         inside = PackedMask.of(mask != 0)
         initial = inside if inside.bits.size else None  # an empty one is none
-        state = State(initial=initial, mask=inside, corrected=True)
+        state = State(initial=initial, mask=inside, corrected=True, rough=initial is not None)
         changed = self._advance(state, run_prediction)
         if not run_prediction and self._target_buffer is not None:
             self._show(state)
@@ -601,8 +614,19 @@ class Session:
         state = self._history.state
         if not positive:
             return replace(state, marks=add_region(state.marks, region_of(drawn, positive=False)))
-        extents = (*state.extents, LiftedExtent(drawn))
-        return replace(state, marks=take_back(state.marks, drawn), extents=extents, corrected=False)
+        initial = state.initial
+        if not state.extents and state.corrected and state.mask is not None and initial is None:
+            # What clicks and scribbles have found is not given up for what is drawn beside it.
+            section = middle_slice(drawn) if isinstance(drawn, Box) else drawn
+            if state.mask.bits.size and is_another_part(section, as_part(state.mask)):
+                initial = state.mask
+        return replace(
+            state,
+            marks=take_back(state.marks, drawn),
+            extents=(*state.extents, LiftedExtent(drawn)),
+            initial=initial,
+            corrected=False,
+        )
 
     def _advance(self, state: State, run_prediction: bool) -> ArrayBounds | None:
         """Goes on to a state that has one more prompt."""
@@ -611,7 +635,8 @@ class Session:
             state = self._predict(state)
             changed = self._show(state)
         else:  # no scale has been made with the new prompt
-            state = replace(state, found=None, is_behind=True)
+            has_prompts = bool(state.extents) or state.marks != ClassPrompts(1)
+            state = replace(state, found=None, is_behind=has_prompts)
         self._history.advance(state)
         return changed
 
@@ -620,8 +645,10 @@ class Session:
         if self._target_buffer is None:
             raise RuntimeError("there is no target buffer: call set_target_buffer first")
         lifter = Lifter(volume, self._seconds, self._observer, self._progress, self._cancelled)
+        polishes = state.rough and state.corrected and state.marks == ClassPrompts(1)
         if state.corrected and state.mask is not None:
-            lifted = lifter.lift(state.prompts, self._unpack(state.mask), state.windows)
+            prompts = replace(state.prompts, polish=polishes)
+            lifted = lifter.lift(prompts, self._unpack(state.mask), state.windows)
         elif state.is_composed:
             state, lifted = self._compose(state, lifter)
         else:
@@ -630,7 +657,10 @@ class Session:
         from_click = len(marks.clicks) == 1 and not marks.scribbles and not marks.regions
         found = lifted.found.get(1) if from_click else None
         mask = self._pack(lifted.labels.view(np.bool_))
-        if not state.corrected and len(state.extents) == 1 and marks == ClassPrompts(1):
+        if state.rough:
+            state = replace(state, initial=mask if polishes else state.initial, rough=False)
+        is_alone = len(state.extents) == 1 and not state.is_composed
+        if not state.corrected and is_alone and marks == ClassPrompts(1):
             alone = replace(state.extents[0], mask=mask, windows=lifted.windows)
             state = replace(state, extents=(alone,))
         return replace(

@@ -343,6 +343,7 @@ def test_capabilities_are_those_that_clients_look_for() -> None:
     }
     assert found["supports_undo"]
     assert found["supports_initial_label"]
+    assert found["supports_zero_shot_label_refinement"]
     assert found["license"] == "CC-BY-4.0"
     assert len(found["preferred_scribble_thickness"]) == 3
     used = [n for pair in list(found["channel_mapping"].values())[1:] for n in pair]
@@ -646,6 +647,24 @@ def test_an_initial_segmentation_is_taken_without_a_prediction(ready: User) -> N
     assert meta(response) == {"ran_prediction": False, "bbox": None}
     (z, _), (y, _), (x, _) = meta(ready.click(1, 3, 5, positive=False))["bbox"]
     assert (z, y, x) == (1, 3, 5)
+
+
+def test_an_initial_segmentation_is_improved_where_a_prediction_is_asked_for(ready: User) -> None:
+    rough = np.zeros(SHAPE, np.uint8)
+    rough[1:4, 3:9, 5:13] = 1
+    response = ready.send("/add_initial_seg_interaction", rough, run_prediction=True)
+    found = meta(response)
+    assert found["ran_prediction"]
+    # All of the segmentation has changed, and with it the column that it lacked.
+    assert found["bbox"] == [[1, 4], [3, 9], [5, 14]]
+    assert frames.unpack(response.content, 10_000).all()
+
+
+def test_an_initial_segmentation_alone_leaves_nothing_to_predict(ready: User) -> None:
+    rough = np.zeros(SHAPE, np.uint8)
+    rough[1:4, 3:9, 5:13] = 1
+    ready.send("/add_initial_seg_interaction", rough)
+    assert meta(ready.post("/predict")) == {"ran_prediction": False, "bbox": None}
 
 
 def test_after_a_reset_everything_begins_anew(ready: User) -> None:

@@ -20,6 +20,7 @@ from gamt.segmenters.base import Embedding, SliceMask
 from gamt.server.engine import Closed, Engine, Prediction, Workspace
 from gamt.server.memory import MB, TooLarge
 from gamt.server.metrics import Metrics
+from gamt.settings import SettingsError
 from tests.doubles import DEFAULTS, Thresholder, block, picture
 from tests.server.test_metrics import read
 from tests.server.test_turns import SECONDS, wait_until
@@ -206,6 +207,20 @@ def test_undo_tells_what_it_turned_off() -> None:
             assert answer.bounds == BOX
             assert answer.content is not None
             assert not answer.content.any()
+
+    run(test)
+
+
+def test_steps_are_counted_by_their_own_kinds() -> None:
+    async def test() -> None:
+        metrics = Metrics()
+        async with engine_of(Gated(), metrics) as engine:
+            workspace = await begin(engine)
+            await predict(workspace, box(BOX))
+            await undo(workspace)
+            assert (await redo(workspace)).bounds == BOX
+            for kind in ("box", "undo", "redo"):
+                assert read(metrics)["gamt_prediction_computed_seconds_count", kind] == 1
 
     run(test)
 
@@ -593,7 +608,9 @@ def test_a_workspace_closed_during_a_prediction_cancels_it_and_takes_no_more_cal
             segmenter.stops = True
             running = predict(workspace, box(BOX))
             await reach(segmenter)
+            workspace.reserve("image", SHAPE, 1)
             workspace.close()  # at once, though a step runs
+            assert engine.memory.reserved_bytes > 0  # as long as it does
             segmenter.through.set()
             assert not (await running).ran
             with pytest.raises(Closed):
@@ -605,6 +622,7 @@ def test_a_workspace_closed_during_a_prediction_cancels_it_and_takes_no_more_cal
             workspace.close()  # once more does nothing
             assert (await predict(other, box(BOX))).ran
             await asyncio.to_thread(workspace.join)
+            assert engine.memory.reserved_bytes == 0
             assert read(metrics)["gamt_sessions", ""] == 1
 
     run(test)
@@ -668,6 +686,14 @@ def test_closing_the_engine_stops_its_threads() -> None:
 
 
 # --- memory and metrics -------------------------------------------------------------------------
+
+
+def test_a_cache_that_leaves_no_memory_for_images_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gamt.server.engine.machine_bytes", lambda: 1000 * MB)  # it uses 800
+    with pytest.raises(SettingsError, match="cache_mb: found 800, expected less than the 800 MB"):
+        Engine(Gated(), replace(DEFAULTS, cache_mb=800), metrics=Metrics())
 
 
 def test_what_does_not_fit_into_memory_is_refused() -> None:

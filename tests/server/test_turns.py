@@ -36,7 +36,7 @@ def wanted(turns: Turns, *, background: bool = False) -> Turn:
 
 
 def test_those_who_wait_get_the_turn_in_the_order_in_which_they_came() -> None:
-    turns = Turns()
+    turns = Turns(slice_seconds=0)
     order: list[int] = []
     first = wanted(turns)
     assert first.take()
@@ -60,7 +60,7 @@ def test_those_who_wait_get_the_turn_in_the_order_in_which_they_came() -> None:
 
 
 def test_steps_of_those_who_work_at_once_alternate() -> None:
-    turns = Turns()
+    turns = Turns(slice_seconds=0)
     steps: list[str] = []
     long = wanted(turns)
     long.take()
@@ -82,8 +82,28 @@ def test_steps_of_those_who_work_at_once_alternate() -> None:
     assert steps == ["long", "short", "long", "short", "long", "long"]
 
 
+def test_a_slice_of_time_holds_many_short_steps() -> None:
+    turns = Turns(slice_seconds=1000)
+    mine = wanted(turns)
+    mine.take()
+    other = threading.Event()
+
+    def work() -> None:
+        turn = wanted(turns)
+        turn.take()
+        other.set()
+        turn.give()
+
+    with running(work):
+        wait_until(lambda: turns.waiting == 1)
+        assert mine.pass_on()
+        assert not other.is_set()
+        mine.give()
+    assert other.is_set()
+
+
 def test_the_background_comes_last_however_long_it_has_waited() -> None:
-    turns = Turns()
+    turns = Turns(slice_seconds=0)
     order: list[str] = []
     first = wanted(turns)
     first.take()
@@ -106,7 +126,7 @@ def test_the_background_comes_last_however_long_it_has_waited() -> None:
 
 
 def test_who_does_not_want_the_turn_any_more_leaves_and_the_next_one_gets_it() -> None:
-    turns = Turns()
+    turns = Turns(slice_seconds=0)
     stop = threading.Event()
     results: list[tuple[str, bool]] = []
     first = wanted(turns)
@@ -131,7 +151,7 @@ def test_who_does_not_want_the_turn_any_more_leaves_and_the_next_one_gets_it() -
 
 @pytest.mark.parametrize("others_wait", [False, True])
 def test_a_turn_that_is_not_wanted_any_more_is_not_kept(others_wait: bool) -> None:
-    turns = Turns()
+    turns = Turns(slice_seconds=0)
     stop = threading.Event()
     turn = Turn(turns, stop.is_set)
     turn.take()
@@ -149,7 +169,7 @@ def test_a_turn_that_is_not_wanted_any_more_is_not_kept(others_wait: bool) -> No
 
 
 def test_time_spent_waiting_is_known() -> None:
-    turns = Turns()
+    turns = Turns(slice_seconds=0)
     first, second = wanted(turns), wanted(turns)
     first.take()
     with running(second.take):

@@ -158,8 +158,10 @@ def serve(
         def load() -> "FastAPI":
             from gamt.server.app import make_app
             from gamt.server.engine import Engine
+            from gamt.server.memory import limit_arenas
             from gamt.server.metrics import Metrics
 
+            limit_arenas()
             return make_app(
                 Engine(model, settings, metrics=Metrics(), cache=cache),
                 max_sessions=max_sessions,

@@ -74,6 +74,22 @@ def compose(extents: Sequence[Extent], initial: Mask, spacing_mm: Sequence[float
     return keep_pieces(target, certain)
 
 
+def is_another_part(drawn: SliceBox, found: Part) -> bool:
+    """Says whether what is drawn is for the most part beside what was found before it was drawn.
+
+    It is a look at the same thing where most of the section drawn was found already, or where most
+    of what was found is in front of the section or behind it.
+
+    Args:
+        drawn: a box or lasso.
+        found: not empty.
+    """
+    area = section_of(drawn, found.low, found.mask.shape)
+    around = np.count_nonzero(found.mask & np.expand_dims(area, drawn.plane.normal))
+    is_around = 2 * around > np.count_nonzero(found.mask)
+    return not is_around and not holds_most_of(drawn, found)
+
+
 def add(target: Mask, part: Part) -> None:
     """Adds a part to a target (z, y, x)."""
     low, high = part.bounds

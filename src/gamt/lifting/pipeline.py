@@ -12,6 +12,7 @@ from gamt.lifting.bodies import Found, find_along, find_at, share
 from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
 from gamt.lifting.doubt import doubt
 from gamt.lifting.fusion import Competition, Votes
+from gamt.lifting.polish import polish
 from gamt.lifting.postprocess import drop_pieces
 from gamt.lifting.progress import Progress, Report
 from gamt.lifting.propagation import Seeking, Walk, next_prompt, run, together
@@ -96,7 +97,7 @@ def lift(
                 make_target(case, one, region, scan, settings, observer, progress, found)
                 for one, region in group
             ]
-            shares = (PLANNED / len(settings.planes), PLANNED, 1.0)
+            shares = (PLANNED / len(settings.planes), PLANNED, PLANNED, 1.0)
             for stage, part in zip(STAGES, shares, strict=True):
                 strides = StridePlanner(
                     stopwatch, part, progress, lambda: volume.embeddings.encoded
@@ -332,6 +333,18 @@ def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
     return walks
 
 
+def polishing(target: Target, strides: StridePlanner) -> list[Walk]:
+    """Improves a previous prediction as a whole, for a class that asks for it."""
+    if target.previous is None or not target.prompts.polish:
+        return []
+    return [polished(target, polish(target, target.previous, strides))]
+
+
+def polished(target: Target, polishing: Seeking[npt.NDArray[np.bool_]]) -> Walk:
+    """Takes over the mask that was polished for the previous prediction."""
+    target.previous = yield from polishing
+
+
 def corrections(target: Target, _: StridePlanner) -> list[Walk]:
     """Corrects what clicks contradict: in the previous prediction, or in what was just found."""
     return [corrected(target, correct(target, target.find_mask()))]
@@ -342,7 +355,7 @@ def corrected(target: Target, correcting: Seeking[npt.NDArray[np.bool_]]) -> Wal
     target.mask = yield from correcting
 
 
-STAGES = (first_views, orthogonal_views, corrections)
+STAGES = (first_views, orthogonal_views, polishing, corrections)
 """The method's walks, in their order."""
 
 

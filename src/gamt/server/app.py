@@ -216,7 +216,7 @@ class _Service:
                 },
                 "num_interaction_channels": 7,
                 "supports_initial_label": True,
-                "supports_zero_shot_label_refinement": False,
+                "supports_zero_shot_label_refinement": True,
                 "preferred_scribble_thickness": [2, 2, 2],
                 "interaction_decay": 1.0,
                 "do_autozoom": True,

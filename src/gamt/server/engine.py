@@ -18,11 +18,11 @@ import numpy.typing as npt
 from gamt.lifting.fusion import Votes
 from gamt.segmenters.base import Segmenter
 from gamt.server.ahead import EncodeAhead
-from gamt.server.memory import Memory, TooLarge, give_back, machine_bytes
+from gamt.server.memory import MB, Memory, TooLarge, give_back, machine_bytes
 from gamt.server.metrics import Metrics
 from gamt.server.turns import Turn, Turns
 from gamt.session import ArrayBounds, Cancelled, Session
-from gamt.settings import Settings
+from gamt.settings import Settings, SettingsError
 from gamt.volume.cache import EmbeddingCache
 
 logger = logging.getLogger("gamt.server")
@@ -36,18 +36,18 @@ Reserved = Literal["image", "target buffer"]
 """What of a workspace memory is reserved for."""
 
 POLL_SECONDS = 0.2
-"""How often a prediction's client is asked for, whether it is still there."""
+"""How often a prediction's client is asked for, whether it is still there (docs/constants.md)."""
 
 ANSWER_SECONDS = 45.0
 """Allowed for a prediction, with what it waits for others meanwhile: nnInteractive's client gives
-up after 60, and the last step may take a while."""
+up after 60, and the last step may take a while (docs/constants.md)."""
 
 MEMORY_SHARE = 0.8
-"""Share of the machine's memory, or the container's, that is used."""
+"""Share of the machine's memory, or the container's, that is used (docs/constants.md)."""
 
 RESULT_BYTES = 8
 """Bytes for each voxel of an image beside the image itself: the labels and scores of a prediction,
-and the masks of earlier ones."""
+and the masks of earlier ones (docs/constants.md)."""
 
 
 class Closed(Exception):  # noqa: N818 - it is no error of the engine's
@@ -101,13 +101,21 @@ class Engine:
             settings: how the method works; `cache_mb` in it is for all workspaces together.
             metrics: what is counted goes there.
             cache: a folder where encoded slices are kept; None keeps none.
+
+        Raises:
+            SettingsError: `cache_mb` leaves no memory for images.
         """
         self.segmenter = segmenter
         self.settings = settings
         self.metrics = metrics
         self.turns = Turns()
-        cache_bytes = settings.cache_mb * 2**20
-        self.memory = Memory(int(MEMORY_SHARE * machine_bytes()) - cache_bytes)
+        cache_bytes, most_bytes = settings.cache_mb * MB, int(MEMORY_SHARE * machine_bytes())
+        if cache_bytes >= most_bytes:
+            raise SettingsError(
+                f"cache_mb: found {settings.cache_mb}, expected less than the {most_bytes // MB} "
+                "MB of memory that the server may use, to have some left for images"
+            )
+        self.memory = Memory(most_bytes - cache_bytes)
         self.ahead = EncodeAhead(segmenter, self.turns, metrics)
         self._embeddings = EmbeddingCache(segmenter, cache_bytes, cache)
         self._embeddings.leave()  # the workspaces share all of it
@@ -377,12 +385,12 @@ class Workspace:
                 self._engine.ahead.plan(self._cache, self._session.volume)
 
     def _end(self) -> None:
-        """Frees the memory."""
-        self._engine.forget(self)
+        """Frees the memory, and only then what was reserved of it."""
         self._engine.ahead.drop(self._cache)
         self._cache.leave()
         self._session = self._begin()
         give_back()
+        self._engine.forget(self)
 
     def _try(self, work: Callable[[Session], T]) -> T:
         """Does what a client asked for; what was wrong with that is no error of the server's."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
-CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
-"""Files below /sys/fs/cgroup that say what a container may use: of version 2, and of version 1."""
-
+M_ARENA_MAX, ARENAS = -8, 2
+"""The option of glibc's `mallopt`, and how many arenas there are: one computes at a time. By itself
+there would be eight a core, and a server that many had used would stay larger by half."""
 
 MB = 2**20
 
@@ -92,14 +92,34 @@ class Memory:
                 del self._reserved[key]
 
 
-def machine_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Returns the memory of this machine, or of the container if that may use less."""
+def machine_bytes(
+    cgroup: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")
+) -> int:
+    """Returns the memory of this machine, or less if a control group of the process says so.
+
+    Containers, services of systemd and jobs of Slurm have one, and so may any above it.
+
+    Args:
+        cgroup: where the groups are mounted.
+        process: the file that names those of this process.
+    """
     limits = [int(psutil.virtual_memory().total)]
-    for name in CGROUP_LIMITS:
-        path = cgroup / name
-        text = path.read_text().strip() if path.is_file() else "max"
-        if text != "max":
-            limits.append(int(text))
+    lines = process.read_text().splitlines() if process.is_file() else []
+    # In a container the file may name what the machine calls a group that is the root in here.
+    for line in ["0::/", "0:memory:/", *lines]:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":  # version 2 of control groups
+            root, name = cgroup, "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = cgroup / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        parts = Path(group).parts[1:]
+        for depth in range(len(parts) + 1):
+            path = root.joinpath(*parts[:depth], name)
+            text = path.read_text().strip() if path.is_file() else "max"
+            if text != "max":
+                limits.append(int(text))
     return min(limits)
 
 
@@ -109,3 +129,11 @@ def give_back() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
         if trim is not None:
             trim(0)
+
+
+def limit_arenas() -> None:
+    """Lets the threads of this process share few of glibc's arenas, each of which keeps memory."""
+    if sys.platform == "linux":
+        set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+        if set_option is not None:
+            set_option(M_ARENA_MAX, ARENAS)

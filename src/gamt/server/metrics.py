@@ -14,11 +14,12 @@ class Metrics:
         sessions: that are open.
         max_sessions: that may be open at once.
         waiting: predictions that wait for their turn to compute.
-        waited: seconds that a prediction waited, by its kind.
-        computed: seconds that a prediction computed, by its kind.
+        waited: seconds that a prediction waited, by the kind of its prompt; "undo" and "redo" are
+            kinds, too.
+        computed: seconds that it computed, likewise.
         cancelled: predictions that were not finished, by the reason: "superseded", "gone" or
             "closed".
-        errors: calls that failed, by the name of the exception.
+        errors: calls that failed, by the name of the exception; not what users got wrong.
         encoded: slices that were encoded, by when: "asked" for by a prediction, or "ahead" of one.
         cache_hits: times that a slice was asked for whose embedding was there already.
         cache_misses: times that it was not.

@@ -4,17 +4,22 @@ import threading
 import time
 from collections.abc import Callable
 
+SLICE_SECONDS = 0.05
+"""Who has had the turn for less keeps it. Steps take from a millisecond to a second: were it handed
+on at every one, what has many short steps would wait for the long ones of all others."""
+
 
 class Turns:
     """Hands one turn around among threads.
 
-    Those who wait get it in the order in which they came. Who has it passes it on at every step,
-    so that all get on at one pace, and what takes few steps is soon done. Those in the background
-    get it only when nobody else wants it.
+    Those who wait get it in the order in which they came. Who has it passes it on at the end of a
+    step, once a slice of time is over, so that all get on at one pace, and what takes little time
+    is soon done. Those in the background get it only when nobody else wants it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slice_seconds: float = SLICE_SECONDS) -> None:
         """Begins with nobody's turn."""
+        self.slice_seconds = slice_seconds
         self._changed = threading.Condition()
         self._holder: Turn | None = None
         self._waiting: list[Turn] = []
@@ -75,6 +80,7 @@ class Turn:
         self.waited = 0.0
         self._turns = turns
         self._has_it = False
+        self._since = 0.0
 
     def take(self) -> bool:
         """Waits for the turn.
@@ -84,7 +90,8 @@ class Turn:
         """
         before = time.monotonic()
         self._has_it = self._turns._take(self)
-        self.waited += time.monotonic() - before
+        self._since = time.monotonic()
+        self.waited += self._since - before
         return self._has_it
 
     def give(self) -> None:
@@ -94,7 +101,7 @@ class Turn:
             self._turns._give()
 
     def pass_on(self) -> bool:
-        """Ends a step: lets those who wait go first.
+        """Ends a step: lets those who wait go first, unless its slice of time has just begun.
 
         Returns:
             Whether it has the turn again: False where that isn't wanted any more.
@@ -102,7 +109,8 @@ class Turn:
         if self.is_unwanted():
             self.give()
             return False
-        if self._turns.waiting == 0:
+        held = time.monotonic() - self._since
+        if held < self._turns.slice_seconds or self._turns.waiting == 0:
             return True
         self.give()
         return self.take()

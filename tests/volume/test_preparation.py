@@ -1,0 +1,89 @@
+"""What is made of a volume is made once, and nobody waits for what is made of another one."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from gamt.settings import Settings
+from gamt.volume import preparation
+from gamt.volume.cache import EmbeddingCache
+from gamt.volume.preparation import PreparedVolume
+from gamt.windows import IntensityWindow
+from tests.doubles import Thresholder
+
+SECONDS = 10
+"""After which a test fails that waits for something."""
+
+SHAPE = (3, 4, 5)
+
+
+def prepare(value: int) -> PreparedVolume:
+    """Returns a volume of which all voxels have a value, but for one that is 0."""
+    image = np.full(SHAPE, value, np.int16)
+    image[0, 0, 0] = 0
+    settings = Settings(low_percentile=0, high_percentile=100)
+    return PreparedVolume(image, (1, 1, 1), EmbeddingCache(Thresholder(), 2**20), settings)
+
+
+def window_of(volume: PreparedVolume) -> Any:
+    return volume.full_window
+
+
+def image_of(volume: PreparedVolume) -> Any:
+    return volume.scan(((0, 0, 0), SHAPE), IntensityWindow(0, 100)).image
+
+
+@pytest.mark.parametrize(
+    ("make", "step"), [(window_of, "intensity_window"), (image_of, "normalise")]
+)
+def test_what_is_made_of_one_volume_does_not_wait_for_another(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[PreparedVolume], Any], step: str
+) -> None:
+    reached, through = threading.Event(), threading.Event()
+    usual = getattr(preparation, step)
+
+    def work(image: npt.NDArray[Any], *arguments: Any) -> Any:
+        if image.max() == 1:  # the slow volume's
+            reached.set()
+            assert through.wait(SECONDS)
+        return usual(image, *arguments)
+
+    monkeypatch.setattr(preparation, step, work)
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(make, prepare(1))
+        assert reached.wait(SECONDS)
+        try:
+            pool.submit(make, prepare(2)).result(SECONDS / 2)
+            assert not slow.done()
+        finally:
+            through.set()
+
+
+def test_threads_that_ask_for_the_same_window_have_it_made_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[IntensityWindow] = []
+    begun = threading.Barrier(2)
+
+    def work(*_: Any) -> IntensityWindow:
+        made.append(IntensityWindow(0, 1))
+        time.sleep(0.1)  # time enough for the other one to begin, too
+        return made[-1]
+
+    monkeypatch.setattr(preparation, "intensity_window", work)
+    volume = prepare(1)
+
+    def ask() -> IntensityWindow:
+        begun.wait(SECONDS)
+        return volume.full_window
+
+    with ThreadPoolExecutor(2) as pool:
+        found = [one.result(SECONDS) for one in [pool.submit(ask), pool.submit(ask)]]
+    assert len(made) == 1
+    assert found == made * 2
