@@ -78,7 +78,7 @@ def test_a_few_images_are_large() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("encodes", [False, True])
 def test_a_server_bears_random_users(tmp_path: Path, encodes: bool) -> None:
-    run = run_soak(0.4, clients=3, seed=1, folder=tmp_path, kill_seconds=10, encodes=encodes)
+    run = run_soak(0.7, clients=3, seed=1, folder=tmp_path, kill_seconds=15, encodes=encodes)
     assert any((tmp_path / "encoded").rglob("*")) is encodes
     assert run.errors == []
     assert run.steps > 0
