@@ -706,6 +706,33 @@ def test_another_thread_cancels_between_two_slices() -> None:
     assert not buffer.any()
 
 
+def test_the_search_for_a_body_around_a_box_is_cancelled_between_its_steps() -> None:
+    # The one slice takes four of the answers; the search asks before each of its eight steps.
+    answers = iter([False] * 8)
+    session = Session(segmenters.load(), cancelled=lambda: next(answers, True))
+    noise = np.random.default_rng(0).normal(0, 8, SHAPE)
+    session.set_image((picture(BODY) + noise)[None])
+    session.set_target_buffer(buffer := np.zeros(SHAPE, np.uint8))
+    with pytest.raises(Cancelled):
+        session.add_bbox_interaction(slice_bounds(BODY, Plane.AXIAL), True)
+    assert not buffer.any()
+
+
+@pytest.mark.parametrize("kind", ["box", "lasso"])
+def test_without_any_time_a_section_is_all_that_is_found_of_its_target(kind: str) -> None:
+    session = Session(segmenters.load(), seconds=0.0)
+    session.set_image(picture(BODY)[None])
+    session.set_target_buffer(buffer := np.zeros(SHAPE, np.uint8))
+    if kind == "box":
+        changed = session.add_bbox_interaction(slice_bounds(BODY, Plane.CORONAL), True)
+    else:
+        changed = session.add_lasso_interaction(drawn_on(BODY, Plane.CORONAL), True)
+    assert changed is not None
+    assert changed[1] == [12, 13]  # the slice drawn on
+    assert not buffer[~BODY].any()
+    assert buffer[INSIDE[0], 12, INSIDE[2]] == 1
+
+
 def test_progress_rises_to_all_that_was_planned() -> None:
     reported: list[tuple[int, int]] = []
     session = Session(Thresholder(), progress=lambda *counts: reported.append(counts))

@@ -227,12 +227,14 @@ class Session:
             cache: a folder where encoded slices are kept for later sessions, or the embeddings of
                 the same segmenter that are shared with other ones; None keeps none.
             seconds: allowed for a prediction. Out of time, it is finished from what has been seen,
-                so that it takes a little longer.
+                so that it takes a little longer; where that is nothing, a box or lasso on one slice
+                is all that is found of the target, and of a click's body nothing is.
             observer: is told how every prediction goes; None for nobody.
             progress: called with the slices of a prediction that are done and those planned so
-                far, whenever one of them rises.
-            cancelled: asked before every batch of slices whether the prediction is not wanted any
-                more; then it raises `Cancelled`.
+                far, whenever one of them rises. A body that is looked for in 3-D, around a click or
+                a section, is none of them.
+            cancelled: asked before every step, of a search in 3-D too, whether the prediction is
+                not wanted any more; then it raises `Cancelled`.
 
         Raises:
             SegmenterError: no segmenter has that name, or it can't be set up.
