@@ -310,6 +310,65 @@ def test_a_box_after_an_initial_segmentation_adds_to_it() -> None:
     np.testing.assert_array_equal(buffer[..., :14], LEFT[..., :14])
 
 
+@pytest.mark.parametrize("plane", Plane)
+@pytest.mark.parametrize("kind", ["box", "lasso"])
+def test_what_agrees_with_an_initial_segmentation_changes_nothing(plane: Plane, kind: str) -> None:
+    # The image shows another body than the segmentation.
+    session, buffer = begin(RIGHT)
+    session.add_initial_seg_interaction(LEFT)
+    if kind == "box":
+        changed = session.add_bbox_interaction(slice_bounds(LEFT, plane), True)
+    else:
+        changed = session.add_lasso_interaction(drawn_on(LEFT, plane), True)
+    assert changed is None
+    np.testing.assert_array_equal(buffer, LEFT)
+
+
+def test_a_box_in_3d_that_agrees_with_an_initial_segmentation_changes_nothing() -> None:
+    session, buffer = begin(RIGHT)
+    session.add_initial_seg_interaction(LEFT)
+    session.add_bbox_interaction(bounds_of(LEFT), True)
+    np.testing.assert_array_equal(buffer, LEFT)
+
+
+@pytest.mark.parametrize("kind", ["box", "lasso"])
+def test_what_an_initial_segmentation_misses_or_has_beside_a_section_is_corrected_in_3d(
+    kind: str,
+) -> None:
+    # Of the body's 19 x 28 x 32 voxels, the given one lacks eight columns of 32 on the right, and
+    # has a leak of six rows below.
+    shape = (30, 48, 52)
+    truth = block(shape, slice(6, 25), slice(8, 36), slice(10, 42))
+    leak = block(shape, slice(6, 25), slice(36, 42), slice(10, 34))
+    given = (truth | leak) & ~block(shape, slice(0, 30), slice(0, 48), slice(34, 52))
+    session = Session(segmenters.load())
+    noise = np.random.default_rng(0).normal(0, 8, shape)
+    session.set_image((picture(truth) + noise)[None])
+    session.set_target_buffer(buffer := np.zeros(shape, np.uint8))
+    session.add_initial_seg_interaction(given)
+    before = dice(given, truth)
+    if kind == "box":
+        session.add_bbox_interaction(slice_bounds(truth, Plane.AXIAL), True)
+    else:
+        session.add_lasso_interaction(drawn_on(truth, Plane.AXIAL), True)
+    assert dice(buffer[15], truth[15]) > 0.98
+    assert dice(buffer > 0, truth) > (1 + before) / 2  # half of the error at least is gone
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_sections_of_an_initial_segmentation_and_beside_it_go_together(
+    order: tuple[int, int],
+) -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    session.add_initial_seg_interaction(LEFT)
+    for n in order:
+        session.add_lasso_interaction(drawn_on((LEFT, RIGHT)[n], Plane.CORONAL), True)
+    np.testing.assert_array_equal(buffer, LEFT | RIGHT)
+    assert session.undo()
+    assert session.redo()
+    np.testing.assert_array_equal(buffer, LEFT | RIGHT)
+
+
 @pytest.mark.parametrize("last", ["2-D box", "3-D box", "lasso"])
 def test_a_box_or_lasso_beside_what_a_click_found_adds_to_it(last: str) -> None:
     session, buffer = begin(LEFT | RIGHT)
@@ -784,6 +843,33 @@ def test_another_thread_cancels_between_two_slices() -> None:
             prediction.result(timeout=60)
     assert len(segmenter.asked) == 1
     assert not buffer.any()
+
+
+def test_the_search_for_a_body_around_a_box_is_cancelled_between_its_steps() -> None:
+    # The one slice takes four of the answers; the search asks before each of its eight steps.
+    answers = iter([False] * 8)
+    session = Session(segmenters.load(), cancelled=lambda: next(answers, True))
+    noise = np.random.default_rng(0).normal(0, 8, SHAPE)
+    session.set_image((picture(BODY) + noise)[None])
+    session.set_target_buffer(buffer := np.zeros(SHAPE, np.uint8))
+    with pytest.raises(Cancelled):
+        session.add_bbox_interaction(slice_bounds(BODY, Plane.AXIAL), True)
+    assert not buffer.any()
+
+
+@pytest.mark.parametrize("kind", ["box", "lasso"])
+def test_without_any_time_a_section_is_all_that_is_found_of_its_target(kind: str) -> None:
+    session = Session(segmenters.load(), seconds=0.0)
+    session.set_image(picture(BODY)[None])
+    session.set_target_buffer(buffer := np.zeros(SHAPE, np.uint8))
+    if kind == "box":
+        changed = session.add_bbox_interaction(slice_bounds(BODY, Plane.CORONAL), True)
+    else:
+        changed = session.add_lasso_interaction(drawn_on(BODY, Plane.CORONAL), True)
+    assert changed is not None
+    assert changed[1] == [12, 13]  # the slice drawn on
+    assert not buffer[~BODY].any()
+    assert buffer[INSIDE[0], 12, INSIDE[2]] == 1
 
 
 def test_progress_rises_to_all_that_was_planned() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt import segmenters
-from gamt.axes import bounding_range
+from gamt.axes import bounding_range, slice_view
 from gamt.history import History, PackedMask
 from gamt.interactions import (
     NUMERIC,
@@ -35,10 +35,12 @@ from gamt.lifting.bodies import Found, Part
 from gamt.lifting.bounds import middle_slice
 from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.composition import Extent, compose, is_another_part
+from gamt.lifting.differences import agrees, differences
 from gamt.lifting.pipeline import Lifted, lift
 from gamt.lifting.progress import Report
+from gamt.lifting.sections import section_of
 from gamt.lifting.target import Observer
-from gamt.prompts import Box, ClassPrompts, SliceBox
+from gamt.prompts import Box, ClassPrompts, Lasso, Region, SliceBox
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Scale, Settings
 from gamt.volume.cache import EmbeddingCache
@@ -69,9 +71,10 @@ class LiftedExtent:
     windows: Windows = field(default_factory=dict)
 
     def as_extent(self) -> Extent:
-        """Returns it for `compose`; its mask is there."""
-        assert self.mask is not None
-        return Extent(self.drawn, as_part(self.mask) if self.mask.bits.size else None)
+        """Returns it for `compose`; without a mask, it adds nothing."""
+        if self.mask is None or not self.mask.bits.size:
+            return Extent(self.drawn, None)
+        return Extent(self.drawn, as_part(self.mask))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,6 +200,7 @@ class Session:
       so of parts of it. A 3-D box's range of slices, along z, is taken as exact, and in y and x as
       the extent of the target in the middle slice. A box or lasso on one slice holds the target's
       section there; one that is for the most part beside what others found adds a part to it.
+      After an initial segmentation, one that agrees with it changes nothing.
     - Negative boxes and lassos take away inside; so do points and scribbles, of which every voxel
       ends on its own side. With a mask to correct, everything that no prompt contradicts stays as
       it is. Where prompts contradict each other, the later one counts.
@@ -235,12 +239,14 @@ class Session:
             cache: a folder where encoded slices are kept for later sessions, or the embeddings of
                 the same segmenter that are shared with other ones; None keeps none.
             seconds: allowed for a prediction. Out of time, it is finished from what has been seen,
-                so that it takes a little longer.
+                so that it takes a little longer; where that is nothing, a box or lasso on one slice
+                is all that is found of the target, and of a click's body nothing is.
             observer: is told how every prediction goes; None for nobody.
             progress: called with the slices of a prediction that are done and those planned so
-                far, whenever one of them rises.
-            cancelled: asked before every batch of slices whether the prediction is not wanted any
-                more; then it raises `Cancelled`.
+                far, whenever one of them rises. A body that is looked for in 3-D, around a click or
+                a section, is none of them.
+            cancelled: asked before every step, of a search in 3-D too, whether the prediction is
+                not wanted any more; then it raises `Cancelled`.
 
         Raises:
             SegmenterError: no segmenter has that name, or it can't be set up.
@@ -675,21 +681,53 @@ class Session:
     def _compose(self, state: State, lifter: Lifter) -> tuple[State, Lifted]:
         """Lifts extents by themselves, unless that is done, and corrects all of them by the marks.
 
-        Without marks, so that it stays the same with other marks, and in another order.
+        Without marks, so that it stays the same with other marks, and in another order. Those that
+        have most of their section in the initial segmentation correct it, as marks do.
         """
-        extents = tuple(
-            one if one.mask is not None else self._lift_alone(one, lifter) for one in state.extents
-        )
-        if state.initial is None:
+        initial = None if state.initial is None else state.initial.unpack()
+        extents: list[LiftedExtent] = []
+        parts: list[Extent] = []
+        regions: list[Region] = []
+        for drawn in state.extents:
+            extent, wrong = self._compare(drawn, initial, lifter)
+            extents.append(extent)
+            parts.append(extent.as_extent() if wrong is None else Extent(extent.drawn, None))
+            regions += wrong or ()
+        if initial is None:
             initial = np.zeros(lifter.shape, np.bool_)
-        else:
-            initial = state.initial.unpack()
-        spacing_mm = lifter.spacing_mm
-        target = compose([one.as_extent() for one in extents], initial, spacing_mm)
-        lifted = lifter.lift(state.marks, target, extents[0].windows)
-        return replace(state, extents=extents), lifted
+        target = compose(parts, initial, lifter.spacing_mm)
+        marks = replace(state.marks, regions=(*regions, *state.marks.regions))
+        windows = next((one.windows for one in extents if one.windows), None)
+        lifted = lifter.lift(marks, target, windows)
+        return replace(state, extents=tuple(extents)), lifted
+
+    def _compare(
+        self, extent: LiftedExtent, initial: Mask | None, lifter: Lifter
+    ) -> tuple[LiftedExtent, tuple[Region, ...] | None]:
+        """Compares an extent with the initial segmentation (z, y, x), and lifts it if it has to be.
+
+        Returns:
+            The extent; and where it corrects the initial segmentation, None where it adds a part.
+        """
+        drawn = extent.drawn
+        if initial is None:
+            return self._lift_alone(extent, lifter), None
+        if agrees(drawn, initial):
+            return extent, ()
+        if isinstance(drawn, Lasso):
+            wrong = differences(drawn, initial, section_of(drawn, (0, 0, 0), initial.shape))
+            if wrong is not None:
+                return extent, wrong
+        extent = self._lift_alone(extent, lifter)
+        if isinstance(drawn, Box | Lasso) or extent.mask is None:
+            return extent, None
+        seen = slice_view(extent.mask.unpack(), drawn.plane, drawn.index)
+        return extent, differences(drawn, initial, seen)
 
     def _lift_alone(self, extent: LiftedExtent, lifter: Lifter) -> LiftedExtent:
+        """Returns an extent with what it alone says the target is."""
+        if extent.mask is not None:
+            return extent
         lifted = lifter.lift(with_extent(ClassPrompts(1), extent.drawn))
         mask = PackedMask.of(lifted.labels.view(np.bool_))
         return replace(extent, mask=mask, windows=lifted.windows)

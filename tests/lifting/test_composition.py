@@ -8,7 +8,7 @@ import pytest
 from gamt.axes import Plane
 from gamt.lifting.bodies import Part
 from gamt.lifting.composition import Extent, compose
-from gamt.prompts import Box, SliceBox
+from gamt.prompts import Box, Lasso, SliceBox
 from tests.doubles import Mask, block
 
 SHAPE = (20, 22, 24)
@@ -67,7 +67,9 @@ def test_beyond_a_parallel_section_what_it_did_not_find_is_left_out() -> None:
 def test_slices_that_cross_are_as_near_as_millimetres_say() -> None:
     # One finds too much to the right, which the other one's slice shows. Half of the weight is
     # nearer to that slice: of voxels 8 + a on z and 7 + b on y, those with 2 (a + 1) < b + 1.
-    leaking, found = body((5, 12), (5, 12), (0, 20)), body((5, 12), (5, 12), (5, 12))
+    # The other one ends a slice too early, so that neither has both sections better.
+    leaking = body((5, 12), (5, 12), (5, 12)) | body((5, 12), (8, 12), (0, 20))
+    found = body((5, 11), (5, 12), (5, 12))
     extents = [
         extent(SliceBox(Plane.CORONAL, (5, 7, 5), (12, 8, 12)), leaking),
         extent(axial(8, (5, 12), (5, 12)), found),
@@ -78,6 +80,20 @@ def test_slices_that_cross_are_as_near_as_millimetres_say() -> None:
     assert target[9, 8, 19]
     assert target[9, 10, 19]  # 2 * 2 = 3 + 1: as near
     assert not target[9, 11, 12:].any()  # 2 * 2 < 4 + 1
+
+
+@pytest.mark.parametrize("kind", ["box", "lasso"])
+def test_a_look_that_another_one_betters_on_every_section_has_no_vote(kind: str) -> None:
+    # It leaks on its own slice, where the other one ends where the section does; that one's it has.
+    leaking = body((5, 12), (5, 12), (5, 12)) | body((9, 12), (5, 12), (12, 14))
+    found = body((5, 12), (5, 12), (5, 12))
+    sections = [axial(10, (5, 12), (5, 12)), axial(6, (5, 12), (5, 12))]
+    if kind == "lasso":
+        area = np.ones((7, 7), np.bool_)
+        sections = [Lasso(one.plane, one.low, one.high, area) for one in sections]
+    extents = [extent(sections[0], leaking), extent(sections[1], found)]
+    for order in (extents, extents[::-1]):
+        np.testing.assert_array_equal(compose(order, NOTHING, SPACING_MM), found)
 
 
 def test_three_looks_outvote_one_that_leaks_away_from_its_slice() -> None:

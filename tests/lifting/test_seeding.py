@@ -1,5 +1,6 @@
 """From a click or a box on one slice to a target: its box, and its course by walking."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -12,8 +13,11 @@ from scipy import ndimage
 from benchmarks.oracle import NoisyOracle
 from benchmarks.phantoms import dice, draw_slice_box
 from gamt import segmenters
-from gamt.axes import Plane, slice_view
+from gamt.axes import Plane, bounding_range, slice_view
 from gamt.interactions import read_lasso
+from gamt.lifting.budget import OutOfTime, Stopwatch
+from gamt.lifting.pipeline import seeded
+from gamt.lifting.propagation import run
 from gamt.lifting.seeding import (
     LEAST_PIECE,
     PIECES,
@@ -23,6 +27,7 @@ from gamt.lifting.seeding import (
     leaves_section,
     pieces,
     seed_in_box,
+    slice_box_walk,
 )
 from gamt.lifting.target import Target
 from gamt.predict import predict_case
@@ -442,3 +447,20 @@ def test_a_box_that_no_body_fits_is_walked_from() -> None:
     body = body_with_section(target, fitting, (20, 22, 24))
     assert body is not None
     assert dice(body.within(((0, 0, 0), (40, 44, 48))), truth) > 0.98
+
+
+def test_out_of_time_the_search_for_a_body_leaves_the_box_on_its_slice() -> None:
+    truth, image = core_in_a_shell()
+    box = draw_slice_box(truth, Plane.CORONAL)
+    target = make_target(make_case(image, ClassPrompts(1, slice_box=box)), segmenters.load())
+    stopwatch = Stopwatch(math.inf)
+
+    def before_step() -> None:
+        raise OutOfTime
+
+    assert run(seeded(target, slice_box_walk(target, box, before_step)), target.scan, stopwatch)
+    found = target.find_mask()
+    bounds = bounding_range(found)
+    assert bounds is not None
+    assert (bounds[0][1], bounds[1][1]) == (box.index, box.index + 1)
+    assert dice(slice_view(found, box.plane, box.index), truth[:, box.index]) > 0.9

@@ -97,6 +97,17 @@ class Stopwatch:
         if self._cancelled():
             raise Cancelled
 
+    def check(self) -> None:
+        """Goes on while there is time and the caller wants a result; for work in many small steps.
+
+        Raises:
+            Cancelled: the caller wants no result any more.
+            OutOfTime: the deadline has passed.
+        """
+        self.check_cancelled()
+        if self.left <= 0:
+            raise OutOfTime
+
     def lap(self) -> None:
         """Ends a step.
 
@@ -125,6 +136,7 @@ class StridePlanner:
     says nothing about the rest.
 
     Attributes:
+        stopwatch: knows the time that is left.
         stepped_over: whether any slice was.
     """
 
@@ -143,7 +155,7 @@ class StridePlanner:
             progress: knows how many slices the walks still have before them.
             encoded: returns the number of slices encoded so far, also ahead of the walks.
         """
-        self._stopwatch = stopwatch
+        self.stopwatch = stopwatch
         self._share = share
         self._progress = progress
         self._encoded = encoded
@@ -160,7 +172,7 @@ class StridePlanner:
 
     def end_round(self, slices: int) -> None:
         """Judges the pace anew, after a round of a number of slices that all walks asked for."""
-        now, left = time.monotonic(), self._stopwatch.left
+        now, left = time.monotonic(), self.stopwatch.left
         self._rounds.append(now - self._last)
         self._last = now
         self._visited += slices

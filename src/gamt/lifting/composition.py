@@ -1,9 +1,10 @@
 """One target out of several boxes and lassos, each of which was lifted by itself.
 
 Sections that the user drew on several slices of one body are several looks at it, each of which is
-most to be trusted near its own slice: they vote. On a slice with a drawn section, nothing of the
-same piece is inside beside it. What was drawn for the most part beside what the others found is
-another part of the target, and takes nothing of it away.
+most to be trusted near its own slice: they vote, but for those that another one betters on every
+slice drawn on. On a slice with a drawn section, nothing of the same piece is inside beside it. What
+was drawn for the most part beside what the others found is another part of the target, and takes
+nothing of it away.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from scipy import ndimage
 from gamt.axes import Plane, bounding_range, slice_view
 from gamt.lifting.bodies import Part
 from gamt.lifting.postprocess import label_components
-from gamt.lifting.sections import SLACK, holds_most_of, section_of, size_of
+from gamt.lifting.sections import SLACK, holds_most_of, misfit, section_of, size_of
 from gamt.prompts import Box, SliceBox
 
 Mask = npt.NDArray[np.bool_]
@@ -65,7 +66,7 @@ def compose(extents: Sequence[Extent], initial: Mask, spacing_mm: Sequence[float
             add(target, one.found)
             add(certain, one.found)
     for body in bodies_of(looks):
-        add(target, vote(body, spacing_mm))
+        add(target, vote(unbettered(body), spacing_mm))
     sections = [one.drawn for one in extents if isinstance(one.drawn, SliceBox)]
     cut_leaks(target, sections, initial)
     for section in sections:
@@ -109,6 +110,19 @@ def bodies_of(looks: Sequence[Look]) -> list[list[Look]]:
 def are_alike(one: Look, other: Look) -> bool:
     """Says whether each of two looks found most of the other's section."""
     return holds_most_of(one.section, other.found) and holds_most_of(other.section, one.found)
+
+
+def unbettered(body: Sequence[Look]) -> list[Look]:
+    """Returns the looks at a body but for those that another one betters.
+
+    That one has every section that was drawn of the body as exactly, and one more exactly.
+    """
+    missed = np.array([[misfit(one.section, look.found) for one in body] for look in body])
+    return [
+        look
+        for look, mine in zip(body, missed, strict=True)
+        if not ((missed <= mine).all(axis=1) & (missed < mine).any(axis=1)).any()
+    ]
 
 
 def vote(body: Sequence[Look], spacing_mm: Sequence[float]) -> Part:

@@ -107,7 +107,7 @@ def lift(
                     stopwatch.check_cancelled()
                     walks += stage(target, strides)
                 complete &= run(together(walks), scan, stopwatch, strides)
-                complete &= not strides.stepped_over
+                complete &= not strides.stepped_over and stopwatch.left > 0
             for target in targets:
                 stopwatch.check_cancelled()
                 enter(target, competition)
@@ -280,7 +280,11 @@ def first_views(target: Target, strides: StridePlanner) -> list[Walk]:
     if target.prompts.box is not None:
         return [axial_walk(target, target.prompts.box, strides)]
     if target.prompts.slice_box is not None:
-        return [seeded(target, slice_box_walk(target, target.prompts.slice_box))]
+        return [
+            seeded(
+                target, slice_box_walk(target, target.prompts.slice_box, strides.stopwatch.check)
+            )
+        ]
     if target.found is None:
         return []
     click = Click(*target.found.seed, positive=True)

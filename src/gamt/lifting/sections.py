@@ -1,6 +1,7 @@
 """What users draw on one slice: boxes that hold a target's section, lassos that are about it."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -109,21 +110,42 @@ def fits(drawn: SliceBox, part: Part) -> bool:
         missed = np.count_nonzero(whole) - np.count_nonzero(inner & found)
         beside = np.count_nonzero(found & ~outer)
         return bool(missed + beside <= MISFIT * size_of(drawn))
-    (row, column), (last_row, last_column) = bounding_range(found) or ([0, 0], [0, 0])
-    sides = zip(
-        (drawn.plane.row_axis, drawn.plane.column_axis),
-        (row, column),
-        (last_row, last_column),
-        strict=True,
-    )
     return all(
-        max(
-            abs(part.low[axis] + first - drawn.low[axis]),
-            abs(part.low[axis] + last - drawn.high[axis]),
-        )
-        <= max(1, MISFIT * (drawn.high[axis] - drawn.low[axis]))
-        for axis, first, last in sides
+        missed <= max(1, MISFIT * (drawn.high[axis] - drawn.low[axis]))
+        for axis, missed in _sides_missed(drawn, part.low, found)
     )
+
+
+def misfit(drawn: SliceBox, part: Part) -> float:
+    """Returns by how much what was found has another section than the one drawn, 0 for none.
+
+    For a lasso these are voxels of area, for a box voxels by which its four sides are missed, in
+    all; infinite where nothing was found on the slice.
+    """
+    found = found_on(drawn, part)
+    if found is None or not found.any():
+        return math.inf
+    if isinstance(drawn, Lasso):
+        area = section_of(drawn, part.low, part.mask.shape)
+        both = np.count_nonzero(found & area)
+        return float(size_of(drawn) + np.count_nonzero(found) - 2 * both)
+    return float(sum(missed for _, missed in _sides_missed(drawn, part.low, found)))
+
+
+def _sides_missed(
+    box: SliceBox, low: Sequence[int], found: npt.NDArray[np.bool_]
+) -> Iterator[tuple[int, int]]:
+    """Yields each side of a box as its axis, and the voxels by which what was found misses it.
+
+    Args:
+        box: in raw voxels.
+        low: the first voxel (z, y, x) of the part of the scan that is looked at.
+        found: (rows, columns) bool of that part's slice; not empty.
+    """
+    first, last = bounding_range(found) or ([0, 0], [0, 0])
+    for n, axis in enumerate((box.plane.row_axis, box.plane.column_axis)):
+        yield axis, abs(low[axis] + first[n] - box.low[axis])
+        yield axis, abs(low[axis] + last[n] - box.high[axis])
 
 
 def _area(drawn: SliceBox) -> npt.NDArray[np.bool_]:

@@ -11,7 +11,7 @@ beyond. The planes that cross the slice offer masks of several lengths; the rest
 but what comes back to the slice outside of what was drawn has been another target, and is given up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -161,7 +161,9 @@ def overlap(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
     return 2 * int((one & other).sum()) / voxels if voxels else 0.0
 
 
-def slice_box_walk(target: Target, drawn: SliceBox) -> Seeking[Finding]:
+def slice_box_walk(
+    target: Target, drawn: SliceBox, before_step: Callable[[], None]
+) -> Seeking[Finding]:
     """Finds how far a target goes beyond the slice of its box or lasso, and walks away from it.
 
     A segmenter whose answer misses a box is not asked further: the box's ellipse is taken, on its
@@ -169,8 +171,14 @@ def slice_box_walk(target: Target, drawn: SliceBox) -> Seeking[Finding]:
     nothing but intensities is not asked further where a body that stands out in the scan has this
     very section: that was grown from them, in 3-D.
 
+    Args:
+        target: the class.
+        drawn: the box or lasso.
+        before_step: called before every step of the search for a body; it may raise `OutOfTime`.
+
     Returns:
-        What was found; out of time, what was found until then.
+        What was found; out of time, what was found until then, and if that was nothing, what was
+        drawn on its slice.
     """
     finding = target.finding
     plane, grid = drawn.plane, target.scan.grid
@@ -192,7 +200,7 @@ def slice_box_walk(target: Target, drawn: SliceBox) -> Seeking[Finding]:
         thin = thin_range(target, plane, drawn.index, mask)
         is_disc = thin is not None and max(np.subtract(drawn.high, drawn.low)) > 2 * THIN
         if target.scan.segmenter.traits.intensities_alone and not is_disc:
-            body = body_with_section(target, drawn, seed)
+            body = body_with_section(target, drawn, seed, before_step)
             if body is not None:
                 return replace(finding, body=opinion_of(target, body, CLEAR_CERTAINTY))
         if thin is not None:
@@ -219,12 +227,24 @@ def slice_box_walk(target: Target, drawn: SliceBox) -> Seeking[Finding]:
             if not leaves_section(target, beyond.votes, drawn, seed):
                 finding = beyond
     except OutOfTime:
-        pass
+        if not finding.votes.any and not isinstance(drawn, Lasso):  # of a lasso, its area stays
+            finding = replace(finding, body=ellipse_in(target, drawn))
     return finding
 
 
-def body_with_section(target: Target, drawn: SliceBox, seed: tuple[int, int, int]) -> Part | None:
+def body_with_section(
+    target: Target,
+    drawn: SliceBox,
+    seed: tuple[int, int, int],
+    before_step: Callable[[], None] = lambda: None,
+) -> Part | None:
     """Returns the body around a raw seed that stands out and has the section that was drawn.
+
+    Args:
+        target: the class.
+        drawn: the box or lasso.
+        seed: in raw voxels (z, y, x).
+        before_step: called before every step that takes a while; what it raises ends the search.
 
     Returns:
         The body; None where no body has this section, or none of those that have stands out.
@@ -232,7 +252,7 @@ def body_with_section(target: Target, drawn: SliceBox, seed: tuple[int, int, int
     image, spacing_mm = target.image, target.spacing_mm
     fitting = [
         body
-        for body in find_bodies(image, spacing_mm, seed)
+        for body in find_bodies(image, spacing_mm, seed, before_step)
         if fits(drawn, Part.tight(body.low, body.mask))
     ]
     chosen = choose(fitting)
@@ -241,7 +261,7 @@ def body_with_section(target: Target, drawn: SliceBox, seed: tuple[int, int, int
     # They all have the section that was drawn: the one counts whose border is the clearest.
     alike = [body for body in fitting if body.halvings == chosen.halvings]
     clearest = max(alike, key=lambda body: (body.edge, rank(body)))
-    settled = settle(image, spacing_mm, seed, clearest)
+    settled = settle(image, spacing_mm, seed, clearest, before_step)
     return Part.tight(settled.low, settled.mask)
 
 
