@@ -199,6 +199,8 @@ class ClassPrompts:
         scribbles: in the order in which they were drawn. No voxel is in two that contradict each
             other, nor in one that contradicts a click.
         regions: in the order in which they were drawn. Clicks and scribbles count more.
+        parts: boxes and lassos of which each told a part of the previous prediction by itself; not
+            beside a `box` or `slice_box`.
         polish: whether the class's previous prediction is to be improved as a whole, before clicks,
             scribbles and regions correct it. Without, it stays where they don't contradict it.
     """
@@ -209,7 +211,13 @@ class ClassPrompts:
     slice_box: SliceBox | None = None
     scribbles: tuple[Scribble, ...] = ()
     regions: tuple[Region, ...] = ()
+    parts: tuple[Box | SliceBox, ...] = ()
     polish: bool = False
+
+    @property
+    def drawn(self) -> tuple[Box | SliceBox, ...]:
+        """All positive boxes and lassos."""
+        return tuple(one for one in (self.box, self.slice_box, *self.parts) if one is not None)
 
     @property
     def voxels_inside(self) -> npt.NDArray[np.intp]:

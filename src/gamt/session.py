@@ -110,8 +110,10 @@ class State:
 
     @property
     def prompts(self) -> ClassPrompts:
-        """All prompts of a target that is not composed; of others, without the extents."""
-        if self.is_composed or not self.extents:
+        """All prompts of the target; those that say what it is are `parts` of a composed one."""
+        if self.is_composed:
+            return replace(self.marks, parts=tuple(one.drawn for one in self.extents))
+        if not self.extents:
             return self.marks
         return with_extent(self.marks, self.extents[0].drawn)
 
@@ -625,7 +627,7 @@ class Session:
             initial = state.initial.unpack()
         spacing_mm = prediction.spacing_mm
         target = compose([one.as_extent() for one in extents], initial, spacing_mm)
-        lifted = prediction.lift(state.marks, target, extents[0].windows)
+        lifted = prediction.lift(state.prompts, target, extents[0].windows)
         return replace(state, extents=extents), lifted
 
     def _lift_alone(self, extent: LiftedExtent, prediction: Prediction) -> LiftedExtent:

@@ -162,6 +162,22 @@ def test_a_body_apart_goes_as_a_whole(kind: str, radii_mm: tuple[float, float, f
     np.testing.assert_array_equal(found, first)
 
 
+@pytest.mark.parametrize("kind", ["click", "scribble"])
+def test_a_leak_goes_and_its_body_stays_where_another_body_lies_apart(kind: str) -> None:
+    # A 26th of the body; without it the body is all there is, which no click takes away.
+    satellite = ellipsoid((13, 64, 8), (10, 6, 6))
+    prompts = (
+        ClassPrompts(1, clicks=(Click(13, 34, 53, positive=False),))
+        if kind == "click"
+        else ClassPrompts(1, scribbles=(scribble_in(LEAK, Plane.AXIAL, positive=False),))
+    )
+    target = BODY | satellite
+    found = corrected(grey(target, LEAK), target | LEAK, prompts)
+    assert (found & LEAK).sum() < 0.1 * LEAK.sum()
+    assert (found & BODY).sum() > 0.85 * BODY.sum()
+    assert found[satellite].all()
+
+
 # --- what is no error -----------------------------------------------------------------------------
 
 

@@ -24,12 +24,8 @@ MOST_REMOVED = 0.5
 RAISE = 0.2
 """Steps in which log-odds are raised while a correction is too large (docs/constants.md)."""
 
-LEAST_LEFT = 0.03
-"""Share of a body's voxels that another one has at least, so that the first may go as a whole
-(docs/constants.md)."""
-
-WELL_INSIDE = 0.25
-"""Depth of a click in a body that is taken away as a whole, as a share of the deepest place's
+DEEP = MOST_REMOVED ** (1 / 3)
+"""Depth of a click in a body that goes as a whole, as a share of the deepest place's
 (docs/constants.md)."""
 
 
@@ -146,8 +142,10 @@ def body_apart(
 ) -> tuple[tuple[slice, ...], npt.NDArray[np.bool_]] | None:
     """Finds the body of a mask that a negative click on it takes away as a whole.
 
-    It lies apart from the rest, which is a body, too, and not noise, and holds nothing that was
-    marked as inside. The click lies well inside of it: an error at its border is thin for it.
+    It lies apart from another one that is at least as large, so that no click takes the main one.
+    It is not what a prompt says is the target: no voxel of it was marked as inside, nor does it
+    hold most of what the mask has in a box or lasso. And the click lies about as deep in it as
+    possible: anywhere else it is on an error that is attached to the body.
 
     Args:
         target: the class.
@@ -165,12 +163,18 @@ def body_apart(
     own = int(components[here])
     size = int(sizes[own])
     sizes[[0, own]] = 0
-    if sizes.max() < LEAST_LEFT * size:
+    if sizes.max() < size:
         return None
     body = components == own
-    marked = target.prompts.voxels_inside - np.add(target.region[0], low)
+    first = np.add(target.region[0], low)
+    marked = target.prompts.voxels_inside - first
     inside = ((marked >= 0) & (marked < body.shape)).all(axis=1)
     if body[tuple(marked[inside].T)].any():
         return None
+    for drawn in target.prompts.drawn:
+        begin, end = (np.maximum(0, bound - first).tolist() for bound in (drawn.low, drawn.high))
+        within = components[tuple(slice(a, b) for a, b in zip(begin, end, strict=True))]
+        if 2 * np.count_nonzero(within == own) > np.count_nonzero(within):
+            return None
     depth = edt(body.view(np.uint8), anisotropy=target.scale, black_border=True)
-    return (part, body) if depth[here] >= WELL_INSIDE * depth.max() else None
+    return (part, body) if depth[here] >= DEEP * depth.max() else None
