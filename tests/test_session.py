@@ -257,6 +257,16 @@ def test_each_of_several_boxes_adds_a_body_in_any_order(plane: Plane) -> None:
         assert changed == bounds_of(RIGHT if order[1] is boxes[1] else LEFT)
 
 
+def test_a_negative_click_in_one_of_two_boxed_bodies_leaves_half_of_it_at_least() -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    session.add_bbox_interaction(bounds_of(LEFT), True)
+    session.add_bbox_interaction(bounds_of(RIGHT), True)
+    smaller = min(LEFT, RIGHT, key=np.count_nonzero)
+    middle = [(a + b) // 2 for a, b in bounds_of(smaller)]
+    session.add_point_interaction(middle, include_interaction=False)
+    assert np.count_nonzero(buffer[smaller]) >= np.count_nonzero(smaller) / 2
+
+
 def test_a_box_is_not_looked_into_again_for_another_one() -> None:
     session, _ = begin(LEFT | RIGHT, segmenter := Thresholder())
     session.add_bbox_interaction(bounds_of(LEFT), True)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gamt.axes import Plane
-from gamt.lifting.bounds import body_apart, forbid, most_changed, piece_at
+from gamt.lifting.bounds import ClickedBody, clicked_body, forbid, most_changed, piece_at
 from gamt.lifting.target import Target
 from gamt.prompts import Box, ClassPrompts, Click, Lasso, Region, Scribble, SliceBox
 from tests.doubles import Mask, Thresholder, block, make_case, make_target, picture
@@ -189,14 +189,17 @@ FIRST = block(TWO, slice(4, 16), slice(3, 13), slice(3, 15))  # 12 * 10 * 12 = 1
 SECOND = block(TWO, slice(5, 15), slice(4, 12), slice(20, 36))  # 10 * 8 * 16 = 1280 voxels
 
 
-def taken_away(mask: Mask, voxel: tuple[int, int, int], prompts: ClassPrompts) -> Mask | None:
+def body_of(mask: Mask, voxel: tuple[int, int, int], prompts: ClassPrompts) -> ClickedBody:
     case = make_case(picture(mask), prompts, previous=mask.astype(np.uint8))
-    found = body_apart(make_target(case, Thresholder()), mask, voxel)
-    if found is None:
+    return clicked_body(make_target(case, Thresholder()), mask, voxel)
+
+
+def taken_away(mask: Mask, voxel: tuple[int, int, int], prompts: ClassPrompts) -> Mask | None:
+    found = body_of(mask, voxel, prompts)
+    if not found.goes_whole:
         return None
-    part, body = found
     whole = np.zeros(mask.shape, np.bool_)
-    whole[part] = body
+    whole[found.part] = found.mask
     return whole
 
 
@@ -245,7 +248,9 @@ LOW, HIGH = (10, 4, 20), (11, 12, 36)
     ids=["click", "scribble", "region", "box", "2-D box", "lasso", "one of two boxes"],
 )
 def test_a_body_that_a_prompt_says_is_the_target_stays(prompts: ClassPrompts) -> None:
-    assert taken_away(FIRST | SECOND, (10, 8, 28), prompts) is None
+    found = body_of(FIRST | SECOND, (10, 8, 28), prompts)
+    assert found.is_meant
+    assert not found.goes_whole
 
 
 def test_a_box_that_has_more_of_another_body_says_nothing_of_this_one() -> None:
