@@ -344,6 +344,22 @@ def test_a_negative_box_takes_away_inside(inside: tuple[slice, ...]) -> None:
     np.testing.assert_array_equal(buffer[..., 14:], RIGHT[..., 14:])
 
 
+def test_a_negative_box_that_a_point_took_back_in_part_holds_in_a_target_composed_anew() -> None:
+    small = block(SHAPE, slice(8, 11), slice(18, 22), slice(22, 26))
+    session, buffer = begin(BODY | small, segmenters.load())
+    session.add_bbox_interaction(BOUNDS, True)
+    session.add_bbox_interaction([[4, 15], [6, 15], [5, 22]], False)
+    session.add_point_interaction((9, 10, 8), True)
+    taken = BODY & block(SHAPE, slice(None), slice(6, 15), slice(None))
+    before = np.count_nonzero(buffer[taken])
+    session.add_bbox_interaction(slice_bounds(small, Plane.AXIAL), True)
+    assert buffer[small].any()
+    assert np.count_nonzero(buffer[taken]) <= 1.05 * before
+    composed = buffer.copy()
+    session.add_point_interaction((1, 1, 1), False)
+    np.testing.assert_array_equal(buffer, composed)
+
+
 def test_a_negative_lasso_takes_away_its_area_and_counts_less_than_a_later_box() -> None:
     session, buffer = begin(LEFT)
     session.add_bbox_interaction(bounds_of(LEFT), True)

@@ -201,6 +201,8 @@ class ClassPrompts:
         regions: in the order in which they were drawn. Clicks and scribbles count more.
         parts: boxes and lassos of which each told a part of the previous prediction by itself; not
             beside a `box` or `slice_box`.
+        anew: whether the class's previous prediction has obeyed none of its clicks, scribbles and
+            regions yet.
         polish: whether the class's previous prediction is to be improved as a whole, before clicks,
             scribbles and regions correct it. Without, it stays where they don't contradict it.
     """
@@ -212,6 +214,7 @@ class ClassPrompts:
     scribbles: tuple[Scribble, ...] = ()
     regions: tuple[Region, ...] = ()
     parts: tuple[Box | SliceBox, ...] = ()
+    anew: bool = False
     polish: bool = False
 
     @property

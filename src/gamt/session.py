@@ -627,7 +627,8 @@ class Session:
             initial = state.initial.unpack()
         spacing_mm = prediction.spacing_mm
         target = compose([one.as_extent() for one in extents], initial, spacing_mm)
-        lifted = prediction.lift(state.prompts, target, extents[0].windows)
+        prompts = replace(state.prompts, anew=True)
+        lifted = prediction.lift(prompts, target, extents[0].windows)
         return replace(state, extents=extents), lifted
 
     def _lift_alone(self, extent: LiftedExtent, prediction: Prediction) -> LiftedExtent:
