@@ -217,8 +217,14 @@ def test_of_two_equal_bodies_either_goes_as_a_whole() -> None:
         np.testing.assert_array_equal(found, body)
 
 
-def test_the_largest_body_stays_and_so_does_the_only_one() -> None:
-    assert taken_away(FIRST | SECOND, (10, 8, 9), ClassPrompts(1)) is None
+def test_a_body_goes_as_a_whole_where_another_one_is_nearly_as_large() -> None:
+    # The second has 0.89 of the first one's voxels.
+    assert taken_away(FIRST | SECOND, (10, 8, 9), ClassPrompts(1)) is not None
+
+
+def test_the_main_body_stays_and_so_does_the_only_one() -> None:
+    small = block(TWO, slice(6, 14), slice(4, 12), slice(20, 36))  # 1024 voxels, 0.71 of the first
+    assert taken_away(FIRST | small, (10, 8, 9), ClassPrompts(1)) is None
     assert taken_away(SECOND, (10, 8, 28), ClassPrompts(1)) is None
 
 

@@ -26,6 +26,10 @@ MOST_REMOVED = 0.5
 RAISE = 0.2
 """Steps in which log-odds are raised while a correction is too large (docs/constants.md)."""
 
+AS_LARGE = 0.8
+"""Share of a body's voxels that another one has at least, so that the first may go as a whole
+(docs/constants.md)."""
+
 DEEP = MOST_REMOVED ** (1 / 3)
 """Depth of a click in a body that goes as a whole, as a share of the deepest place's
 (docs/constants.md)."""
@@ -163,9 +167,9 @@ def clicked_body(
 ) -> ClickedBody:
     """Finds the body that a negative click lies on, and whether the click takes it away.
 
-    It does if no prompt says that it is the target, if another body that is at least as large stays
-    (so no click takes the main one), and if the click lies about as deep in it as possible:
-    anywhere else it may be on an error that is attached to the body.
+    It does if no prompt says that it is the target, if another body that is about as large stays,
+    for no click takes the main one, and if the click lies about as deep in it as possible: anywhere
+    else it may be on an error that is attached to the body.
 
     Args:
         target: the class.
@@ -184,7 +188,7 @@ def clicked_body(
         sizes = np.bincount(components.ravel())
         size = sizes[own]
         sizes[[0, own]] = 0
-        if sizes.max() >= size:
+        if sizes.max() >= AS_LARGE * size:
             depth = edt(body.view(np.uint8), anisotropy=target.scale, black_border=True)
             goes_whole = bool(depth[here] >= DEEP * depth.max())
     return ClickedBody(part, body, is_meant, goes_whole)
