@@ -218,6 +218,19 @@ class ClassPrompts:
     polish: bool = False
 
     @property
+    def first(self) -> Box | SliceBox | Scribble | Click | None:
+        """What says where the class is: its crop, window and body are those of this prompt.
+
+        The box or lasso, or else the first positive scribble, which says more than a click, or else
+        the first positive click. None without any; what corrects an earlier result says less of the
+        class than that.
+        """
+        if self.box is not None or self.slice_box is not None:
+            return self.box or self.slice_box
+        marks: list[Scribble | Click] = [*self.scribbles, *self.clicks]
+        return next((one for one in marks if one.positive), None)
+
+    @property
     def drawn(self) -> tuple[Box | SliceBox, ...]:
         """All positive boxes and lassos."""
         return tuple(one for one in (self.box, self.slice_box, *self.parts) if one is not None)
