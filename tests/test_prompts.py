@@ -156,6 +156,16 @@ def test_a_regions_voxels_are_counted_in_the_volume() -> None:
     assert region.voxels.tolist() == [[4, 5, 6], [4, 6, 7]]
 
 
+def test_a_class_begins_with_its_box_or_a_positive_scribble_or_a_positive_click() -> None:
+    box = SliceBox(Plane.AXIAL, (4, 5, 6), (5, 8, 9))
+    outside, line = Scribble(np.array([[1, 1, 1]]), False), Scribble(np.array([[3, 3, 3]]), True)
+    clicks = (Click(2, 2, 2, False), Click(1, 2, 3, True), Click(4, 5, 6, True))
+    assert ClassPrompts(1, None, clicks, box, scribbles=(outside, line)).first is box
+    assert ClassPrompts(1, None, clicks, scribbles=(outside, line)).first is line
+    assert ClassPrompts(1, None, clicks, scribbles=(outside,)).first is clicks[1]
+    assert ClassPrompts(1, None, clicks[:1], scribbles=(outside,)).first is None
+
+
 def test_what_is_marked_as_inside_is_that_of_all_positive_prompts() -> None:
     one = np.ones((1, 1, 1), np.bool_)
     prompts = ClassPrompts(

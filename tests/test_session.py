@@ -257,6 +257,16 @@ def test_each_of_several_boxes_adds_a_body_in_any_order(plane: Plane) -> None:
         assert changed == bounds_of(RIGHT if order[1] is boxes[1] else LEFT)
 
 
+def test_a_negative_click_in_one_of_two_boxed_bodies_leaves_half_of_it_at_least() -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    session.add_bbox_interaction(bounds_of(LEFT), True)
+    session.add_bbox_interaction(bounds_of(RIGHT), True)
+    smaller = min(LEFT, RIGHT, key=np.count_nonzero)
+    middle = [(a + b) // 2 for a, b in bounds_of(smaller)]
+    session.add_point_interaction(middle, include_interaction=False)
+    assert np.count_nonzero(buffer[smaller]) >= np.count_nonzero(smaller) / 2
+
+
 def test_a_box_is_not_looked_into_again_for_another_one() -> None:
     session, _ = begin(LEFT | RIGHT, segmenter := Thresholder())
     session.add_bbox_interaction(bounds_of(LEFT), True)
@@ -408,6 +418,22 @@ def test_a_negative_box_takes_away_inside(inside: tuple[slice, ...]) -> None:
     session.add_bbox_interaction([[part.start, part.stop] for part in inside], False)
     assert not buffer[inside].any()
     np.testing.assert_array_equal(buffer[..., 14:], RIGHT[..., 14:])
+
+
+def test_a_negative_box_that_a_point_took_back_in_part_holds_in_a_target_composed_anew() -> None:
+    small = block(SHAPE, slice(8, 11), slice(18, 22), slice(22, 26))
+    session, buffer = begin(BODY | small, segmenters.load())
+    session.add_bbox_interaction(BOUNDS, True)
+    session.add_bbox_interaction([[4, 15], [6, 15], [5, 22]], False)
+    session.add_point_interaction((9, 10, 8), True)
+    taken = BODY & block(SHAPE, slice(None), slice(6, 15), slice(None))
+    before = np.count_nonzero(buffer[taken])
+    session.add_bbox_interaction(slice_bounds(small, Plane.AXIAL), True)
+    assert buffer[small].any()
+    assert np.count_nonzero(buffer[taken]) <= 1.05 * before
+    composed = buffer.copy()
+    session.add_point_interaction((1, 1, 1), False)
+    np.testing.assert_array_equal(buffer, composed)
 
 
 def test_a_negative_lasso_takes_away_its_area_and_counts_less_than_a_later_box() -> None:

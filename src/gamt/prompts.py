@@ -199,6 +199,10 @@ class ClassPrompts:
         scribbles: in the order in which they were drawn. No voxel is in two that contradict each
             other, nor in one that contradicts a click.
         regions: in the order in which they were drawn. Clicks and scribbles count more.
+        parts: boxes and lassos of which each told a part of the previous prediction by itself; not
+            beside a `box` or `slice_box`.
+        anew: whether the class's previous prediction has obeyed none of its clicks, scribbles and
+            regions yet.
         polish: whether the class's previous prediction is to be improved as a whole, before clicks,
             scribbles and regions correct it. Without, it stays where they don't contradict it.
     """
@@ -209,7 +213,27 @@ class ClassPrompts:
     slice_box: SliceBox | None = None
     scribbles: tuple[Scribble, ...] = ()
     regions: tuple[Region, ...] = ()
+    parts: tuple[Box | SliceBox, ...] = ()
+    anew: bool = False
     polish: bool = False
+
+    @property
+    def first(self) -> Box | SliceBox | Scribble | Click | None:
+        """What says where the class is: its crop, window and body are those of this prompt.
+
+        The box or lasso, or else the first positive scribble, which says more than a click, or else
+        the first positive click. None without any; what corrects an earlier result says less of the
+        class than that.
+        """
+        if self.box is not None or self.slice_box is not None:
+            return self.box or self.slice_box
+        marks: list[Scribble | Click] = [*self.scribbles, *self.clicks]
+        return next((one for one in marks if one.positive), None)
+
+    @property
+    def drawn(self) -> tuple[Box | SliceBox, ...]:
+        """All positive boxes and lassos."""
+        return tuple(one for one in (self.box, self.slice_box, *self.parts) if one is not None)
 
     @property
     def voxels_inside(self) -> npt.NDArray[np.intp]:

@@ -115,8 +115,10 @@ class State:
 
     @property
     def prompts(self) -> ClassPrompts:
-        """All prompts of a target that is not composed; of others, without the extents."""
-        if self.is_composed or not self.extents:
+        """All prompts of the target; those that say what it is are `parts` of a composed one."""
+        if self.is_composed:
+            return replace(self.marks, parts=tuple(one.drawn for one in self.extents))
+        if not self.extents:
             return self.marks
         return with_extent(self.marks, self.extents[0].drawn)
 
@@ -696,9 +698,10 @@ class Session:
         if initial is None:
             initial = np.zeros(lifter.shape, np.bool_)
         target = compose(parts, initial, lifter.spacing_mm)
-        marks = replace(state.marks, regions=(*regions, *state.marks.regions))
+        regions += state.marks.regions
+        prompts = replace(state.prompts, regions=tuple(regions), anew=True)
         windows = next((one.windows for one in extents if one.windows), None)
-        lifted = lifter.lift(marks, target, windows)
+        lifted = lifter.lift(prompts, target, windows)
         return replace(state, extents=tuple(extents)), lifted
 
     def _compare(

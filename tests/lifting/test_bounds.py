@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gamt.axes import Plane
-from gamt.lifting.bounds import body_apart, forbid, most_changed, piece_at
+from gamt.lifting.bounds import ClickedBody, clicked_body, forbid, most_changed, piece_at
 from gamt.lifting.target import Target
-from gamt.prompts import Box, ClassPrompts, Click, Region, Scribble, SliceBox
+from gamt.prompts import Box, ClassPrompts, Click, Lasso, Region, Scribble, SliceBox
 from tests.doubles import Mask, Thresholder, block, make_case, make_target, picture
 
 SHAPE = (9, 14, 18)
@@ -189,47 +189,77 @@ FIRST = block(TWO, slice(4, 16), slice(3, 13), slice(3, 15))  # 12 * 10 * 12 = 1
 SECOND = block(TWO, slice(5, 15), slice(4, 12), slice(20, 36))  # 10 * 8 * 16 = 1280 voxels
 
 
-def taken_away(mask: Mask, voxel: tuple[int, int, int], prompts: ClassPrompts) -> Mask | None:
+def body_of(mask: Mask, voxel: tuple[int, int, int], prompts: ClassPrompts) -> ClickedBody:
     case = make_case(picture(mask), prompts, previous=mask.astype(np.uint8))
-    found = body_apart(make_target(case, Thresholder()), mask, voxel)
-    if found is None:
+    return clicked_body(make_target(case, Thresholder()), mask, voxel)
+
+
+def taken_away(mask: Mask, voxel: tuple[int, int, int], prompts: ClassPrompts) -> Mask | None:
+    found = body_of(mask, voxel, prompts)
+    if not found.goes_whole:
         return None
-    part, body = found
     whole = np.zeros(mask.shape, np.bool_)
-    whole[part] = body
+    whole[found.part] = found.mask
     return whole
 
 
-@pytest.mark.parametrize("voxel", [(10, 8, 28), (6, 8, 28), (10, 8, 34)])
-def test_a_click_well_inside_takes_a_body_that_lies_apart(voxel: tuple[int, int, int]) -> None:
-    # The body is four voxels deep in the middle; these are four and two deep.
-    found = taken_away(FIRST | SECOND, voxel, ClassPrompts(1))
+def test_a_click_in_its_middle_takes_a_body_that_lies_apart_from_a_larger_one() -> None:
+    found = taken_away(FIRST | SECOND, (10, 8, 28), ClassPrompts(1))
     assert found is not None
     np.testing.assert_array_equal(found, SECOND)
 
 
-def test_a_click_at_a_bodys_border_is_about_the_border() -> None:
-    # A body eight voxels deep in the middle, clicked in its outermost layer: an eighth.
-    deep = block((20, 20, 60), slice(2, 18), slice(2, 18), slice(22, 58))
-    rest = block((20, 20, 60), slice(2, 18), slice(2, 18), slice(2, 18))
-    assert taken_away(rest | deep, (10, 10, 22), ClassPrompts(1)) is None
-    assert taken_away(rest | deep, (10, 10, 23), ClassPrompts(1)) is not None
+def test_of_two_equal_bodies_either_goes_as_a_whole() -> None:
+    twin = np.roll(FIRST, 20, axis=2)
+    for body, voxel in ((FIRST, (10, 8, 9)), (twin, (10, 8, 29))):
+        found = taken_away(FIRST | twin, voxel, ClassPrompts(1))
+        assert found is not None
+        np.testing.assert_array_equal(found, body)
 
 
-def test_a_body_that_is_all_there_is_but_noise_stays() -> None:
-    # The speck has 8 of 1280 voxels.
-    speck = block(TWO, slice(1, 3), slice(1, 3), slice(1, 3))
+def test_a_body_goes_as_a_whole_where_another_one_is_nearly_as_large() -> None:
+    # The second has 0.89 of the first one's voxels.
+    assert taken_away(FIRST | SECOND, (10, 8, 9), ClassPrompts(1)) is not None
+
+
+def test_the_main_body_stays_and_so_does_the_only_one() -> None:
+    small = block(TWO, slice(6, 14), slice(4, 12), slice(20, 36))  # 1024 voxels, 0.71 of the first
+    assert taken_away(FIRST | small, (10, 8, 9), ClassPrompts(1)) is None
     assert taken_away(SECOND, (10, 8, 28), ClassPrompts(1)) is None
-    assert taken_away(SECOND | speck, (10, 8, 28), ClassPrompts(1)) is None
 
 
-@pytest.mark.parametrize("by", ["click", "scribble", "region"])
-def test_a_body_in_which_something_is_marked_as_inside_stays(by: str) -> None:
-    voxel = (12, 10, 33)
-    prompts = {
-        "click": ClassPrompts(1, clicks=(Click(*voxel, positive=True),)),
-        "scribble": ClassPrompts(1, scribbles=(Scribble(np.array([voxel]), positive=True),)),
-        "region": ClassPrompts(1, regions=(Region(voxel, np.ones((1, 1, 1), np.bool_), True),)),
-    }[by]
-    assert taken_away(FIRST | SECOND, (10, 8, 28), prompts) is None
-    assert taken_away(FIRST | SECOND, (10, 8, 9), prompts) is not None
+def test_a_click_beside_the_middle_of_a_body_is_about_an_error_at_the_body() -> None:
+    # A body of 16 * 16 * 20 voxels, eight deep in the middle: 0.79 of that is between 6 and 7.
+    deep = block((22, 22, 60), slice(3, 19), slice(3, 19), slice(36, 56))
+    rest = block((22, 22, 60), slice(1, 21), slice(1, 21), slice(2, 30))
+    assert taken_away(rest | deep, (10, 8, 45), ClassPrompts(1)) is None  # six deep
+    assert taken_away(rest | deep, (10, 9, 45), ClassPrompts(1)) is not None
+
+
+AREA = SECOND[10, 4:12, 20:36]
+LOW, HIGH = (10, 4, 20), (11, 12, 36)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        ClassPrompts(1, clicks=(Click(12, 10, 33, positive=True),)),
+        ClassPrompts(1, scribbles=(Scribble(np.array([[12, 10, 33]]), positive=True),)),
+        ClassPrompts(1, regions=(Region((12, 10, 33), np.ones((1, 1, 1), np.bool_), True),)),
+        ClassPrompts(1, Box(5, 15, 10, 4, 12, 20, 36)),
+        ClassPrompts(1, slice_box=SliceBox(Plane.AXIAL, LOW, HIGH)),
+        ClassPrompts(1, slice_box=Lasso(Plane.AXIAL, LOW, HIGH, AREA)),
+        ClassPrompts(1, parts=(Box(4, 16, 9, 3, 13, 3, 15), SliceBox(Plane.AXIAL, LOW, HIGH))),
+    ],
+    ids=["click", "scribble", "region", "box", "2-D box", "lasso", "one of two boxes"],
+)
+def test_a_body_that_a_prompt_says_is_the_target_stays(prompts: ClassPrompts) -> None:
+    found = body_of(FIRST | SECOND, (10, 8, 28), prompts)
+    assert found.is_meant
+    assert not found.goes_whole
+
+
+def test_a_box_that_has_more_of_another_body_says_nothing_of_this_one() -> None:
+    # It holds both: 1440 voxels of the first, 1280 of the second.
+    prompts = ClassPrompts(1, Box(4, 16, 10, 3, 13, 3, 36))
+    assert taken_away(FIRST | SECOND, (10, 8, 28), prompts) is not None

@@ -158,21 +158,43 @@ def test_a_block_is_obeyed_and_not_followed() -> None:
     np.testing.assert_array_equal(obey(target, BODY, region), BODY & ~drawn)
 
 
-@pytest.mark.parametrize("by", ["click", "scribble"])
-def test_a_piece_in_which_a_click_or_scribble_says_the_opposite_stays(by: str) -> None:
-    # The area takes away two pieces of a mask with a gap at x = 10; one of them holds the mark.
-    mask = BODY & ~block(SHAPE, *np.s_[:, :, 10:11])
+def taken_back(by: str, anew: bool) -> tuple[Mask, Region, Target]:
+    """Returns a mask with a gap at x = 9, an area to take away on both sides of it, and a target.
+
+    On the far side of the gap a positive mark lies in the area.
+    """
+    mask = BODY & ~block(SHAPE, *np.s_[:, :, 9:10])
     region = cut(block(SHAPE, *np.s_[5:6, 7:13, 5:16]), positive=False)
     prompts = (
-        ClassPrompts(1, clicks=(Click(5, 9, 13, True),), regions=(region,))
+        ClassPrompts(1, clicks=(Click(5, 9, 13, True),), regions=(region,), anew=anew)
         if by == "click"
-        else ClassPrompts(1, scribbles=(Scribble(np.array([[5, 9, 13]]), True),), regions=(region,))
+        else ClassPrompts(
+            1,
+            scribbles=(Scribble(np.array([[5, 9, 13]]), True),),
+            regions=(region,),
+            anew=anew,
+        )
     )
-    target = target_of(prompts)
+    return mask, region, target_of(prompts)
+
+
+@pytest.mark.parametrize("by", ["click", "scribble"])
+def test_what_came_of_a_mark_in_a_region_stays_in_a_mask_that_has_obeyed_both(by: str) -> None:
+    mask, region, target = taken_back(by, anew=False)
     found = in_region(target, mask, region)
     assert found is not None
-    assert found.voxels[:, 2].max() == 9
-    expected = mask & ~block(SHAPE, *np.s_[5:6, 7:13, 5:10])
+    assert found.voxels[:, 2].max() == 8
+    expected = mask & ~block(SHAPE, *np.s_[5:6, 7:13, 5:9])
+    np.testing.assert_array_equal(obey(target, mask, region), expected)
+
+
+@pytest.mark.parametrize("by", ["click", "scribble"])
+def test_all_of_a_region_counts_in_a_mask_that_has_not_obeyed_it_yet(by: str) -> None:
+    mask, region, target = taken_back(by, anew=True)
+    found = in_region(target, mask, region)
+    assert found is not None
+    assert found.voxels[:, 2].min() == 10  # the larger of both pieces
+    expected = mask & ~block(SHAPE, *np.s_[5:6, 7:13, 5:16])
     np.testing.assert_array_equal(obey(target, mask, region), expected)
 
 

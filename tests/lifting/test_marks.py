@@ -1,6 +1,7 @@
 """Scribbles and regions correct a mask in 3-D, and every voxel that they mark is obeyed."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,6 +161,33 @@ def test_a_body_apart_goes_as_a_whole(kind: str, radii_mm: tuple[float, float, f
     )
     found = corrected(grey(first | second), first | second, prompts)
     np.testing.assert_array_equal(found, first)
+
+
+@pytest.mark.parametrize("kind", ["click", "scribble"])
+def test_a_leak_goes_and_its_body_stays_where_another_body_lies_apart(kind: str) -> None:
+    # A 26th of the body; without it the body is all there is, which no click takes away.
+    satellite = ellipsoid((13, 64, 8), (10, 6, 6))
+    prompts = (
+        ClassPrompts(1, clicks=(Click(13, 34, 53, positive=False),))
+        if kind == "click"
+        else ClassPrompts(1, scribbles=(scribble_in(LEAK, Plane.AXIAL, positive=False),))
+    )
+    target = BODY | satellite
+    found = corrected(grey(target, LEAK), target | LEAK, prompts)
+    assert (found & LEAK).sum() < 0.1 * LEAK.sum()
+    assert (found & BODY).sum() > 0.85 * BODY.sum()
+    assert found[satellite].all()
+
+
+def test_a_click_in_a_region_is_followed_once_a_mask_composed_anew_obeys_the_region() -> None:
+    region = Region((4, 20, 36), np.ones((15, 30, 10), np.bool_), positive=False)
+    prompts = ClassPrompts(1, clicks=(Click(13, 34, 38, positive=True),), regions=(region,))
+    obeyed = BODY.copy()
+    obeyed[4:19, 20:50, 36:46] = False
+    found = corrected(grey(BODY), BODY, replace(prompts, anew=True))
+    np.testing.assert_array_equal(found, corrected(grey(BODY), obeyed, prompts))
+    # What then came of the click stays.
+    np.testing.assert_array_equal(corrected(grey(BODY), found, prompts), found)
 
 
 # --- what is no error -----------------------------------------------------------------------------

@@ -334,6 +334,30 @@ def test_the_crop_follows_a_scribble_rather_than_clicks_or_regions() -> None:
     assert region(later) == region(one)
 
 
+def test_negative_marks_leave_the_crop_of_a_click_as_it_is() -> None:
+    click = Click(100, 500, 600, True)
+    later = ClassPrompts(
+        1,
+        None,
+        (Click(110, 520, 580, False), click),
+        scribbles=(Scribble(np.array([[104, y, 610] for y in range(440, 450)]), False),),
+        regions=(Region((90, 480, 590), np.ones((2, 9, 9), np.bool_), False),),
+    )
+    assert region(later) == region(ClassPrompts(1, None, (click,)))
+
+
+def test_negative_marks_leave_the_crop_of_a_previous_prediction_as_it_is() -> None:
+    previous = np.zeros((20, 400, 500), np.bool_)
+    previous[8:12, 300:310, 200:220] = True
+    later = ClassPrompts(
+        1,
+        clicks=(Click(9, 290, 230, False),),
+        scribbles=(Scribble(np.array([[9, 280, 190]]), False),),
+    )
+    shape = previous.shape
+    assert region(later, previous, shape) == region(ClassPrompts(1), previous, shape)
+
+
 @pytest.mark.parametrize("kind", ["scribble", "region"])
 def test_the_crop_grows_with_scribbles_and_regions_near_its_border(kind: str) -> None:
     # As with a click at y = 390.

@@ -2,10 +2,12 @@
 
 A correction is one piece that holds its click, scribble or area. It leaves alone what other prompts
 mark and what the user's box promises (`forbid`), and is no larger than a click can tell
-(`most_changed`, `piece_at`). A body that lies apart goes as a whole (`body_apart`).
+(`most_changed`, `piece_at`). A body that lies apart may go as a whole (`clicked_body`).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,7 @@ from gamt.lifting.bodies import Part
 from gamt.lifting.postprocess import component_at, label_components
 from gamt.lifting.sections import SLACK, section_of
 from gamt.lifting.target import Target
-from gamt.prompts import Box, Click, SliceBox
+from gamt.prompts import Box, ClassPrompts, Click, SliceBox
 
 MOST_REMOVED = 0.5
 """Share of a mask that a click removes at most (docs/constants.md)."""
@@ -24,12 +26,12 @@ MOST_REMOVED = 0.5
 RAISE = 0.2
 """Steps in which log-odds are raised while a correction is too large (docs/constants.md)."""
 
-LEAST_LEFT = 0.03
+AS_LARGE = 0.8
 """Share of a body's voxels that another one has at least, so that the first may go as a whole
 (docs/constants.md)."""
 
-WELL_INSIDE = 0.25
-"""Depth of a click in a body that is taken away as a whole, as a share of the deepest place's
+DEEP = MOST_REMOVED ** (1 / 3)
+"""Depth of a click in a body that goes as a whole, as a share of the deepest place's
 (docs/constants.md)."""
 
 
@@ -39,7 +41,8 @@ def most_changed(mask: npt.NDArray[np.bool_], click: Click, ball: float) -> floa
     A positive click far from a small mask may add as much as the ball has that reaches to it.
 
     Args:
-        mask: (z, y, x) bool, what is to be corrected.
+        mask: (z, y, x) bool, what is to be corrected; for a negative click on a body that a prompt
+            says is the target, that body alone.
         click: on the wrong side of the mask.
         ball: volume of the ball around the click that reaches to the mask's surface, in voxels.
     """
@@ -141,36 +144,74 @@ def piece_at(
     return piece
 
 
-def body_apart(
-    target: Target, mask: npt.NDArray[np.bool_], voxel: tuple[int, int, int]
-) -> tuple[tuple[slice, ...], npt.NDArray[np.bool_]] | None:
-    """Finds the body of a mask that a negative click on it takes away as a whole.
+@dataclass(frozen=True, slots=True, eq=False)
+class ClickedBody:
+    """The body of a mask that a negative click lies on.
 
-    It lies apart from the rest, which is a body, too, and not noise, and holds nothing that was
-    marked as inside. The click lies well inside of it: an error at its border is thin for it.
+    Attributes:
+        part: of the mask, where the mask's voxels are.
+        mask: (z, y, x) bool over that part, the body.
+        is_meant: whether a prompt says that it is the target: some of it was marked as inside, or
+            it holds most of what the mask has in a box or lasso.
+        goes_whole: whether the click takes all of it away.
+    """
+
+    part: tuple[slice, ...]
+    mask: npt.NDArray[np.bool_]
+    is_meant: bool
+    goes_whole: bool
+
+
+def clicked_body(
+    target: Target, mask: npt.NDArray[np.bool_], voxel: tuple[int, int, int]
+) -> ClickedBody:
+    """Finds the body that a negative click lies on, and whether the click takes it away.
+
+    It does if no prompt says that it is the target, if another body that is about as large stays,
+    for no click takes the main one, and if the click lies about as deep in it as possible: anywhere
+    else it may be on an error that is attached to the body.
 
     Args:
         target: the class.
         mask: (z, y, x) bool over the target's region, True at the voxel.
         voxel: (z, y, x), counted from the region's first.
-
-    Returns:
-        A part of the mask, and what of it is the body, (z, y, x) bool; None where there is none.
     """
     low, high = bounding_range(mask) or ([0, 0, 0], list(mask.shape))
     part = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     components = label_components(mask[part])
-    sizes = np.bincount(components.ravel())
     here = tuple(np.subtract(voxel, low))
     own = int(components[here])
-    size = int(sizes[own])
-    sizes[[0, own]] = 0
-    if sizes.max() < LEAST_LEFT * size:
-        return None
     body = components == own
-    marked = target.prompts.voxels_inside - np.add(target.region[0], low)
-    inside = ((marked >= 0) & (marked < body.shape)).all(axis=1)
-    if body[tuple(marked[inside].T)].any():
-        return None
-    depth = edt(body.view(np.uint8), anisotropy=target.scale, black_border=True)
-    return (part, body) if depth[here] >= WELL_INSIDE * depth.max() else None
+    is_meant = says_inside(target.prompts, components, own, np.add(target.region[0], low))
+    goes_whole = False
+    if not is_meant:
+        sizes = np.bincount(components.ravel())
+        size = sizes[own]
+        sizes[[0, own]] = 0
+        if sizes.max() >= AS_LARGE * size:
+            depth = edt(body.view(np.uint8), anisotropy=target.scale, black_border=True)
+            goes_whole = bool(depth[here] >= DEEP * depth.max())
+    return ClickedBody(part, body, is_meant, goes_whole)
+
+
+def says_inside(
+    prompts: ClassPrompts, components: npt.NDArray[Any], own: int, first: npt.NDArray[np.intp]
+) -> bool:
+    """Says whether prompts mark a component as inside, or a box or lasso is mostly about it.
+
+    Args:
+        prompts: in raw voxels.
+        components: (z, y, x), 0 outside of the mask.
+        own: the component's number.
+        first: the raw voxel (z, y, x) of the components' first.
+    """
+    marked = prompts.voxels_inside - first
+    inside = ((marked >= 0) & (marked < components.shape)).all(axis=1)
+    if (components[tuple(marked[inside].T)] == own).any():
+        return True
+    for drawn in prompts.drawn:
+        begin, end = (np.maximum(0, bound - first).tolist() for bound in (drawn.low, drawn.high))
+        within = components[tuple(slice(a, b) for a, b in zip(begin, end, strict=True))]
+        if 2 * np.count_nonzero(within == own) > np.count_nonzero(within):
+            return True
+    return False

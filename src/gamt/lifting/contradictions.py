@@ -7,7 +7,6 @@ and not followed any further.
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,7 +117,8 @@ def in_region(target: Target, mask: Mask, region: Region) -> Contradiction | Non
         return None
     plane = max(flat, key=lambda one: math.prod(slice_shape(region.mask.shape, one)))
     area = slice_view(region.mask, plane, 0)
-    pieces = slice_view(wrong_pieces(target, mask, region), plane, 0)
+    pieces = label_components(wrong_part(target, mask, region))
+    pieces = slice_view(pieces, plane, 0)
     inner = edt(area.view(np.uint8), black_border=True) > HAND
     inner = inner if inner.any() else area
     sizes = np.bincount(pieces[inner])
@@ -152,10 +152,11 @@ def in_volume(pixels: Voxels, plane: Plane, index: int) -> Voxels:
     return np.insert(pixels, plane.normal, index, axis=1)
 
 
-def wrong_pieces(target: Target, mask: Mask, region: Region) -> npt.NDArray[Any]:
-    """Numbers the pieces of a region that are on the wrong side of a mask, from 1 on.
+def wrong_part(target: Target, mask: Mask, region: Region) -> Mask:
+    """Finds what of a region is on the wrong side of a mask.
 
-    Those in which a scribble or click says the opposite don't count: it counts more.
+    A previous prediction that has obeyed the region since has obeyed scribbles and clicks for the
+    other side, which count more. The pieces that these are in are what came of them, and stay.
 
     Args:
         target: the class.
@@ -163,17 +164,21 @@ def wrong_pieces(target: Target, mask: Mask, region: Region) -> npt.NDArray[Any]
         region: of the class, in raw voxels.
 
     Returns:
-        (z, y, x) numbers over the region's mask, 0 elsewhere.
+        (z, y, x) bool over the region's mask.
     """
-    pieces = label_components(region.mask & (mask[place_of(target, region)] != region.positive))
+    wrong: Mask = region.mask & (mask[place_of(target, region)] != region.positive)
+    if target.previous is None or target.prompts.anew:
+        return wrong
     said = [np.array([one.voxel]) for one in target.opposite_clicks(region.positive)]
     said += [one.voxels for one in target.opposite_scribbles(region.positive)]
-    for voxels in said:
-        places = voxels - region.low
-        inside = places[((places >= 0) & (places < pieces.shape)).all(axis=1)]
-        spared = np.unique(pieces[tuple(inside.T)])
-        pieces[np.isin(pieces, spared)] = 0
-    return pieces
+    places = np.concatenate([np.empty((0, 3), np.intp), *said]) - region.low
+    places = places[((places >= 0) & (places < wrong.shape)).all(axis=1)]
+    places = places[wrong[tuple(places.T)]]
+    if len(places) == 0:
+        return wrong
+    pieces = label_components(wrong)
+    wrong &= ~np.isin(pieces, pieces[tuple(places.T)])
+    return wrong
 
 
 def place_of(target: Target, region: Region) -> tuple[slice, ...]:
@@ -188,7 +193,7 @@ def obey(target: Target, mask: Mask, mark: Scribble | Region) -> Mask:
     Args:
         target: the class.
         mask: (z, y, x) bool over the target's region.
-        mark: of the class, in raw voxels; see `wrong_pieces` for what of a region counts.
+        mark: of the class, in raw voxels; see `wrong_part` for what of a region counts.
 
     Returns:
         The mask, of the same shape.
@@ -197,7 +202,7 @@ def obey(target: Target, mask: Mask, mark: Scribble | Region) -> Mask:
     if isinstance(mark, Scribble):
         obeyed[tuple((mark.voxels - target.region[0]).T)] = mark.positive
     else:
-        obeyed[place_of(target, mark)][wrong_pieces(target, mask, mark) > 0] = mark.positive
+        obeyed[place_of(target, mark)][wrong_part(target, mask, mark)] = mark.positive
     return obeyed
 
 

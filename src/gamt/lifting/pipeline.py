@@ -146,18 +146,14 @@ def find_seeds(
 def first_seed(case: Case, prompts: ClassPrompts) -> Click | Scribble | None:
     """Returns what a class begins with that says where it is and not how large.
 
-    A scribble, which says more, comes before a click.
-
     Returns:
-        The first positive one; None for a class that begins with a box or an earlier result, or
+        The class's first prompt; None for a class that begins with a box or an earlier result, or
         has none.
     """
-    if prompts.box is not None or prompts.slice_box is not None:
-        return None
     if case.previous is not None and (case.previous == prompts.label).any():
         return None
-    seeds: list[Click | Scribble] = [*prompts.scribbles, *prompts.clicks]
-    return next((one for one in seeds if one.positive), None)
+    first = prompts.first
+    return first if isinstance(first, Click | Scribble) else None
 
 
 def crops(

@@ -21,7 +21,7 @@ from scipy import ndimage
 from scipy.special import logit
 
 from gamt.axes import Plane, slice_view, to_slice
-from gamt.lifting.bounds import body_apart, forbid, most_changed, piece_at, rule_out
+from gamt.lifting.bounds import clicked_body, forbid, most_changed, piece_at, rule_out
 from gamt.lifting.budget import OutOfTime
 from gamt.lifting.contradictions import Contradiction, at_click, in_region, obey, on_scribble
 from gamt.lifting.evidence import (
@@ -133,9 +133,10 @@ def correct_at(
     click, radius, scale = contradiction.click, contradiction.radius, target.scale
     ball = ball_around(click, radius, scale)
     votes = Votes(target.region, target.scan.grid, RULES[target.settings.fusion])
-    apart = None if click.positive else body_apart(target, mask, target.inside_region(click.voxel))
-    if apart is not None:
-        near, changed = apart
+    voxel = target.inside_region(click.voxel)
+    body = None if click.positive else clicked_body(target, mask, voxel)
+    if body is not None and body.goes_whole:
+        near, changed = body.part, body.mask
         odds = np.where(changed, np.float32(np.inf), np.float32(-np.inf))
     else:
         if asked := not target.scan.segmenter.traits.intensities_alone:
@@ -159,7 +160,9 @@ def correct_at(
         if around.line is not None:
             within = np.count_nonzero(around.distance <= around.depth)
             volume = within * math.prod(part.step for part in sampled)
-        changed = piece_at(odds, contradiction.voxels - first, most_changed(mask, click, volume))
+        halved = body.mask if body is not None and body.is_meant else mask
+        most = most_changed(halved, click, volume)
+        changed = piece_at(odds, contradiction.voxels - first, most)
     corrected = mask.copy()
     corrected[near][changed] = click.positive
     target.observer.end_correction(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.axes import bounding_range
-from gamt.prompts import Box, ClassPrompts, SliceBox
+from gamt.prompts import Box, ClassPrompts, Click, SliceBox
 
 NEAR_BORDER = 0.05
 """A prompt this close to a crop's border, as a share of the crop's side, makes the crop grow
@@ -154,12 +154,12 @@ def crop_range(
 ) -> Range | None:
     """Finds the raw region around one class's prompts (paper, 2.1; docs/design.md, 4).
 
-    The region is a cube of `side_mm` centred on the class's first prompt: its box, or else its
-    first scribble, click or region, or else its previous mask. A box on one slice stands for a
-    target that is as long across the slice as the box's longer side. The cube grows where the first
-    prompt with a margin would fall out, and where another prompt or the previous mask comes near
-    its border: it stays as it is, and with it what was encoded, as long as later prompts lie well
-    inside. It ends at the volume's borders.
+    The region is a cube of `side_mm` centred on the class's first prompt (`ClassPrompts.first`), or
+    else on its previous mask, or else on its first scribble, click or region. A box on one slice
+    stands for a target that is as long across the slice as the box's longer side. The cube grows
+    where the first prompt with a margin would fall out, and where another prompt or the previous
+    mask comes near its border: it stays as it is, and with it what was encoded, as long as later
+    prompts lie well inside. It ends at the volume's borders.
 
     Args:
         prompts: of the class, in raw voxels.
@@ -175,25 +175,28 @@ def crop_range(
         The region's bounds; None for a class of which nothing is known.
     """
     known: list[tuple[Sequence[int], Sequence[int]]] = []
-    if prompts.box is not None:
-        known.append((prompts.box.low, prompts.box.high))
-    if prompts.slice_box is not None:
-        known.append(assumed_range(prompts.slice_box, spacing_mm))
+    first = prompts.first
+    if isinstance(first, Click):
+        known.append((first.voxel, [v + 1 for v in first.voxel]))
+    elif isinstance(first, SliceBox):
+        known.append(assumed_range(first, spacing_mm))
+    elif first is not None:
+        known.append((first.low, first.high))
+    if previous is not None and (inside := bounding_range(previous)) is not None:
+        known.append(inside)
     known += [(one.low, one.high) for one in prompts.scribbles]
     known += [(click.voxel, [v + 1 for v in click.voxel]) for click in prompts.clicks]
     known += [(one.low, one.high) for one in prompts.regions]
     if body is not None:
         known.append(body)
-    if previous is not None and (inside := bounding_range(previous)) is not None:
-        known.append(inside)
     if not known:
         return None
     lows, highs = (np.array(bounds) for bounds in zip(*known, strict=True))
     low, high = [], []
     for axis in range(3):
-        first, last = lows[0][axis], highs[0][axis]
-        room = max(side_mm / spacing_mm[axis] / 2, (0.5 + margin) * (last - first))
-        begin, end = (first + last) / 2 - room, (first + last) / 2 + room
+        start, stop = lows[0][axis], highs[0][axis]
+        room = max(side_mm / spacing_mm[axis] / 2, (0.5 + margin) * (stop - start))
+        begin, end = (start + stop) / 2 - room, (start + stop) / 2 + room
         least, most = lows[:, axis].min(), highs[:, axis].max()
         near = NEAR_BORDER * 2 * room
         if least < begin + near:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gamt.axes import bounding_range
 from gamt.io.case import Case
-from gamt.prompts import ClassPrompts
+from gamt.prompts import Box, ClassPrompts, Click, Scribble, SliceBox
 from gamt.volume.geometry import assumed_range
 from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow, show_intensity
@@ -109,27 +109,26 @@ def common_window(volume: PreparedVolume) -> IntensityWindow | None:
 
 
 def find_window(case: Case, prompts: ClassPrompts) -> IntensityWindow | None:
-    """Finds a class's window: around its first positive prompt, or else around its mask.
+    """Finds a class's window: around its first prompt, or else around its mask.
 
     Returns:
         None where there is no contrast, or where next to nothing is known of the class.
     """
-    if prompts.box is not None:
-        return window_around(case.image, prompts.box.low, prompts.box.high)
-    if prompts.slice_box is not None:
-        low, high = assumed_range(prompts.slice_box, case.spacing_mm)
-        return window_around(case.image, low, high)
-    marks = [(one.middle, one.positive) for one in prompts.scribbles]
-    marks += [(one.voxel, one.positive) for one in prompts.clicks]
-    for voxel, positive in marks:
-        if positive:
-            return window_at(case.image, voxel, case.spacing_mm)
-    previous = None if case.previous is None else bounding_range(case.previous == prompts.label)
-    if previous is not None:
-        return window_around(case.image, *previous)
-    if marks:
-        return window_at(case.image, marks[0][0], case.spacing_mm)
-    return None
+    first = prompts.first
+    if isinstance(first, Box):
+        return window_around(case.image, first.low, first.high)
+    if isinstance(first, SliceBox):
+        return window_around(case.image, *assumed_range(first, case.spacing_mm))
+    if first is None and case.previous is not None:
+        bounds = bounding_range(case.previous == prompts.label)
+        if bounds is not None:
+            return window_around(case.image, *bounds)
+    marks: list[Scribble | Click] = [*prompts.scribbles, *prompts.clicks]
+    if not marks:
+        return None
+    mark = first or marks[0]
+    voxel = mark.voxel if isinstance(mark, Click) else mark.middle
+    return window_at(case.image, voxel, case.spacing_mm)
 
 
 def window_around(
