@@ -940,7 +940,13 @@ READ_ONLY.flags.writeable = False
         (lambda s: s.set_image(np.zeros((1, 0, 3, 3))), r"\(1, 0, 3, 3\)"),
         (lambda s: s.set_image(np.zeros((1, *SHAPE), complex)), "complex128, expected numbers"),
         (lambda s: s.set_image(BODY[None], {"spacing": (1, 2)}), "spacing.*expected 3 numbers"),
-        (lambda s: s.set_image(BODY[None], {"spacing": (1, 2, 0)}), "expected positive numbers"),
+        (
+            lambda s: s.set_image(BODY[None], {"spacing": (1, 2, 0)}),
+            r"0\.0\], expected numbers from",
+        ),
+        (lambda s: s.set_image(BODY[None], {"spacing": (1e308, 1, 1)}), "to 10000 mm"),
+        (lambda s: s.set_image(BODY[None], {"spacing": (1, 1, 5e-324)}), "from 1e-06"),
+        (lambda s: s.set_image(BODY[None], {"spacing": (1, 2000, 1)}), "none above 1000 times"),
         (
             lambda s: s.set_image(BODY[None], {"window": "liver"}),
             r"\"window\".*'liver'.*soft-tissue",

@@ -40,6 +40,7 @@ from gamt.lifting.target import Observer
 from gamt.prompts import Box, ClassPrompts, SliceBox
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Scale, Settings
+from gamt.spacing import EXPECTED, is_believable
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow, WindowChoice, parse_window
@@ -284,8 +285,8 @@ class Session:
                 is ignored.
 
         Raises:
-            ValueError: the image isn't 4-D with one channel of numbers, the spacing isn't three
-                positive numbers, or the window is none.
+            ValueError: the image isn't 4-D with one channel of numbers, the spacing can't be
+                believed (`gamt.spacing`), or the window is none.
         """
         image = np.asarray(image)
         if image.ndim != 4 or image.shape[0] != 1 or image.size == 0:
@@ -293,9 +294,9 @@ class Session:
         if image.dtype.kind not in NUMERIC:
             raise ValueError(f"found an image of {image.dtype}, expected numbers")
         spacing = read_numbers((image_properties or {}).get("spacing", (1, 1, 1)), (3,), "spacing")
-        if (spacing <= 0).any():
-            raise ValueError(f"found the spacing {spacing.tolist()}, expected positive numbers")
         z, y, x = spacing.tolist()
+        if not is_believable((z, y, x)):
+            raise ValueError(f"found the spacing {[z, y, x]}, expected {EXPECTED}")
         settings = self._settings
         if (window := (image_properties or {}).get("window")) is not None:
             settings = replace(settings, window=_read_window(window))
