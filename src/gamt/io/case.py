@@ -89,8 +89,8 @@ class Case:
 def read_case(path: str | os.PathLike[str]) -> Case:
     """Reads a challenge file. Ground truth (`gts`), where there is one, is never read.
 
-    A box that is partly outside of the volume is clipped, and a spacing that is missing or
-    can't be believed (`gamt.spacing`) becomes 1 mm, both with a warning in the log ("gamt"). A file that
+    A box that is partly outside of the volume is clipped, and a spacing that is missing or can't be
+    believed (`gamt.spacing`) becomes 1 mm, both with a warning in the log ("gamt"). A file that
     doesn't say the order of its spacing may have it as (x, y, z): see `read_spacing`.
 
     Beside the challenge's keys a file may have `window`: level and width in the units of `imgs`, or

@@ -273,7 +273,7 @@ def _interpolate(image: npt.NDArray[np.uint8], axis: int, size: int) -> npt.NDAr
     left = np.minimum(position.astype(np.intp), max(0, old - 2))
     right = np.minimum(left + 1, old - 1)
     share = (position - left)[:, None, None]
-    before, after = np.float32(1 - share), np.float32(share)
+    before, after = (1 - share).astype(np.float32), share.astype(np.float32)
     source = np.moveaxis(image, axis, 0)
     result = np.empty((size, *source.shape[1:]), np.uint8)
     step = max(1, LAYERS_VOXELS // math.prod(source.shape[1:]))
