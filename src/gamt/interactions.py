@@ -18,6 +18,10 @@ from gamt.prompts import Box, ClassPrompts, Click, Lasso, Region, Scribble, Slic
 NUMERIC = "biuf"
 """The kinds of dtype that drawings may have."""
 
+MOST_SCRIBBLED = 2**18
+"""Voxels of a scribble, as many as in a slice of 512 x 512. A line has a few thousand; each of them
+is looked at by itself."""
+
 Mask = npt.NDArray[np.bool_]
 
 Voxels = npt.NDArray[np.intp]
@@ -120,9 +124,14 @@ def read_scribble(drawing: Any, bounds: Any, positive: bool, shape: tuple[int, .
         shape: of the image (z, y, x).
 
     Raises:
-        ValueError: the drawing doesn't fit its bounds or the image, or is empty.
+        ValueError: the drawing doesn't fit its bounds or the image, is empty, or has more than
+            `MOST_SCRIBBLED` voxels.
     """
     low, crop = _read_drawing(drawing, bounds, shape, "scribble")
+    if (count := int(np.count_nonzero(crop))) > MOST_SCRIBBLED:
+        expected = f"a line of {MOST_SCRIBBLED} at most; lassos are for areas"
+        advice = f"{expected}, and initial segmentations for volumes"
+        raise ValueError(f"found a scribble of {count} voxels, expected {advice}")
     return Scribble(np.argwhere(crop) + np.array(low), positive)
 
 

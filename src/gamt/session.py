@@ -408,7 +408,8 @@ class Session:
 
         Raises:
             RuntimeError: there is no image, or no target buffer to write a prediction to.
-            ValueError: the scribble is empty, or doesn't fit its bounds or the image.
+            ValueError: the scribble is empty, doesn't fit its bounds or the image, or is no line
+                but has more than `gamt.interactions.MOST_SCRIBBLED` voxels.
         """
         shape = self._get_volume().image.shape
         positive = bool(include_interaction)
