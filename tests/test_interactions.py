@@ -170,3 +170,11 @@ def test_nothing_is_left_of_a_region_in_a_later_box() -> None:
     region = Region((2, 2, 2), np.ones((2, 2, 2), np.bool_), positive=False)
     prompts = take_back(add_region(ClassPrompts(1), region), Box(0, 6, 3, 0, 7, 0, 9))
     assert prompts.regions == ()
+
+
+def test_a_region_that_a_later_box_does_not_touch_stays_the_same_one() -> None:
+    region = Region((1, 1, 1), np.array([[[True, False, True]]]), positive=False)
+    prompts = add_region(ClassPrompts(1), region)
+    assert take_back(prompts, Box(2, 6, 3, 2, 7, 2, 9)).regions[0] is region
+    # The voxel (1, 1, 2), which is within the box, isn't the region's.
+    assert take_back(prompts, SliceBox(Plane.AXIAL, (1, 1, 2), (2, 3, 3))).regions[0] is region

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gamt import segmenters
 from gamt.axes import bounding_range
-from gamt.history import History, PackedMask
+from gamt.history import MOST_BYTES, History, PackedMask, count_bytes
 from gamt.interactions import (
     NUMERIC,
     add_click,
@@ -37,7 +37,7 @@ from gamt.lifting.composition import Extent, compose
 from gamt.lifting.pipeline import Lifted, lift
 from gamt.lifting.progress import Report
 from gamt.lifting.target import Observer
-from gamt.prompts import Box, ClassPrompts, SliceBox
+from gamt.prompts import Box, ClassPrompts, Lasso, SliceBox
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Scale, Settings
 from gamt.spacing import EXPECTED, is_believable
@@ -117,9 +117,17 @@ class State:
         return with_extent(self.marks, self.extents[0].drawn)
 
     @property
-    def nbytes(self) -> int:
-        """Memory of the mask; the extents' masks are shared by later states."""
-        return 0 if self.mask is None else self.mask.bits.nbytes
+    def prompt_arrays(self) -> list[npt.NDArray[Any]]:
+        """What the prompts hold."""
+        drawn = [one.drawn.mask for one in self.extents if isinstance(one.drawn, Lasso)]
+        drawn += [one.mask for one in self.marks.regions]
+        return [*drawn, *(one.voxels for one in self.marks.scribbles)]
+
+    @property
+    def arrays(self) -> list[npt.NDArray[Any]]:
+        """What the prompts and the masks hold; see `History`."""
+        masks = [self.mask, self.initial, *(one.mask for one in self.extents)]
+        return [*self.prompt_arrays, *(one.bits for one in masks if one is not None)]
 
 
 def with_extent(marks: ClassPrompts, drawn: Box | SliceBox) -> ClassPrompts:
@@ -577,6 +585,9 @@ class Session:
 
     def _advance(self, state: State, run_prediction: bool) -> ArrayBounds | None:
         """Goes on to a state that has one more prompt."""
+        if count_bytes(state.prompt_arrays) > MOST_BYTES:
+            size = f"{MOST_BYTES // 2**20} MB"
+            raise ValueError(f"found prompts of more than {size} for one target, expected fewer")
         changed = None
         if run_prediction:
             state = self._predict(state)
