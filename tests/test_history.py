@@ -1,20 +1,21 @@
 """Steps back and forth, and masks in little memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from gamt import history
-from gamt.history import History, PackedMask
+from gamt.history import History, PackedMask, count_bytes
 
 
 @dataclass(frozen=True)
 class Number:
-    """A state of three bytes."""
+    """A state of three bytes, unless it is said what it holds."""
 
     value: int
-    nbytes: int = 3
+    arrays: list[npt.NDArray[np.uint8]] = field(default_factory=lambda: [np.zeros(3, np.uint8)])
 
 
 def steps(count: int) -> History[Number]:
@@ -54,6 +55,23 @@ def test_the_oldest_steps_are_forgotten_where_memory_ends(monkeypatch: pytest.Mo
         found.back()
         values.append(found.state.value)
     assert values == [4, 3]
+
+
+def test_what_several_steps_hold_together_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "MOST_BYTES", 9)
+    shared = np.zeros(6, np.uint8)
+    found = History(Number(0, [shared]))
+    for value in range(1, 6):
+        found.advance(Number(value, [shared, np.zeros(1, np.uint8)]))
+    values = []
+    while found.before is not None:  # 6 bytes together, and one in each of the last three
+        found.back()
+        values.append(found.state.value)
+    assert values == [4, 3]
+
+
+def test_a_value_that_is_repeated_takes_no_memory() -> None:
+    assert count_bytes([np.broadcast_to(np.True_, (300, 512, 512)), np.zeros(5)]) == 40
 
 
 @pytest.mark.parametrize("inside", [np.s_[1:4, 2:5, 3:6], np.s_[0:0], np.s_[:]])

@@ -89,6 +89,21 @@ def test_a_drawing_that_does_not_fit_is_refused(image: Any, bounds: Any, message
         read_lasso(image, bounds, SHAPE)
 
 
+def test_a_scribble_that_fills_a_volume_is_refused_with_what_to_use_instead() -> None:
+    size = (3, 400, 400)  # 480 000 voxels
+    message = "480000 voxels, expected a line of 262144 at most; lassos .* initial segmentations"
+    with pytest.raises(ValueError, match=message):
+        read_scribble(np.ones(size, np.uint8), None, True, size)
+    assert (
+        len(
+            read_scribble(
+                np.ones(size, np.uint8)[:1], [[1, 2], [0, 400], [0, 400]], True, size
+            ).voxels
+        )
+        == 160_000
+    )
+
+
 def test_a_negative_lasso_marks_its_area_alone() -> None:
     lasso = Lasso(Plane.CORONAL, (1, 2, 3), (3, 3, 5), np.array([[True, False], [True, True]]))
     region = region_of(lasso, positive=False)
@@ -155,3 +170,11 @@ def test_nothing_is_left_of_a_region_in_a_later_box() -> None:
     region = Region((2, 2, 2), np.ones((2, 2, 2), np.bool_), positive=False)
     prompts = take_back(add_region(ClassPrompts(1), region), Box(0, 6, 3, 0, 7, 0, 9))
     assert prompts.regions == ()
+
+
+def test_a_region_that_a_later_box_does_not_touch_stays_the_same_one() -> None:
+    region = Region((1, 1, 1), np.array([[[True, False, True]]]), positive=False)
+    prompts = add_region(ClassPrompts(1), region)
+    assert take_back(prompts, Box(2, 6, 3, 2, 7, 2, 9)).regions[0] is region
+    # The voxel (1, 1, 2), which is within the box, isn't the region's.
+    assert take_back(prompts, SliceBox(Plane.AXIAL, (1, 1, 2), (2, 3, 3))).regions[0] is region

@@ -17,7 +17,7 @@ import torch
 import gamt
 from benchmarks.bars import FLAT_LEAST, FLAT_MEAN
 from benchmarks.phantoms import Phantom, dice, draw_slice_box, ellipsoids
-from gamt import Session, segmenters
+from gamt import Session, history, segmenters
 from gamt.axes import Plane, bounding_range, slice_shape, slice_view
 from gamt.io.case import Case
 from gamt.lifting.target import Observer, Target
@@ -740,6 +740,38 @@ def test_after_a_new_prompt_nothing_is_left_to_do_again() -> None:
     np.testing.assert_array_equal(buffer, RIGHT)
 
 
+def test_prompts_count_as_memory_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A scribble of 30 voxels takes 30 * 3 * 8 bytes, in however many states it is.
+    monkeypatch.setattr(history, "MOST_BYTES", 2 * 720)
+    session = Session(Thresholder())
+    session.set_image(picture(BODY)[None])
+    session.add_scribble_interaction(line_at(0), False, run_prediction=False)
+    session.add_scribble_interaction(line_at(1), True, run_prediction=False)
+    assert [session.undo() for _ in range(3)] == [True, True, False]
+    for z in range(3):
+        session.add_scribble_interaction(line_at(z), False, run_prediction=False)
+    assert not session.undo()
+
+
+def test_prompts_that_take_too_much_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gamt.session.MOST_BYTES", 2 * 720)
+    session = Session(Thresholder())
+    session.set_image(picture(BODY)[None])
+    for z in range(2):
+        session.add_scribble_interaction(line_at(z), False, run_prediction=False)
+    with pytest.raises(ValueError, match="found prompts of more than 0 MB for one target"):
+        session.add_scribble_interaction(line_at(2), False, run_prediction=False)
+    for _ in range(9):  # a block takes none
+        session.add_bbox_interaction([[0, 20], [0, 26], [0, 30]], False, run_prediction=False)
+
+
+def line_at(z: int) -> npt.NDArray[np.uint8]:
+    """Draws a line of 30 voxels in a slice."""
+    drawing = np.zeros(SHAPE, np.uint8)
+    drawing[z, 24] = 1
+    return drawing
+
+
 @pytest.mark.parametrize("forget", ["reset_interactions", "set_image"])
 def test_nothing_is_left_to_take_back_of_another_target(forget: str) -> None:
     session, buffer = begin()
@@ -1132,7 +1164,13 @@ READ_ONLY.flags.writeable = False
         (lambda s: s.set_image(np.zeros((1, 0, 3, 3))), r"\(1, 0, 3, 3\)"),
         (lambda s: s.set_image(np.zeros((1, *SHAPE), complex)), "complex128, expected numbers"),
         (lambda s: s.set_image(BODY[None], {"spacing": (1, 2)}), "spacing.*expected 3 numbers"),
-        (lambda s: s.set_image(BODY[None], {"spacing": (1, 2, 0)}), "expected positive numbers"),
+        (
+            lambda s: s.set_image(BODY[None], {"spacing": (1, 2, 0)}),
+            r"0\.0\], expected numbers from",
+        ),
+        (lambda s: s.set_image(BODY[None], {"spacing": (1e308, 1, 1)}), "to 10000 mm"),
+        (lambda s: s.set_image(BODY[None], {"spacing": (1, 1, 5e-324)}), "from 1e-06"),
+        (lambda s: s.set_image(BODY[None], {"spacing": (1, 2000, 1)}), "none above 1000 times"),
         (
             lambda s: s.set_image(BODY[None], {"window": "liver"}),
             r"\"window\".*'liver'.*soft-tissue",

@@ -1,7 +1,8 @@
 """Steps that can be taken back and done again, and masks in little memory to keep in them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +10,8 @@ import numpy.typing as npt
 from gamt.axes import bounding_range
 
 MOST_BYTES = 256 * 2**20
-"""Memory for the masks of all steps. Beyond it the oldest ones are forgotten: of masks that fill a
-scan of 300 x 512 x 512 voxels it holds 27, of an organ's in it several hundred."""
+"""Memory for the masks and prompts of all steps. Beyond it the oldest ones are forgotten: of masks
+that fill a scan of 300 x 512 x 512 voxels it holds 27, of an organ's in it several hundred."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,11 +52,16 @@ class Step(Protocol):
     """A state that a history keeps."""
 
     @property
-    def nbytes(self) -> int:
-        """Memory that it takes, about."""
+    def arrays(self) -> Iterable[npt.NDArray[Any]]:
+        """What takes memory in it; states may have some in common."""
 
 
 S = TypeVar("S", bound=Step)
+
+
+def count_bytes(arrays: Iterable[npt.NDArray[Any]]) -> int:
+    """Returns the memory of some arrays; one value that is repeated all over takes none."""
+    return sum(one.nbytes for one in arrays if any(one.strides))
 
 
 class History(Generic[S]):
@@ -81,10 +87,10 @@ class History(Generic[S]):
         self._past.append(self.state)
         self._future.clear()
         self.state = state
-        used = state.nbytes
+        held = {id(one): one for one in state.arrays}
         for index in reversed(range(len(self._past))):
-            used += self._past[index].nbytes
-            if used > MOST_BYTES:
+            held.update((id(one), one) for one in self._past[index].arrays)
+            if count_bytes(held.values()) > MOST_BYTES:
                 del self._past[: index + 1]
                 break
 

@@ -18,6 +18,10 @@ from gamt.prompts import Box, ClassPrompts, Click, Lasso, Region, Scribble, Slic
 NUMERIC = "biuf"
 """The kinds of dtype that drawings may have."""
 
+MOST_SCRIBBLED = 2**18
+"""Voxels of a scribble, as many as in a slice of 512 x 512. A line has a few thousand; each of them
+is looked at by itself."""
+
 Mask = npt.NDArray[np.bool_]
 
 Voxels = npt.NDArray[np.intp]
@@ -120,9 +124,14 @@ def read_scribble(drawing: Any, bounds: Any, positive: bool, shape: tuple[int, .
         shape: of the image (z, y, x).
 
     Raises:
-        ValueError: the drawing doesn't fit its bounds or the image, or is empty.
+        ValueError: the drawing doesn't fit its bounds or the image, is empty, or has more than
+            `MOST_SCRIBBLED` voxels.
     """
     low, crop = _read_drawing(drawing, bounds, shape, "scribble")
+    if (count := int(np.count_nonzero(crop))) > MOST_SCRIBBLED:
+        expected = f"a line of {MOST_SCRIBBLED} at most; lassos are for areas"
+        advice = f"{expected}, and initial segmentations for volumes"
+        raise ValueError(f"found a scribble of {count} voxels, expected {advice}")
     return Scribble(np.argwhere(crop) + np.array(low), positive)
 
 
@@ -165,8 +174,9 @@ def _tight(low: tuple[int, int, int], mask: Mask) -> tuple[tuple[int, int, int],
 def region_of(drawn: Box | SliceBox, positive: bool) -> Region:
     """Returns the voxels of a box, or of the area of a lasso."""
     size = np.subtract(drawn.high, drawn.low)
-    mask = drawn.mask.reshape(size) if isinstance(drawn, Lasso) else np.ones(size, np.bool_)
-    return Region(drawn.low, mask, positive)
+    if isinstance(drawn, Lasso):
+        return Region(drawn.low, drawn.mask.reshape(size), positive)
+    return Region(drawn.low, np.broadcast_to(np.True_, size), positive)  # takes no memory
 
 
 def add_click(prompts: ClassPrompts, click: Click) -> ClassPrompts:
@@ -211,8 +221,11 @@ def take_back(prompts: ClassPrompts, drawn: Box | SliceBox) -> ClassPrompts:
     """
     extent, regions = region_of(drawn, positive=True), []
     for region in prompts.regions:
-        left = region.mask.copy()
         here, there = _overlap(region, extent)
+        if not (region.mask[here] & extent.mask[there]).any():
+            regions.append(region)
+            continue
+        left = region.mask.copy()
         left[here] &= ~extent.mask[there]
         if left.any():
             regions.append(replace(region, mask=left))
@@ -242,9 +255,11 @@ def _without(
     )
     scribbles = []
     for one in prompts.scribbles:
-        kept = one.voxels[~taken(one.voxels)] if one.positive == positive else one.voxels
-        if len(kept):
-            scribbles.append(replace(one, voxels=kept))
+        gone = taken(one.voxels) if one.positive == positive else np.zeros(1, np.bool_)
+        if not gone.any():
+            scribbles.append(one)
+        elif not gone.all():
+            scribbles.append(replace(one, voxels=one.voxels[~gone]))
     return replace(prompts, clicks=clicks, scribbles=tuple(scribbles))
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gamt import segmenters
 from gamt.axes import bounding_range, slice_view
-from gamt.history import History, PackedMask
+from gamt.history import MOST_BYTES, History, PackedMask, count_bytes
 from gamt.interactions import (
     NUMERIC,
     add_click,
@@ -43,6 +43,7 @@ from gamt.lifting.target import Observer
 from gamt.prompts import Box, ClassPrompts, Lasso, Region, SliceBox
 from gamt.segmenters.base import Segmenter
 from gamt.settings import PRESETS, Scale, Settings
+from gamt.spacing import EXPECTED, is_believable
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow, WindowChoice, parse_window
@@ -123,9 +124,17 @@ class State:
         return with_extent(self.marks, self.extents[0].drawn)
 
     @property
-    def nbytes(self) -> int:
-        """Memory of the mask; the extents' masks are shared by later states."""
-        return 0 if self.mask is None else self.mask.bits.nbytes
+    def prompt_arrays(self) -> list[npt.NDArray[Any]]:
+        """What the prompts hold."""
+        drawn = [one.drawn.mask for one in self.extents if isinstance(one.drawn, Lasso)]
+        drawn += [one.mask for one in self.marks.regions]
+        return [*drawn, *(one.voxels for one in self.marks.scribbles)]
+
+    @property
+    def arrays(self) -> list[npt.NDArray[Any]]:
+        """What the prompts and the masks hold; see `History`."""
+        masks = [self.mask, self.initial, *(one.mask for one in self.extents)]
+        return [*self.prompt_arrays, *(one.bits for one in masks if one is not None)]
 
 
 def as_part(mask: PackedMask) -> Part:
@@ -318,8 +327,8 @@ class Session:
                 is ignored.
 
         Raises:
-            ValueError: the image isn't 4-D with one channel of numbers, the spacing isn't three
-                positive numbers, or the window is none.
+            ValueError: the image isn't 4-D with one channel of numbers, the spacing can't be
+                believed (`gamt.spacing`), or the window is none.
         """
         image = np.asarray(image)
         if image.ndim != 4 or image.shape[0] != 1 or image.size == 0:
@@ -327,9 +336,9 @@ class Session:
         if image.dtype.kind not in NUMERIC:
             raise ValueError(f"found an image of {image.dtype}, expected numbers")
         spacing = read_numbers((image_properties or {}).get("spacing", (1, 1, 1)), (3,), "spacing")
-        if (spacing <= 0).any():
-            raise ValueError(f"found the spacing {spacing.tolist()}, expected positive numbers")
         z, y, x = spacing.tolist()
+        if not is_believable((z, y, x)):
+            raise ValueError(f"found the spacing {[z, y, x]}, expected {EXPECTED}")
         settings = self._settings
         if (window := (image_properties or {}).get("window")) is not None:
             settings = replace(settings, window=_read_window(window))
@@ -442,7 +451,8 @@ class Session:
 
         Raises:
             RuntimeError: there is no image, or no target buffer to write a prediction to.
-            ValueError: the scribble is empty, or doesn't fit its bounds or the image.
+            ValueError: the scribble is empty, doesn't fit its bounds or the image, or is no line
+                but has more than `gamt.interactions.MOST_SCRIBBLED` voxels.
         """
         shape = self._get_volume().image.shape
         positive = bool(include_interaction)
@@ -638,6 +648,9 @@ class Session:
 
     def _advance(self, state: State, run_prediction: bool) -> ArrayBounds | None:
         """Goes on to a state that has one more prompt."""
+        if count_bytes(state.prompt_arrays) > MOST_BYTES:
+            size = f"{MOST_BYTES // 2**20} MB"
+            raise ValueError(f"found prompts of more than {size} for one target, expected fewer")
         changed = None
         if run_prediction:
             state = self._predict(state)

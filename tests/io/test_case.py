@@ -338,6 +338,8 @@ def test_spacing_whose_order_the_file_says_is_not_guessed(
         ([3, 2, np.inf], (3, 2, 1), "found [3.0, 2.0, inf], used [3.0, 2.0, 1.0] mm"),
         (objects(10**400, 2, 3), (1, 2, 3), "found [inf, 2.0, 3.0], used [1.0, 2.0, 3.0] mm"),
         ([0, 0, 0], (1, 1, 1), "found [0.0, 0.0, 0.0], used [1.0, 1.0, 1.0] mm"),
+        ([1e308, 2, 3], (1, 2, 3), "found [1e+308, 2.0, 3.0], used [1.0, 2.0, 3.0] mm"),
+        ([9e3, 2, 3], (1, 1, 1), "found [9000.0, 2.0, 3.0], used [1.0, 1.0, 1.0] mm"),
     ],
 )
 def test_spacing_that_is_wrong_becomes_1_mm(
@@ -1002,7 +1004,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(
         name=draw(st.sampled_from(["CT_1", "a.b", "MR organ"])),
         image=draw(hnp.arrays(dtypes, shape)),
-        spacing_mm=draw(st.tuples(*[st.floats(1e-3, 1e3)] * 3)),
+        spacing_mm=draw(st.tuples(*[st.floats(0.02, 20)] * 3)),
         prompts=prompts,
         previous=draw(st.none() | labels),
     )

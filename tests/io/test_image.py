@@ -232,6 +232,15 @@ def test_a_place_outside_is_an_error_that_names_the_bounds_in_millimetres(tmp_pa
         image.voxel((1e300, 0, 0), ras=True)
 
 
+@pytest.mark.parametrize("zooms", [(1.0, 1.0, 2000.0), (1e-7, 1e-7, 1e-7), (2e4, 2e4, 2e4)])
+def test_a_file_whose_spacing_no_scan_has_is_refused(
+    tmp_path: Path, zooms: tuple[float, ...]
+) -> None:
+    found = " x ".join(f"{mm:g}" for mm in zooms)
+    with pytest.raises(ImageError, match=f"found voxels of {found} mm, expected numbers from"):
+        read(tmp_path, numbered(), np.diag([*zooms, 1.0]))
+
+
 def test_voxels_are_whole(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"1\.5,2,3, expected whole"):
         read(tmp_path).voxel((1.5, 2, 3), ras=False)

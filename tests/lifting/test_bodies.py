@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.phantoms import dice
 from gamt.lifting.bodies import Found, Part, Scales, find_along, find_at, other_scales, share
 from gamt.lifting.cubes import Spacing, Voxel
+from gamt.lifting.growing import Body
 from tests.doubles import Mask, block
 from tests.lifting.test_growing import BLOCK, MIDDLE, SHAPE, ball, drawn, made
 
@@ -186,6 +187,25 @@ def test_a_scribble_within_a_core_lies_in_the_core() -> None:
     found = find_along(image, (1.5, 1, 1), line)
     assert dice(whole(found.scales["medium"], image), core) > 0.95
     assert tuple(found.seed) in {tuple(voxel) for voxel in line.tolist()}
+
+
+def test_a_body_is_asked_for_some_of_a_long_scribble_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    holds = Body.holds
+
+    def count(body: Body, voxels: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+        asked.append(len(voxels))
+        return holds(body, voxels)
+
+    monkeypatch.setattr(Body, "holds", count)
+    shape = (40, 50, 60)
+    target = ball(shape, (20, 25, 30), 18, (1, 1, 1))
+    assert target.sum() > 20_000
+    found = find_along(drawn(target, 120, 60, noise=5), (1, 1, 1), np.argwhere(target))
+    assert dice(whole(found.scales["medium"], target), target) > 0.95
+    assert max(asked) == 5_000
 
 
 def test_a_scribble_whose_middle_lies_in_something_else_is_looked_for_elsewhere() -> None:

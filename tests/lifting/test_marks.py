@@ -1,5 +1,6 @@
 """Scribbles and regions correct a mask in 3-D, and every voxel that they mark is obeyed."""
 
+import math
 import time
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from scipy import ndimage
 from benchmarks.oracle import NoisyOracle
 from benchmarks.phantoms import dice
 from gamt.axes import Plane, slice_view
-from gamt.lifting.budget import Stopwatch
+from gamt.lifting.budget import Cancelled, Stopwatch
 from gamt.lifting.propagation import Walk, run
 from gamt.lifting.refinement import correct
 from gamt.prompts import ClassPrompts, Click, Region, Scribble
@@ -276,6 +277,21 @@ def test_out_of_time_what_is_marked_is_obeyed_without_being_followed() -> None:
     expected[4:19, 20:50, 16:20] = False
     expected[tuple(scribble.voxels.T)] = True
     np.testing.assert_array_equal(found[0], expected)
+
+
+def test_after_each_correction_it_is_asked_whether_the_result_is_still_wanted() -> None:
+    missing = BODY & (COLUMNS >= 34)
+    scribble = scribble_in(missing, Plane.AXIAL, positive=True)
+    mask = BODY & ~missing
+    prompts = ClassPrompts(1, scribbles=(scribble,))
+    case = make_case(grey(BODY), prompts, spacing_mm=THICK, previous=mask.astype(np.uint8))
+    target = make_target(case, Embedded())
+
+    def follow() -> Walk:
+        yield from correct(target, mask)
+
+    with pytest.raises(Cancelled):
+        run(follow(), target.scan, Stopwatch(math.inf, lambda: True))
 
 
 def test_an_opposite_scribble_keeps_its_voxels_from_a_correction() -> None:

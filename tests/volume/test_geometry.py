@@ -1,5 +1,6 @@
 """Between raw volume and grid: windows, crops and resampling, and the exact way back."""
 
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,6 +123,19 @@ def test_images_are_interpolated_linearly_between_the_outer_centres() -> None:
     image = np.zeros((2, 3, 2), np.uint8)
     image[1] = 100
     assert grid.resample(image)[:, 1, 1].tolist() == [0, 25, 50, 75, 100]
+
+
+def test_resampling_holds_nothing_larger_than_the_crop_and_the_grid() -> None:
+    # The crop has 3.2 MB, the grid 0.64; 400 x 400 x 400 in between would be 64.
+    grid = Grid((0, 0, 0), (20, 400, 400), (400, 40, 40))
+    image = np.full(grid.raw_shape, 7, np.uint8)
+    tracemalloc.start()
+    try:
+        assert (grid.resample(image) == 7).all()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16e6
 
 
 @given(grid=grids(fine=False), seed=seeds, axis=st.integers(0, 2))

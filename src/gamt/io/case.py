@@ -32,6 +32,7 @@ from gamt.io.npz import (
     write_npz,
 )
 from gamt.prompts import Box, ClassPrompts, Click
+from gamt.spacing import is_believable
 from gamt.windows import NAMED_WINDOWS, IntensityWindow
 
 __all__ = [
@@ -69,7 +70,7 @@ class Case:
         name: the file's name without its suffix.
         image: (D, H, W), indexed [z, y, x]; bool, integer or float, values as in the file (floats
             may be NaN or infinite), in the machine's byte order.
-        spacing_mm: the voxel's size along the array axes (z, y, x); positive and finite.
+        spacing_mm: the voxel's size along the array axes (z, y, x), as `gamt.spacing` has it.
         prompts: one entry a class, labels 1..K in order.
         previous: (D, H, W) uint8, the labels 0..K of the previous round; None without.
         window: the intensities that the file wants to be black and white; None without.
@@ -88,8 +89,8 @@ class Case:
 def read_case(path: str | os.PathLike[str]) -> Case:
     """Reads a challenge file. Ground truth (`gts`), where there is one, is never read.
 
-    A box that is partly outside of the volume is clipped, and a spacing that is missing, zero,
-    negative or not finite becomes 1 mm, both with a warning in the log ("gamt"). A file that
+    A box that is partly outside of the volume is clipped, and a spacing that is missing or can't be
+    believed (`gamt.spacing`) becomes 1 mm, both with a warning in the log ("gamt"). A file that
     doesn't say the order of its spacing may have it as (x, y, z): see `read_spacing`.
 
     Beside the challenge's keys a file may have `window`: level and width in the units of `imgs`, or
@@ -263,7 +264,9 @@ def _read_spacing(archive: zipfile.ZipFile, path: Path) -> tuple[float, float, f
     numbers = [as_number(value) for value in as_sequence(array, expected, place)]
     if len(numbers) != 3 or None in numbers:
         raise place.error(show(array.tolist()), expected)
-    z, y, x = (n if n is not None and 0 < n < math.inf else 1.0 for n in numbers)
+    z, y, x = (n if n is not None and is_believable((n,)) else 1.0 for n in numbers)
+    if not is_believable((z, y, x)):
+        z, y, x = 1.0, 1.0, 1.0
     if [z, y, x] != numbers:
         place.warn(show(numbers), f"{[z, y, x]} mm")
     order = read_member(archive, Place(path, "spacing_order"))

@@ -34,6 +34,7 @@ from gamt.io import formats
 from gamt.io.files import atomic_write_files
 from gamt.io.format import ImageError, NamedFormat, StoredImage, reason
 from gamt.prompts import Box
+from gamt.spacing import EXPECTED, is_believable
 
 logger = logging.getLogger("gamt")
 
@@ -219,6 +220,8 @@ def read_image(path: str | os.PathLike[str], volume: int | None = None) -> Image
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     back = inv_ornt_aff(orientation, stored.array.shape)
     x, y, z = (abs(np.linalg.inv(back)[:3, :3]) @ stored.spacing_mm).tolist()
+    if not is_believable((z, y, x)):
+        raise ImageError(path, f"found voxels of {x:g} x {y:g} x {z:g} mm, expected {EXPECTED}")
     second = None if stored.second_affine is None else stored.second_affine @ back
     return Image(
         path=path,

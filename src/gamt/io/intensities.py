@@ -50,6 +50,7 @@ def normalise(image: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArr
     if high > low:
         exact = np.promote_types(image.dtype, np.float32)
         for index, plane in enumerate(image):  # by slice, so that the floats stay few
-            scaled = (plane.astype(exact) - low) * (255 / (high - low))
+            with np.errstate(over="ignore"):  # becomes infinite, and is clipped
+                scaled = (plane.astype(exact) - low) * (255 / (high - low))
             result[index] = np.rint(np.nan_to_num(scaled.clip(0, 255)))
     return result

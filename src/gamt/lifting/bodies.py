@@ -39,6 +39,10 @@ LEAST_HELD = 0.9
 SEEDS = 5
 """Voxels of a scribble at which its body is looked for, at most (docs/constants.md)."""
 
+MOST_ON_LINE = 5_000
+"""Voxels of a scribble that a body has to hold are looked up one by one: no more than these, evenly
+spread over all of it (docs/constants.md)."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
@@ -184,11 +188,13 @@ def find_along(
         line: (N, 3) voxels (z, y, x), N > 0.
         before_step: as for `find_at`.
     """
+    before_step()
+    some = line[np.linspace(0, len(line) - 1, min(len(line), MOST_ON_LINE)).astype(np.intp)]
     for seed in seeds_on(line, spacing_mm):
         bodies = [
             body
             for body in find_bodies(image, spacing_mm, seed, before_step)
-            if body.holds(line).mean() >= LEAST_HELD
+            if body.holds(some).mean() >= LEAST_HELD
         ]
         before_step()
         chosen = choose(bodies)

@@ -91,6 +91,7 @@ def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Seeking[npt.NDArray[
                 if contradiction is None:
                     break
                 mask = yield from correct_at(target, mask, contradiction)
+                yield []  # whoever drives the walks asks whether there is time for more
             mask = obey(target, mask, region)
         for scribble in target.prompts.scribbles:
             for _ in range(MOST_CORRECTIONS):
@@ -98,6 +99,7 @@ def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Seeking[npt.NDArray[
                 if contradiction is None:
                     break
                 mask = yield from correct_at(target, mask, contradiction)
+                yield []  # whoever drives the walks asks whether there is time for more
             mask = obey(target, mask, scribble)
         for click in target.prompts.clicks:
             if mask[target.inside_region(click.voxel)] != click.positive:

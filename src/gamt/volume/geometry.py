@@ -22,6 +22,9 @@ NEAR_BORDER = 0.05
 """A prompt this close to a crop's border, as a share of the crop's side, makes the crop grow
 (docs/constants.md)."""
 
+LAYERS_VOXELS = 2**18
+"""Voxels that are interpolated at a time: no work for each of very small layers, and few floats."""
+
 Range = tuple[tuple[int, int, int], tuple[int, int, int]]
 """Half-open voxel bounds (low, high), each (z, y, x)."""
 
@@ -110,8 +113,9 @@ class Grid:
 
     def resample(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Brings the crop of an image, raw shape, onto the grid by linear interpolation."""
-        for axis, size in enumerate(self.shape):
-            image = _interpolate(image, axis, size)
+        # What shrinks comes first, so that nothing in between is larger than crop or grid.
+        for axis in sorted(range(3), key=lambda axis: self.shape[axis] > self.raw_shape[axis]):
+            image = _interpolate(image, axis, self.shape[axis])
         return image
 
 
@@ -270,10 +274,14 @@ def _interpolate(image: npt.NDArray[np.uint8], axis: int, size: int) -> npt.NDAr
         return image
     position = _positions(size, old)
     left = np.minimum(position.astype(np.intp), max(0, old - 2))
+    right = np.minimum(left + 1, old - 1)
+    share = (position - left)[:, None, None]
+    before, after = (1 - share).astype(np.float32), share.astype(np.float32)
     source = np.moveaxis(image, axis, 0)
     result = np.empty((size, *source.shape[1:]), np.uint8)
-    for index, (start, share) in enumerate(zip(left, position - left, strict=True)):
-        after = source[min(start + 1, old - 1)]
-        mixed = source[start] * np.float32(1 - share) + after * np.float32(share)
-        result[index] = np.rint(mixed)
+    step = max(1, LAYERS_VOXELS // math.prod(source.shape[1:]))
+    for first in range(0, size, step):
+        part = slice(first, first + step)
+        mixed = source[left[part]] * before[part] + source[right[part]] * after[part]
+        result[part] = np.rint(mixed)
     return np.moveaxis(result, 0, axis)
