@@ -42,7 +42,7 @@ KERNEL = block(SHAPE, slice(8, 12), slice(10, 15), slice(11, 19))
 
 
 def begin(
-    truth: npt.NDArray[Any] = BODY, segmenter: Thresholder | None = None, **properties: Any
+    truth: npt.NDArray[Any] = BODY, segmenter: Segmenter | None = None, **properties: Any
 ) -> tuple[Session, npt.NDArray[np.uint8]]:
     """Returns a session with an image of the truth, and its target buffer."""
     session = Session(segmenter or Thresholder())
