@@ -22,7 +22,7 @@ from gamt.axes import Plane, bounding_range, slice_shape, slice_view
 from gamt.io.case import Case
 from gamt.lifting.target import Observer, Target
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt, box_of_mask
-from gamt.segmenters.base import Embedding
+from gamt.segmenters.base import Embedding, Segmenter
 from gamt.session import Cancelled
 from gamt.settings import PRESETS
 from gamt.volume.preparation import PreparedVolume
