@@ -611,7 +611,8 @@ class Session:
         mask = self._pack(lifted.labels.view(np.bool_))
         if state.rough:
             state = replace(state, initial=mask if polishes else state.initial, rough=False)
-        if not state.corrected and len(state.extents) == 1 and marks == ClassPrompts(1):
+        is_alone = len(state.extents) == 1 and not state.is_composed
+        if not state.corrected and is_alone and marks == ClassPrompts(1):
             alone = replace(state.extents[0], mask=mask, windows=lifted.windows)
             state = replace(state, extents=(alone,))
         return replace(state, mask=mask, corrected=True, windows=lifted.windows, found=found)
