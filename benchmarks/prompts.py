@@ -42,6 +42,9 @@ BODIES_LEAST = 0.90
 ORDERS_MEAN = 0.93
 """Dice between the results of the same prompts in another order, the mean."""
 
+AGREED_MEAN = 0.99
+"""Dice of the target, given as an initial segmentation, after a lasso by hand that agrees."""
+
 COUNT = 4
 """Volumes of a kind."""
 
@@ -134,6 +137,11 @@ def score_prompts(kind: str, number: int, seed: int) -> list[Score]:
     if together:
         first, *others = (segment(volume, [together[n] for n in order]) for order in ORDERS)
         scores += [Score(volume.name, "another order", dice(first, one)) for one in others]
+    scores += [
+        Score(volume.name, AGREED, dice(segment(volume, [give(volume.truth), add]), volume.truth))
+        for prompt, add in single_prompts(volume.truth, rng)
+        if prompt.startswith("lasso")
+    ]
     return scores
 
 
@@ -215,6 +223,11 @@ def lasso_on(truth: Mask, plane: Plane, rng: np.random.Generator) -> Add:
     return lambda session: session.add_lasso_interaction(drawing, include_interaction=True)
 
 
+def give(truth: Mask) -> Add:
+    """Gives the target as an initial segmentation."""
+    return lambda session: session.add_initial_seg_interaction(truth)
+
+
 def scribble_on(truth: Mask, plane: Plane, rng: np.random.Generator) -> Add:
     """Draws a scribble on the middle slice."""
     drawing = np.zeros(truth.shape, np.uint8)
@@ -273,7 +286,7 @@ PLAIN: Mapping[str, Callable[[Canvas, np.random.Generator], Mask]] = {
 }
 """What draws the plain shapes, flat and with little noise."""
 
-TWO_BODIES = "two bodies"
+TWO_BODIES, AGREED = "two bodies", "lasso, after the target"
 
 VOLUMES: Sequence[str] = (*KINDS, *PLAIN, TWO_BODIES)
 """The kinds of volumes: those of `click_volumes`, the plain shapes, and two bodies."""
@@ -335,6 +348,9 @@ def prompt_bars(scores: Sequence[Score]) -> list[Bar]:
             bars.append(at_least(name, worst.dice, BODIES_LEAST, worst.volume))
         elif prompt == "another order":
             bars.append(at_least("The same prompts in another order: mean Dice", mean, ORDERS_MEAN))
+        elif prompt == AGREED:
+            name = "A lasso that agrees with an initial segmentation: mean Dice"
+            bars.append(at_least(name, mean, AGREED_MEAN, worst.volume))
         else:
             bars.append(at_least(f"{prompt}: mean Dice", mean, MEAN, f"{len(some)} volumes"))
     return bars

@@ -365,6 +365,22 @@ def test_what_an_initial_segmentation_misses_or_has_beside_a_section_is_correcte
     assert dice(buffer > 0, truth) > (1 + before) / 2  # half of the error at least is gone
 
 
+def test_beside_an_initial_segmentation_the_order_of_boxes_does_not_matter() -> None:
+    # The second part is found in the same way whether it is the only one so far or not.
+    third = block(SHAPE, slice(16, 19), slice(4, 20), slice(3, 28))
+    first, second = (slice_bounds(mask, Plane.AXIAL) for mask in (RIGHT, third))
+    results = []
+    for boxes in ((first, second), (second, first)):
+        session, buffer = begin(LEFT | RIGHT | third)
+        session.add_initial_seg_interaction(LEFT)
+        for box in boxes:
+            session.add_bbox_interaction(box, True)
+        results.append(buffer)
+        extents = session._history.state.extents
+        assert all(one.mask is not None and not (one.mask.unpack() & LEFT).any() for one in extents)
+    np.testing.assert_array_equal(*results)
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_sections_of_an_initial_segmentation_and_beside_it_go_together(
     order: tuple[int, int],
