@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from edt import edt
 
-from gamt.axes import Plane, slice_shape, slice_view
+from gamt.axes import Plane, most_central, slice_shape, slice_view
 from gamt.lifting.evidence import distances, region_around
 from gamt.lifting.postprocess import label_components
 from gamt.lifting.target import Target
@@ -90,7 +90,8 @@ def on_scribble(target: Target, mask: Mask, scribble: Scribble) -> Contradiction
         return None
     mine = pieces == pieces[np.argmax(np.where(wanted, depths, -1))]
     piece = wrong[mine]
-    z, y, x = middle_of(piece[depths[mine] >= NEARLY_DEEPEST * depths[mine].max()])
+    deepest = piece[depths[mine] >= NEARLY_DEEPEST * depths[mine].max()]
+    z, y, x = deepest[most_central(deepest)].tolist()
     return Contradiction(
         click_at(target, (z, y, x), scribble.positive),
         piece,
@@ -137,12 +138,12 @@ def in_region(target: Target, mask: Mask, region: Region) -> Contradiction | Non
     )
     drawn[rows, columns] = area
     beside = (slice_view(mask, plane, layer) != region.positive) & (edt(1 - drawn) > HAND)
-    deepest = np.argwhere(depth >= NEARLY_DEEPEST * depth.max())
-    voxel = middle_of(in_volume(deepest, plane, 0) + low)
+    deepest = in_volume(np.argwhere(depth >= NEARLY_DEEPEST * depth.max()), plane, 0) + low
+    z, y, x = deepest[most_central(deepest)].tolist()
     return Contradiction(
-        click_at(target, voxel, region.positive),
+        click_at(target, (z, y, x), region.positive),
         in_volume(np.argwhere(piece), plane, 0) + low,
-        error_radius(mask, voxel, target.scale),
+        error_radius(mask, (z, y, x), target.scale),
         in_volume(np.argwhere(beside), plane, layer),
     )
 
@@ -210,13 +211,6 @@ def click_at(target: Target, voxel: tuple[int, int, int], positive: bool) -> Cli
     """Returns a click at a voxel (z, y, x), counted from the target's region's first."""
     z, y, x = (v + low for v, low in zip(voxel, target.region[0], strict=True))
     return Click(z, y, x, positive)
-
-
-def middle_of(voxels: Voxels) -> tuple[int, int, int]:
-    """Returns the one of some voxels, (N, 3), that is nearest to their mean."""
-    away = np.linalg.norm(voxels - voxels.mean(axis=0), axis=1)
-    z, y, x = voxels[np.argmin(away)].tolist()
-    return z, y, x
 
 
 def error_radius(
