@@ -203,7 +203,9 @@ def test_a_body_that_was_grown_is_shown_in_place_of_the_planes() -> None:
     assert (shown == 1).sum() == 8 * 12
 
 
-def test_a_class_that_begins_with_a_scribble_is_shown_at_its_middle_with_all_that_is_marked() -> None:
+def test_a_class_that_begins_with_a_scribble_is_shown_at_its_middle_with_all_that_is_marked() -> (
+    None
+):
     line = np.array([[3, 7, x] for x in range(8, 13)])
     region = Region((1, 1, 1), np.ones((1, 1, 2), np.bool_), positive=False)
     prompts = ClassPrompts(1, scribbles=(Scribble(line, positive=True),), regions=(region,))

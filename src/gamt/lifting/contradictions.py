@@ -26,7 +26,7 @@ FIRST_SEARCH = 8.0
 found (docs/constants.md)."""
 
 HAND = 1.5
-"""Voxels by which a hand that draws is inexact (docs/constants.md)."""
+"""Pixels of the slice drawn on by which a hand is inexact (docs/constants.md)."""
 
 NEARLY_DEEPEST = 0.9
 """Voxels of a piece this deep, as a share of the deepest one's depth, are in the middle of the
@@ -78,13 +78,13 @@ def on_scribble(target: Target, mask: Mask, scribble: Scribble) -> Contradiction
         return None
     near = region_around(wrong, FIRST_SEARCH, target.scale, mask.shape)
     places = wrong - [part.start for part in near]
-    depth = edt((mask[near] != scribble.positive).view(np.uint8), anisotropy=target.scale)
-    depths = depth[tuple(places.T)]
-    drawn = np.zeros(depth.shape, np.bool_)
+    missed = mask[near] != scribble.positive
+    depths = edt(missed.view(np.uint8), anisotropy=target.scale)[tuple(places.T)]
+    drawn = np.zeros(missed.shape, np.bool_)
     drawn[tuple(places.T)] = True
     pieces = label_components(drawn)[tuple(places.T)]
     followed = np.bincount(pieces) >= LEAST_OF_SCRIBBLE * len(voxels)
-    followed[pieces[depths > HAND]] = True
+    followed[pieces[pixels_deep(missed, places) > HAND]] = True
     wanted = followed[pieces]
     if not wanted.any():
         return None
@@ -97,6 +97,28 @@ def on_scribble(target: Target, mask: Mask, scribble: Scribble) -> Contradiction
         piece,
         error_radius(mask, (z, y, x), target.scale),
     )
+
+
+def pixels_deep(missed: Mask, places: Voxels) -> npt.NDArray[np.float32]:
+    """Measures how deep drawn voxels lie in what the mask misses, in pixels of the slice drawn on.
+
+    Args:
+        missed: (z, y, x) bool.
+        places: (N, 3) voxels of it; those that lie on no single slice are measured in voxels.
+
+    Returns:
+        (N,) distances to the nearest pixel that isn't missed, at least 1.
+    """
+    depths: npt.NDArray[np.float32]
+    for plane in Plane:
+        if np.ptp(places[:, plane.normal]) == 0:
+            area = slice_view(missed, plane, int(places[0, plane.normal]))
+            depths = edt(np.ascontiguousarray(area).view(np.uint8))[
+                places[:, plane.row_axis], places[:, plane.column_axis]
+            ]
+            return depths
+    depths = edt(missed.view(np.uint8))[tuple(places.T)]
+    return depths
 
 
 def in_region(target: Target, mask: Mask, region: Region) -> Contradiction | None:
