@@ -9,6 +9,7 @@ from gamt.axes import (
     Plane,
     bounding_range,
     box_to_slice,
+    most_central,
     slice_shape,
     slice_view,
     to_slice,
@@ -113,3 +114,8 @@ def test_bounding_range_agrees_with_box_to_slice(
     assert rows_columns is not None
     (row0, column0), (row1, column1) = rows_columns
     assert box_to_slice(plane, first, past) == (column0, row0, column1, row1)
+
+
+def test_the_most_central_place_is_the_one_nearest_to_the_mean() -> None:
+    # The mean is (2, 3.25).
+    assert most_central(np.array([[2, 0], [2, 3], [2, 4], [2, 6]])) == 1

@@ -79,6 +79,11 @@ def box_to_slice(
     return low[x], low[y], high[x], high[y]
 
 
+def most_central(places: npt.NDArray[Any]) -> int:
+    """Returns which of some places, (N, D) with N > 0, is nearest to their mean."""
+    return int(np.argmin(np.linalg.norm(places - places.mean(axis=0), axis=1)))
+
+
 def bounding_range(mask: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]] | None:
     """Returns the half-open index range (low, high), axis by axis, of the True part of `mask`.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from gamt.axes import Plane
+from gamt.axes import Plane, most_central
 
 PixelBox = tuple[int, int, int, int]
 """Half-open pixels (x0, y0, x1, y1) of a slice."""
@@ -125,8 +125,7 @@ class Scribble:
     @property
     def middle(self) -> tuple[int, int, int]:
         """The voxel (z, y, x) that is nearest to the mean of all."""
-        away = np.linalg.norm(self.voxels - self.voxels.mean(axis=0), axis=1)
-        z, y, x = self.voxels[np.argmin(away)].tolist()
+        z, y, x = self.voxels[most_central(self.voxels)].tolist()
         return z, y, x
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from gamt.axes import Plane
@@ -17,7 +18,7 @@ from gamt.explain.record import (
     WalkRecord,
 )
 from gamt.lifting.propagation import End
-from gamt.prompts import Box, ClassPrompts, Click, SliceBox
+from gamt.prompts import Box, ClassPrompts, Click, Region, Scribble, SliceBox
 from gamt.windows import IntensityWindow
 
 BOX = Box(z_min=2, z_max=10, z_mid=4, y_min=3, y_max=8, x_min=5, x_max=16)
@@ -64,6 +65,22 @@ def test_prompts_are_told_with_their_last_voxels_inside() -> None:
     assert list(describe_prompts(record)) == ["Window of intensities: level -600, width 1500."]
 
 
+def test_scribbles_and_regions_are_told_with_their_side_and_size() -> None:
+    line = Scribble(np.array([[1, 2, 3], [1, 2, 4], [1, 2, 5]]), positive=True)
+    area = Region((4, 5, 6), np.ones((1, 2, 7), np.bool_), positive=False)
+    body = BodyRecord(clear=False, asked=False, taken=True)
+    record = ClassRecord(ClassPrompts(1, scribbles=(line,), regions=(area,)), begun=True, body=body)
+    assert list(describe_prompts(record)) == [
+        "The first scribble stands in a body of a size that is a guess, grown from the scan "
+        "itself. The planes are not asked: the segmenter knows no more than intensities.",
+        "Region 1, outside, 14 voxels: z 4–4, y 5–6, x 6–12.",
+        "Scribble 1, inside, 3 voxels: z 1–1, y 2–2, x 3–5.",
+    ]
+    assert list(find_problems(record)) == [
+        "Nothing around the first scribble stands out: how large the target is, is a guess."
+    ]
+
+
 def test_clicks_are_told_with_what_came_of_them() -> None:
     inside, outside = Click(1, 2, 3, positive=True), Click(4, 5, 6, positive=False)
     clicks = (
@@ -78,7 +95,7 @@ def test_clicks_are_told_with_what_came_of_them() -> None:
         "Click 2, outside, at z 4, y 5, x 6: removed 7 voxels.",
         "Click 3, inside, at z 1, y 2, x 3: agrees with what was found.",
         "Click 4, outside, at z 4, y 5, x 6: the time was up before its turn.",
-        "Previous prediction, which stays where no click contradicts it.",
+        "Previous prediction, which stays where no prompt contradicts it.",
     ]
 
 

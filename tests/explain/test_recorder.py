@@ -11,7 +11,7 @@ from gamt import segmenters
 from gamt.axes import Plane
 from gamt.explain.record import BodyRecord, Stop, WalkRecord
 from gamt.lifting.propagation import End
-from gamt.prompts import Box, ClassPrompts, Click, Lasso, SliceBox, SlicePrompt
+from gamt.prompts import Box, ClassPrompts, Click, Lasso, Region, Scribble, SliceBox, SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask
 from gamt.windows import IntensityWindow
 from tests.doubles import (
@@ -201,6 +201,19 @@ def test_a_body_that_was_grown_is_shown_in_place_of_the_planes() -> None:
     low = record.montage.frame[0]
     assert np.argwhere(shown == 1).min(axis=0).tolist() == [4 - low[1], 6 - low[2]]
     assert (shown == 1).sum() == 8 * 12
+
+
+def test_a_class_that_begins_with_a_scribble_is_shown_at_its_middle_with_all_that_is_marked() -> (
+    None
+):
+    line = np.array([[3, 7, x] for x in range(8, 13)])
+    region = Region((1, 1, 1), np.ones((1, 1, 2), np.bool_), positive=False)
+    prompts = ClassPrompts(1, scribbles=(Scribble(line, positive=True),), regions=(region,))
+    record = only(explain(body_case(prompts), segmenters.load()))
+    assert record.body is not None
+    assert record.montage is not None
+    assert [row.index for row in record.montage.rows] == [3, 7, 10]
+    assert max(record.montage.frame[0]) <= 1
 
 
 def test_planes_that_confirm_a_body_are_shown_beside_it() -> None:

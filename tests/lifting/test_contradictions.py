@@ -74,6 +74,32 @@ def test_voxels_beside_the_mask_are_what_a_hand_is_inexact_by() -> None:
     assert contradiction_of(scribble_of(drawn, positive=True)) is None
 
 
+def test_a_hand_is_inexact_by_pixels_however_long_they_are() -> None:
+    # As above, beside the body's last column; pixels are twice as long along x, two grid voxels.
+    drawn = block(SHAPE, *np.s_[5:6, 5:15, 14:16]) | block(SHAPE, *np.s_[5:6, 5:7, 16:17])
+    scribble = scribble_of(drawn, positive=True)
+    case = make_case(
+        picture(BODY),
+        ClassPrompts(1, scribbles=(scribble,)),
+        spacing_mm=(1.0, 1.0, 2.0),
+        previous=BODY.astype(np.uint8),
+    )
+    assert on_scribble(make_target(case, Thresholder()), BODY, scribble) is None
+
+
+def test_an_error_on_a_thin_slice_is_as_deep_as_it_is_on_the_slice() -> None:
+    # Missing on one slice alone, five columns wide; 3 of 23 voxels lie there.
+    mask = BODY & ~block(SHAPE, *np.s_[5:6, 5:15, 8:13])
+    drawn = block(SHAPE, *np.s_[5:6, 5:15, 4:6]) | block(SHAPE, *np.s_[5:6, 9:10, 9:12])
+    scribble = scribble_of(drawn, positive=True)
+    case = make_case(
+        picture(BODY), ClassPrompts(1, scribbles=(scribble,)), previous=BODY.astype(np.uint8)
+    )
+    found = on_scribble(make_target(case, Thresholder()), mask, scribble)
+    assert found is not None
+    assert len(found.voxels) == 3
+
+
 def test_a_good_part_of_a_scribble_is_no_error_of_the_hand_however_shallow() -> None:
     # Half of it lies in the row beside the body.
     found = contradiction_of(scribble_of(block(SHAPE, *np.s_[5:6, 14:16, 5:15]), positive=True))

@@ -1,7 +1,6 @@
 """Scribbles and regions correct a mask in 3-D, and every voxel that they mark is obeyed."""
 
 import math
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -307,21 +306,3 @@ def test_an_opposite_scribble_keeps_its_voxels_from_a_correction() -> None:
     found = corrected(grey(BODY), BODY & ~missing, prompts)
     assert not found[tuple(kept_out.T)].any()
     assert (found & missing & (COLUMNS < 44)).sum() > 0.7 * (missing & (COLUMNS < 44)).sum()
-
-
-def test_a_scribble_of_many_voxels_is_followed_in_about_the_time_of_a_click() -> None:
-    # All that is missing on 6 slices is painted: some thousand voxels.
-    missing = BODY & (COLUMNS >= 34)
-    painted = missing.copy()
-    painted[:10], painted[16:] = False, False
-    scribble = Scribble(np.argwhere(painted), positive=True)
-    mask, image = BODY & ~missing, grey(BODY)
-    assert len(scribble.voxels) > 2000
-
-    def seconds(prompts: ClassPrompts) -> float:
-        start = time.process_time()
-        corrected(image, mask, prompts)
-        return time.process_time() - start
-
-    clicked = seconds(ClassPrompts(1, clicks=(Click(13, 34, 40, positive=True),)))
-    assert seconds(ClassPrompts(1, scribbles=(scribble,))) < 10 * clicked + 1

@@ -7,7 +7,7 @@ import numpy as np
 
 from gamt.explain.record import BodyRecord, ClassRecord, ClickRecord, Stop, WalkRecord
 from gamt.lifting.propagation import End
-from gamt.prompts import Click, Lasso
+from gamt.prompts import Box, ClassPrompts, Click, Lasso, Region, Scribble
 from gamt.volume.geometry import Range
 
 ENDS = {
@@ -57,27 +57,37 @@ def tell_stop(stop: Stop) -> str:
 
 def describe_prompts(record: ClassRecord) -> Iterable[str]:
     """Tells the prompts of a class, what came of its clicks, and its window, in sentences."""
-    box, slice_box = record.prompts.box, record.prompts.slice_box
-    if box is not None:
-        yield f"Box on slice z {box.z_mid}: {_show_range((box.low, box.high))}."
-    if slice_box is not None:
-        bounds = _show_range((slice_box.low, slice_box.high))
-        drawn = "Lasso" if isinstance(slice_box, Lasso) else "Box"
-        yield f"{drawn} on one {slice_box.plane.name.lower()} slice: {bounds}."
+    prompts = record.prompts
+    for drawn in prompts.drawn:
+        bounds = _show_range((drawn.low, drawn.high))
+        if isinstance(drawn, Box):
+            yield f"Box on slice z {drawn.z_mid}: {bounds}."
+        else:
+            kind = "Lasso" if isinstance(drawn, Lasso) else "Box"
+            yield f"{kind} on one {drawn.plane.name.lower()} slice: {bounds}."
     if record.drawn_box is not None:
         bounds = _show_range((record.drawn_box.low, record.drawn_box.high))
         yield f"Box that the method drew around what the first prompt shows: {bounds}."
     if record.body is not None:
-        yield _tell_body(record.body)
+        yield _tell_body(record.body, _beginning(prompts))
+    for number, region in enumerate(prompts.regions, 1):
+        yield f"Region {number}, {_show_mark(region)}."
+    for number, scribble in enumerate(prompts.scribbles, 1):
+        yield f"Scribble {number}, {_show_mark(scribble)}."
     for number, one in enumerate(record.clicks, 1):
         yield f"Click {number}, {_show_click(one.click)}: {_tell_change(one)}."
     if record.window is not None:
         yield f"Window of intensities: {record.window.describe()}."
     if record.had_previous:
-        yield "Previous prediction, which stays where no click contradicts it."
+        yield "Previous prediction, which stays where no prompt contradicts it."
 
 
-def _tell_body(body: BodyRecord) -> str:
+def _beginning(prompts: ClassPrompts) -> str:
+    """Names what a class begins with that begins without a box."""
+    return "scribble" if isinstance(prompts.first, Scribble) else "click"
+
+
+def _tell_body(body: BodyRecord, beginning: str) -> str:
     kind = "a body that stands out clearly" if body.clear else "a body of a size that is a guess"
     if not body.asked:
         fate = "The planes are not asked: the segmenter knows no more than intensities."
@@ -87,7 +97,7 @@ def _tell_body(body: BodyRecord) -> str:
         fate = "What the planes saw confirms it, and counts in its place."
     scales = {"tight": "less", "large": "more"}
     scale = f" Scale {body.scale} takes {scales[body.scale]}." if body.scale in scales else ""
-    return f"The first click stands in {kind}, grown from the scan itself.{scale} {fate}"
+    return f"The first {beginning} stands in {kind}, grown from the scan itself.{scale} {fate}"
 
 
 def _tell_change(one: ClickRecord) -> str:
@@ -102,6 +112,11 @@ def _show_range(bounds: Range) -> str:
     )
 
 
+def _show_mark(mark: Scribble | Region) -> str:
+    side = "inside" if mark.positive else "outside"
+    return f"{side}, {len(mark.voxels):,} voxels: {_show_range((mark.low, mark.high))}"
+
+
 def _show_click(click: Click) -> str:
     side = "inside" if click.positive else "outside"
     return f"{side}, at z {click.z}, y {click.y}, x {click.x}"
@@ -113,7 +128,8 @@ def find_problems(record: ClassRecord) -> Iterable[str]:
         yield "There is neither a prompt nor a previous prediction: nothing was looked for."
         return
     if record.body is not None and not record.body.clear:
-        yield "Nothing around the first click stands out: how large the target is, is a guess."
+        first = _beginning(record.prompts)
+        yield f"Nothing around the first {first} stands out: how large the target is, is a guess."
     for plane in record.planes:
         name = plane.plane.name.lower()
         if not plane.walks:

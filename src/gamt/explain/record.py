@@ -100,7 +100,7 @@ class PlaneRecord:
 
 @dataclass(frozen=True, slots=True)
 class BodyRecord:
-    """What was grown around the first click of a class that begins with one.
+    """What was grown around the first click or scribble of a class that begins with one.
 
     Attributes:
         clear: whether the body stands out by itself; else its size is a guess.
@@ -211,7 +211,7 @@ class ClassRecord:
         region: the raw bounds that were looked at.
         window: the intensities that were seen as black and white; None if it was not begun.
         drawn_box: the raw box that a seed drew around itself, or None.
-        body: what the first click stands in; None for a class that began with something else.
+        body: what the first click or scribble stands in; None for a class that began otherwise.
         planes: what the views did; empty where none were asked, as for a class that was corrected.
         corrections: walks that corrected clicks.
         clicks: what came of them, in order.

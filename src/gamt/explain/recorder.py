@@ -37,7 +37,7 @@ from gamt.lifting.propagation import End
 from gamt.lifting.target import Correction, Observer, Target, Visited
 from gamt.plausibility import NO_NAMES
 from gamt.predict import predict_case
-from gamt.prompts import ClassPrompts, Click
+from gamt.prompts import ClassPrompts, Click, Scribble
 from gamt.segmenters.base import Segmenter, SliceMask
 from gamt.settings import Settings
 from gamt.volume.geometry import Range
@@ -195,6 +195,8 @@ class Recorder(Observer):
             [
                 _box_bounds(prompts),
                 *(_shifted(([0, 0, 0], [1, 1, 1]), one.voxel) for one in prompts.clicks),
+                *((one.low, one.high) for one in prompts.scribbles),
+                *((one.low, one.high) for one in prompts.regions),
                 *(_shifted(bounding_range(one), low) for one in (fused, target.mask)),
                 None if truth is None else _shifted(bounding_range(truth), (0, 0, 0)),
             ]
@@ -338,19 +340,20 @@ def _box_bounds(prompts: ClassPrompts) -> Range | None:
 
 def _middle(target: Target, walks: Sequence[WalkRecord], frame: Range) -> tuple[int, int, int]:
     """Chooses the raw voxel whose slices show a target: its anchors, or else its middle."""
-    bounds = _box_bounds(target.prompts)
-    if bounds is None and target.prompts.clicks:
-        bounds = target.prompts.clicks[0].voxel, target.prompts.clicks[0].voxel
+    bounds, first = _box_bounds(target.prompts), target.prompts.first
+    if isinstance(first, Click | Scribble):
+        voxel = first.voxel if isinstance(first, Click) else first.middle
+        bounds = voxel, voxel
     if target.previous is not None or bounds is None:
         bounds = _shifted(bounding_range(target.mask), target.region[0]) or frame
-    voxel = [(a + b) // 2 for a, b in zip(*bounds, strict=True)]
+    shown = [(a + b) // 2 for a, b in zip(*bounds, strict=True)]
     for plane in Plane:
         mine = [one for one in walks if one.plane is plane]
         if mine and target.prompts.box is None:
-            voxel[plane.normal] = mine[0].anchor  # the others go on from what was found
+            shown[plane.normal] = mine[0].anchor  # the others go on from what was found
         elif mine:
-            voxel[plane.normal] = max(mine, key=lambda one: len(one.planned)).anchor
-    return voxel[0], voxel[1], voxel[2]
+            shown[plane.normal] = max(mine, key=lambda one: len(one.planned)).anchor
+    return shown[0], shown[1], shown[2]
 
 
 def _click_record(click: Click, notes: _ClassNotes, target: Target) -> ClickRecord:

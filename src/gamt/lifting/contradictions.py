@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from edt import edt
 
-from gamt.axes import Plane, slice_shape, slice_view
+from gamt.axes import Plane, most_central, slice_shape, slice_view
 from gamt.lifting.evidence import distances, region_around
 from gamt.lifting.postprocess import label_components
 from gamt.lifting.target import Target
@@ -26,7 +26,7 @@ FIRST_SEARCH = 8.0
 found (docs/constants.md)."""
 
 HAND = 1.5
-"""Voxels by which a hand that draws is inexact (docs/constants.md)."""
+"""Pixels of the slice drawn on by which a hand is inexact (docs/constants.md)."""
 
 NEARLY_DEEPEST = 0.9
 """Voxels of a piece this deep, as a share of the deepest one's depth, are in the middle of the
@@ -78,24 +78,47 @@ def on_scribble(target: Target, mask: Mask, scribble: Scribble) -> Contradiction
         return None
     near = region_around(wrong, FIRST_SEARCH, target.scale, mask.shape)
     places = wrong - [part.start for part in near]
-    depth = edt((mask[near] != scribble.positive).view(np.uint8), anisotropy=target.scale)
-    depths = depth[tuple(places.T)]
-    drawn = np.zeros(depth.shape, np.bool_)
+    missed = mask[near] != scribble.positive
+    depths = edt(missed.view(np.uint8), anisotropy=target.scale)[tuple(places.T)]
+    drawn = np.zeros(missed.shape, np.bool_)
     drawn[tuple(places.T)] = True
     pieces = label_components(drawn)[tuple(places.T)]
     followed = np.bincount(pieces) >= LEAST_OF_SCRIBBLE * len(voxels)
-    followed[pieces[depths > HAND]] = True
+    followed[pieces[pixels_deep(missed, places) > HAND]] = True
     wanted = followed[pieces]
     if not wanted.any():
         return None
     mine = pieces == pieces[np.argmax(np.where(wanted, depths, -1))]
     piece = wrong[mine]
-    z, y, x = middle_of(piece[depths[mine] >= NEARLY_DEEPEST * depths[mine].max()])
+    deepest = piece[depths[mine] >= NEARLY_DEEPEST * depths[mine].max()]
+    z, y, x = deepest[most_central(deepest)].tolist()
     return Contradiction(
         click_at(target, (z, y, x), scribble.positive),
         piece,
         error_radius(mask, (z, y, x), target.scale),
     )
+
+
+def pixels_deep(missed: Mask, places: Voxels) -> npt.NDArray[np.float32]:
+    """Measures how deep drawn voxels lie in what the mask misses, in pixels of the slice drawn on.
+
+    Args:
+        missed: (z, y, x) bool.
+        places: (N, 3) voxels of it; those that lie on no single slice are measured in voxels.
+
+    Returns:
+        (N,) distances to the nearest pixel that isn't missed, at least 1.
+    """
+    depths: npt.NDArray[np.float32]
+    for plane in Plane:
+        if np.ptp(places[:, plane.normal]) == 0:
+            area = slice_view(missed, plane, int(places[0, plane.normal]))
+            depths = edt(np.ascontiguousarray(area).view(np.uint8))[
+                places[:, plane.row_axis], places[:, plane.column_axis]
+            ]
+            return depths
+    depths = edt(missed.view(np.uint8))[tuple(places.T)]
+    return depths
 
 
 def in_region(target: Target, mask: Mask, region: Region) -> Contradiction | None:
@@ -137,12 +160,12 @@ def in_region(target: Target, mask: Mask, region: Region) -> Contradiction | Non
     )
     drawn[rows, columns] = area
     beside = (slice_view(mask, plane, layer) != region.positive) & (edt(1 - drawn) > HAND)
-    deepest = np.argwhere(depth >= NEARLY_DEEPEST * depth.max())
-    voxel = middle_of(in_volume(deepest, plane, 0) + low)
+    deepest = in_volume(np.argwhere(depth >= NEARLY_DEEPEST * depth.max()), plane, 0) + low
+    z, y, x = deepest[most_central(deepest)].tolist()
     return Contradiction(
-        click_at(target, voxel, region.positive),
+        click_at(target, (z, y, x), region.positive),
         in_volume(np.argwhere(piece), plane, 0) + low,
-        error_radius(mask, voxel, target.scale),
+        error_radius(mask, (z, y, x), target.scale),
         in_volume(np.argwhere(beside), plane, layer),
     )
 
@@ -210,13 +233,6 @@ def click_at(target: Target, voxel: tuple[int, int, int], positive: bool) -> Cli
     """Returns a click at a voxel (z, y, x), counted from the target's region's first."""
     z, y, x = (v + low for v, low in zip(voxel, target.region[0], strict=True))
     return Click(z, y, x, positive)
-
-
-def middle_of(voxels: Voxels) -> tuple[int, int, int]:
-    """Returns the one of some voxels, (N, 3), that is nearest to their mean."""
-    away = np.linalg.norm(voxels - voxels.mean(axis=0), axis=1)
-    z, y, x = voxels[np.argmin(away)].tolist()
-    return z, y, x
 
 
 def error_radius(

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from gamt.axes import most_central
+
 
 def spread_out(
     places: npt.NDArray[np.intp], scale: Sequence[float], most: int
@@ -22,7 +24,7 @@ def spread_out(
         (M, D) of the places, with M = min(N, most).
     """
     points = places * np.asarray(scale, float)
-    first = int(np.argmin(np.linalg.norm(points - points.mean(axis=0), axis=1)))
+    first = most_central(points)
     chosen = [first]
     away = np.linalg.norm(points - points[first], axis=1)
     while len(chosen) < min(most, len(places)):
