@@ -1,11 +1,18 @@
-"""The command line as a module: ``python -m gamt``."""
+"""The command line: ``gamt``, and as a module ``python -m gamt``."""
 
 import sys
 
-try:
-    from gamt.cli.app import main
 
+def main() -> None:
+    """Runs the command line; it is imported here, so that Ctrl-C meanwhile is no traceback."""
+    try:
+        from gamt.cli import app
+
+        app.main()
+    except KeyboardInterrupt:  # before the command line takes care of it
+        print("gamt: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
     main()
-except KeyboardInterrupt:  # before the command line takes care of it
-    print("gamt: interrupted", file=sys.stderr)
-    sys.exit(130)

@@ -214,7 +214,9 @@ class Session:
       After an initial segmentation, one that agrees with it changes nothing.
     - Negative boxes and lassos take away inside; so do points and scribbles, of which every voxel
       ends on its own side. With a mask to correct, everything that no prompt contradicts stays as
-      it is. Where prompts contradict each other, the later one counts.
+      it is. Where prompts contradict each other, the later one counts: if it
+      wipes out the only positive one, nothing is left to find, but for what had been predicted from
+      that one before, which is corrected.
     - What a prediction returns are the tight bounds of the voxels that it changed.
     - `undo` takes back any number of steps, and `redo` does them again.
     - There is no `override_capability_checks` and no zooming.

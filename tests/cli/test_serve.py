@@ -139,10 +139,21 @@ def test_a_port_that_is_taken_is_one_line(run: Run) -> None:
     assert "--port" in error
 
 
+def test_an_empty_variable_for_the_key_does_not_open_the_server(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NN_INTERACTIVE_API_KEY", "")
+    status, error = run("serve", "--port", "0")
+    assert status == 2
+    assert one_line(error)
+    assert "NN_INTERACTIVE_API_KEY: expected ASCII letters" in error
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--host", "192.0.2.1"), "--host 192.0.2.1: found no such address on this machine"),
+        (("--host", ""), "--host: expected an address, such as 127.0.0.1"),
         (("--host", "nowhere.invalid"), "--host nowhere.invalid: found no machine of this name"),
         (("--api-key", "schlüssel"), "--api-key: expected ASCII"),
         (("--api-key", " key"), "--api-key: expected ASCII"),

@@ -40,6 +40,14 @@ def test_bool_images_become_black_and_white() -> None:
     assert normalise(image, window).tolist() == [[[255, 0, 255]]]
 
 
+@pytest.mark.parametrize(("dtype", "largest"), [(np.float32, 3e38), (np.float64, 1.7e308)])
+def test_intensities_whose_difference_is_too_large_for_a_float_are_clipped(
+    dtype: npt.DTypeLike, largest: float
+) -> None:
+    image = np.array([[[-largest, 0, largest]]], dtype)
+    assert normalise(image, (0.4 * largest, 0.9 * largest)).tolist() == [[[0, 0, 255]]]
+
+
 @pytest.mark.parametrize(
     "image",
     [

@@ -56,6 +56,9 @@ PACKAGES = (
 )
 """What the extra `server` installs."""
 
+KEY_VARIABLE = "NN_INTERACTIVE_API_KEY"
+"""Where the key is looked for in the environment, as nnInteractive's server does."""
+
 LEAST_LIVENESS_SECONDS = 10
 """Clients give a sign of life every 5 s at most, and one of them may get lost."""
 
@@ -93,7 +96,7 @@ def serve(
     api_key: Annotated[
         str | None,
         typer.Option(
-            envvar="NN_INTERACTIVE_API_KEY",
+            envvar=KEY_VARIABLE,
             metavar="KEY",
             help="What clients have to show. Better given by the variable: others on this machine "
             "can see a command line.",
@@ -136,7 +139,7 @@ def serve(
     """
     _start_log(log_level)
     _check_packages()
-    _check_arguments(api_key, liveness_timeout_seconds)
+    _check_arguments(host, api_key, liveness_timeout_seconds)
     options = PredictOptions(
         segmenter=segmenter,
         weights=weights,
@@ -212,12 +215,16 @@ def _check_packages() -> None:
         raise UsageError(f"gamt serve needs {', '.join(missing)}: pip install 'gamt[server]'")
 
 
-def _check_arguments(api_key: str | None, liveness_timeout_seconds: int) -> None:
-    """Raises UsageError for a key that no header can hold, or a time that no client can keep."""
-    if api_key is not None and not (
-        api_key.isascii() and api_key.isprintable() and api_key and api_key == api_key.strip()
-    ):
-        raise UsageError("--api-key: expected ASCII letters, digits and signs, no space around")
+def _check_arguments(host: str, api_key: str | None, liveness_timeout_seconds: int) -> None:
+    """Raises UsageError for what can't be meant, such as a key that no header can hold."""
+    if not host:
+        raise UsageError("--host: expected an address, such as 127.0.0.1 or 0.0.0.0")
+    # An empty variable is a mistake, not the wish for no key; typer takes it for none.
+    name, key = "--api-key", api_key
+    if api_key is None and KEY_VARIABLE in os.environ:
+        name, key = KEY_VARIABLE, os.environ[KEY_VARIABLE]
+    if key is not None and not (key.isascii() and key.isprintable() and key and key == key.strip()):
+        raise UsageError(f"{name}: expected ASCII letters, digits and signs, no space around")
     if 0 < liveness_timeout_seconds < LEAST_LIVENESS_SECONDS:
         raise UsageError(
             f"--liveness-timeout-seconds {liveness_timeout_seconds}: expected 0, or "

@@ -50,7 +50,8 @@ def normalise(image: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArr
     if high > low:
         exact = np.promote_types(image.dtype, np.float32)
         for index, plane in enumerate(image):  # by slice, so that the floats stay few
-            with np.errstate(over="ignore"):  # becomes infinite, and is clipped
+            # What is too large for a float becomes infinite, and is clipped; NaN is 0.
+            with np.errstate(over="ignore", invalid="ignore"):
                 scaled = (plane.astype(exact) - low) * (255 / (high - low))
             result[index] = np.rint(np.nan_to_num(scaled.clip(0, 255)))
     return result
