@@ -378,7 +378,7 @@ def test_beside_an_initial_segmentation_the_order_of_boxes_does_not_matter() -> 
         results.append(buffer)
         extents = session._history.state.extents
         assert all(one.mask is not None and not (one.mask.unpack() & LEFT).any() for one in extents)
-    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(results[0], results[1])
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
