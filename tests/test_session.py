@@ -22,7 +22,7 @@ from gamt.axes import Plane, bounding_range, slice_shape, slice_view
 from gamt.io.case import Case
 from gamt.lifting.target import Observer, Target
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt, box_of_mask
-from gamt.segmenters.base import Embedding
+from gamt.segmenters.base import Embedding, Segmenter
 from gamt.session import Cancelled
 from gamt.settings import PRESETS
 from gamt.volume.preparation import PreparedVolume
@@ -42,7 +42,7 @@ KERNEL = block(SHAPE, slice(8, 12), slice(10, 15), slice(11, 19))
 
 
 def begin(
-    truth: npt.NDArray[Any] = BODY, segmenter: Thresholder | None = None, **properties: Any
+    truth: npt.NDArray[Any] = BODY, segmenter: Segmenter | None = None, **properties: Any
 ) -> tuple[Session, npt.NDArray[np.uint8]]:
     """Returns a session with an image of the truth, and its target buffer."""
     session = Session(segmenter or Thresholder())
