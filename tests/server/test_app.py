@@ -382,6 +382,8 @@ def test_an_image_needs_no_header_beside_it(user: User) -> None:
         (np.zeros((1, 5, 0, 11)), {}, "image of shape (1, 5, 0, 11)"),
         (np.zeros((1, 5, 7, 11)), {"spacing": [1, 1]}, "X-Meta, image_properties.spacing"),
         (np.zeros((1, 5, 7, 11)), {"spacing": [1, -1, 1]}, "greater than 0, found -1"),
+        (np.zeros((1, 5, 7, 11)), {"spacing": [1e6, 1, 1]}, "found the spacing"),
+        (np.zeros((1, 5, 7, 11)), {"window": "belly"}, 'image_properties, "window"'),
         (b"", {}, "found 0 bytes for the frame's header"),
         (b"PK\x03\x04" + bytes(40), {}, "begins with b'PK\\x03\\x04', expected b'NNIA'"),
     ],

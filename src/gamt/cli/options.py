@@ -119,7 +119,7 @@ WindowText = Annotated[
         "usual window of CT: soft-tissue, lung, bone, brain. auto finds them around each target's "
         "first prompt, but for 8-bit images, which are windowed already; full takes the whole "
         "image's. A first click alone is not changed by it with the embedded segmenter.  "
-        "[default: that of --previous or --prompts, or else the preset's, auto]",
+        "[default: that of earlier prompts, if any, or else the preset's, auto]",
     ),
 ]
 ScaleName = Annotated[

@@ -116,8 +116,8 @@ def serve(
         typer.Option(
             metavar="N",
             min=0,
-            help="Its place is freed when nothing is heard of the client itself so long; 0: only "
-            "its user counts.",
+            help="Its place is freed when nothing is heard of the client itself so long: 10 or "
+            "more, or 0 to look at what its user does alone.",
         ),
     ] = 60,
     log_level: Annotated[

@@ -285,7 +285,7 @@ class _Service:
                     keep()
                     client.shape, client.dtype = image.shape[1:], None
 
-                await client.workspace.change(work)
+                await client.workspace.change(refusing(work))
             return JSONResponse({"original_image_shape": list(image.shape)})
 
     async def set_target_buffer(self, request: Request) -> Response:

@@ -46,9 +46,12 @@ class ImageProperties(Message):
 
     Attributes:
         spacing: the voxel's size in millimetres along z, y, x; None for cubes.
+        window: the intensities that are told apart, as `gamt.Session` takes them: a name, or level
+            and width. nnInteractive's own server has none.
     """
 
     spacing: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Three] | None = None
+    window: str | tuple[FiniteFloat, FiniteFloat] | None = None
 
 
 class Image(Message):
