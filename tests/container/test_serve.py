@@ -1,6 +1,7 @@
 """The container with the server, by a real engine and nnInteractive's own client."""
 
 import socket
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ from benchmarks.image import ROOT, Image
 
 pytestmark = pytest.mark.container
 
-IS_HEALTHY = """python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:{}/healthz')" """
 KEY = "only for this test"
 PATIENCE_S = 60
 
@@ -45,7 +45,6 @@ def running(engine: str) -> Iterator[Running]:
         *("container", "run", "--detach", "--init", "--name", name, "--network", "host"),
         *("--read-only", "--tmpfs", "/tmp", "--user", "12345"),
         *("--env", f"NN_INTERACTIVE_API_KEY={KEY}"),
-        *("--health-cmd", IS_HEALTHY.format(port), "--health-interval", "1s"),
         *(f"{image.name}:latest", "python", "-P", "-m", "gamt", "serve", "--port", str(port)),
     )
     yield Running(image, name, f"http://127.0.0.1:{port}")
@@ -53,14 +52,24 @@ def running(engine: str) -> Iterator[Running]:
     image.remove()
 
 
-def test_it_becomes_healthy(running: Running) -> None:
-    until = time.monotonic() + PATIENCE_S
-    status = ""
-    while status != "healthy" and time.monotonic() < until:
-        time.sleep(0.5)
-        format_ = "{{.State.Health.Status}}"
-        status = running.image.call("inspect", "--format", format_, running.name).strip()
-    assert status == "healthy", running.image.call("logs", running.name)
+def test_make_docker_serve_runs_it_and_watches_its_health(engine: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    image = Image(engine, "gamt-serve")
+    command = ["make", "docker-serve", f"ENGINE={engine}", f"PORT={port}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as make:
+        assert make.stdout is not None
+        assert any(f"http://localhost:{port}" in line for line in make.stdout)
+        until, status = time.monotonic() + PATIENCE_S, ""
+        while status != "healthy" and time.monotonic() < until:
+            time.sleep(0.5)
+            status = image.call("inspect", "--format", "{{.State.Health.Status}}", "gamt-serve")
+            status = status.strip()
+        log = image.call("logs", "gamt-serve")
+        image.call("stop", "--time", "20", "gamt-serve")
+    image.remove()
+    assert status == "healthy", log
+    assert make.returncode == 0
 
 
 def test_a_click_is_answered(running: Running) -> None:
