@@ -1303,6 +1303,17 @@ def test_a_target_buffer_in_the_images_memory_is_an_error() -> None:
     session.set_target_buffer(both[1])
 
 
+def test_what_was_cut_short_says_so_and_is_lifted_anew_with_more_time() -> None:
+    session, buffer = begin(LEFT | RIGHT)
+    session._seconds = 0.0
+    session.add_bbox_interaction(slice_bounds(LEFT, Plane.AXIAL), True)
+    assert not session.is_complete
+    session._seconds = float("inf")
+    session.add_bbox_interaction(bounds_of(RIGHT), True)
+    assert session.is_complete
+    np.testing.assert_array_equal(buffer, LEFT | RIGHT)
+
+
 def test_seconds_that_are_no_number_are_an_error() -> None:
     with pytest.raises(ValueError, match="found nan for the seconds"):
         Session(Thresholder(), seconds=float("nan"))

@@ -97,6 +97,7 @@ class State:
             one that corrects it sees it in the same.
         found: what the first click stands in, where there is nothing but that click.
         is_behind: whether prompts came since the last prediction.
+        is_complete: whether there was time for all of the last prediction.
     """
 
     marks: ClassPrompts = field(default_factory=lambda: ClassPrompts(1))
@@ -108,6 +109,7 @@ class State:
     found: Found | None = None
     windows: Windows = field(default_factory=dict)
     is_behind: bool = False
+    is_complete: bool = True
 
     @property
     def is_composed(self) -> bool:
@@ -151,7 +153,11 @@ def with_extent(marks: ClassPrompts, drawn: Box | SliceBox) -> ClassPrompts:
 
 
 class Lifter:
-    """Lifts prompts, one time or more, within one limit of time and with one count of progress."""
+    """Lifts prompts, one time or more, within one limit of time and with one count of progress.
+
+    Attributes:
+        complete: whether there has been time for all of it so far.
+    """
 
     def __init__(
         self,
@@ -168,6 +174,7 @@ class Lifter:
         self._progress = progress
         self._cancelled = cancelled
         self._done = self._planned = 0
+        self.complete = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -197,7 +204,9 @@ class Lifter:
             None if previous is None else previous.view(np.uint8),
             windows=windows or {},
         )
-        return lift(case, self._volume, self._budget, self._observer, report, self._cancelled)
+        lifted = lift(case, self._volume, self._budget, self._observer, report, self._cancelled)
+        self.complete &= lifted.complete
+        return lifted
 
 
 class Session:
@@ -301,6 +310,14 @@ class Session:
         `undo` and `redo` bring it back with the prompts.
         """
         return self._history.state.is_behind
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there was time for all of the last prediction; False where it was cut short.
+
+        `run_prediction` goes on from such a one, as from any other, and doesn't begin anew.
+        """
+        return self._history.state.is_complete
 
     @property
     def changes(self) -> ArrayBounds | None:
@@ -683,7 +700,7 @@ class Session:
         if state.rough:
             state = replace(state, initial=mask if polishes else state.initial, rough=False)
         is_alone = len(state.extents) == 1 and not state.is_composed
-        if not state.corrected and is_alone and marks == ClassPrompts(1):
+        if lifter.complete and not state.corrected and is_alone and marks == ClassPrompts(1):
             alone = replace(state.extents[0], mask=mask, windows=lifted.windows)
             state = replace(state, extents=(alone,))
         return replace(
@@ -693,6 +710,7 @@ class Session:
             windows=lifted.windows,
             found=found,
             is_behind=False,
+            is_complete=lifter.complete,
         )
 
     def _compose(self, state: State, lifter: Lifter) -> tuple[State, Lifted]:
@@ -717,6 +735,8 @@ class Session:
         prompts = replace(state.prompts, regions=tuple(regions), anew=True)
         windows = next((one.windows for one in extents if one.windows), None)
         lifted = lifter.lift(prompts, target, windows)
+        if not lifter.complete:  # with more time, they are to be lifted anew
+            return state, lifted
         return replace(state, extents=tuple(extents)), lifted
 
     def _compare(

@@ -168,17 +168,21 @@ def test_a_prediction_tells_what_changed_and_the_content_there() -> None:
 def test_a_prediction_that_would_take_too_long_is_finished_from_what_was_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def count() -> int:
+    async def count() -> tuple[int, bool, float]:
         segmenter = Gated()
         async with engine_of(segmenter) as engine:
             answer = await predict(await begin(engine), box(BOX))
             assert answer.bounds
-        return len(segmenter.asked)
+            cut = engine.metrics.cut._value.get()
+        return len(segmenter.asked), answer.complete, cut
 
     async def test() -> None:
-        whole = await count()
+        whole, complete, cut = await count()
+        assert (complete, cut) == (True, 0)
         monkeypatch.setattr("gamt.server.engine.ANSWER_SECONDS", 1e-9)
-        assert await count() < whole
+        asked, complete, cut = await count()
+        assert asked < whole
+        assert (complete, cut) == (False, 1)
 
     run(test)
 
@@ -356,6 +360,7 @@ def test_a_long_prediction_does_not_hold_up_a_short_one() -> None:
     async def test() -> None:
         segmenter = Gated()
         async with engine_of(segmenter) as engine:
+            engine.turns.slice_seconds = 0  # so small a prediction is done within one
             one, other = await begin(engine), await begin(engine, SMALL)
             order: list[str] = []
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -63,11 +63,13 @@ class Prediction:
         bounds: half-open [[a, b], [c, d], [e, f]] (z, y, x) of what changed in the target buffer
             since a client last got an answer; None where nothing did.
         content: uint8, what the target buffer holds within these bounds; None without bounds.
+        complete: whether there was time for all of it (`ANSWER_SECONDS`).
     """
 
     ran: bool
     bounds: ArrayBounds | None = None
     content: npt.NDArray[np.uint8] | None = None
+    complete: bool = True
 
 
 class Engine:
@@ -417,7 +419,9 @@ class Workspace:
             if self._closed or call.gone:
                 raise Cancelled
             result = work(call, turn)
-            outcome = "ran" if result.ran else "idle"
+            outcome = "idle" if not result.ran else "ran" if result.complete else "cut"
+            if not result.complete:
+                self._engine.metrics.cut.inc()
         except Cancelled:
             outcome = self._why_cancelled(call) or "cancelled"
             self._engine.metrics.cancelled.labels(outcome).inc()
@@ -460,7 +464,7 @@ class Workspace:
             session.restore(before)
             raise
         turn.give()
-        return self._answer(call)
+        return replace(self._answer(call), complete=session.is_complete)
 
     def _move(self, call: Call, move: Callable[[Session], bool]) -> Prediction:
         return self._answer(call) if self._try(move) else Prediction(ran=False)

@@ -19,6 +19,7 @@ class Metrics:
         computed: seconds that it computed, likewise.
         cancelled: predictions that were not finished, by the reason: "superseded", "gone" or
             "closed".
+        cut: predictions that were finished from what had been seen, for want of time.
         errors: calls that failed, by the name of the exception; not what users got wrong.
         encoded: slices that were encoded, by when: "asked" for by a prediction, or "ahead" of one.
         cache_hits: times that a slice was asked for whose embedding was there already.
@@ -57,6 +58,9 @@ class Metrics:
             "Predictions that were not finished",
             ["reason"],
             registry=registry,
+        )
+        self.cut = Counter(
+            "gamt_predictions_cut", "Predictions for which the time was short", registry=registry
         )
         self.errors = Counter("gamt_errors", "Calls that failed", ["error"], registry=registry)
         self.encoded = Counter(
