@@ -44,6 +44,12 @@ class Box:
         """Number of voxels inside."""
         return math.prod(b - a for a, b in zip(self.low, self.high, strict=True))
 
+    @property
+    def section(self) -> "SliceBox":
+        """The part that was drawn by hand: the 2-D box on the slice `z_mid`."""
+        low, high = (self.z_mid, *self.low[1:]), (self.z_mid + 1, *self.high[1:])
+        return SliceBox(Plane.AXIAL, low, high)
+
     def overlaps(self, other: "Box") -> bool:
         """Says whether any voxel is inside both."""
         bounds = zip(self.low, self.high, other.low, other.high, strict=True)

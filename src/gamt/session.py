@@ -32,7 +32,6 @@ from gamt.interactions import (
 )
 from gamt.io.case import Case
 from gamt.lifting.bodies import Found, Part
-from gamt.lifting.bounds import middle_slice
 from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.composition import Extent, compose, is_another_part
 from gamt.lifting.differences import agrees, differences
@@ -654,7 +653,7 @@ class Session:
         initial = state.initial
         if not state.extents and state.corrected and state.mask is not None and initial is None:
             # What clicks and scribbles have found is not given up for what is drawn beside it.
-            section = middle_slice(drawn) if isinstance(drawn, Box) else drawn
+            section = drawn.section if isinstance(drawn, Box) else drawn
             if state.mask.bits.size and is_another_part(section, as_part(state.mask)):
                 initial = state.mask
         return replace(

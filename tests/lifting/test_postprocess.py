@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gamt.lifting.postprocess import bodies_in_box, component_at, largest_component, smooth
+from gamt.lifting.postprocess import (
+    bodies_in_box,
+    component_at,
+    keep_pieces,
+    largest_component,
+    largest_pieces,
+    smooth,
+)
 from gamt.settings import Smoothing
 
 Mask = npt.NDArray[np.bool_]
@@ -148,3 +155,40 @@ def test_what_lies_in_the_box_stays_beside_the_largest_component() -> None:
     expected[2, 10, 8:12] = True
     np.testing.assert_array_equal(bodies_in_box(mask, box, [(2, 10, 11)]), expected)
     np.testing.assert_array_equal(bodies_in_box(expected & False, box), expected & False)
+
+
+def test_pieces_come_the_largest_first() -> None:
+    mask = np.zeros((3, 40, 40), np.bool_)
+    sizes = [9, 30, 12, 5]
+    for row, size in enumerate(sizes):
+        mask[1, 4 * row, :size] = True
+    assert [int(piece.sum()) for piece in largest_pieces(mask, 8, 5)] == sorted(sizes, reverse=True)
+    assert (np.sum(largest_pieces(mask, 8, 5), axis=0) == mask).all()
+
+
+def test_pieces_hang_together_at_corners() -> None:
+    mask = np.zeros((5, 5, 5), np.bool_)
+    mask[tuple(np.arange(5)[None].repeat(3, 0))] = True
+    (piece,) = largest_pieces(mask, 8, 5)
+    np.testing.assert_array_equal(piece, mask)
+
+
+def test_small_pieces_are_noise_and_many_are_too_many() -> None:
+    mask = np.zeros((3, 60, 40), np.bool_)
+    assert largest_pieces(mask, 8, 5) == []
+    mask[1, 2, :4] = True
+    assert largest_pieces(mask, 8, 5) == []
+    for row in range(10):
+        mask[1, 4 + 4 * row, : 5 + row] = True
+    expected = [14, 13, 12, 11, 10, 9, 8, 7]
+    assert [int(piece.sum()) for piece in largest_pieces(mask, 8, 5)] == expected
+
+
+def test_pieces_that_hold_nothing_certain_go() -> None:
+    mask = np.zeros((4, 9, 11), np.bool_)
+    mask[1, 2:5, 1:4] = mask[2, 5, 4] = True  # they meet at a corner
+    kept = mask.copy()
+    mask[1:3, 7:, 8:] = True
+    certain = np.zeros_like(mask)
+    certain[1, 3, 2] = certain[0, 0, 10] = True
+    np.testing.assert_array_equal(keep_pieces(mask, certain), kept)

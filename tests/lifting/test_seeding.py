@@ -19,13 +19,10 @@ from gamt.lifting.budget import OutOfTime, Stopwatch
 from gamt.lifting.pipeline import seeded
 from gamt.lifting.propagation import run
 from gamt.lifting.seeding import (
-    LEAST_PIECE,
-    PIECES,
     body_with_section,
     draw_box,
     extend_box,
     leaves_section,
-    pieces,
     seed_in_box,
     slice_box_walk,
 )
@@ -58,36 +55,6 @@ def section(plane: Plane, *bounds: tuple[int, int], quality: float = 1.0) -> Sli
     middle = (bounds[plane.normal][0] + bounds[plane.normal][1]) // 2
     mask = slice_view(volume, plane, middle)
     return answer(mask, quality)
-
-
-# --- pieces -------------------------------------------------------------------------------------
-
-
-def test_pieces_come_the_largest_first() -> None:
-    mask = np.zeros((3, 40, 40), np.bool_)
-    sizes = [9, 30, 12, LEAST_PIECE]
-    for row, size in enumerate(sizes):
-        mask[1, 4 * row, :size] = True
-    assert [int(piece.sum()) for piece in pieces(mask)] == sorted(sizes, reverse=True)
-    assert (np.sum(pieces(mask), axis=0) == mask).all()
-
-
-def test_pieces_hang_together_at_corners() -> None:
-    mask = np.zeros((LEAST_PIECE, LEAST_PIECE, LEAST_PIECE), np.bool_)
-    mask[tuple(np.arange(LEAST_PIECE)[None].repeat(3, 0))] = True
-    (piece,) = pieces(mask)
-    np.testing.assert_array_equal(piece, mask)
-
-
-def test_small_pieces_are_noise_and_many_are_too_many() -> None:
-    mask = np.zeros((3, 60, 40), np.bool_)
-    assert pieces(mask) == []
-    mask[1, 2, : LEAST_PIECE - 1] = True
-    assert pieces(mask) == []
-    for row in range(PIECES + 2):
-        mask[1, 4 + 4 * row, : LEAST_PIECE + row] = True
-    expected = [LEAST_PIECE + row for row in range(PIECES + 2)][:1:-1]
-    assert [int(piece.sum()) for piece in pieces(mask)] == expected
 
 
 # --- the box around a seed ----------------------------------------------------------------------

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from edt import edt
 
-from gamt.axes import Plane, bounding_range, slice_view
+from gamt.axes import bounding_range, slice_view
 from gamt.lifting.bodies import Part
 from gamt.lifting.postprocess import component_at, label_components
 from gamt.lifting.sections import SLACK, section_of
 from gamt.lifting.target import Target
-from gamt.prompts import Box, ClassPrompts, Click, SliceBox
+from gamt.prompts import ClassPrompts, Click, SliceBox
 
 MOST_REMOVED = 0.5
 """Share of a mask that a click removes at most (docs/constants.md)."""
@@ -80,7 +80,7 @@ def forbid(target: Target, click: Click, low: list[int], odds: npt.NDArray[np.fl
         return
     box, drawn = target.prompts.box, target.prompts.slice_box
     if box is not None:
-        drawn = middle_slice(box)
+        drawn = box.section
         if box.z_min <= click.z < box.z_max:
             odds[: max(0, box.z_min - low[0])] = -np.inf
             odds[max(0, box.z_max - low[0]) :] = -np.inf
@@ -100,12 +100,6 @@ def rule_out(
     places = voxels - np.asarray(low)
     inside = ((places >= 0) & (places < odds.shape)).all(axis=1)
     odds[tuple(places[inside].T)] = -np.inf
-
-
-def middle_slice(box: Box) -> SliceBox:
-    """Returns the part of a box that was drawn by hand: on its middle slice."""
-    low, high = (box.z_mid, box.y_min, box.x_min), (box.z_mid + 1, box.y_max, box.x_max)
-    return SliceBox(Plane.AXIAL, low, high)
 
 
 def lies_beside(click: Click, drawn: SliceBox) -> bool:

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from gamt.axes import Plane, bounding_range, slice_view
+from gamt.axes import Plane, slice_view
 from gamt.lifting.bodies import Part
-from gamt.lifting.postprocess import label_components
+from gamt.lifting.postprocess import keep_pieces
 from gamt.lifting.sections import SLACK, holds_most_of, misfit, section_of, size_of
 from gamt.prompts import Box, SliceBox
 
@@ -156,21 +156,6 @@ def vote(body: Sequence[Look], spacing_mm: Sequence[float]) -> Part:
         half = sum(weight[z] for weight in weights) / 2
         inside[z] = sum(w[z] * mask[z] for w, mask in zip(weights, masks, strict=True)) >= half
     return Part(low, inside)
-
-
-def keep_pieces(target: Mask, certain: Mask) -> Mask:
-    """Keeps the pieces of a target (z, y, x) that hold a voxel of what is certain."""
-    bounds = bounding_range(target)
-    if bounds is None:
-        return target
-    part = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
-    pieces = label_components(target[part])
-    kept = np.zeros(int(pieces.max()) + 1, np.bool_)
-    kept[pieces[certain[part]]] = True
-    kept[0] = False
-    result = np.zeros_like(target)
-    result[part] = kept[pieces]
-    return result
 
 
 def cut_leaks(target: Mask, sections: Sequence[SliceBox], initial: Mask) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from gamt.axes import Plane, bounding_range, slice_view
+from gamt.axes import bounding_range, slice_view
 from gamt.lifting.postprocess import label_components
 from gamt.lifting.sections import MISFIT, SLACK, section_of
 from gamt.prompts import Box, Lasso, Region, SliceBox
@@ -32,12 +32,10 @@ def agrees(drawn: Box | SliceBox, given: Mask) -> bool:
     if isinstance(drawn, SliceBox):
         bounds = bounding_range(section_in(given, drawn))
         return bounds is not None and is_near(bounds, bounds_of(drawn))
-    low, high = (drawn.z_mid, *drawn.low[1:]), (drawn.z_mid + 1, *drawn.high[1:])
-    middle = SliceBox(Plane.AXIAL, low, high)
-    if not agrees(middle, given):
+    if not agrees(drawn.section, given):
         return False
     pieces = label_components(given)
-    own = np.unique(pieces[drawn.z_mid][section_in(given, middle)])
+    own = np.unique(pieces[drawn.z_mid][section_in(given, drawn.section)])
     slices = np.flatnonzero(np.isin(pieces, own).any(axis=(1, 2)))
     found = [int(slices[0])], [int(slices[-1]) + 1]
     return is_near(found, ([drawn.z_min], [drawn.z_max]))

@@ -19,7 +19,7 @@ from edt import edt
 from gamt.axes import Plane, bounding_range
 from gamt.lifting.budget import OutOfTime, StridePlanner
 from gamt.lifting.fusion import Votes
-from gamt.lifting.postprocess import label_components
+from gamt.lifting.postprocess import keep_pieces, largest_pieces
 from gamt.lifting.propagation import End, Seeking, Walk, tight_box, together
 from gamt.lifting.refinement import KEEP
 from gamt.lifting.rules import RULES
@@ -67,7 +67,7 @@ def polish(target: Target, mask: Mask, strides: StridePlanner) -> Seeking[Mask]:
     polished = before
     in_time = True
     for _ in range(ROUNDS):
-        bodies = [Body(near, one) for one in largest_bodies(polished)]
+        bodies = [Body(near, one) for one in largest_pieces(polished, MOST_BODIES)]
         try:
             yield from together(walk for body in bodies for walk in body.walks(strides))
         except OutOfTime:
@@ -77,7 +77,7 @@ def polish(target: Target, mask: Mask, strides: StridePlanner) -> Seeking[Mask]:
         if not in_time or changed <= SETTLED * np.count_nonzero(last):
             break
     result = mask.copy()
-    result[where] = drop_new_pieces(polished, before)
+    result[where] = keep_pieces(polished, before)
     return result
 
 
@@ -129,15 +129,6 @@ def narrow(mask: Mask, width: float) -> Mask:
     return deep
 
 
-def largest_bodies(mask: Mask) -> list[Mask]:
-    """Returns the bodies of a mask with the most voxels, each (z, y, x) by itself."""
-    components = label_components(mask)
-    sizes = np.bincount(components.ravel())
-    sizes[0] = 0
-    largest = np.argsort(-sizes, kind="stable")[:MOST_BODIES]
-    return [components == number for number in largest if sizes[number]]
-
-
 def redraw(mask: Mask, bodies: Sequence["Body"], band: Mask) -> Mask:
     """Returns a mask of which the views of its bodies have decided the voxels in a band.
 
@@ -152,15 +143,6 @@ def redraw(mask: Mask, bodies: Sequence["Body"], band: Mask) -> Mask:
         decided[body.where] |= looked
         inside[body.where] |= looked & found
     return np.where(decided & band, inside, mask)
-
-
-def drop_new_pieces(mask: Mask, before: Mask) -> Mask:
-    """Returns a mask without the components that have nothing of the mask before."""
-    components = label_components(mask)
-    kept = np.zeros(int(components.max()) + 1, np.bool_)
-    kept[components[before]] = True
-    kept[0] = False
-    return np.asarray(kept[components])
 
 
 class Body:

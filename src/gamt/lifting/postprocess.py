@@ -150,3 +150,37 @@ def smooth(mask: npt.NDArray[np.bool_], how: Smoothing) -> npt.NDArray[np.bool_]
     operation = {"opening": ndimage.binary_opening, "closing": ndimage.binary_closing}[how]
     padded = np.pad(mask, 1, mode="edge")
     return np.asarray(operation(padded)[1:-1, 1:-1, 1:-1], dtype=np.bool_)
+
+
+def largest_pieces(
+    mask: npt.NDArray[np.bool_], most: int, least_voxels: int = 1
+) -> list[npt.NDArray[np.bool_]]:
+    """Returns the largest 26-connected pieces of a mask (z, y, x), each by itself.
+
+    Args:
+        mask: (z, y, x).
+        most: number of pieces.
+        least_voxels: that a piece has.
+    """
+    components = label_components(mask)
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    largest = np.argsort(-sizes, kind="stable")[:most]
+    return [components == n for n in largest if sizes[n] >= least_voxels]
+
+
+def keep_pieces(
+    target: npt.NDArray[np.bool_], certain: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Keeps the 26-connected pieces of a target (z, y, x) that hold a voxel of what is certain."""
+    bounds = bounding_range(target)
+    if bounds is None:
+        return target
+    part = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
+    pieces = label_components(target[part])
+    kept = np.zeros(int(pieces.max()) + 1, np.bool_)
+    kept[pieces[certain[part]]] = True
+    kept[0] = False
+    result = np.zeros_like(target)
+    result[part] = kept[pieces]
+    return result

@@ -24,7 +24,7 @@ from gamt.lifting.budget import OutOfTime
 from gamt.lifting.fusion import Votes
 from gamt.lifting.growing import choose, find_bodies, rank, settle
 from gamt.lifting.hypotheses import ellipse, misses
-from gamt.lifting.postprocess import component_at, label_components
+from gamt.lifting.postprocess import component_at, largest_pieces
 from gamt.lifting.propagation import (
     Appearance,
     Seeking,
@@ -548,20 +548,11 @@ def grow(
             unseen = mask & ~finding.votes.looked(plane)
             walks += [
                 piece_walk(target, finding, plane, piece, probability, appearance)
-                for piece in pieces(unseen)
+                for piece in largest_pieces(unseen, PIECES, LEAST_PIECE)
             ]
         if not walks:
             return
         yield from together(walks)
-
-
-def pieces(mask: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.bool_]]:
-    """Splits a mask (z, y, x) into its largest 26-connected components."""
-    components = label_components(mask)
-    sizes = np.bincount(components.ravel())
-    sizes[0] = 0
-    largest = np.argsort(-sizes, kind="stable")[:PIECES]
-    return [components == n for n in largest if sizes[n] >= LEAST_PIECE]
 
 
 def piece_walk(
