@@ -241,9 +241,17 @@ def stop_running() -> None:
     for stop in _running.copy():
         stop()
     # One that has only just been started isn't noted yet.
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
+    kill_children(os.getpid())
+
+
+def kill_children(pid: int) -> None:
+    """Kills what a process has started, and what that has started in turn."""
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children(recursive=True):
+            # A shell may be starting its next program: with its group, that one is killed too.
+            with suppress(ProcessLookupError):
+                leads = os.getpgid(child.pid) == child.pid
+                (os.killpg if leads else os.kill)(child.pid, signal.SIGKILL)
 
 
 _running: list[Callable[[], None]] = []

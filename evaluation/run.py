@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from filelock import FileLock, Timeout
 
 from evaluation.loop import CaseFiles, Method, evaluate_case
-from evaluation.methods import ParsedMethod, stop_running
+from evaluation.methods import ParsedMethod, kill_children, stop_running
 from evaluation.records import CaseRecord, TeamFolder
 from gamt.io.npz import CaseError
 
@@ -362,7 +362,12 @@ def stop_workers() -> None:
         one.terminate()
     for one in workers:
         one.join(STOP_SECONDS)
-        one.kill()
+        if one.is_alive():
+            # Held first, so that it starts nothing after what it has started is killed.
+            assert one.pid is not None
+            os.kill(one.pid, signal.SIGSTOP)
+            kill_children(one.pid)
+            one.kill()
 
 
 def _end_with_parent() -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from benchmarks.samples import FOLDER as SAMPLES
@@ -156,6 +157,23 @@ def test_a_process_that_has_only_just_been_started_is_stopped_too() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) == -signal.SIGKILL
+
+
+def test_a_process_that_starts_others_all_the_time_is_stopped_with_all_of_them() -> None:
+    # The shell is gone before all that it started are listed, unless its group is killed whole.
+    shell = "while :; do sleep 47.25 & sleep 0.001; done"
+    script = (
+        "import subprocess, time; from evaluation.methods import stop_running;"
+        f"child = subprocess.Popen(['sh', '-c', {shell!r}], start_new_session=True,"
+        "stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL);"
+        "time.sleep(0.3); stop_running(); print(child.wait())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == -signal.SIGKILL
+    left = [one for one in psutil.process_iter(["cmdline"]) if "47.25" in str(one.info["cmdline"])]
+    assert [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_gamt_is_given_its_options(folder: Path) -> None:
