@@ -3,8 +3,6 @@
 import type { Plane, Vec3 } from "../types.ts";
 import type { Place } from "./tool.ts";
 
-export const PLANES: readonly Plane[] = ["axial", "coronal", "sagittal"];
-
 type Axis = 0 | 1 | 2;
 
 /** The axis that a plane's slices are counted along. */
