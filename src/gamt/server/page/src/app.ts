@@ -54,9 +54,9 @@ export class App {
   }
 
   /** The state with the prompts in it that are still on their way. */
-  get state(): State | null {
+  get state(): State {
     const { state, waiting } = this.store.now;
-    return state && withWaiting(state, waiting);
+    return withWaiting(state, waiting);
   }
 
   // Prompts of the current target
@@ -85,13 +85,13 @@ export class App {
   }
 
   cancel(): void {
-    if (this.store.now.state?.busy) void this.ask(api.cancel(), (state) => this.answered(state));
+    if (this.store.now.state.busy) void this.ask(api.cancel(), (state) => this.answered(state));
   }
 
   // Targets
 
   addTarget(): void {
-    if (this.store.now.state?.scan) void this.ask(api.addTarget(), (state) => this.answered(state));
+    if (this.store.now.state.scan) void this.ask(api.addTarget(), (state) => this.answered(state));
   }
 
   changeTarget(id: number, change: Partial<Pick<Target, "name" | "color" | "visible" | "locked">>): void {
@@ -103,13 +103,12 @@ export class App {
   }
 
   chooseTarget(id: number): void {
-    if (id === this.store.now.state?.target) return;
+    if (id === this.store.now.state.target) return;
     void this.ask(api.chooseTarget(id), (state) => this.answered(state));
   }
 
   chooseNextTarget(): void {
-    const { state } = this.store.now;
-    const next = state && nextTarget(state);
+    const next = nextTarget(this.store.now.state);
     if (next) this.chooseTarget(next);
   }
 
@@ -193,8 +192,17 @@ export class App {
     this.store.change({ theme });
   }
 
-  highlight(prompt: number | null): void {
-    if (prompt !== this.store.now.highlighted) this.store.change({ highlighted: prompt });
+  resetView(): void {
+    this.viewer.resetView();
+  }
+
+  /** Of the current target's prompts. */
+  select(prompt: number | null): void {
+    this.store.change({ selected: prompt });
+  }
+
+  hover(prompt: number | null): void {
+    if (prompt !== this.store.now.hovered) this.store.change({ hovered: prompt });
   }
 
   setDisagreement(disagreement: boolean): void {
@@ -275,7 +283,7 @@ export class App {
 
   private told(revision: number, busy: Busy | null): void {
     const { state } = this.store.now;
-    if (state) this.store.change({ state: { ...state, busy } });
+    this.store.change({ state: { ...state, busy } });
     if (this.open === 0) {
       this.revisions.told(revision);
       void this.catchUp();
@@ -364,10 +372,10 @@ export class App {
 
   private drawDisagreement(): void {
     const { state, disagreement } = this.store.now;
-    const wanted = disagreement && state?.target ? `${state.target} ${state.revision}` : null;
+    const wanted = disagreement && state.target ? `${state.target} ${state.revision}` : null;
     if (wanted === this.disagreementOf) return;
     this.disagreementOf = wanted;
-    if (wanted === null || !state?.target) {
+    if (wanted === null || !state.target) {
       this.viewer.showDisagreement(null);
       return;
     }

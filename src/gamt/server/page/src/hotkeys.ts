@@ -1,7 +1,6 @@
 /** Which key does what; the help dialog shows the same table. */
 
 import type { App } from "./app.ts";
-import type { Layout } from "./store.ts";
 import type { Tool } from "./tools/tool.ts";
 
 export interface Hotkey {
@@ -41,10 +40,11 @@ export function comboOf(event: Pressed): string {
   return parts.join("+");
 }
 
-/** What opens and closes beside the app's own actions. */
-export interface Dialogs {
+/** What keys do beside the app's own actions. */
+export interface PageActions {
   save(): void;
   help(): void;
+  maximise(): void;
 }
 
 const TOOL_KEYS: [string, Tool, string][] = [
@@ -56,24 +56,11 @@ const TOOL_KEYS: [string, Tool, string][] = [
   ["N", "navigate", "Navigate: drag pans, turns in 3-D"],
 ];
 
-const LAYOUT_KEYS: [string, Layout, string][] = [
-  ["1", "all", "All views"],
-  ["2", "axial", "Axial alone"],
-  ["3", "coronal", "Coronal alone"],
-  ["4", "sagittal", "Sagittal alone"],
-  ["5", "3d", "3-D alone"],
-];
-
-export function hotkeysOf(app: App, dialogs: Dialogs): HotkeyGroup[] {
+export function hotkeysOf(app: App, page: PageActions): HotkeyGroup[] {
   const tools = TOOL_KEYS.map(([combo, tool, does]) => ({
     combo,
     does,
     run: () => app.setTool(tool),
-  }));
-  const layouts = LAYOUT_KEYS.map(([combo, layout, does]) => ({
-    combo,
-    does,
-    run: () => app.setLayout(layout),
   }));
   const togglePositive = () => app.setPositive(!app.store.now.positive);
   const toggleDisagreement = () => app.setDisagreement(!app.store.now.disagreement);
@@ -106,7 +93,7 @@ export function hotkeysOf(app: App, dialogs: Dialogs): HotkeyGroup[] {
     {
       title: "Views",
       hotkeys: [
-        ...layouts,
+        { combo: "M", does: "The plane that keys act on alone, or all", run: () => page.maximise() },
         { combo: "D", does: "Where the views disagree", run: toggleDisagreement },
         { combo: "0", does: "Whole slices again", run: () => app.resetView() },
       ],
@@ -114,27 +101,37 @@ export function hotkeysOf(app: App, dialogs: Dialogs): HotkeyGroup[] {
     {
       title: "Page",
       hotkeys: [
-        { combo: "Ctrl+S", does: "Save", run: () => dialogs.save() },
-        { combo: "?", does: "This help", run: () => dialogs.help() },
+        { combo: "Ctrl+S", does: "Save", run: () => page.save() },
+        { combo: "?", does: "This help", run: () => page.help() },
       ],
     },
   ];
 }
 
-/** Text is typed there, or a choice is made by letters. */
+/** Whether a field or a choice takes what is typed there. */
 function takesLetters(target: EventTarget | null): boolean {
-  if (target instanceof HTMLInputElement) return !["checkbox", "radio", "range", "button"].includes(target.type);
-  return target instanceof HTMLSelectElement || target instanceof HTMLTextAreaElement;
+  if (target instanceof HTMLInputElement) {
+    return !["checkbox", "radio", "range"].includes(target.type);
+  }
+  return target instanceof HTMLSelectElement;
 }
 
-/** Listen for the keys, wherever the focus is but in a field or a dialog. */
-export function listenForHotkeys(groups: readonly HotkeyGroup[]): void {
+/**
+ * Listen for the keys, wherever the focus is but in a field or a dialog.
+ *
+ * @param onSlices takes a key that is meant for the slices, and says whether it was.
+ */
+export function listenForHotkeys(
+  groups: readonly HotkeyGroup[],
+  onSlices: (event: KeyboardEvent) => boolean,
+): void {
   const runs = new Map(groups.flatMap(({ hotkeys }) => hotkeys).map((key) => [key.combo, key.run]));
   addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.isComposing) return;
     const combo = comboOf(event);
     const isTyping = takesLetters(event.target) && combo !== "Ctrl+S";
     if (isTyping || document.querySelector("dialog[open]")) return;
+    if (onSlices(event)) return;
     const run = runs.get(combo);
     if (!run) return;
     event.preventDefault();

@@ -21,7 +21,7 @@ export interface Waiting {
 }
 
 export interface Shown {
-  state: State | null;
+  state: State;
   waiting: Waiting[];
   connection: Connection;
   /** What the page can't go on without; a fraction where it is known. */
@@ -33,17 +33,42 @@ export interface Shown {
   theme: Theme;
   /** Whether the views' disagreement is drawn. */
   disagreement: boolean;
-  /** The prompt that is pointed at, in the list or on a slice. */
-  highlighted: number | null;
+  /** The prompts that are selected and pointed at, in the list or on a slice. */
+  selected: number | null;
+  hovered: number | null;
 }
 
-export class Store {
-  private shown: Shown;
-  private readonly listeners: (() => void)[] = [];
+/** What is known before the server has answered. */
+const NO_STATE: State = {
+  revision: 0,
+  version: "",
+  segmenter: "",
+  images: [],
+  scan: null,
+  targets: [],
+  target: null,
+  busy: null,
+  last: null,
+  unsaved: false,
+  recovery: null,
+};
 
-  constructor(first: Shown) {
-    this.shown = first;
-  }
+export class Store {
+  private shown: Shown = {
+    state: NO_STATE,
+    waiting: [],
+    connection: "connecting",
+    loading: null,
+    tool: "box",
+    positive: true,
+    layout: "all",
+    window: null,
+    theme: "dark",
+    disagreement: false,
+    selected: null,
+    hovered: null,
+  };
+  private readonly listeners: (() => void)[] = [];
 
   get now(): Readonly<Shown> {
     return this.shown;
@@ -92,8 +117,8 @@ function contentOf(prompt: NewPrompt | Prompt): string {
   return JSON.stringify(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-export function currentTarget(state: State | null): Target | null {
-  return state?.targets.find((target) => target.id === state.target) ?? null;
+export function currentTarget(state: State): Target | null {
+  return state.targets.find((target) => target.id === state.target) ?? null;
 }
 
 /** The target after the current one, going round; null where there is no other. */

@@ -1,6 +1,7 @@
 /** Numbers and names as the page writes them. */
 
-import type { Busy, LastPrediction, Plane, Prompt, State } from "./types.ts";
+import { NORMAL } from "./tools/planes.ts";
+import type { Busy, LastPrediction, Prompt, State } from "./types.ts";
 
 const KINDS: Record<string, string> = {
   point: "Point",
@@ -27,15 +28,13 @@ export function kindText(kind: string): string {
   return KINDS[kind] ?? kind.charAt(0).toUpperCase() + kind.slice(1);
 }
 
-const AXES: Record<Plane, 0 | 1 | 2> = { sagittal: 0, coronal: 1, axial: 2 };
-
 /** Where a prompt is. */
 export function placeText(prompt: Prompt): string {
   switch (prompt.kind) {
     case "point":
       return prompt.voxel.join(", ");
     case "box":
-      if (prompt.plane) return `${prompt.plane} ${prompt.low[AXES[prompt.plane]]}`;
+      if (prompt.plane) return `${prompt.plane} ${prompt.low[NORMAL[prompt.plane]]}`;
       return prompt.high.map((high, axis) => high - (prompt.low[axis] ?? 0)).join(" × ");
     case "mask":
       return prompt.name;

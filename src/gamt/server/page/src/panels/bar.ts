@@ -44,22 +44,22 @@ export function mountBar(app: App): void {
 
   store.subscribe(() => {
     const { state, window, layout } = store.now;
-    const scan = state?.scan ?? null;
-    const title = scan ? `${state?.unsaved ? "• " : ""}${scan.name} – GAMT` : "GAMT";
+    const { scan } = state;
+    const title = scan ? `${state.unsaved ? "• " : ""}${scan.name} – GAMT` : "GAMT";
     if (document.title !== title) document.title = title;
     document.documentElement.dataset["theme"] = store.now.theme;
     const other = store.now.theme === "dark" ? "light" : "dark";
     setAttribute(theme, "aria-label", other === "dark" ? "Dark theme" : "Light theme");
     setIcon(theme, other === "dark" ? "moon" : "sun");
 
-    const images = state?.images ?? [];
+    const images = state.images;
     byId<HTMLElement>("image-field").hidden = images.length === 0;
     updateList(image, images, (one) => one.id, makeImage, updateImage);
     const open = images.find(({ is_open }) => is_open);
     if (open && document.activeElement !== image) image.value = open.id;
 
     for (const id of ["save-open", "load-mask"]) byId<HTMLButtonElement>(id).disabled = !scan;
-    unsaved.hidden = !state?.unsaved;
+    unsaved.hidden = !state.unsaved;
     byId<HTMLFieldSetElement>("window-group").disabled = !scan;
     const windows = windowsOf(app);
     updateList(windowName, [...windows.map(({ name }) => name), CUSTOM], (name) => name, makeName, () => {});
@@ -73,7 +73,7 @@ export function mountBar(app: App): void {
 
 /** The named ones, after the one that the scan is shown in at first. */
 function windowsOf(app: App): NamedWindow[] {
-  const scan = app.store.now.state?.scan;
+  const scan = app.store.now.state.scan;
   return scan ? [{ name: "As opened", ...scan.window }, ...scan.windows] : [];
 }
 

@@ -29,8 +29,8 @@ export function mountFiles(app: App, question: Question): void {
     void droppedFiles(event.dataTransfer).then((files) => dropped(app, question, files));
   });
   app.store.subscribe(() => {
-    const { state, loading } = app.store.now;
-    welcome.hidden = state === null || state.scan !== null || loading !== null;
+    const { state, loading, connection } = app.store.now;
+    welcome.hidden = connection === "connecting" || state.scan !== null || loading !== null;
   });
 }
 
@@ -46,7 +46,7 @@ function chooseBy(input: HTMLInputElement, buttons: string[], use: (files: File[
 /** Over an open scan, one file may be a mask of it. */
 async function dropped(app: App, question: Question, files: File[]): Promise<void> {
   const [first] = files;
-  const scan = app.store.now.state?.scan;
+  const scan = app.store.now.state.scan;
   if (!first) return;
   if (!scan || files.length > 1) {
     app.openFiles(files);

@@ -54,7 +54,7 @@ export function mountRail(app: App): void {
     setDisabled(undo, !isReady || !target.can_undo);
     setDisabled(redo, !isReady || !target.can_redo);
     setDisabled(reset, !isReady || !target.can_undo);
-    setDisabled(cancel, !state?.busy);
+    setDisabled(cancel, !state.busy);
   });
 }
 

@@ -7,8 +7,8 @@ export function mountRecovery(app: App, question: Question): void {
   let offered: string | null = null;
   app.store.subscribe(() => {
     const { state, loading } = app.store.now;
-    const scan = state?.scan;
-    const recovery = state?.recovery;
+    const scan = state.scan;
+    const recovery = state.recovery;
     if (!scan || !recovery || loading || question.isOpen) return;
     const offer = `${scan.id} ${recovery.saved_at}`;
     if (offer === offered) return;

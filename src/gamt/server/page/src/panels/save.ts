@@ -16,7 +16,7 @@ export class SaveDialog {
   }
 
   show(): void {
-    const scan = this.app.store.now.state?.scan;
+    const scan = this.app.store.now.state.scan;
     if (!scan || this.dialog.open) return;
     if (!scan.formats.some(({ id }) => id === this.format)) this.format = scan.formats[0]?.id ?? "";
     this.ask(scan);

@@ -32,11 +32,11 @@ export function mountStatus(app: App, crosshair: () => readonly number[]): { pla
 
   store.subscribe(() => {
     const { state } = store.now;
-    showBusy(busy, state?.busy ?? null);
+    showBusy(busy, state.busy);
     setText(activity, activityText(state, store.now.waiting.length));
     setText(connection, CONNECTIONS[store.now.connection]);
     setAttribute(connection, "data-state", store.now.connection);
-    setText(engine, state ? `${state.segmenter} · GAMT ${state.version}` : "");
+    setText(engine, state.version ? `${state.segmenter} · GAMT ${state.version}` : "");
     setText(banner, BANNERS[store.now.connection]);
     banner.hidden = BANNERS[store.now.connection] === "";
     loading.hidden = store.now.loading === null;
@@ -45,7 +45,7 @@ export function mountStatus(app: App, crosshair: () => readonly number[]): { pla
   });
   const place = byId<HTMLElement>("place");
   return {
-    place: () => setText(place, store.now.state?.scan ? crosshair().join(", ") : ""),
+    place: () => setText(place, store.now.state.scan ? crosshair().join(", ") : ""),
   };
 }
 
@@ -55,8 +55,7 @@ function showBusy(progress: HTMLProgressElement, busy: Busy | null): void {
   setAttribute(progress, "value", busy?.planned ? busy.done : null);
 }
 
-function activityText(state: State | null, waiting: number): string {
-  if (!state) return "";
+function activityText(state: State, waiting: number): string {
   if (state.busy) return `${busyText(state, state.busy)} · ${secondsText(state.busy.seconds)}`;
   if (waiting > 0) return "Sending the prompt";
   if (state.last) return lastText(state, state.last);

@@ -19,19 +19,19 @@ export function mountTargets(app: App, question: Question): void {
   list.after(element("datalist", { id: COLOR_LIST }, ...options));
   app.store.subscribe(() => {
     const { state } = app.store.now;
-    add.disabled = !state?.scan;
+    add.disabled = !state.scan;
     updateList(
       list,
-      state?.targets ?? [],
+      state.targets,
       (target) => target.id,
       (target) => makeRow(app, question, target.id),
-      (row, target) => updateRow(row, target, target.id === state?.target),
+      (row, target) => updateRow(row, target, target.id === state.target),
     );
   });
 }
 
 function makeRow(app: App, question: Question, id: number): HTMLElement {
-  const now = () => app.store.now.state?.targets.find((target) => target.id === id);
+  const now = () => app.store.now.state.targets.find((target) => target.id === id);
   const name = element("input", { class: "name", type: "text", maxlength: 80, spellcheck: "false" });
   const rename = () => {
     const wanted = name.value.trim();
