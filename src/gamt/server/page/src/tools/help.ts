@@ -13,5 +13,5 @@ export const TOOL_HELP: Readonly<Record<Tool, string>> = {
     "Draw the target's outline on one slice, or click its corners and the first one again to close.",
   window: "Drag to the right for less contrast, upwards for a darker picture.",
   navigate:
-    "Drag to move the cross that the other planes follow. Click a prompt to select it, Delete removes it.",
+    "Drag the cross that the other planes follow; a drag in 3-D turns it, with any tool.",
 };

@@ -1,6 +1,6 @@
 /** The layer over the canvas that takes all of the pointer's events and shows the prompts. */
 
-import type { NewPrompt, Plane, Vec3 } from "../types.ts";
+import type { NewPrompt, Plane, Scan, Vec3 } from "../types.ts";
 import { box } from "./box.ts";
 import { Draft } from "./draft.ts";
 import { Frame } from "./frame.ts";
@@ -41,8 +41,6 @@ const ARROWS: Readonly<Record<string, [number, number]>> = {
   ArrowDown: [0, 1],
 };
 const PAGES: Readonly<Record<string, number>> = { PageUp: 1, PageDown: -1 };
-const PLANE_KEYS: Readonly<Record<string, Plane>> = { 1: "axial", 2: "coronal", 3: "sagittal" };
-
 /** A press of the pointer that draws. */
 interface Stroke {
   tool: DrawingTool;
@@ -60,6 +58,7 @@ export class ToolLayer {
   readonly #wheel = new WheelSteps();
   readonly #fingers = new Map<number, Finger>();
   #tool: Tool = "point";
+  /** That keys act on: the one that was clicked last. */
   #plane: Plane = "axial";
   #draft: Draft | null = null;
   #stroke: Stroke | null = null;
@@ -86,7 +85,7 @@ export class ToolLayer {
       this.#abandon(event);
     });
     overlay.addEventListener("pointerleave", () => {
-      this.#hover(null);
+      this.#highlight(null);
     });
     overlay.addEventListener(
       "wheel",
@@ -110,11 +109,6 @@ export class ToolLayer {
     this.setTool(this.#tool);
   }
 
-  /** The plane that keys act on: the one that was clicked last. */
-  get plane(): Plane {
-    return this.#plane;
-  }
-
   /** Whether something is being drawn, which Escape drops. */
   get isDrawing(): boolean {
     return this.#draft !== null || this.#stroke !== null;
@@ -129,12 +123,12 @@ export class ToolLayer {
   /**
    * Takes a key that is meant for the picture; returns whether it was.
    *
-   * Arrows move the cross on the plane that was clicked last (1, 2 and 3 choose another), the page
-   * keys scroll it; Enter marks a point, a corner or the end of a line, Backspace takes one back,
-   * Escape drops what is drawn; Delete removes the prompt that is selected or pointed at.
+   * Arrows move the cross on the plane that was clicked last, the page keys scroll it, X takes the
+   * next plane; Enter marks a point, a corner or the end of a line, Backspace takes one back, Escape
+   * drops what is drawn; Delete removes the prompt that is pointed at.
    */
   handleKey(event: KeyboardEvent): boolean {
-    if (this.#host.state.scan === null || event.altKey || event.ctrlKey || event.metaKey)
+    if (this.#scan === null || event.altKey || event.ctrlKey || event.metaKey)
       return false;
     const isTaken = this.#takeKey(event);
     if (isTaken) event.preventDefault();
@@ -143,6 +137,8 @@ export class ToolLayer {
 
   /** Draws all prompts anew; to be called when the host's prompts changed. */
   draw(): void {
+    const shown = this.#shown;
+    if (!shown.includes(this.#plane)) this.#plane = shown[0] ?? this.#plane;
     const parts: SVGElement[] = [];
     for (const tile of this.#view.tiles()) {
       if (tile.plane === "3d" || tile.index === null) continue;
@@ -150,6 +146,14 @@ export class ToolLayer {
       if (frame !== null) parts.push(this.#drawTile(tile, tile.plane, tile.index, frame));
     }
     this.#overlay.replaceChildren(...parts);
+  }
+
+  get #scan(): Scan | null {
+    return this.#host.state?.scan ?? null;
+  }
+
+  get #shown(): Plane[] {
+    return this.#view.tiles().flatMap(({ plane }) => (plane === "3d" ? [] : [plane]));
   }
 
   #drawTile(tile: Tile, plane: Plane, index: number, frame: Frame): SVGElement {
@@ -162,17 +166,16 @@ export class ToolLayer {
       if (mark !== null) clip.append(mark);
       return mark;
     };
-    const { state, selected, hovered, pending } = this.#host;
-    const target = state.targets.find((one) => one.id === state.target);
+    const { state, highlighted } = this.#host;
+    const target = state?.targets.find((one) => one.id === state.target);
     if (target?.visible === true)
       for (const prompt of target.prompts) {
         if (prompt.kind === "mask") continue;
         const mark = add(prompt);
         mark?.setAttribute("data-prompt", String(prompt.id));
-        mark?.classList.toggle("selected", prompt.id === selected);
-        mark?.classList.toggle("hovered", prompt.id === hovered);
+        mark?.classList.toggle("pending", prompt.id < 0);
+        mark?.classList.toggle("highlighted", prompt.id === highlighted);
       }
-    for (const prompt of pending) add(prompt, "pending");
     if (this.#draft !== null) this.#drawDraft(this.#draft, plane, index, frame, clip, add);
     if (plane === this.#plane)
       clip.append(element("rect", { x, y, width, height, class: "active" }));
@@ -200,7 +203,7 @@ export class ToolLayer {
     this.#overlay.focus({ preventScroll: true });
     const { x, y } = this.#at(event);
     const tile = this.#tileAt(x, y);
-    if (this.#host.state.scan === null || tile === null) return;
+    if (this.#scan === null || tile === null) return;
     this.#overlay.setPointerCapture(event.pointerId);
     this.#pointer = { x, y };
     if (event.pointerType === "touch") {
@@ -230,10 +233,10 @@ export class ToolLayer {
     this.draw();
   }
 
-  /** Selects the prompt under the pointer, and takes the cross along. */
+  /** Takes the cross along; what was touched, which nothing hovers over before, is pointed at. */
   #pick(event: PointerEvent, plane: Plane): void {
     const { x, y } = this.#at(event);
-    this.#host.select(promptUnder(event));
+    this.#highlight(promptUnder(event));
     this.#drag = (toX, toY) => {
       const place = this.#placeAt(plane, toX, toY);
       if (place !== null) this.#view.setCrosshair(place.voxel);
@@ -260,7 +263,7 @@ export class ToolLayer {
       for (const step of steps.length > 0 ? steps : [event]) this.#drawTo(this.#at(step));
       this.draw();
     } else {
-      this.#hover(promptUnder(event));
+      this.#highlight(promptUnder(event));
       if (this.#draft !== null) {
         this.#followPointer();
         this.draw();
@@ -369,7 +372,7 @@ export class ToolLayer {
     event.preventDefault();
     const { x, y } = this.#at(event);
     const tile = this.#tileAt(x, y);
-    if (this.#host.state.scan === null || tile === null) return;
+    if (this.#scan === null || tile === null) return;
     const turned = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? event.deltaY : event.deltaY * 40;
     if (tile.plane === "3d" || event.ctrlKey || event.metaKey)
       this.#view.zoom(tile.plane, wheelZoom(turned), x, y);
@@ -389,10 +392,9 @@ export class ToolLayer {
     if (isControl(event.target)) return false;
     const arrow = ARROWS[key];
     const page = PAGES[key];
-    const plane = PLANE_KEYS[key];
     if (arrow !== undefined) this.#step(arrow, event.shiftKey ? LEAP : 1);
     else if (page !== undefined) this.#view.scroll(this.#plane, page * (event.shiftKey ? LEAP : 1));
-    else if (plane !== undefined) this.#choosePlane(plane);
+    else if (key.toLowerCase() === "x") this.#chooseNextPlane();
     else if (key === "Enter") return this.#enter();
     else if (key === " ") this.#isSpaceDown = true;
     else if (key === "Backspace" && this.#draft !== null) {
@@ -405,7 +407,7 @@ export class ToolLayer {
 
   /** Moves the cross in a direction of the screen. */
   #step([dx, dy]: [number, number], voxels: number): void {
-    const { scan } = this.#host.state;
+    const scan = this.#scan;
     const cross = this.#view.crosshair;
     const frame = Frame.of(this.#view, this.#plane, cross[NORMAL[this.#plane]]);
     if (scan === null || frame === null) return;
@@ -422,9 +424,10 @@ export class ToolLayer {
     this.#host.announce(`Voxel ${voxel.join(", ")}`);
   }
 
-  #choosePlane(plane: Plane): void {
-    this.#plane = plane;
-    this.#host.announce(`${plane} plane`);
+  #chooseNextPlane(): void {
+    const shown = this.#shown;
+    this.#plane = shown[(shown.indexOf(this.#plane) + 1) % shown.length] ?? this.#plane;
+    this.#host.announce(`${this.#plane} plane`);
     this.draw();
   }
 
@@ -438,7 +441,7 @@ export class ToolLayer {
   }
 
   #remove(): boolean {
-    const id = this.#host.selected ?? this.#host.hovered;
+    const id = this.#host.highlighted;
     if (id === null) return false;
     this.#host.removePrompt(id);
     return true;
@@ -467,8 +470,8 @@ export class ToolLayer {
     this.draw();
   }
 
-  #hover(id: number | null): void {
-    if (id !== this.#host.hovered) this.#host.hover(id);
+  #highlight(id: number | null): void {
+    if (id !== this.#host.highlighted) this.#host.highlight(id);
   }
 
   /** Returns the place on a plane's slice at a pixel, or the nearest one of the volume. */
@@ -476,7 +479,7 @@ export class ToolLayer {
     const place = this.#view.voxelAt(x, y);
     if (place?.plane === plane) return place;
     const tile = this.#view.tiles().find((one) => one.plane === plane);
-    const { scan } = this.#host.state;
+    const scan = this.#scan;
     if (tile === undefined || tile.index === null || scan === null) return null;
     const frame = Frame.of(this.#view, plane, tile.index);
     return frame && placeOn(plane, tile.index, frame.toPlane(x, y), scan.shape);

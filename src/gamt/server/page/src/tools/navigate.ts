@@ -27,7 +27,7 @@ export function turnDrag(view: View, x: number, y: number): Drag {
 
 /** To the right widens the window, upwards raises its level, as in 3D Slicer. */
 export function windowDrag(host: ToolHost, x: number, y: number): Drag {
-  const { level, width } = host.window;
+  const { level, width } = host.window ?? { level: 0, width: 1 };
   return (toX, toY) => {
     host.setWindow(
       level + ((y - toY) / WINDOW_DRAG) * width,

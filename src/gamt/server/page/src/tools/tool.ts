@@ -43,20 +43,18 @@ export interface View {
 
 /** What the tools read of the page, and what they ask of it. */
 export interface ToolHost {
-  readonly state: State;
+  /** With the prompts in it that the server hasn't answered yet; their ids are below 0. */
+  readonly state: State | null;
   /** What is drawn with the left button; the right one is always negative. */
   readonly positive: boolean;
-  /** Prompts that the server hasn't answered yet. */
-  readonly pending: readonly NewPrompt[];
-  /** The prompts, by their ids, that are selected and pointed at, here or in a list. */
-  readonly selected: number | null;
-  readonly hovered: number | null;
-  readonly window: { level: number; width: number };
+  /** The id of the prompt that is pointed at, on a slice or in a list. */
+  readonly highlighted: number | null;
+  /** Null without a scan. */
+  readonly window: { level: number; width: number } | null;
 
   addPrompt(prompt: NewPrompt): void;
   removePrompt(id: number): void;
-  select(id: number | null): void;
-  hover(id: number | null): void;
+  highlight(id: number | null): void;
   setWindow(level: number, width: number): void;
   /** Says to screen readers what a key has done. */
   announce(text: string): void;
