@@ -141,7 +141,19 @@ def read_json(path: Path) -> JsonValue:
         OSError: it can't be read.
     """
     with path.open("rb") as file:
-        content = file.read(_MAX_BYTES + 1)
+        return parse_json(file.read(_MAX_BYTES + 1), path)
+
+
+def parse_json(content: bytes, path: Path) -> JsonValue:
+    """Reads JSON that is in memory.
+
+    Args:
+        content: all of it.
+        path: the file that it is from, or what else errors are to call it.
+
+    Raises:
+        JsonError: as for `read_json`.
+    """
     if len(content) > _MAX_BYTES:
         raise JsonError(
             path, f"found a file of over {_MAX_BYTES >> 20} MiB, expected a smaller one"
