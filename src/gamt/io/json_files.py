@@ -99,6 +99,16 @@ class JsonValue:
             self.refuse("a text of printable characters")
         return self.value
 
+    def boolean(self) -> bool:
+        """Returns true or false.
+
+        Raises:
+            JsonError: this is something else.
+        """
+        if not isinstance(self.value, bool):
+            self.refuse("true or false")
+        return self.value
+
     def whole_number(self, low: int, high: int) -> int:
         """Returns a whole number from `low` to `high`, both included.
 
