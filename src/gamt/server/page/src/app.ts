@@ -196,13 +196,8 @@ export class App {
     this.viewer.resetView();
   }
 
-  /** Of the current target's prompts. */
-  select(prompt: number | null): void {
-    this.store.change({ selected: prompt });
-  }
-
-  hover(prompt: number | null): void {
-    if (prompt !== this.store.now.hovered) this.store.change({ hovered: prompt });
+  highlight(prompt: number | null): void {
+    if (prompt !== this.store.now.highlighted) this.store.change({ highlighted: prompt });
   }
 
   setDisagreement(disagreement: boolean): void {

@@ -1,6 +1,7 @@
 /** Which key does what; the help dialog shows the same table. */
 
 import type { App } from "./app.ts";
+import type { Layout } from "./store.ts";
 import type { Tool } from "./tools/tool.ts";
 
 export interface Hotkey {
@@ -44,7 +45,8 @@ export function comboOf(event: Pressed): string {
 export interface PageActions {
   save(): void;
   help(): void;
-  maximise(): void;
+  /** Have the keys that come next go to the slices. */
+  focusSlices(): void;
 }
 
 const TOOL_KEYS: [string, Tool, string][] = [
@@ -56,11 +58,27 @@ const TOOL_KEYS: [string, Tool, string][] = [
   ["N", "navigate", "Navigate: drag pans, turns in 3-D"],
 ];
 
+const LAYOUT_KEYS: [string, Layout, string][] = [
+  ["1", "all", "All views"],
+  ["2", "axial", "Axial alone"],
+  ["3", "coronal", "Coronal alone"],
+  ["4", "sagittal", "Sagittal alone"],
+  ["5", "3d", "3-D alone"],
+];
+
 export function hotkeysOf(app: App, page: PageActions): HotkeyGroup[] {
   const tools = TOOL_KEYS.map(([combo, tool, does]) => ({
     combo,
     does,
-    run: () => app.setTool(tool),
+    run: () => {
+      app.setTool(tool);
+      page.focusSlices();
+    },
+  }));
+  const layouts = LAYOUT_KEYS.map(([combo, layout, does]) => ({
+    combo,
+    does,
+    run: () => app.setLayout(layout),
   }));
   const togglePositive = () => app.setPositive(!app.store.now.positive);
   const toggleDisagreement = () => app.setDisagreement(!app.store.now.disagreement);
@@ -93,7 +111,7 @@ export function hotkeysOf(app: App, page: PageActions): HotkeyGroup[] {
     {
       title: "Views",
       hotkeys: [
-        { combo: "M", does: "The plane that keys act on alone, or all", run: () => page.maximise() },
+        ...layouts,
         { combo: "D", does: "Where the views disagree", run: toggleDisagreement },
         { combo: "0", does: "Whole slices again", run: () => app.resetView() },
       ],

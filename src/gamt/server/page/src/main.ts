@@ -35,12 +35,16 @@ try {
 function start(viewer: Viewer): void {
   const store = new Store();
   const app = new App(store, viewer, toasts);
-  const tools = new ToolLayer(byId("overlay"), viewer, hostOf(app));
+  const overlay = byId<SVGSVGElement>("overlay");
+  const tools = new ToolLayer(overlay, viewer, hostOf(app));
   const question = new Question();
   const save = new SaveDialog(app);
   const help = new HelpDialog();
-  const maximise = () => app.setLayout(store.now.layout === "all" ? tools.plane : "all");
-  const hotkeys = hotkeysOf(app, { save: () => save.show(), help: () => help.show(), maximise });
+  const hotkeys = hotkeysOf(app, {
+    save: () => save.show(),
+    help: () => help.show(),
+    focusSlices: () => overlay.focus(),
+  });
   help.fill(hotkeys);
   listenForHotkeys(hotkeys, (event) => tools.handleKey(event));
 
@@ -75,28 +79,20 @@ function hostOf(app: App): ToolHost {
   const announcer = byId<HTMLElement>("announcer");
   return {
     get state() {
-      return store.now.state;
+      return app.state;
     },
     get positive() {
       return store.now.positive;
     },
-    get pending() {
-      const { state, waiting } = store.now;
-      return waiting.filter(({ target }) => target === state.target).map(({ prompt }) => prompt);
-    },
-    get selected() {
-      return store.now.selected;
-    },
-    get hovered() {
-      return store.now.hovered;
+    get highlighted() {
+      return store.now.highlighted;
     },
     get window() {
-      return store.now.window ?? { level: 0, width: 1 };
+      return store.now.window;
     },
     addPrompt: (prompt) => app.addPrompt(prompt),
     removePrompt: (id) => app.removePrompt(id),
-    select: (id) => app.select(id),
-    hover: (id) => app.hover(id),
+    highlight: (id) => app.highlight(id),
     setWindow: (level, width) => app.setWindow(level, width),
     announce: (text) => setText(announcer, text),
   };

@@ -33,9 +33,8 @@ export interface Shown {
   theme: Theme;
   /** Whether the views' disagreement is drawn. */
   disagreement: boolean;
-  /** The prompts that are selected and pointed at, in the list or on a slice. */
-  selected: number | null;
-  hovered: number | null;
+  /** The prompt that is pointed at, in the list or on a slice. */
+  highlighted: number | null;
 }
 
 /** What is known before the server has answered. */
@@ -65,8 +64,7 @@ export class Store {
     window: null,
     theme: "dark",
     disagreement: false,
-    selected: null,
-    hovered: null,
+    highlighted: null,
   };
   private readonly listeners: (() => void)[] = [];
 

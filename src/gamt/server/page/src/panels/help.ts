@@ -2,18 +2,29 @@
 
 import { byId, element } from "../dom.ts";
 import type { HotkeyGroup } from "../hotkeys.ts";
+import { TOOL_HELP } from "../tools/help.ts";
+import type { Tool } from "../tools/tool.ts";
 
-/** What the mouse and the keys do on the slices themselves. */
+/** What the pointer and the keys do on the slices themselves. */
 const ON_SLICES: [string, string][] = [
-  ["Wheel", "Scroll the slices"],
-  ["Ctrl + wheel", "Zoom"],
-  ["Middle button, Space + drag", "Pan"],
   ["Right button", "Draw what to take away"],
-  ["Arrows", "Move the crosshair"],
-  ["Page up, Page down", "Next, previous slice"],
-  ["Enter", "Place a point, a corner"],
+  ["Wheel", "Scroll the slices"],
+  ["Ctrl+Wheel", "Zoom"],
+  ["Ctrl+Drag", "Window: level and width"],
+  ["Space+Drag", "Pan, as with the middle button"],
+  ["Arrows", "Move the crosshair; with Shift, ten voxels"],
+  ["Page Up/Down", "Scroll; with Shift, ten slices"],
+  ["X", "Next plane for the keys"],
+  ["Enter", "Point, corner, end of a line"],
   ["Backspace", "Take the last corner back"],
-  ["Delete", "Remove the selected prompt"],
+  ["Delete", "Remove the prompt pointed at"],
+];
+
+const TOOL_NAMES: [Tool, string][] = [
+  ["point", "Point"],
+  ["box", "Box"],
+  ["scribble", "Scribble"],
+  ["lasso", "Lasso"],
 ];
 
 export class HelpDialog {
@@ -28,13 +39,18 @@ export class HelpDialog {
     const tables = groups.map(({ title, hotkeys }) =>
       table(title, hotkeys.map(({ combo, does }) => [combo, does])),
     );
+    const tools = TOOL_NAMES.flatMap(([tool, name]) => [
+      element("dt", {}, name),
+      element("dd", {}, TOOL_HELP[tool]),
+    ]);
     this.dialog.replaceChildren(
       element("h2", { id: "help-title" }, "How it works"),
       element(
         "p",
         {},
-        "Drag a box around the target on any slice, or click into it. A mask follows each prompt. Where it is too small, click what is missing; where it is too large, click there with the right button.",
+        "Begin with a box or a click; a mask follows each prompt. Where it is too small, click what is missing; where it is too large, click there with the right button.",
       ),
+      element("dl", { class: "tools" }, ...tools),
       element("div", { class: "tables" }, ...tables, table("On the slices", ON_SLICES)),
       element("div", { class: "row end" }, close),
     );

@@ -26,7 +26,7 @@ export function mountPrompts(app: App): void {
   const disagreement = byId<HTMLInputElement>("disagreement");
   const scales = segments(byId("scales"), "scale", SCALES, (scale) => app.chooseScale(scale));
   disagreement.addEventListener("change", () => app.setDisagreement(disagreement.checked));
-  list.addEventListener("mouseleave", () => app.hover(null));
+  list.addEventListener("mouseleave", () => app.highlight(null));
 
   store.subscribe(() => {
     const target = currentTarget(app.state);
@@ -41,7 +41,7 @@ export function mountPrompts(app: App): void {
       prompts,
       (prompt) => prompt.id,
       (prompt) => makeRow(app, prompt.id),
-      (row, prompt) => updateRow(row, prompt, prompt.id === store.now.hovered, target?.locked ?? true),
+      (row, prompt) => updateRow(row, prompt, prompt.id === store.now.highlighted, target?.locked ?? true),
     );
     scales(target?.scale ?? null, !target || target.locked || target.scales.length === 0);
     for (const input of document.querySelectorAll<HTMLInputElement>("#scales input")) {
@@ -64,9 +64,9 @@ function makeRow(app: App, id: number): HTMLElement {
     element("span", { class: "where numbers" }),
     element("button", { type: "button", class: "mini", onclick: () => app.removePrompt(id) }, icon("cancel")),
   );
-  row.addEventListener("mouseenter", () => app.hover(id));
-  row.addEventListener("focusin", () => app.hover(id));
-  row.addEventListener("focusout", () => app.hover(null));
+  row.addEventListener("mouseenter", () => app.highlight(id));
+  row.addEventListener("focusin", () => app.highlight(id));
+  row.addEventListener("focusout", () => app.highlight(null));
   return row;
 }
 

@@ -43,6 +43,10 @@ export function mountRail(app: App): void {
     group("Views", ...HANDS.map(chooser)),
   );
   moveByArrows(rail);
+  // After a click, unlike after Enter, the keys are meant for the slices again.
+  rail.addEventListener("click", (event) => {
+    if (event.detail > 0) byId<SVGSVGElement>("overlay").focus();
+  });
 
   store.subscribe(() => {
     const { state, tool } = store.now;
