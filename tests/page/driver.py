@@ -27,12 +27,6 @@ from tests.page.scans import BRIGHTNESS, MARKERS, Point
 
 PATIENCE_SECONDS = 60.0
 
-FETCH = """
-const [path, options, done] = arguments;
-fetch('/annotate/api/' + path, options)
-    .then(async (answer) => done({status: answer.status, text: await answer.text()}));
-"""
-
 TILE = """
 const tile = document.querySelector(`#overlay .tile[data-plane="${arguments[0]}"]`);
 const {left, top} = document.querySelector('#overlay').getBoundingClientRect();
@@ -94,10 +88,16 @@ class Page:
 
     def wait_for_scan(self) -> None:
         wait_until(
-            lambda: self.browser.find_elements(By.CSS_SELECTOR, "#overlay .tile") and self.is_idle(),
+            lambda: (
+                self.browser.find_elements(By.CSS_SELECTOR, "#overlay .tile") and self.is_idle()
+            ),
             "a picture of the scan",
         )
         self.let_it_draw()
+
+    def wait_for_scan_named(self, name: str) -> None:
+        wait_until(lambda: self.state["scan"]["name"] in name, f"the scan {name}")
+        self.wait_for_scan()
 
     def let_it_draw(self) -> None:
         self.browser.execute_async_script(TWO_FRAMES)
@@ -105,14 +105,15 @@ class Page:
     # What is there
 
     def ask(self, path: str, body: object = None) -> Any:
-        """Asks the server what a page may ask; returns the answer's JSON."""
-        options = None
-        if body is not None:
-            headers = {"Content-Type": "application/json"}
-            options = {"method": "POST", "body": json.dumps(body), "headers": headers}
-        answer = self.browser.execute_async_script(FETCH, path, options)
-        assert answer["status"] == 200, answer
-        return json.loads(answer["text"])
+        """Asks the server what the page may ask; returns the answer's JSON."""
+        return self._fetch("GET" if body is None else "POST", path, json=body).json()
+
+    def _fetch(self, method: str, path: str, **what: Any) -> httpx.Response:
+        """Asks the server as the page does, but past the browser."""
+        cookies = {one["name"]: one["value"] for one in self.browser.get_cookies()}
+        url = f"http://127.0.0.1:{self.port}/annotate/api/{path}"
+        answer = httpx.request(method, url, cookies=cookies, timeout=PATIENCE_SECONDS, **what)
+        return answer.raise_for_status()
 
     @property
     def port(self) -> int:
@@ -134,6 +135,20 @@ class Page:
         """Those of the current target."""
         return list(self.target["prompts"])
 
+    @property
+    def cross(self) -> list[int]:
+        """The voxel where the planes meet, as the page says it."""
+        return [int(n) for n in self.browser.find_element(By.ID, "place").text.split(",")]
+
+    @property
+    def banner(self) -> str:
+        """What the page says of its server; empty where all is well."""
+        return self.browser.find_element(By.ID, "banner").text
+
+    def go_offline(self, offline: bool) -> None:
+        """Cuts the browser off from all servers, or connects it again."""
+        self.browser.set_network_conditions(offline=offline, latency=0, throughput=-1)
+
     def is_idle(self) -> bool:
         """Whether the page has the answer to all that it sent."""
         return bool(self.browser.execute_script(IS_SETTLED)) and self.state["busy"] is None
@@ -151,10 +166,7 @@ class Page:
 
     def labels(self) -> npt.NDArray[np.uint8]:
         """Returns all targets as they would be saved, (i, j, k) towards right, front and head."""
-        parts = urlsplit(self.browser.current_url)
-        cookies = {one["name"]: one["value"] for one in self.browser.get_cookies()}
-        url = f"{parts.scheme}://{parts.netloc}/annotate/api/download?format=nifti"
-        return read_labels(httpx.get(url, cookies=cookies, timeout=60).raise_for_status().content)
+        return read_labels(self._fetch("GET", "download?format=nifti").content)
 
     def forget_logs(self) -> None:
         self.errors()
@@ -177,10 +189,18 @@ class Page:
     # Where voxels are
 
     def screenshot(self) -> npt.NDArray[np.int16]:
-        """Returns grey levels (rows, columns) of what is seen."""
+        """Returns what is seen: (rows, columns, 3), red, green and blue from 0 to 255."""
         self.let_it_draw()
-        picture = Image.open(io.BytesIO(self.browser.get_screenshot_as_png())).convert("L")
+        picture = Image.open(io.BytesIO(self.browser.get_screenshot_as_png())).convert("RGB")
         return np.asarray(picture).astype(np.int16)
+
+    def greys(self) -> npt.NDArray[np.int16]:
+        """Returns how bright each pixel is, (rows, columns), 0 to 255."""
+        return self.screenshot().min(2)
+
+    def colours(self) -> npt.NDArray[np.int16]:
+        """Returns how far each pixel is from grey, (rows, columns), 0 to 255."""
+        return np.ptp(self.screenshot(), 2)
 
     def set_window(self, level: float, width: float) -> None:
         for name, value in (("level", level), ("width", width)):
@@ -191,11 +211,11 @@ class Page:
     def find_voxels(self) -> None:
         """Finds the markers on the screen; the slices shown must be those at first."""
         self.set_window(10000, 10)
-        without = self.screenshot()
+        without = self.greys()
         found: dict[str, list[Point]] = {plane: [] for plane in MARKERS}
         for brightness in BRIGHTNESS:
             self.set_window(brightness - 500, 10)
-            lit = self.screenshot() - without > 100
+            lit = self.greys() - without > 100
             without[lit] = 255
             for plane, places in found.items():
                 x, y, width, height = (round(n) for n in self.browser.execute_script(TILE, plane))
@@ -272,9 +292,14 @@ class Page:
         if self.find_buttons("Replace"):
             self.push("Replace")
         wait_until(lambda: self.find_buttons("Done"), "the names of the files")
-        names = [one.text for one in self.browser.find_elements(By.CSS_SELECTOR, "dialog .files code")]
+        files = self.saved_files()
         self.push("Done")
-        return [Path(name) for name in names]
+        return files
+
+    def saved_files(self) -> list[Path]:
+        """Returns the files that the open dialog says were saved."""
+        names = self.browser.find_elements(By.CSS_SELECTOR, "dialog[open] .files code")
+        return [Path(one.text) for one in names]
 
     def find_buttons(self, name: str) -> list[WebElement]:
         """Returns the buttons of that name in the open dialog."""

@@ -34,9 +34,7 @@ LARGE = ((20.0, 28.0, 13.0), (11.0, 12.0, 7.0))
 SMALL = ((34.0, 14.0, 13.0), (4.0, 5.0, 4.0))
 
 
-def draw_scan(
-    path: Path, codes: str = "RAS", turned_degrees: float = 0.0
-) -> npt.NDArray[np.int16]:
+def draw_scan(path: Path, codes: str = "RAS", turned_degrees: float = 0.0) -> npt.NDArray[np.int16]:
     """Writes a scan with two bodies and the markers.
 
     Args:
