@@ -151,23 +151,24 @@ def read_json(path: Path) -> JsonValue:
         OSError: it can't be read.
     """
     with path.open("rb") as file:
-        return parse_json(file.read(_MAX_BYTES + 1), path)
-
-
-def parse_json(content: bytes, path: Path) -> JsonValue:
-    """Reads JSON that is in memory.
-
-    Args:
-        content: all of it.
-        path: the file that it is from, or what else errors are to call it.
-
-    Raises:
-        JsonError: as for `read_json`.
-    """
+        content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
         raise JsonError(
             path, f"found a file of over {_MAX_BYTES >> 20} MiB, expected a smaller one"
         )
+    return parse_json(path, content)
+
+
+def parse_json(path: Path, content: bytes) -> JsonValue:
+    """Reads JSON that stands in a file among other things.
+
+    Args:
+        path: of the file, for errors.
+        content: the JSON.
+
+    Raises:
+        JsonError: as for `read_json`.
+    """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
