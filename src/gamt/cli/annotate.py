@@ -68,7 +68,7 @@ def annotate(
     images: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[IMAGE]...",
+            metavar="IMAGE",
             show_default=False,
             help="The scans, the first of which is opened: NIfTI; with the extra 'itk' also NRRD, "
             "MetaImage, or a DICOM series, by its folder or one of its files.  [default: a drawn "
@@ -110,11 +110,11 @@ def annotate(
     cache: Cache = None,
     verbose: Verbose = None,
 ) -> None:
-    """Opens a page to click in, in the browser: three planes, a 3-D view, and a mask that follows."""
+    """Opens a page to click in: three planes, a 3-D view, and a mask that follows each click."""
     _start_log(verbose)
     check_packages("gamt annotate")
     if not PAGE.exists():
-        raise UsageError("gamt annotate: the page isn't built yet: run 'make page' in the clone")
+        raise UsageError("gamt annotate needs its page, which is not built yet: make page")
     paths = images or []
     _check_arguments(paths, output, previous, volume)
     options = PredictOptions(
