@@ -61,9 +61,7 @@ def turn(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return volume[:, ::-1, ::-1]
 
 
-def page_affine(
-    affine: npt.NDArray[np.float64], shape: Sequence[int]
-) -> npt.NDArray[np.float64]:
+def page_affine(affine: npt.NDArray[np.float64], shape: Sequence[int]) -> npt.NDArray[np.float64]:
     """Returns what takes the page's voxels (i, j, k) to scanner RAS coordinates (mm).
 
     Args:

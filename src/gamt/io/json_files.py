@@ -99,6 +99,16 @@ class JsonValue:
             self.refuse("a text of printable characters")
         return self.value
 
+    def boolean(self) -> bool:
+        """Returns true or false.
+
+        Raises:
+            JsonError: this is something else.
+        """
+        if not isinstance(self.value, bool):
+            self.refuse("true or false")
+        return self.value
+
     def whole_number(self, low: int, high: int) -> int:
         """Returns a whole number from `low` to `high`, both included.
 
@@ -141,7 +151,19 @@ def read_json(path: Path) -> JsonValue:
         OSError: it can't be read.
     """
     with path.open("rb") as file:
-        content = file.read(_MAX_BYTES + 1)
+        return parse_json(file.read(_MAX_BYTES + 1), path)
+
+
+def parse_json(content: bytes, path: Path) -> JsonValue:
+    """Reads JSON that is in memory.
+
+    Args:
+        content: all of it.
+        path: the file that it is from, or what else errors are to call it.
+
+    Raises:
+        JsonError: as for `read_json`.
+    """
     if len(content) > _MAX_BYTES:
         raise JsonError(
             path, f"found a file of over {_MAX_BYTES >> 20} MiB, expected a smaller one"

@@ -159,7 +159,7 @@ export class ToolLayer {
   #drawTile(tile: Tile, plane: Plane, index: number, frame: Frame): SVGElement {
     const { x, y, width, height } = tile;
     const viewBox = `${x} ${y} ${width} ${height}`;
-    const clip = element("svg", { x, y, width, height, viewBox, class: "tile" });
+    const clip = element("svg", { x, y, width, height, viewBox, class: "tile", "data-plane": plane });
     const add = (prompt: NewPrompt, ...classes: string[]): SVGGElement | null => {
       const mark = drawPrompt(prompt, plane, index, frame);
       mark?.classList.add(...classes);
