@@ -229,9 +229,10 @@ class Document:
             raise RuntimeError("nothing was begun: call begin first")
         begun, self._begun = self._begun, None
         target, views = begun.target, self.observer
+        earlier = target.disagreement if begun.kind != "removal" else None
         changed = self._show(target)
         if begun.predicted:
-            target.disagreement = views.disagreement
+            target.disagreement = views.disagreement if views.planes else earlier
             self.last = LastPrediction(
                 begun.kind,
                 target.id,
@@ -426,12 +427,12 @@ class Document:
         return [self._describe(one) for one in self.targets]
 
     def disagreement(self, target_id: int) -> tuple[ArrayBounds, npt.NDArray[np.uint8]] | None:
-        """Returns where the views of a target's last prediction disagree.
+        """Returns where the views disagreed in a target's last prediction that looked at slices.
 
         Returns:
             Bounds (z, y, x), and within them 0 where they agree, up to 255 where they disagree
             most. None where less than two planes looked at slices, where they agree everywhere,
-            and where something else was done since.
+            and where something else than predictions came since.
         """
         found = self.target(target_id).disagreement
         return None if found is None or not found.amount.size else (found.bounds, found.amount)

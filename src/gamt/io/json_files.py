@@ -168,6 +168,19 @@ def parse_json(content: bytes, path: Path) -> JsonValue:
         raise JsonError(
             path, f"found a file of over {_MAX_BYTES >> 20} MiB, expected a smaller one"
         )
+    return parse_json(path, content)
+
+
+def parse_json(path: Path, content: bytes) -> JsonValue:
+    """Reads JSON that stands in a file among other things.
+
+    Args:
+        path: of the file, for errors.
+        content: the JSON.
+
+    Raises:
+        JsonError: as for `read_json`.
+    """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

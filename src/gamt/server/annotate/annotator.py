@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
-import math
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +39,12 @@ EXPLANATION = "explanation"
 Reader = Callable[[Path], Image]
 """Reads an image; raises ImageError."""
 
+Begin = Callable[[Document, Session], object]
+"""Begins what is to be predicted."""
+
+Move = Callable[[Document, Session], ArrayBounds | None]
+"""Changes labels; returns the bounds (z, y, x) of what changed."""
+
 
 class NothingOpenError(ValueError):
     """There is no scan that anything could be done to."""
@@ -48,7 +54,7 @@ class SupersededError(ValueError):
     """A prompt came between; what was asked for has to be asked for again."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Opened:
     """The scan that is open.
 
@@ -60,6 +66,7 @@ class Opened:
         workspace: where its predictions are made.
         lock: held by whoever uses the document, but for the thread of a prediction that runs.
         recovery_path: where its unsaved work goes.
+        kept: the document's revision whose unsaved work is there; at first, it has none.
         written: files of it that this run has saved.
     """
 
@@ -69,6 +76,7 @@ class Opened:
     document: Document
     workspace: Workspace
     recovery_path: Path
+    kept: int
     lock: threading.Lock = field(default_factory=threading.Lock)
     written: set[Path] = field(default_factory=set)
 
@@ -132,11 +140,12 @@ class Annotator:
         self.events = Events(self._message, is_stopping)
         self._engine = engine
         self._entries = list(entries)
-        self._read = read
+        self.read = read
         self._output = output
         self._is_stopping = is_stopping
         self._opened: Opened | None = None
         self._opening = asyncio.Lock()
+        self._revisions = itertools.count(2)
         self._revision = 1
         self._busy: Busy | None = None
         self._recovery: Recovery | None = None
@@ -235,7 +244,7 @@ class Annotator:
     async def _open_first(self, first: "Future[Image]", previous: Path | None) -> None:
         async with self._opening:
             try:
-                await self._open(self._entries[0], lambda: first.result())
+                await self._open(self._entries[0], first.result)
             except ValueError as error:
                 logger.error("%s", error)
                 return
@@ -252,7 +261,7 @@ class Annotator:
         if self._opened is not None:
             self._opened.workspace.close()
 
-    def _begin(self, work: Any) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -283,7 +292,7 @@ class Annotator:
         async def work() -> dict[str, Any]:
             async with self._opening:
                 if self._opened is None or self._opened.entry != entry:
-                    await self._open(entry, lambda: self._read(entry.path))
+                    await self._open(entry, lambda: self.read(entry.path))
             return self.describe()
 
         return await self._finish(work())
@@ -355,49 +364,51 @@ class Annotator:
         except BaseException:
             workspace.close()
             raise
-        return Opened(entry, image, described, document, workspace, path)
+        return Opened(entry, image, described, document, workspace, path, document.revision)
 
     # Predictions, and all else that needs the session.
 
-    async def predict(
-        self, kind: str, target: int, begin: Callable[[Session], bool]
-    ) -> Change:
-        """Begins something to predict, and predicts.
+    async def predict(self, kind: str, target: int, begin: Begin) -> Change:
+        """Begins something to predict, and predicts; a prediction for the same target gives way.
 
         Args:
             kind: of the prompt, or "removal".
             target: its id.
-            begin: is given the session, and begins with the document; it returns whether there is
-                anything to predict.
+            begin: is given the document and the session, and begins.
         """
-        return await self._work(kind, target, lambda session: (begin(session), None))
 
-    async def step(
-        self, kind: str, target: int, move: Callable[[Session], ArrayBounds | None]
-    ) -> Change:
+        def work(document: Document, session: Session) -> tuple[bool, None]:
+            begin(document, session)
+            return True, None
+
+        return await self._work(kind, target, work, target)
+
+    async def step(self, kind: str, target: int, move: Move, topic: Hashable = None) -> Change:
         """Does something to a target that changes its labels by itself.
 
         What is predicted afterwards are prompts that have been waiting since another one
         superseded theirs.
 
         Args:
-            kind: "undo", "redo", "reset", "scale", "mask", "recovery" or "removal".
+            kind: of the step, such as "undo".
             target: its id.
-            move: is given the session; returns bounds (z, y, x) of what changed in the labels.
+            move: is given the document and the session; returns bounds (z, y, x) of what changed in
+                the labels.
+            topic: predictions on it give way; None for those of the target.
         """
-        document = self.opened.document
 
-        def begin(session: Session) -> tuple[bool, ArrayBounds | None]:
-            changed = move(session)
-            return _has_waiting(document, session, target), changed
+        def work(document: Document, session: Session) -> tuple[bool, ArrayBounds | None]:
+            changed = move(document, session)
+            return _begin_waiting(document, session, target), changed
 
-        return await self._work(kind, target, begin)
+        return await self._work(kind, target, work, topic or target)
 
     async def _work(
         self,
         kind: str,
         target: int,
-        begin: Callable[[Session], tuple[bool, ArrayBounds | None]],
+        begin: Callable[[Document, Session], tuple[bool, ArrayBounds | None]],
+        topic: Hashable,
     ) -> Change:
         opened = self.opened
         document, lock = opened.document, opened.lock
@@ -408,7 +419,7 @@ class Annotator:
             self._set_busy(Busy(kind, target, start))
             try:
                 with lock:
-                    wanted, changed = begin(run.session)
+                    wanted, changed = begin(document, run.session)
                 if wanted:
                     predict(run)
                 with lock:
@@ -431,9 +442,11 @@ class Annotator:
 
         async def whole() -> Change:
             opened.workspace.cancel(EXPLANATION)
-            await opened.workspace.run(kind, work, _is_never_gone, target)
+            await opened.workspace.run(kind, work, _is_never_gone, topic)
             self.events.notify()
-            return changes[0] if changes else self._change(opened, None)
+            if changes and opened is self._opened:
+                return changes[0]
+            return self._change(opened, None)  # another image was opened meanwhile
 
         return await self._finish(whole())
 
@@ -442,12 +455,7 @@ class Annotator:
         busy, opened = self._busy, self._opened
         if busy is not None and busy.target and opened is not None:
             opened.workspace.cancel(busy.target)
-            document, target = opened.document, busy.target
-
-            def begin(session: Session) -> bool:
-                return _has_waiting(document, session, target)
-
-            await self.predict("waiting", target, begin)
+            await self.step("waiting", busy.target, lambda document, session: None)
         return self.describe()
 
     async def explain(self, target: int, is_gone: IsGone) -> str:
@@ -484,11 +492,10 @@ class Annotator:
 
     async def load_mask(self, path: Path, name: str, target: int | None) -> Change:
         """Lets targets begin with the labels of a segmentation; see `Document.load_mask`."""
-        document = self.opened.document
         return await self.step(
             "mask",
-            target or document.current,
-            lambda session: document.load_mask(session, path, name, target),
+            target or self.opened.document.current,
+            lambda document, session: document.load_mask(session, path, name, target),
         )
 
     async def recover(self, wanted: bool) -> Change:
@@ -503,8 +510,10 @@ class Annotator:
         change = await self.step(
             "recovery",
             opened.document.current,
-            lambda session: recovery.restore(found.path, opened.document, session),
+            lambda document, session: recovery.restore(found.path, document, session),
         )
+        if found.path != opened.recovery_path:
+            found.path.unlink(missing_ok=True)
         self._recovery = None
         return replace(change, state=self.describe())
 
@@ -589,13 +598,13 @@ class Annotator:
     # Who is told.
 
     def _change(self, opened: Opened, bounds: ArrayBounds | None) -> Change:
-        """Counts a change; whoever holds the lock may, in any thread."""
-        self._revision += 1
+        """Counts a change; any thread may, but where labels changed only with the lock."""
+        self._revision = next(self._revisions)
         self._call_soon(self._has_changed.set)
         return Change(self.describe(), bounds, cut(opened.document.labels, bounds))
 
     def _note_change(self) -> None:
-        self._revision += 1
+        self._revision = next(self._revisions)
         self.events.notify()
 
     def _set_busy(self, busy: Busy | None) -> None:
@@ -612,7 +621,7 @@ class Annotator:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody listens
             self._loop.call_soon_threadsafe(work)
 
-    async def _finish(self, work: Any) -> Any:
+    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Does work to its end, whatever becomes of who asked for it."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -635,7 +644,14 @@ class Annotator:
 
         def write() -> None:
             with opened.lock:
-                recovery.write_recovery(opened.recovery_path, opened.document)
+                if opened.document.revision == opened.kept:
+                    return
+                self._set_aside(opened)
+                if opened.document.is_unsaved:
+                    recovery.write_recovery(opened.recovery_path, opened.document)
+                else:
+                    recovery.discard(opened.recovery_path)
+                opened.kept = opened.document.revision
 
         try:
             await asyncio.to_thread(write)
@@ -649,18 +665,23 @@ class Annotator:
                 self._trouble = None
                 self._note_change()
 
+    def _set_aside(self, opened: Opened) -> None:
+        """Keeps what an earlier run left, before new work is written over it."""
+        found = self._recovery
+        if opened is self._opened and found is not None and found.path == opened.recovery_path:
+            aside = found.path.with_name(f"{found.path.name}.earlier")
+            found.path.replace(aside)
+            self._recovery = replace(found, path=aside)
+
 
 async def _is_never_gone() -> bool:
     return False
 
 
-def _has_waiting(document: Document, session: Session, target: int) -> bool:
-    """Begins what waits for a target, if it is still there and anything does."""
-    return (
-        any(one["id"] == target for one in document.describe())
-        and document.is_waiting(target)
-        and document.begin_waiting(session, target)
-    )
+def _begin_waiting(document: Document, session: Session, target_id: int) -> bool:
+    """Begins the prediction of what waits for a target, if that is still there and not locked."""
+    found = [one for one in document.targets if one.id == target_id and not one.locked]
+    return bool(found) and document.begin_waiting(session, target_id)
 
 
 def _join(one: ArrayBounds | None, other: ArrayBounds | None) -> ArrayBounds | None:

@@ -33,9 +33,7 @@ class Change:
     labels: npt.NDArray[np.uint8] | None = None
 
 
-def cut(
-    labels: npt.NDArray[np.uint8], bounds: ArrayBounds | None
-) -> npt.NDArray[np.uint8] | None:
+def cut(labels: npt.NDArray[np.uint8], bounds: ArrayBounds | None) -> npt.NDArray[np.uint8] | None:
     """Returns a copy of the part (z, y, x) of a label map that lies within bounds."""
     return None if bounds is None else labels[tuple(slice(a, b) for a, b in bounds)].copy()
 

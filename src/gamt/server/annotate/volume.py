@@ -1,5 +1,8 @@
 """A scan as the page draws it: a NIfTI-1 file, made as it is sent."""
 
+# nibabel has no types.
+# mypy: allow-untyped-calls
+
 import asyncio
 import struct
 import time
@@ -62,9 +65,7 @@ def make_nifti(image: Image, dtype: np.dtype[Any]) -> Iterator[bytes]:
         yield _convert(volume[first : first + step], dtype).tobytes()
 
 
-def _header(
-    shape: tuple[int, ...], spacing_mm: tuple[float, ...], dtype: np.dtype[Any]
-) -> bytes:
+def _header(shape: tuple[int, ...], spacing_mm: tuple[float, ...], dtype: np.dtype[Any]) -> bytes:
     header = nib.nifti1.Nifti1Header(endianness="<")
     header.set_data_shape(shape)
     header.set_data_dtype(dtype)
@@ -77,7 +78,7 @@ def _header(
 
 
 def _convert(part: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Returns values as float32 can hold them: what isn't finite counts as the nearest, NaN as 0."""
+    """Returns values as `dtype` holds them: infinite ones as the nearest, NaN as 0."""
     if dtype.kind == "f":
         low, high = float(FLOAT32.min), float(FLOAT32.max)
         exact = part.astype(np.promote_types(part.dtype, np.float32))
