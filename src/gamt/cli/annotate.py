@@ -8,6 +8,7 @@ import sys
 import threading
 import webbrowser
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,7 @@ from gamt.cli.options import (
     name_volume_option,
 )
 from gamt.cli.web import WebServer, check_packages, licence_of, listen, start_web_log
+from gamt.server.annotate.page import is_built
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -56,12 +58,6 @@ arguments or where something isn't installed.
 """
 
 HOST = "127.0.0.1"
-
-PAGE = Path(gamt.__file__).parent / "server" / "page" / "dist" / "index.html"
-"""What `make page` builds."""
-
-SESSIONS = 4
-"""Of other viewers, which may connect to the same port as to that of ``gamt serve``."""
 
 
 def annotate(
@@ -113,7 +109,7 @@ def annotate(
     """Opens a page to click in: three planes, a 3-D view, and a mask that follows each click."""
     _start_log(verbose)
     check_packages("gamt annotate")
-    if not PAGE.exists():
+    if not is_built():
         raise UsageError("gamt annotate needs its page, which is not built yet: make page")
     paths = images or []
     _check_arguments(paths, output, previous, volume)
@@ -128,13 +124,15 @@ def annotate(
         cache=cache,
     )
     settings = options.choose_settings()
+    read = partial(_read, volume=volume)
     key = secrets.token_urlsafe()
     with listen(HOST, port) as listener, ThreadPoolExecutor(1, "scan") as reader:
-        first = reader.submit(_read, paths[0], volume) if paths else None
+        first = reader.submit(read, paths[0]) if paths else None
         model = options.load_segmenter()
         kept: list[Path] = []
 
         def load() -> "FastAPI":
+            from gamt.sample import sample_image
             from gamt.server.annotate.app import make_annotate_app
             from gamt.server.engine import Engine
             from gamt.server.memory import limit_arenas
@@ -143,15 +141,14 @@ def annotate(
             limit_arenas()
             return make_annotate_app(
                 Engine(model, settings, metrics=Metrics(), cache=cache),
-                paths,
-                first,
                 key=key,
-                page=PAGE.parent,
-                output=output,
-                previous=previous,
-                volume=volume,
                 licence=licence_of(model.name),
-                max_sessions=SESSIONS,
+                paths=paths,
+                first=first,
+                read=read,
+                sample=sample_image,
+                previous=previous,
+                output=output,
                 is_stopping=lambda: server.is_stopping,
                 tell_kept=kept.append,
             )
