@@ -151,7 +151,12 @@ def read_json(path: Path) -> JsonValue:
         OSError: it can't be read.
     """
     with path.open("rb") as file:
-        return parse_json(path, file.read(_MAX_BYTES + 1))
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise JsonError(
+            path, f"found a file of over {_MAX_BYTES >> 20} MiB, expected a smaller one"
+        )
+    return parse_json(path, content)
 
 
 def parse_json(path: Path, content: bytes) -> JsonValue:
@@ -164,10 +169,6 @@ def parse_json(path: Path, content: bytes) -> JsonValue:
     Raises:
         JsonError: as for `read_json`.
     """
-    if len(content) > _MAX_BYTES:
-        raise JsonError(
-            path, f"found a file of over {_MAX_BYTES >> 20} MiB, expected a smaller one"
-        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
