@@ -231,8 +231,8 @@ class Annotator:
         if first is not None:
             self._begin(self._open_first(first, previous))
 
-    async def stop(self) -> None:
-        """Writes what is not saved."""
+    async def stop(self) -> Path | None:
+        """Writes what is not saved; returns the file that it is in, if there is any."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -240,6 +240,9 @@ class Annotator:
             self._opened.workspace.close()
             await asyncio.to_thread(self._opened.workspace.join)
             await self._write_recovery(self._opened)
+            if self._opened.document.is_unsaved and self._opened.recovery_path.exists():
+                return self._opened.recovery_path
+        return None
 
     async def _open_first(self, first: "Future[Image]", previous: Path | None) -> None:
         async with self._opening:
