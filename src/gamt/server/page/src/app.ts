@@ -192,6 +192,11 @@ export class App {
     this.store.change({ theme });
   }
 
+  /** 0 to 1. */
+  setOpacity(opacity: number): void {
+    this.viewer.setOpacity(opacity);
+  }
+
   resetView(): void {
     this.viewer.resetView();
   }
@@ -342,7 +347,9 @@ export class App {
     this.loaded = null;
     this.store.change({ loading: { text: `Loading ${scan.name}`, fraction: null } });
     try {
-      await this.viewer.load(api.volumeUrl(scan.id), scan);
+      await this.viewer.load(api.volumeUrl(scan.id), scan, (fraction) =>
+        this.store.change({ loading: { text: `Loading ${scan.name}`, fraction } }),
+      );
       this.loaded = scan.id;
       this.setWindow(scan.window.level, scan.window.width);
       await this.readLabels();
