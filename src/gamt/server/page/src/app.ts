@@ -28,6 +28,8 @@ export class App {
   /** The scan in the viewer. */
   private loaded: string | null = null;
   private opening: string | null = null;
+  /** As the events say: an answer may be older than they are. */
+  private busy: Busy | null = null;
   /** Requests that aren't answered yet. */
   private open = 0;
   private refreshing = false;
@@ -273,17 +275,21 @@ export class App {
     this.answered(state);
   }
 
+  private adopt(state: State): void {
+    this.store.change({ state: { ...state, busy: this.busy } });
+  }
+
   private answered(state: State): void {
     if (!this.revisions.answered(state.revision)) return;
-    this.store.change({ state });
+    this.adopt(state);
     if ((state.scan?.id ?? null) !== this.loaded) void this.show(state);
     else this.viewer.setTargets(state.targets);
     this.drawDisagreement();
   }
 
   private told(revision: number, busy: Busy | null): void {
-    const { state } = this.store.now;
-    this.store.change({ state: { ...state, busy } });
+    this.busy = busy;
+    this.adopt(this.store.now.state);
     if (this.open === 0) {
       this.revisions.told(revision);
       void this.catchUp();
@@ -320,7 +326,7 @@ export class App {
   /** Take this state and the labels that are the server's now. */
   private async refresh(state: State): Promise<void> {
     this.revisions.restart(state.revision);
-    this.store.change({ state });
+    this.adopt(state);
     if ((state.scan?.id ?? null) !== this.loaded) await this.show(state);
     else if (state.scan) await this.readLabels();
   }
@@ -328,7 +334,7 @@ export class App {
   private async readLabels(): Promise<void> {
     const { state, patch } = await api.readLabels();
     this.revisions.restart(state.revision);
-    this.store.change({ state });
+    this.adopt(state);
     this.viewer.setTargets(state.targets);
     if (patch) this.viewer.setLabels(patch.high, patch.labels);
     this.drawDisagreement();
