@@ -118,9 +118,7 @@ def write_scan(folder: Path, name: str = "scan.nii.gz") -> Path:
 
 
 @contextmanager
-def annotating(
-    *paths: Path, segmenter: Segmenter | None = None, **options: Any
-) -> Iterator[str]:
+def annotating(*paths: Path, segmenter: Segmenter | None = None, **options: Any) -> Iterator[str]:
     """Runs a server; gives its URL.
 
     Args:
