@@ -5,7 +5,7 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,7 +133,6 @@ def annotating(*paths: Path, segmenter: Segmenter | None = None, **options: Any)
             first.set_result(read_image(paths[0]))
         except ValueError as error:
             first.set_exception(error)
-    stopping: list[Callable[[], bool]] = []
     usual: dict[str, Any] = {
         "key": KEY,
         "licence": "Apache-2.0",
@@ -141,13 +140,12 @@ def annotating(*paths: Path, segmenter: Segmenter | None = None, **options: Any)
         "first": first,
         "read": read_image,
         "sample": lambda: read_image(paths[0]),
-        "is_stopping": lambda: stopping[0](),
+        "is_stopping": lambda: server.should_exit,
     }
     engine = Engine(segmenter or Thresholder(), DEFAULTS, metrics=Metrics())
     listener = socket.create_server(("127.0.0.1", 0))
     app = make_annotate_app(engine, **(usual | options))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none"))
-    stopping.append(lambda: server.should_exit)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:

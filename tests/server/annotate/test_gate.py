@@ -44,7 +44,7 @@ def test_the_key_in_the_address_becomes_a_cookie_that_no_script_sees(url: str) -
 
 
 @pytest.mark.parametrize("path", ["", "main.js", "api/state", "api/events", "api/unknown"])
-@pytest.mark.parametrize("cookie", ["", "gamt-1=x", "{name}=wrong", "{name}=", "\xfc;;=\x01"])
+@pytest.mark.parametrize("cookie", ["", "gamt-1=x", "{name}=wrong", "{name}=", ";;=\x01"])
 def test_without_the_cookie_there_is_nothing(url: str, path: str, cookie: str) -> None:
     name = cookie_of(url).partition("=")[0]
     answer = ask(url, path, Cookie=cookie.replace("{name}", name))
@@ -62,6 +62,7 @@ def test_another_key_gives_no_cookie(url: str, key: str) -> None:
 def test_the_key_opens_nothing_but_the_page(url: str) -> None:
     assert ask(url, f"api/state?key={KEY}").status_code == 401
     assert ask(url, f"main.js?key={KEY}").status_code == 401
+    assert ask(url, f"/?key={KEY}").status_code == 401
 
 
 @pytest.mark.parametrize(
