@@ -1,6 +1,5 @@
 """A server of the page to test: real sockets, in this process, and a browser that is a script."""
 
-import gzip
 import json
 import socket
 import struct
@@ -61,7 +60,8 @@ class Page:
         self.http.close()
 
     def state(self) -> dict[str, Any]:
-        return self.get("state").json()
+        state: dict[str, Any] = self.get("state").json()
+        return state
 
     def get(self, path: str) -> httpx.Response:
         return self.http.get(f"api/{path}").raise_for_status()
@@ -133,6 +133,7 @@ def annotating(*paths: Path, segmenter: Segmenter | None = None, **options: Any)
             first.set_result(read_image(paths[0]))
         except ValueError as error:
             first.set_exception(error)
+    stopping = threading.Event()
     usual: dict[str, Any] = {
         "key": KEY,
         "licence": "Apache-2.0",
@@ -140,7 +141,7 @@ def annotating(*paths: Path, segmenter: Segmenter | None = None, **options: Any)
         "first": first,
         "read": read_image,
         "sample": lambda: read_image(paths[0]),
-        "is_stopping": lambda: server.should_exit,
+        "is_stopping": stopping.is_set,
     }
     engine = Engine(segmenter or Thresholder(), DEFAULTS, metrics=Metrics())
     listener = socket.create_server(("127.0.0.1", 0))
@@ -151,9 +152,6 @@ def annotating(*paths: Path, segmenter: Segmenter | None = None, **options: Any)
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
+        stopping.set()
         server.should_exit = True
         thread.join()
-
-
-def unzip(response: httpx.Response) -> bytes:
-    return gzip.decompress(response.content)

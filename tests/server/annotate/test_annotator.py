@@ -28,7 +28,7 @@ from tests.server.test_engine import Gated
 from tests.server.test_turns import wait_until
 
 OTHER = block(SHAPE, slice(0, 1), slice(0, 2), slice(17, 20))
-POINT_IN_OTHER = {"kind": "point", "voxel": [1, 13, 0]}  # (z, y, x) = (0, 0, 18)
+POINT_IN_OTHER: dict[str, Any] = {"kind": "point", "voxel": [1, 13, 0]}  # (z, y, x) = (0, 0, 18)
 
 
 @pytest.fixture(autouse=True)
