@@ -28,6 +28,8 @@ export class App {
   /** The scan in the viewer. */
   private loaded: string | null = null;
   private opening: string | null = null;
+  /** As the events say: an answer may be older than they are. */
+  private busy: Busy | null = null;
   /** Requests that aren't answered yet. */
   private open = 0;
   private refreshing = false;
@@ -192,6 +194,11 @@ export class App {
     this.store.change({ theme });
   }
 
+  /** 0 to 1. */
+  setOpacity(opacity: number): void {
+    this.viewer.setOpacity(opacity);
+  }
+
   resetView(): void {
     this.viewer.resetView();
   }
@@ -268,17 +275,21 @@ export class App {
     this.answered(state);
   }
 
+  private adopt(state: State): void {
+    this.store.change({ state: { ...state, busy: this.busy } });
+  }
+
   private answered(state: State): void {
     if (!this.revisions.answered(state.revision)) return;
-    this.store.change({ state });
+    this.adopt(state);
     if ((state.scan?.id ?? null) !== this.loaded) void this.show(state);
     else this.viewer.setTargets(state.targets);
     this.drawDisagreement();
   }
 
   private told(revision: number, busy: Busy | null): void {
-    const { state } = this.store.now;
-    this.store.change({ state: { ...state, busy } });
+    this.busy = busy;
+    this.adopt(this.store.now.state);
     if (this.open === 0) {
       this.revisions.told(revision);
       void this.catchUp();
@@ -315,7 +326,7 @@ export class App {
   /** Take this state and the labels that are the server's now. */
   private async refresh(state: State): Promise<void> {
     this.revisions.restart(state.revision);
-    this.store.change({ state });
+    this.adopt(state);
     if ((state.scan?.id ?? null) !== this.loaded) await this.show(state);
     else if (state.scan) await this.readLabels();
   }
@@ -323,7 +334,7 @@ export class App {
   private async readLabels(): Promise<void> {
     const { state, patch } = await api.readLabels();
     this.revisions.restart(state.revision);
-    this.store.change({ state });
+    this.adopt(state);
     this.viewer.setTargets(state.targets);
     if (patch) this.viewer.setLabels(patch.high, patch.labels);
     this.drawDisagreement();
@@ -342,7 +353,9 @@ export class App {
     this.loaded = null;
     this.store.change({ loading: { text: `Loading ${scan.name}`, fraction: null } });
     try {
-      await this.viewer.load(api.volumeUrl(scan.id), scan);
+      await this.viewer.load(api.volumeUrl(scan.id), scan, (fraction) =>
+        this.store.change({ loading: { text: `Loading ${scan.name}`, fraction } }),
+      );
       this.loaded = scan.id;
       this.setWindow(scan.window.level, scan.window.width);
       await this.readLabels();

@@ -26,6 +26,10 @@ export function mountPrompts(app: App): void {
   const disagreement = byId<HTMLInputElement>("disagreement");
   const scales = segments(byId("scales"), "scale", SCALES, (scale) => app.chooseScale(scale));
   disagreement.addEventListener("change", () => app.setDisagreement(disagreement.checked));
+  const opacity = byId<HTMLInputElement>("opacity");
+  const setOpacity = () => app.setOpacity(opacity.valueAsNumber / 100);
+  opacity.addEventListener("input", setOpacity);
+  setOpacity();
   list.addEventListener("mouseleave", () => app.highlight(null));
 
   store.subscribe(() => {

@@ -5,7 +5,7 @@
  * it never holds them up.
  */
 
-import { Niivue, type NVImage } from "@niivue/niivue";
+import { Niivue, SLICE_TYPE, type NVImage } from "@niivue/niivue";
 import type { Patch, Target, Vec3 } from "../types.ts";
 import { colorTable } from "./colors.ts";
 import type { Grid } from "./geometry.ts";
@@ -14,13 +14,19 @@ import { thin, thinShape } from "./thinning.ts";
 
 /** Along an axis of the coarser copy, with a graphics processor and without one. */
 const MOST_VOXELS = 256;
-const MOST_VOXELS_IN_SOFTWARE = 96;
+const MOST_VOXELS_IN_SOFTWARE = 64;
 
 /** Of the canvas's pixels per device pixel, without a graphics processor. */
 const RESOLUTION_IN_SOFTWARE = 0.5;
 
 /** Milliseconds without any change before the view follows. */
 const REST = 200;
+
+/** How opaque the scan is, for the labels within it to be seen. */
+const OPACITY = 0.3;
+
+/** Voxels by which the labels' surfaces are smoothed. */
+const SMOOTHING = 1;
 
 /** Degrees per CSS pixel of a drag. */
 const DEGREES = 0.5;
@@ -56,8 +62,8 @@ export class Rendering {
   private isScanStale = false;
   private areLabelsStale = false;
   private areColorsStale = false;
-  private targets: Target[] = [];
-  private opacity = 1;
+  private isWindowStale = false;
+  private colors = colorTable([], 1);
   private window: [number, number] = [0, 1];
   private crosshair: Vec3 = [0, 0, 0];
   private azimuth = AZIMUTH;
@@ -107,9 +113,12 @@ export class Rendering {
     this.follow();
   }
 
-  setTargets(targets: Target[], opacity: number): void {
-    this.targets = targets;
-    this.opacity = opacity;
+  /** Surfaces are opaque, whatever the labels are on the slices. */
+  setTargets(targets: Target[]): void {
+    const colors = colorTable(targets, 1);
+    // Most changes to targets are none of their colours.
+    if (colors.every((value, n) => value === this.colors[n])) return;
+    this.colors = colors;
     this.areColorsStale = true;
     this.follow();
   }
@@ -117,7 +126,7 @@ export class Rendering {
   /** @param window Values of the scan that are shown black and white. */
   setWindow(window: [number, number]): void {
     this.window = window;
-    this.areColorsStale = true;
+    this.isWindowStale = true;
     this.follow();
   }
 
@@ -180,15 +189,18 @@ export class Rendering {
       }
       this.areLabelsStale = true;
       this.areColorsStale = true;
+      this.isWindowStale = true;
     }
     if (!coarse || !this.image) return;
+    if (this.isWindowStale) {
+      this.isWindowStale = false;
+      [this.image.cal_min, this.image.cal_max] = this.window;
+      niivue.updateGLVolume();
+    }
     if (this.areColorsStale) {
       this.areColorsStale = false;
-      [this.image.cal_min, this.image.cal_max] = this.window;
-      // The labels' own opacity would be that of each step into the volume.
-      niivue.drawLut.lut = new Uint8ClampedArray(colorTable(this.targets, 1));
-      niivue.drawOpacity = this.opacity > 0 ? 1 : 0;
-      niivue.updateGLVolume();
+      niivue.drawLut.lut = new Uint8ClampedArray(this.colors);
+      niivue.refreshColormaps();
     }
     if (this.areLabelsStale) {
       this.areLabelsStale = false;
@@ -221,8 +233,10 @@ async function begin(canvas: HTMLCanvasElement): Promise<Niivue> {
     crosshairColor: [0.34, 0.71, 0.91, 1],
     loadingText: "",
     logLevel: "error",
-    sliceType: 4,
+    sliceType: SLICE_TYPE.RENDER,
+    smoothDrawing: SMOOTHING,
   });
+  niivue.drawOpacity = 1;
   await niivue.attachToCanvas(canvas, false);
   return niivue;
 }
@@ -236,6 +250,7 @@ async function imageOf(niivue: Niivue, { grid, shape, voxels, slope, intercept }
   const type = voxels instanceof Uint8Array ? UINT8 : voxels instanceof Int16Array ? INT16 : FLOAT32;
   const file = await niivue.createNiftiArray(shape, spacing, affine, type, voxels as Uint8Array);
   const image = await niivue.niftiArray2NVImage(file);
+  image.opacity = OPACITY;
   if (image.hdr) [image.hdr.scl_slope, image.hdr.scl_inter] = [slope, intercept];
   return image;
 }

@@ -251,7 +251,7 @@ export class Viewer {
 
   private color(): void {
     this.slices.setTargets(this.targets, this.opacity);
-    this.rendering.setTargets(this.targets, this.opacity);
+    this.rendering.setTargets(this.targets);
     this.redraw();
   }
 
