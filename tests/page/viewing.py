@@ -4,7 +4,8 @@ import io
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -65,7 +66,7 @@ class ViewerPage:
         window: tuple[float, float] = (500, 1000),
     ) -> None:
         """Shows an array [i, j, k] in a window of level and width, and waits for the picture."""
-        image = nib.nifti1.Nifti1Image(array, np.diag([*spacing_mm, 1]))
+        image = nib.nifti1.Nifti1Image(array, np.diag([*spacing_mm, 1]))  # type: ignore[no-untyped-call]
         self.sent["volume"] = ("application/octet-stream", image.to_bytes())
         scan = {
             "name": "scan.nii",
@@ -103,6 +104,17 @@ class ViewerPage:
         picture = Image.open(io.BytesIO(self.driver.get_screenshot_as_png()))
         return np.asarray(picture.convert("RGB"))
 
+    def wait_until(
+        self, is_reached: Callable[[np.ndarray[Any, Any]], bool], seconds: float = 30
+    ) -> bool:
+        """Looks at the screen until a condition holds; returns whether it came to hold."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if is_reached(self.picture()):
+                return True
+            time.sleep(0.2)
+        return False
+
     def errors(self) -> list[str]:
         """What the browser has complained about, such as breaches of the policy."""
         log = cast("list[dict[str, Any]]", self.driver.get_log("browser"))  # type: ignore[no-untyped-call]
@@ -131,8 +143,8 @@ def viewer_page(folder: Path) -> Iterator[ViewerPage]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            kind, body = sent[self.path[1:]]
-            self.send_response(200)
+            kind, body = sent.get(self.path[1:], ("text/plain", b""))
+            self.send_response(200 if self.path[1:] in sent else 404)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Security-Policy", POLICY)
             self.end_headers()
