@@ -95,6 +95,20 @@ class History(Generic[S]):
                 break
 
     @property
+    def past(self) -> tuple[S, ...]:
+        """The states before it that can be gone back to, the oldest first."""
+        return tuple(self._past)
+
+    @property
+    def states(self) -> tuple[S, ...]:
+        """All states: the past ones, it, and those that were taken back."""
+        return (*self._past, self.state, *self._future)
+
+    def forget_oldest(self) -> None:
+        """Forgets the oldest of the past states, to which there is no way back then."""
+        del self._past[0]
+
+    @property
     def before(self) -> S | None:
         """The state before; None where there is none."""
         return self._past[-1] if self._past else None

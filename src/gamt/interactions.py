@@ -5,7 +5,7 @@ with its bounds in the image, or one as large as the image.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.axes import Plane, bounding_range, slice_shape, slice_view
-from gamt.prompts import Box, ClassPrompts, Click, Lasso, Region, Scribble, SliceBox
+from gamt.prompts import (
+    Box,
+    ClassPrompts,
+    Click,
+    LabelledPrompt,
+    Lasso,
+    Region,
+    Scribble,
+    SliceBox,
+    group_prompts,
+)
 
 NUMERIC = "biuf"
 """The kinds of dtype that drawings may have."""
@@ -230,6 +240,40 @@ def take_back(prompts: ClassPrompts, drawn: Box | SliceBox) -> ClassPrompts:
         if left.any():
             regions.append(replace(region, mask=left))
     return replace(prompts, regions=tuple(regions))
+
+
+def gather(said: Sequence[LabelledPrompt]) -> dict[int, ClassPrompts]:
+    """Returns what is in force of all that was said: of what is drawn, too, unlike `group_prompts`.
+
+    Of one label's prompts that contradict each other, the later one counts.
+
+    Args:
+        said: in order of time.
+
+    Returns:
+        By label, in ascending order.
+    """
+    grouped = group_prompts(said)
+    for label, prompts in grouped.items():
+        mine = [one.prompt for one in said if one.label == label]
+        if not any(isinstance(one, Scribble | Region) for one in mine):
+            continue
+        marks = ClassPrompts(label)
+        for one in mine:
+            match one:
+                case Click():
+                    marks = add_click(marks, one)
+                case Scribble():
+                    marks = add_scribble(marks, one)
+                case Region():
+                    marks = add_region(marks, one)
+                case Box() | SliceBox():
+                    marks = take_back(marks, one)
+        clicks = tuple(one for one in marks.clicks if one in prompts.clicks)
+        grouped[label] = replace(
+            prompts, clicks=clicks, scribbles=marks.scribbles, regions=marks.regions
+        )
+    return grouped
 
 
 def _overlap(one: Region, other: Region) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

@@ -25,7 +25,7 @@ def warn_of_input(case: Case, names: Mapping[int, str] = NO_NAMES) -> None:
         case: the scan and its prompts.
         names: of the classes, by label; those without one are called "class 1" etc.
     """
-    for finding in _doubt_image(case.image):
+    for finding in doubt_image(case.image):
         logger.warning("%s: %s", case.name, finding)
     for prompts in case.prompts:
         name = names.get(prompts.label, f"class {prompts.label}")
@@ -86,7 +86,8 @@ def count_voxels(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return counts
 
 
-def _doubt_image(image: npt.NDArray[Any]) -> Iterator[str]:
+def doubt_image(image: npt.NDArray[Any]) -> Iterator[str]:
+    """Yields what is wrong with an image (z, y, x) in which nothing can be found."""
     finite = np.isfinite(image)
     if not finite.any():
         yield "the image holds no finite number"

@@ -85,7 +85,7 @@ def predict_case(
     segmenter: Segmenter,
     settings: Settings = PRESETS["default"],
     start: float | None = None,
-    cache: Path | None = None,
+    cache: Path | EmbeddingCache | None = None,
     observer: Observer | None = None,
     *,
     seconds: float = math.inf,
@@ -102,7 +102,8 @@ def predict_case(
         segmenter: the 2-D model to lift.
         settings: how the method works, and the challenge's time limit.
         start: when the run's clock began, on the clock of `time.monotonic`; None for now.
-        cache: a folder where encoded slices are kept for later runs; None keeps none.
+        cache: a folder where encoded slices are kept for later runs, or the embeddings of the same
+            segmenter that are shared with others; None keeps none.
         observer: is told how it goes; None for nobody.
         seconds: allowed from `start` on, beside what the setting `budget` allows. Out of time, the
             case is finished from what has been seen, so that it takes a little longer.
@@ -119,8 +120,9 @@ def predict_case(
         raise ValueError("found nan for the seconds allowed, expected a number")
     start = time.monotonic() if start is None else start
     has_box = any(prompts.box is not None for prompts in case.prompts)
-    embeddings = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)
-    volume = PreparedVolume(case.image, case.spacing_mm, embeddings, settings)
+    if not isinstance(cache, EmbeddingCache):
+        cache = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)
+    volume = PreparedVolume(case.image, case.spacing_mm, cache, settings)
     budget = Budget.for_run(settings, has_box, start, len(case.prompts), seconds)
     lifted = lift(case, volume, budget, observer, progress, cancelled)
     taken = time.monotonic() - start

@@ -254,15 +254,15 @@ class LabelledPrompt:
     """One thing that the user said about one label."""
 
     label: int
-    prompt: Box | SliceBox | Click
+    prompt: Box | SliceBox | Click | Scribble | Region
 
 
 def group_prompts(prompts: Iterable[LabelledPrompt]) -> dict[int, ClassPrompts]:
-    """Returns what is in force of all that was said.
+    """Returns what is in force of the boxes, lassos and clicks among all that was said.
 
-    Of a label's boxes, the last one counts. A click doesn't count if a later one on the same voxel
-    contradicts it: one of the other kind for the same label, or of two positive ones that for
-    another label.
+    What else was drawn is left to `gamt.interactions.gather`. Of a label's boxes, the last one
+    counts. A click doesn't count if a later one on the same voxel contradicts it: one of the other
+    kind for the same label, or of two positive ones that for another label.
 
     Args:
         prompts: in order of time.
@@ -275,8 +275,10 @@ def group_prompts(prompts: Iterable[LabelledPrompt]) -> dict[int, ClassPrompts]:
     later: dict[tuple[int, int, int], set[tuple[int, bool]]] = {}
     for one in reversed(list(prompts)):
         said = clicks.setdefault(one.label, [])
-        if not isinstance(one.prompt, Click):
+        if isinstance(one.prompt, Box | SliceBox):
             boxes.setdefault(one.label, one.prompt)
+            continue
+        if not isinstance(one.prompt, Click):
             continue
         at_voxel = later.setdefault(one.prompt.voxel, set())
         positive = one.prompt.positive

@@ -95,6 +95,7 @@ class State:
         windows: the intensities that the last prediction saw the target in, by its label; the next
             one that corrects it sees it in the same.
         found: what the first click stands in, where there is nothing but that click.
+        scale: of what was found there, the one that is taken; None where nothing was.
         is_behind: whether prompts came since the last prediction.
         is_complete: whether there was time for all of the last prediction.
     """
@@ -106,9 +107,15 @@ class State:
     corrected: bool = False
     rough: bool = False
     found: Found | None = None
+    scale: Scale | None = None
     windows: Windows = field(default_factory=dict)
     is_behind: bool = False
     is_complete: bool = True
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """What `Session.choose_scale` takes now; none where it takes none."""
+        return () if self.found is None else tuple(self.found.scales)
 
     @property
     def is_composed(self) -> bool:
@@ -317,6 +324,16 @@ class Session:
         `run_prediction` goes on from such a one, as from any other, and doesn't begin anew.
         """
         return self._history.state.is_complete
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """What `choose_scale` takes now, from the smallest on; empty where it takes nothing."""
+        return self._history.state.scales
+
+    @property
+    def scale(self) -> Scale | None:
+        """Which of `scales` the target buffer shows; None where there are none."""
+        return self._history.state.scale
 
     @property
     def changes(self) -> ArrayBounds | None:
@@ -579,7 +596,7 @@ class Session:
             raise ValueError(f"found the scale {scale!r}, expected one of {expected}")
         shape = self._get_volume().image.shape
         mask = found.scales[scale].within(((0, 0, 0), (shape[0], shape[1], shape[2])))
-        state = replace(self._history.state, mask=self._pack(mask))
+        state = replace(self._history.state, mask=self._pack(mask), scale=scale)
         changed = self._show(state)
         self._history.advance(state)
         return changed
@@ -675,7 +692,7 @@ class Session:
             changed = self._show(state)
         else:  # no scale has been made with the new prompt
             has_prompts = bool(state.extents) or state.marks != ClassPrompts(1)
-            state = replace(state, found=None, is_behind=has_prompts)
+            state = replace(state, found=None, scale=None, is_behind=has_prompts)
         self._history.advance(state)
         return changed
 
@@ -708,6 +725,7 @@ class Session:
             corrected=True,
             windows=lifted.windows,
             found=found,
+            scale=None if found is None else self._settings.scale,
             is_behind=False,
             is_complete=lifter.complete,
         )

@@ -190,7 +190,7 @@ def changed(image: Image, key: str, value: object) -> dict[str, Any]:
     ("key", "value", "message"),
     [
         ("format", "nnU-Net", "found \"nnU-Net\", expected 'gamt prompts'"),
-        ("version", 2, "found 2, expected 1, which is what"),
+        ("version", 3, "found 3, expected 1 or 2, which is what"),
         ("image", [], "found a list of 0, expected an object"),
         ("image.affine", [], "found a list of 0, expected 4 rows of 4 numbers"),
         ("image.shape", [5, 6], "found a list of 2, expected a list of 3 numbers"),

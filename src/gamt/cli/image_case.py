@@ -211,7 +211,7 @@ def _read_remembered(
     }
     found = set(np.unique(earlier[earlier > 0]).tolist())
     # A clicked voxel always has its label; a box alone may give nothing.
-    if clicked - found or (found and found.isdisjoint(prompts)):
+    if clicked - found or (found and prompts and found.isdisjoint(prompts)):
         raise JsonError(
             path,
             f"found prompts of {_join(prompts)}, expected those of {previous.name}, which has "

@@ -6,9 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from gamt.cli.console import UsageError
+from gamt.interactions import gather
 from gamt.io.format import ImageError
 from gamt.io.image import Image
-from gamt.prompts import Box, ClassPrompts, Click, LabelledPrompt, group_prompts
+from gamt.prompts import (
+    Box,
+    ClassPrompts,
+    Click,
+    LabelledPrompt,
+    Lasso,
+    Region,
+    Scribble,
+    SliceBox,
+)
 
 logger = logging.getLogger("gamt")
 
@@ -64,7 +74,7 @@ def parse_prompts(
 
 
 def settle_prompts(said: Sequence[LabelledPrompt]) -> dict[int, ClassPrompts]:
-    """Returns what is in force of all that was said, and warns in the log of clicks that are not.
+    """Returns what is in force of all that was said, and warns in the log of what is not.
 
     Args:
         said: in order of time.
@@ -72,7 +82,14 @@ def settle_prompts(said: Sequence[LabelledPrompt]) -> dict[int, ClassPrompts]:
     Returns:
         The user's labels in ascending order, and what counts of each.
     """
-    prompts = group_prompts(said)
+    prompts = gather(said)
+    for label in prompts:
+        drawn = [one for one in said if one.label == label and isinstance(one.prompt, SliceBox)]
+        if len(drawn) > 1:
+            logger.warning(
+                "label %d: found %d boxes and lassos on single slices, used the last one",
+                *(label, len(drawn)),
+            )
     clicks = sum(isinstance(one.prompt, Click) for one in said)
     if clicks > sum(len(one.clicks) for one in prompts.values()):
         logger.warning(
@@ -87,10 +104,17 @@ def describe_prompts(said: Sequence[LabelledPrompt], names: Mapping[int, str]) -
     for label in sorted({one.label for one in said}):
         prompts = [one.prompt for one in said if one.label == label]
         clicks = [prompt.positive for prompt in prompts if isinstance(prompt, Click)]
+        regions = [prompt for prompt in prompts if isinstance(prompt, Region)]
+        scribbles = [prompt for prompt in prompts if isinstance(prompt, Scribble)]
+        lassos = [prompt for prompt in prompts if isinstance(prompt, Lasso)]
+        others = len(clicks) + len(regions) + len(scribbles) + len(lassos)
         counts = {
-            ("box", "boxes"): len(prompts) - len(clicks),
+            ("box", "boxes"): len(prompts) - others,
+            ("lasso", "lassos"): len(lassos),
             ("click", "clicks"): sum(clicks),
             ("negative click", "negative clicks"): len(clicks) - sum(clicks),
+            ("scribble", "scribbles"): len(scribbles),
+            ("negative area", "negative areas"): len(regions),
         }
         texts = [f"{n} {one if n == 1 else several}" for (one, several), n in counts.items() if n]
         parts.append(f"{names.get(label, f'label {label}')}: {', '.join(texts)}")

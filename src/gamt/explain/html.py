@@ -11,11 +11,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 """What all pages begin with: base.html and base.css."""
 
 
-def write_html(path: Path, template: str, folder: Path = TEMPLATES, **values: Any) -> None:
-    """Fills in a template; the page appears at once and whole, or not at all.
+def render_html(template: str, folder: Path = TEMPLATES, **values: Any) -> str:
+    """Returns a template, filled in.
 
     Args:
-        path: the page; its folder is made where there is none.
         template: the name of a file in `folder`, which may extend base.html.
         folder: of the template and what it includes.
         values: what the template names. Text is escaped: names of cases and methods are anybody's.
@@ -27,7 +26,19 @@ def write_html(path: Path, template: str, folder: Path = TEMPLATES, **values: An
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = environment.get_template(template).render(values)
+    return environment.get_template(template).render(values)
+
+
+def write_html(path: Path, template: str, folder: Path = TEMPLATES, **values: Any) -> None:
+    """Fills in a template; the page appears at once and whole, or not at all.
+
+    Args:
+        path: the page; its folder is made where there is none.
+        template: as for `render_html`.
+        folder: likewise.
+        values: likewise.
+    """
+    text = render_html(template, folder, **values)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(text.encode())

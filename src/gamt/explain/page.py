@@ -6,10 +6,12 @@ from typing import Any
 
 from gamt.explain.chart import HEIGHT, WIDTH, draw_chart
 from gamt.explain.findings import LOST, describe_prompts, find_problems, spans, tell_stop
-from gamt.explain.html import write_html
+from gamt.explain.html import render_html, write_html
 from gamt.explain.montage import COLORS, draw_montage
 from gamt.explain.record import ClassRecord, Explanation
 from gamt.windows import IntensityWindow
+
+_TEMPLATE = "explain.html"
 
 
 def write_page(explanation: Explanation, path: Path) -> None:
@@ -18,23 +20,31 @@ def write_page(explanation: Explanation, path: Path) -> None:
     Raises:
         OSError: the file can't be written.
     """
-    write_html(
-        path,
-        "explain.html",
-        case=explanation,
-        classes=[_describe_class(record, explanation) for record in explanation.classes],
-        settings=[
+    write_html(path, _TEMPLATE, **_fill_in(explanation))
+
+
+def render_page(explanation: Explanation) -> str:
+    """Returns the page as HTML."""
+    return render_html(_TEMPLATE, **_fill_in(explanation))
+
+
+def _fill_in(explanation: Explanation) -> dict[str, Any]:
+    """Returns what the template names."""
+    return {
+        "case": explanation,
+        "classes": [_describe_class(record, explanation) for record in explanation.classes],
+        "settings": [
             (one.name, _show_setting(getattr(explanation.settings, one.name)))
             for one in fields(explanation.settings)
         ],
-        colors=COLORS,
-        chart_width=WIDTH,
-        chart_height=HEIGHT,
-        spans=spans,
-        tell_stop=tell_stop,
-        is_lost=lambda stop: stop.end in LOST,
-        visited=lambda walk: spans(one.index for one in walk.visits),
-    )
+        "colors": COLORS,
+        "chart_width": WIDTH,
+        "chart_height": HEIGHT,
+        "spans": spans,
+        "tell_stop": tell_stop,
+        "is_lost": lambda stop: stop.end in LOST,
+        "visited": lambda walk: spans(one.index for one in walk.visits),
+    }
 
 
 def _describe_class(record: ClassRecord, explanation: Explanation) -> dict[str, Any]:

@@ -5,7 +5,7 @@ they ended, what each plane voted for, and what became of it. All of it is data;
 shows it. Volumes are not kept but for the slices that are to be shown, so that many classes fit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from gamt.predict import predict_case
 from gamt.prompts import ClassPrompts, Click, Scribble
 from gamt.segmenters.base import Segmenter, SliceMask
 from gamt.settings import Settings
+from gamt.volume.cache import EmbeddingCache
 from gamt.volume.geometry import Range
 from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow
@@ -54,9 +55,10 @@ def explain_case(
     settings: Settings,
     truth: npt.NDArray[Any] | None = None,
     start: float | None = None,
-    cache: Path | None = None,
+    cache: Path | EmbeddingCache | None = None,
     names: Mapping[int, str] = NO_NAMES,
     progress: Report = lambda done, planned: None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Explanation:
     """Segments a case and tells how it went.
 
@@ -66,12 +68,25 @@ def explain_case(
         settings: of the method.
         truth: (z, y, x) labels 1..K, of the image's shape; only compared with, never used.
         start: when the run's clock began, on the clock of `time.monotonic`; None for now.
-        cache: a folder where encoded slices are kept for later runs; None keeps none.
+        cache: as for `predict_case`.
         names: of the classes, by label, as far as they have some.
         progress: called with the slices done and those planned so far.
+        cancelled: as for `predict_case`.
+
+    Raises:
+        Cancelled: `cancelled` said so.
     """
     recorder = Recorder(truth)
-    prediction = predict_case(case, segmenter, settings, start, cache, recorder, progress=progress)
+    prediction = predict_case(
+        case,
+        segmenter,
+        settings,
+        start,
+        cache,
+        recorder,
+        progress=progress,
+        cancelled=cancelled,
+    )
     return Explanation(
         case.name,
         segmenter.name,

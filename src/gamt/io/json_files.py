@@ -99,6 +99,16 @@ class JsonValue:
             self.refuse("a text of printable characters")
         return self.value
 
+    def boolean(self) -> bool:
+        """Returns true or false.
+
+        Raises:
+            JsonError: this is something else.
+        """
+        if not isinstance(self.value, bool):
+            self.refuse("true or false")
+        return self.value
+
     def whole_number(self, low: int, high: int) -> int:
         """Returns a whole number from `low` to `high`, both included.
 
@@ -146,6 +156,19 @@ def read_json(path: Path) -> JsonValue:
         raise JsonError(
             path, f"found a file of over {_MAX_BYTES >> 20} MiB, expected a smaller one"
         )
+    return parse_json(path, content)
+
+
+def parse_json(path: Path, content: bytes) -> JsonValue:
+    """Reads JSON that stands in a file among other things.
+
+    Args:
+        path: of the file, for errors.
+        content: the JSON.
+
+    Raises:
+        JsonError: as for `read_json`.
+    """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

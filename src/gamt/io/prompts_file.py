@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
-from gamt.axes import Plane
+from gamt.axes import Plane, slice_view
 from gamt.io.files import OverwriteError
 from gamt.io.format import ImageError
 from gamt.io.formats import strip_suffix
@@ -16,17 +17,25 @@ from gamt.io.image import Image
 from gamt.io.json_files import JsonError, JsonValue, read_json
 from gamt.io.labels import MAX_LABEL, is_label_name
 from gamt.io.markups import read_markups
-from gamt.prompts import Box, Click, LabelledPrompt, SliceBox
+from gamt.prompts import Box, Click, LabelledPrompt, Lasso, Region, Scribble, SliceBox
 from gamt.windows import IntensityWindow
 
 FORMAT = "gamt prompts"
-VERSION = 1
-"""Raised when a file that this version writes would be misread by an earlier one."""
+VERSION = 2
+"""Raised when a file that this version writes would be misread by an earlier one. A file that has
+boxes and clicks alone is of version 1, which knew nothing else."""
 
 _BOX = "box"
 _SLICE_BOX = "slice box"
 _POSITIVE = "positive click"
 _NEGATIVE = "negative click"
+_LASSO = "lasso"
+_POSITIVE_SCRIBBLE = "positive scribble"
+_NEGATIVE_SCRIBBLE = "negative scribble"
+_NEGATIVE_BOX = "negative box"
+_NEGATIVE_LASSO = "negative lasso"
+_DRAWN = (_LASSO, _POSITIVE_SCRIBBLE, _NEGATIVE_SCRIBBLE, _NEGATIVE_LASSO)
+_KINDS = (_BOX, _SLICE_BOX, _POSITIVE, _NEGATIVE, _NEGATIVE_BOX, *_DRAWN)
 
 
 class PromptsGridError(JsonError):
@@ -87,9 +96,11 @@ def write_prompts(file: BinaryIO, image: Image, saved: SavedPrompts, segmenter: 
         OSError: they can't be written.
     """
     labels = sorted({one.label for one in saved.prompts} | {*saved.names} | {*saved.windows})
+    described = [_describe(image, one) for one in saved.prompts]
+    is_old = all(one["kind"] in (_BOX, _SLICE_BOX, _POSITIVE, _NEGATIVE) for one in described)
     document: dict[str, Any] = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": 1 if is_old else VERSION,
         "image": {
             "file": image.path.absolute().name,
             "shape": image.file_shape,
@@ -101,7 +112,7 @@ def write_prompts(file: BinaryIO, image: Image, saved: SavedPrompts, segmenter: 
             {"label": label, "name": saved.names.get(label), "window": saved.windows.get(label)}
             for label in labels
         ],
-        "prompts": [_describe(image, one) for one in saved.prompts],
+        "prompts": described,
     }
     # A file's name may hold bytes that are no text; JSON has the same escape for them.
     file.write(_format(document).encode("utf-8", "backslashreplace"))
@@ -136,8 +147,8 @@ def read_prompts(
         root.fail(f"found neither 'format' ({FORMAT}) nor 'markups' (3D Slicer), expected one")
     root.member("format").text(FORMAT)
     version = root.member("version")
-    if version.value != VERSION:
-        version.refuse(f"{VERSION}, which is what this version of gamt reads")
+    if version.value not in (1, VERSION):
+        version.refuse(f"1 or {VERSION}, which is what this version of gamt reads")
     about = root.member("image")
     _check_grid(about, image)
     is_same_image = about.member("file").value == image.path.absolute().name
@@ -167,18 +178,57 @@ def _describe(image: Image, one: LabelledPrompt) -> dict[str, Any]:
             "voxel": voxel,
             "ras_mm": _place_mm(image, voxel),
         }
-    kind = _BOX if isinstance(prompt, Box) else _SLICE_BOX
+    if isinstance(prompt, Scribble):
+        kind = _POSITIVE_SCRIBBLE if prompt.positive else _NEGATIVE_SCRIBBLE
+        return {"label": one.label, "kind": kind, "runs": _runs(image, prompt.voxels)}
+    if isinstance(prompt, Region) and not prompt.mask.all():
+        return {
+            "label": one.label,
+            "kind": _NEGATIVE_LASSO,
+            "runs": _runs(image, prompt.voxels),
+        }
+    if isinstance(prompt, Lasso):
+        area = np.argwhere(np.expand_dims(prompt.mask, prompt.plane.normal)) + prompt.low
+        return {
+            "label": one.label,
+            "kind": _LASSO,
+            "runs": _runs(image, area),
+            "plane": prompt.plane.name.lower(),
+        }
+    kinds = {Box: _BOX, SliceBox: _SLICE_BOX, Region: _NEGATIVE_BOX}
     last = [bound - 1 for bound in prompt.high]
     corners = np.sort([image.file_voxel(prompt.low), image.file_voxel(last)], axis=0).tolist()
     described = {
         "label": one.label,
-        "kind": kind,
+        "kind": kinds[type(prompt)],
         "voxels": corners,
         "ras_mm": [_place_mm(image, corner) for corner in corners],
     }
     if isinstance(prompt, SliceBox):
         described["plane"] = prompt.plane.name.lower()
     return described
+
+
+def _runs(image: Image, voxels: npt.NDArray[np.intp]) -> list[list[list[int]]]:
+    """Returns voxels (z, y, x) as straight runs, by the first and the last (i, j, k) of each.
+
+    They run along the axis of the file that makes the fewest of them.
+    """
+    back = np.linalg.inv(image.turn)
+    file_voxels = np.rint(voxels[:, ::-1] @ back[:3, :3].T + back[:3, 3]).astype(int)
+    found = []
+    for axis in range(3):
+        others = [n for n in range(3) if n != axis]
+        order = np.lexsort((file_voxels[:, axis], *(file_voxels[:, n] for n in others)))
+        ordered = file_voxels[order]
+        step = np.zeros(3, int)
+        step[axis] = 1
+        breaks = np.flatnonzero((np.diff(ordered, axis=0) != step).any(axis=1))
+        first = ordered[np.append(0, breaks + 1)]
+        last = ordered[np.append(breaks, len(ordered) - 1)]
+        found.append(np.stack([first, last], axis=1))
+    shortest: list[list[list[int]]] = min(found, key=len).tolist()
+    return shortest
 
 
 def _place_mm(image: Image, voxel: Sequence[int]) -> list[float]:
@@ -188,10 +238,12 @@ def _place_mm(image: Image, voxel: Sequence[int]) -> list[float]:
 
 def _read_prompt(entry: JsonValue, image: Image) -> LabelledPrompt:
     label = entry.member("label").whole_number(1, MAX_LABEL)
-    kind = entry.member("kind").text(_BOX, _SLICE_BOX, _POSITIVE, _NEGATIVE)
+    kind = entry.member("kind").text(*_KINDS)
     if kind in (_POSITIVE, _NEGATIVE):
         voxel = _read_voxel(entry.member("voxel"), image)
         return LabelledPrompt(label, Click(*voxel, positive=kind == _POSITIVE))
+    if kind in _DRAWN:
+        return LabelledPrompt(label, _read_drawn(entry, kind, image))
     corners = entry.member("voxels")
     if len(corners.items()) != 2:
         corners.refuse("two opposite corners")
@@ -201,12 +253,48 @@ def _read_prompt(entry: JsonValue, image: Image) -> LabelledPrompt:
     if kind == _BOX:
         z_mid = (z_min + z_max - 1) // 2
         return LabelledPrompt(label, Box(z_min, z_max, z_mid, y_min, y_max, x_min, x_max))
+    low, high = (z_min, y_min, x_min), (z_max, y_max, x_max)
+    if kind == _NEGATIVE_BOX:
+        block = np.broadcast_to(np.True_, np.subtract(high, low))  # takes no memory
+        return LabelledPrompt(label, Region(low, block, positive=False))
+    return LabelledPrompt(label, SliceBox(_read_plane(entry, low, high, "box"), low, high))
+
+
+def _read_drawn(entry: JsonValue, kind: str, image: Image) -> Lasso | Scribble | Region:
+    """Returns what was drawn by hand."""
+    ends = []
+    for run in entry.member("runs").items():
+        if len(run.items()) != 2:
+            run.refuse("the first and the last voxel")
+        first, last = (_read_voxel(end, image) for end in run.items())
+        if sum(a != b for a, b in zip(first, last, strict=True)) > 1:
+            run.fail("found a run along several axes, expected one along one axis")
+        ends.append(np.sort([first, last], axis=0))
+    if not ends:
+        entry.member("runs").refuse("one run at least")
+    z0, y0, x0 = np.min(ends, axis=(0, 1)).tolist()
+    z1, y1, x1 = (np.max(ends, axis=(0, 1)) + 1).tolist()
+    low, high = (z0, y0, x0), (z1, y1, x1)
+    area = np.zeros(np.subtract(high, low), np.bool_)
+    for first, last in np.subtract(ends, low):
+        area[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))] = True
+    if kind in (_POSITIVE_SCRIBBLE, _NEGATIVE_SCRIBBLE):
+        return Scribble(np.argwhere(area) + low, positive=kind == _POSITIVE_SCRIBBLE)
+    if kind == _NEGATIVE_LASSO:
+        return Region(low, area, positive=False)
+    plane = _read_plane(entry, low, high, "lasso")
+    return Lasso(plane, low, high, slice_view(area, plane, 0))
+
+
+def _read_plane(
+    entry: JsonValue, low: tuple[int, int, int], high: tuple[int, int, int], what: str
+) -> Plane:
+    """Returns the plane that something was drawn in, on one slice."""
     named = entry.member("plane").text(*(plane.name.lower() for plane in Plane))
     plane = Plane[named.upper()]
-    box = SliceBox(plane, (z_min, y_min, x_min), (z_max, y_max, x_max))
-    if box.high[plane.normal] != box.index + 1:
-        corners.fail(f"found a box of several slices, expected one slice of the {named} plane")
-    return LabelledPrompt(label, box)
+    if high[plane.normal] - low[plane.normal] != 1:
+        entry.fail(f"found a {what} of several slices, expected one slice of the {named} plane")
+    return plane
 
 
 def _read_voxel(value: JsonValue, image: Image) -> tuple[int, int, int]:

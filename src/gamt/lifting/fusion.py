@@ -155,6 +155,25 @@ class Votes:
         np.copyto(probability[_slices(self._window)], votes.opinion.probability, where=votes.looked)
         return len(votes.slices), probability
 
+    def disagreement(self) -> tuple[Voxel, npt.NDArray[np.float32]] | None:
+        """Returns how far apart the planes' opinions are.
+
+        Returns:
+            The raw voxel (z, y, x) that is the array's first; and (z, y, x) float32, 0..1, the
+            highest of the planes' probabilities less the lowest, 0 where less than two planes say
+            something. None where less than two planes have voted.
+        """
+        if len(self._planes) < 2:
+            return None
+        shape = _shape(self._window)
+        least, most = np.ones(shape, np.float32), np.zeros(shape, np.float32)
+        for votes in self._planes.values():
+            probability, said = votes.opinion.probability, votes.opinion.weight > 0
+            np.minimum(least, probability, out=least, where=said)
+            np.maximum(most, probability, out=most, where=said)
+        z, y, x = np.add(self._low, self._window[0]).tolist()
+        return (z, y, x), (most - least).clip(min=0)
+
     def fuse(
         self,
         box: Box | None = None,

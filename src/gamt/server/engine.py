@@ -5,7 +5,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.lifting.fusion import Votes
+from gamt.lifting.progress import Report
+from gamt.lifting.target import Observer
 from gamt.segmenters.base import Segmenter
 from gamt.server.ahead import EncodeAhead
 from gamt.server.memory import MB, Memory, TooLarge, give_back, machine_bytes
@@ -31,6 +33,9 @@ T = TypeVar("T")
 
 IsGone = Callable[[], Awaitable[bool]]
 """Says whether the client that waits for an answer has hung up."""
+
+WhyCancelled = Literal["superseded", "gone", "closed"]
+"""A later call wants another prediction, nobody wants this one any more, or the workspace ends."""
 
 Reserved = Literal["image", "target buffer"]
 """What of a workspace memory is reserved for."""
@@ -129,10 +134,19 @@ class Engine:
         metrics.reserved_bytes.set_function(lambda: self.memory.reserved_bytes)
         metrics.cache_bytes.set_function(lambda: self._embeddings.total_bytes)
 
-    def open(self) -> "Workspace":
-        """Returns a workspace for another client."""
+    def open(
+        self,
+        observer: Observer | None = None,
+        progress: Report = lambda done, planned: None,
+    ) -> "Workspace":
+        """Returns a workspace for another client.
+
+        Args:
+            observer: is told how every prediction goes, in the workspace's thread; None for nobody.
+            progress: called there with the slices that are done and those planned so far.
+        """
         with self._lock:
-            workspace = Workspace(self, self._embeddings.join())
+            workspace = Workspace(self, self._embeddings.join(), observer, progress)
             self._workspaces.add(workspace)
         return workspace
 
@@ -159,6 +173,7 @@ class Call:
 
     Attributes:
         number: of the workspace's calls, this is the one.
+        topic: only later calls on the same topic supersede it.
         is_gone: asks whether the client has hung up.
         since: when it came, on the clock of `time.monotonic`.
         gone: whether it had when it was last asked.
@@ -166,10 +181,59 @@ class Call:
     """
 
     number: int
+    topic: Hashable
     is_gone: IsGone
     since: float
     gone: bool = False
     heard: bool = False
+
+
+class Run:
+    """A piece of work while the workspace's thread does it.
+
+    Attributes:
+        session: the workspace's.
+    """
+
+    def __init__(self, workspace: "Workspace", call: Call, turn: Turn) -> None:
+        """Hasn't got the turn yet; see `Workspace.run`."""
+        self.session = workspace._session
+        self._workspace = workspace
+        self._call = call
+        self._turn = turn
+
+    @property
+    def why_cancelled(self) -> WhyCancelled | None:
+        """Why a prediction is to stop; None as long as it is wanted."""
+        return self._workspace._why_cancelled(self._call)
+
+    def predict(self, work: Callable[[Session], T]) -> T:
+        """Lets the session predict, in turns with other clients.
+
+        Args:
+            work: is given the session, and predicts.
+
+        Returns:
+            What `work` returned.
+
+        Raises:
+            Cancelled: it isn't wanted any more; the prompts are as they were.
+            Exception: what `work` raised.
+        """
+        if not self._turn.take():
+            raise Cancelled
+        self._workspace._turn = self._turn
+        result = work(self.session)
+        self._turn.give()
+        return result
+
+    def is_cancelled(self) -> bool:
+        """Ends a step of a prediction that isn't the session's, within `predict`.
+
+        Returns:
+            Whether it isn't wanted any more; else it is its turn again.
+        """
+        return self._workspace._is_cancelled()
 
 
 class Workspace:
@@ -180,14 +244,23 @@ class Workspace:
     their prompts stay for the next prediction.
     """
 
-    def __init__(self, engine: Engine, cache: EmbeddingCache) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        cache: EmbeddingCache,
+        observer: Observer | None,
+        progress: Report,
+    ) -> None:
         """Begins without an image; see `Engine.open`."""
         self._engine = engine
         self._cache = cache
+        self._observer = observer
+        self._progress = progress
         self._session = self._begin()
         self._thread = ThreadPoolExecutor(1, "workspace")
         self._turn: Turn | None = None  # of the prediction that runs
         self._calls = 0
+        self._latest: dict[Hashable, int] = {}  # numbers of calls by their topics
         self._predictions: set[Call] = set()  # that are not finished
         self._answered: Call | None = None  # the call before, if it told what changed
         self._closed = False
@@ -312,6 +385,36 @@ class Workspace:
         """
         return await self._call(kind, is_gone, lambda call, turn: self._move(call, move))
 
+    async def run(
+        self, kind: str, work: Callable[[Run], Prediction], is_gone: IsGone, topic: Hashable
+    ) -> Prediction:
+        """Does work that may predict, and looks itself after what is to become of the session.
+
+        Args:
+            kind: of the work, for the metrics and the log.
+            work: is given the session, and how to predict; it lets `Cancelled` through.
+            is_gone: says whether nobody wants the work any more.
+            topic: later work on the same topic supersedes its prediction. Of another one, it waits.
+
+        Returns:
+            What `work` did; a prediction that didn't run, if it was cancelled.
+
+        Raises:
+            Closed: the workspace is closed.
+            Exception: what `work` raised.
+        """
+
+        def measured(call: Call, turn: Turn) -> Prediction:
+            return self._try(lambda _: work(Run(self, call, turn)))
+
+        return await self._call(kind, is_gone, measured, topic)
+
+    def cancel(self, topic: Hashable) -> None:
+        """Stops the predictions on a topic that run or wait, as if their clients had hung up."""
+        for call in self._predictions:
+            call.gone |= call.topic == topic
+        self._engine.turns.wake()
+
     def close(self) -> None:
         """Cancels what runs, and takes no call any more; when it has ended, the memory is freed."""
         if not self._closed:
@@ -331,6 +434,8 @@ class Workspace:
             engine.settings,
             self._cache,
             seconds=ANSWER_SECONDS,
+            observer=self._observer,
+            progress=self._progress,
             cancelled=self._is_cancelled,
         )
 
@@ -345,12 +450,16 @@ class Workspace:
             self._engine.turns.wake()
 
     async def _call(
-        self, kind: str, is_gone: IsGone, work: Callable[[Call, Turn], Prediction]
+        self,
+        kind: str,
+        is_gone: IsGone,
+        work: Callable[[Call, Turn], Prediction],
+        topic: Hashable = None,
     ) -> Prediction:
         """Does work whose client may hang up; `_predictions` has it meanwhile."""
         await self._ask_running()
-        call = Call(self._calls + 1, is_gone, time.monotonic())
-        future = self._submit(lambda: self._measure(call, kind, work))
+        call = Call(self._calls + 1, topic, is_gone, time.monotonic())
+        future = self._submit(lambda: self._measure(call, kind, work), topic)
         self._predictions.add(call)
         try:
             while not (await asyncio.wait([future], timeout=POLL_SECONDS))[0]:
@@ -366,10 +475,11 @@ class Workspace:
         finally:
             self._predictions.discard(call)
 
-    def _submit(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+    def _submit(self, work: Callable[[], T], topic: Hashable = None) -> "asyncio.Future[T]":
         if self._closed:
             raise Closed
         self._calls += 1
+        self._latest[topic] = self._calls
         self._engine.turns.wake()
         return asyncio.wrap_future(self._thread.submit(self._do, work))
 
@@ -450,20 +560,17 @@ class Workspace:
         before = session.snapshot()
         if self._try(add) is False:
             return Prediction(ran=False)
+        run = Run(self, call, turn)
         try:
-            if not turn.take():
-                raise Cancelled
-            self._turn = turn
-            session.run_prediction()
+            run.predict(Session.run_prediction)
         except Cancelled:
-            if self._why_cancelled(call) != "superseded":
+            if run.why_cancelled != "superseded":
                 session.restore(before)
             raise
         except Exception as error:
             self._count(error)
             session.restore(before)
             raise
-        turn.give()
         return replace(self._answer(call), complete=session.is_complete)
 
     def _move(self, call: Call, move: Callable[[Session], bool]) -> Prediction:
@@ -482,9 +589,9 @@ class Workspace:
         """Lets others take their turn before every step of a prediction."""
         return self._turn is not None and not self._turn.pass_on()
 
-    def _why_cancelled(self, call: Call) -> str | None:
+    def _why_cancelled(self, call: Call) -> WhyCancelled | None:
         if self._closed:
             return "closed"
         if call.gone:
             return "gone"
-        return "superseded" if self._calls > call.number else None
+        return "superseded" if self._latest[call.topic] > call.number else None

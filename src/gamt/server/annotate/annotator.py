@@ -1,0 +1,690 @@
+"""What all tabs of the page share: the images, the one that is open, and what is done to it."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Coroutine, Hashable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gamt
+from gamt.annotation import recovery, saving
+from gamt.annotation.document import Document
+from gamt.annotation.recovery import Recovery
+from gamt.io.image import Image
+from gamt.server.annotate.changes import Change, cut
+from gamt.server.annotate.events import Events
+from gamt.server.annotate.scans import Entry, describe_scan
+from gamt.server.engine import Engine, IsGone, Prediction, Run, Workspace
+from gamt.session import ArrayBounds, Cancelled, Session, unite
+
+logger = logging.getLogger("gamt.server")
+
+T = TypeVar("T")
+
+RECOVERY_SECONDS = 1.0
+"""After a change its recovery is written, with all that changes meanwhile."""
+
+STOP_SECONDS = 0.2
+"""How soon a prediction hears that the server stops."""
+
+EXPLANATION = "explanation"
+"""The topic of predictions that are made anew to be explained."""
+
+Reader = Callable[[Path], Image]
+"""Reads an image; raises ImageError."""
+
+Begin = Callable[[Document, Session], object]
+"""Begins what is to be predicted."""
+
+Move = Callable[[Document, Session], ArrayBounds | None]
+"""Changes labels; returns the bounds (z, y, x) of what changed."""
+
+
+class NothingOpenError(ValueError):
+    """There is no scan that anything could be done to."""
+
+
+class SupersededError(ValueError):
+    """A prompt came between; what was asked for has to be asked for again."""
+
+
+@dataclass(slots=True, eq=False)
+class Opened:
+    """The scan that is open.
+
+    Attributes:
+        entry: of its image.
+        image: the scan.
+        described: as the page gets it (`Scan` in types.ts).
+        document: its targets.
+        workspace: where its predictions are made.
+        lock: held by whoever uses the document, but for the thread of a prediction that runs.
+        recovery_path: where its unsaved work goes.
+        kept: the document's revision whose unsaved work is there; at first, it has none.
+        written: files of it that this run has saved.
+    """
+
+    entry: Entry
+    image: Image
+    described: dict[str, Any]
+    document: Document
+    workspace: Workspace
+    recovery_path: Path
+    kept: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    written: set[Path] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """What is being done.
+
+    Attributes:
+        kind: such as "point", "undo" or "open".
+        target: its id; 0 where it is about none.
+        since: when it began, on the clock of `time.monotonic`.
+        done: slices that are done with.
+        planned: slices so far; 0 where none are.
+    """
+
+    kind: str
+    target: int
+    since: float
+    done: int = 0
+    planned: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        """Returns it as the page gets it (`Busy` in types.ts)."""
+        return {
+            "kind": self.kind,
+            "target": self.target,
+            "done": self.done,
+            "planned": self.planned,
+            "seconds": round(time.monotonic() - self.since, 3),
+        }
+
+
+class Annotator:
+    """Opens one image at a time, and does what the tabs of the page ask for.
+
+    Its methods run on the event loop. What they do to the document is done in threads, that of the
+    workspace wherever the session is needed. Whoever asks may hang up: it is done all the same, and
+    the other tabs hear of it by `events`.
+
+    Errors of users are ValueErrors with a text for them.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        entries: Sequence[Entry],
+        read: Reader,
+        output: Path | None,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        """Opens nothing yet.
+
+        Args:
+            engine: makes the predictions.
+            entries: images that can be opened from the start.
+            read: reads an image.
+            output: the folder that results are saved in; None for that of each image.
+            is_stopping: says whether the server is.
+        """
+        self.events = Events(self._message, is_stopping)
+        self._engine = engine
+        self._entries = list(entries)
+        self.read = read
+        self._output = output
+        self._is_stopping = is_stopping
+        self._opened: Opened | None = None
+        self._opening = asyncio.Lock()
+        self._revisions = itertools.count(2)
+        self._revision = 1
+        self._busy: Busy | None = None
+        self._recovery: Recovery | None = None
+        self._trouble: str | None = None
+        self._has_changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # What there is.
+
+    @property
+    def opened(self) -> Opened:
+        """The scan that is open.
+
+        Raises:
+            NothingOpenError: there is none.
+        """
+        if self._opened is None:
+            raise NothingOpenError("there is no scan yet: open one first")
+        return self._opened
+
+    def describe(self) -> dict[str, Any]:
+        """Returns all that the page shows (`State` in types.ts); any thread may ask."""
+        opened, found = self._opened, self._recovery
+        document = None if opened is None else opened.document
+        busy, last = self._busy, None if document is None else document.last
+        targets = [] if document is None else document.describe()
+        if self._trouble is not None and document is not None:
+            for one in targets:
+                if one["id"] == document.current:
+                    one["note"] = " ".join(filter(None, [one["note"], self._trouble]))
+        return {
+            "revision": self._revision,
+            "version": gamt.__version__,
+            "segmenter": self._engine.segmenter.name,
+            "images": [
+                {
+                    "id": one.id,
+                    "name": one.name,
+                    "is_open": opened is not None and one == opened.entry,
+                }
+                for one in self._entries
+            ],
+            "scan": None if opened is None else opened.described,
+            "targets": targets,
+            "target": None if document is None else document.current,
+            "busy": None if busy is None else busy.describe(),
+            "last": None
+            if last is None
+            else {
+                "kind": last.kind,
+                "target": last.target,
+                "seconds": round(last.seconds, 3),
+                "planes": [plane.name.lower() for plane in last.planes],
+                "slices": last.slices,
+                "complete": last.complete,
+            },
+            "unsaved": document is not None and document.is_unsaved,
+            "recovery": None
+            if found is None
+            else {"saved_at": found.saved_at, "targets": found.targets, "prompts": found.prompts},
+        }
+
+    def _message(self) -> dict[str, Any]:
+        busy = self._busy
+        return {
+            "revision": self._revision,
+            "busy": None if busy is None else busy.describe(),
+        }
+
+    # The begin and the end.
+
+    async def start(self, first: "Future[Image] | None", previous: Path | None) -> None:
+        """Begins to open the first image, and to write what is not saved.
+
+        Args:
+            first: the first entry's image, which is being read; None if there is none.
+            previous: a segmentation of it to go on from.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._begin(self._keep_recovery())
+        self._begin(self._watch_stop())
+        if first is not None:
+            self._begin(self._open_first(first, previous))
+
+    async def stop(self) -> None:
+        """Writes what is not saved."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._opened is not None:
+            self._opened.workspace.close()
+            await asyncio.to_thread(self._opened.workspace.join)
+            await self._write_recovery(self._opened)
+
+    async def _open_first(self, first: "Future[Image]", previous: Path | None) -> None:
+        async with self._opening:
+            try:
+                await self._open(self._entries[0], first.result)
+            except ValueError as error:
+                logger.error("%s", error)
+                return
+        if previous is not None:
+            try:
+                await self.load_mask(previous, previous.name, None)
+            except ValueError as error:
+                logger.error("%s", error)
+
+    async def _watch_stop(self) -> None:
+        """Ends the prediction that runs when the server stops; its prompt is kept."""
+        while not self._is_stopping():
+            await asyncio.sleep(STOP_SECONDS)
+        if self._opened is not None:
+            self._opened.workspace.close()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Images.
+
+    def add_entry(self, name: str, path: Path, *, is_sent: bool) -> Entry:
+        """Adds an image that can be opened."""
+        entry = Entry(str(len(self._entries) + 1), name, path, is_sent)
+        self._entries.append(entry)
+        return entry
+
+    def find_entry(self, entry_id: str) -> Entry | None:
+        """Returns the image of an id; None where there is none."""
+        return next((one for one in self._entries if one.id == entry_id), None)
+
+    async def open(self, entry: Entry) -> dict[str, Any]:
+        """Opens an image, unless it is open; what is unsaved of the one before is kept.
+
+        Returns:
+            The state.
+
+        Raises:
+            ImageError: it can't be read.
+            TooLarge: it doesn't fit into memory.
+        """
+
+        async def work() -> dict[str, Any]:
+            async with self._opening:
+                if self._opened is None or self._opened.entry != entry:
+                    await self._open(entry, lambda: self.read(entry.path))
+            return self.describe()
+
+        return await self._finish(work())
+
+    async def add_and_open(
+        self, name: str, read: Callable[[], Image], path: Path, *, is_sent: bool
+    ) -> dict[str, Any]:
+        """Opens an image, and adds it to those that can be opened if that succeeds.
+
+        Args:
+            name: for people.
+            read: returns it; raises ImageError.
+            path: of it.
+            is_sent: see `Entry`.
+
+        Returns:
+            The state.
+        """
+
+        async def work() -> dict[str, Any]:
+            async with self._opening:
+                entry = self.add_entry(name, path, is_sent=is_sent)
+                try:
+                    await self._open(entry, read)
+                except BaseException:
+                    self._entries.remove(entry)
+                    raise
+            return self.describe()
+
+        return await self._finish(work())
+
+    async def _open(self, entry: Entry, read: Callable[[], Image]) -> None:
+        self._set_busy(Busy("open", 0, time.monotonic()))
+        try:
+            opened = await self._load(entry, read)
+        finally:
+            self._set_busy(None)
+        before, self._opened = self._opened, opened
+        self._trouble = None
+        if before is not None:
+            before.workspace.close()
+            await asyncio.to_thread(before.workspace.join)
+            await self._write_recovery(before)
+        self._recovery = await asyncio.to_thread(
+            recovery.find_recovery, opened.recovery_path, opened.document
+        )
+        self._note_change()
+
+    async def _load(self, entry: Entry, read: Callable[[], Image]) -> Opened:
+        def prepare() -> tuple[Image, dict[str, Any], Document, Path]:
+            image = read()
+            described = describe_scan(entry, image, self._engine.settings.window)
+            document = Document(image)
+            described["output"] = None
+            folder = self._output or (None if entry.is_sent else entry.path.parent)
+            formats = saving.formats_of(document)
+            described["formats"] = [{"id": one.id, "label": one.label} for one in formats]
+            if folder is not None:
+                described["output"] = str(folder / saving.file_name(document, formats[0].id))
+            return image, described, document, recovery.recovery_path(image)
+
+        image, described, document, path = await asyncio.to_thread(prepare)
+        workspace = self._engine.open(document.observer, self._report)
+        try:
+            shape = image.array.shape
+            workspace.reserve("image", shape, image.array.itemsize)
+            workspace.reserve("target buffer", shape, 2)  # and the labels
+            await workspace.change(document.attach)
+        except BaseException:
+            workspace.close()
+            raise
+        return Opened(entry, image, described, document, workspace, path, document.revision)
+
+    # Predictions, and all else that needs the session.
+
+    async def predict(self, kind: str, target: int, begin: Begin) -> Change:
+        """Begins something to predict, and predicts; a prediction for the same target gives way.
+
+        Args:
+            kind: of the prompt, or "removal".
+            target: its id.
+            begin: is given the document and the session, and begins.
+        """
+
+        def work(document: Document, session: Session) -> tuple[bool, None]:
+            begin(document, session)
+            return True, None
+
+        return await self._work(kind, target, work, target)
+
+    async def step(self, kind: str, target: int, move: Move, topic: Hashable = None) -> Change:
+        """Does something to a target that changes its labels by itself.
+
+        What is predicted afterwards are prompts that have been waiting since another one
+        superseded theirs.
+
+        Args:
+            kind: of the step, such as "undo".
+            target: its id.
+            move: is given the document and the session; returns bounds (z, y, x) of what changed in
+                the labels.
+            topic: predictions on it give way; None for those of the target.
+        """
+
+        def work(document: Document, session: Session) -> tuple[bool, ArrayBounds | None]:
+            changed = move(document, session)
+            return _begin_waiting(document, session, target), changed
+
+        return await self._work(kind, target, work, topic or target)
+
+    async def _work(
+        self,
+        kind: str,
+        target: int,
+        begin: Callable[[Document, Session], tuple[bool, ArrayBounds | None]],
+        topic: Hashable,
+    ) -> Change:
+        opened = self.opened
+        document, lock = opened.document, opened.lock
+        changes: list[Change] = []
+
+        def work(run: Run) -> Prediction:
+            start = time.monotonic()
+            self._set_busy(Busy(kind, target, start))
+            try:
+                with lock:
+                    wanted, changed = begin(document, run.session)
+                if wanted:
+                    predict(run)
+                with lock:
+                    found = document.finish(time.monotonic() - start) if wanted else None
+                    bounds = _join(changed, found)
+                    changes.append(self._change(opened, bounds))
+            finally:
+                self._set_busy(None)
+            return Prediction(ran=True, complete=run.session.is_complete)
+
+        def predict(run: Run) -> None:
+            try:
+                run.predict(document.predict)
+            except BaseException as error:
+                # Where it was superseded, or the server stops, the prompt waits for the next one.
+                if not isinstance(error, Cancelled) or run.why_cancelled == "gone":
+                    with lock:
+                        document.take_back(run.session)
+                raise
+
+        async def whole() -> Change:
+            opened.workspace.cancel(EXPLANATION)
+            await opened.workspace.run(kind, work, _is_never_gone, topic)
+            self.events.notify()
+            if changes and opened is self._opened:
+                return changes[0]
+            return self._change(opened, None)  # another image was opened meanwhile
+
+        return await self._finish(whole())
+
+    async def cancel(self) -> dict[str, Any]:
+        """Stops the prediction that runs, and takes its prompt back; those before it go on."""
+        busy, opened = self._busy, self._opened
+        if busy is not None and busy.target and opened is not None:
+            opened.workspace.cancel(busy.target)
+            await self.step("waiting", busy.target, lambda document, session: None)
+        return self.describe()
+
+    async def explain(self, target: int, is_gone: IsGone) -> str:
+        """Returns an HTML page that explains a target's mask.
+
+        Args:
+            target: its id.
+            is_gone: says whether nobody waits for it any more.
+
+        Raises:
+            SupersededError: it was given up for a prompt.
+        """
+        opened = self.opened
+        pages: list[str] = []
+
+        def work(run: Run) -> Prediction:
+            self._set_busy(Busy(EXPLANATION, target, time.monotonic()))
+            try:
+                pages.append(
+                    run.predict(
+                        lambda session: opened.document.explain(
+                            session, target, progress=self._report, cancelled=run.is_cancelled
+                        )
+                    )
+                )
+            finally:
+                self._set_busy(None)
+            return Prediction(ran=True)
+
+        await opened.workspace.run(EXPLANATION, work, is_gone, EXPLANATION)
+        if not pages:
+            raise SupersededError("the explanation made way for a prompt: ask for it again")
+        return pages[0]
+
+    async def load_mask(self, path: Path, name: str, target: int | None) -> Change:
+        """Lets targets begin with the labels of a segmentation; see `Document.load_mask`."""
+        return await self.step(
+            "mask",
+            target or self.opened.document.current,
+            lambda document, session: document.load_mask(session, path, name, target),
+        )
+
+    async def recover(self, wanted: bool) -> Change:
+        """Puts what an earlier run didn't save in the targets' place, or discards it."""
+        opened, found = self.opened, self._recovery
+        if found is None:
+            raise ValueError("an earlier run has left nothing of this scan")
+        if not wanted:
+            await asyncio.to_thread(recovery.discard, found.path)
+            self._recovery = None
+            return await self.tell()
+        change = await self.step(
+            "recovery",
+            opened.document.current,
+            lambda document, session: recovery.restore(found.path, document, session),
+        )
+        if found.path != opened.recovery_path:
+            found.path.unlink(missing_ok=True)
+        self._recovery = None
+        return replace(change, state=self.describe())
+
+    # What needs the document alone.
+
+    async def use(self, work: Callable[[Document], T]) -> T:
+        """Uses the document in a thread; a prediction that runs goes on meanwhile.
+
+        Args:
+            work: is given the document, and doesn't need the session.
+        """
+        return await self._finish(asyncio.to_thread(self._use, self.opened, work))
+
+    async def change(self, work: Callable[[Document], ArrayBounds | None]) -> Change:
+        """Changes what the document says of its targets; see `use`.
+
+        Args:
+            work: is given the document; returns bounds (z, y, x) of what changed in the labels.
+        """
+        opened = self.opened
+
+        def locked(document: Document) -> Change:
+            return self._change(opened, work(document))
+
+        change = await self.use(locked)
+        self.events.notify()
+        return change
+
+    async def tell(self) -> Change:
+        """Tells all tabs of a change of the state."""
+        return await self.change(lambda document: None)
+
+    async def read_labels(self) -> Change:
+        """Returns all labels."""
+        bounds = [[0, size] for size in self.opened.image.array.shape]
+
+        def read(document: Document) -> Change:
+            return Change(self.describe(), bounds, cut(document.labels, bounds))
+
+        return await self.use(read)
+
+    async def save(self, format_id: str, overwrite: bool) -> list[Path]:
+        """Writes the labels to the user's folder.
+
+        Args:
+            format_id: of `saving.formats_of`.
+            overwrite: whether files that this run hasn't written may be replaced.
+
+        Raises:
+            OverwriteError: there is such a file.
+            OSError: a file can't be written.
+            ValueError: there is no folder, no such format, or nothing to save.
+        """
+        opened = self.opened
+        if opened.described["output"] is None:
+            raise ValueError("the scan was sent by the page, so there is no folder: download it")
+        folder = Path(opened.described["output"]).parent
+        replaceable: Collection[Path] | None = None if overwrite else opened.written
+        segmenter = self._engine.segmenter.name
+
+        def write(document: Document) -> list[Path]:
+            files = saving.save(document, format_id, folder, segmenter, replaceable)
+            opened.written.update(files)
+            document.note_saved()
+            return files
+
+        files = await self.use(write)
+        await self.tell()
+        return files
+
+    async def export(self, format_id: str, folder: Path) -> list[Path]:
+        """Writes the labels to an empty folder, for the page to download."""
+        segmenter = self._engine.segmenter.name
+        return await self.use(
+            lambda document: saving.save(document, format_id, folder, segmenter, ())
+        )
+
+    def _use(self, opened: Opened, work: Callable[[Document], T]) -> T:
+        with opened.lock:
+            return work(opened.document)
+
+    # Who is told.
+
+    def _change(self, opened: Opened, bounds: ArrayBounds | None) -> Change:
+        """Counts a change; any thread may, but where labels changed only with the lock."""
+        self._revision = next(self._revisions)
+        self._call_soon(self._has_changed.set)
+        return Change(self.describe(), bounds, cut(opened.document.labels, bounds))
+
+    def _note_change(self) -> None:
+        self._revision = next(self._revisions)
+        self.events.notify()
+
+    def _set_busy(self, busy: Busy | None) -> None:
+        self._busy = busy
+        self._call_soon(self.events.notify)
+
+    def _report(self, done: int, planned: int) -> None:
+        """Takes note of a prediction's progress, in the workspace's thread."""
+        if self._busy is not None:
+            self._set_busy(replace(self._busy, done=done, planned=planned))
+
+    def _call_soon(self, work: Callable[[], None]) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody listens
+            self._loop.call_soon_threadsafe(work)
+
+    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Does work to its end, whatever becomes of who asked for it."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    # What is not saved.
+
+    async def _keep_recovery(self) -> None:
+        """Writes the recovery of the open scan soon after each change."""
+        while True:
+            await self._has_changed.wait()
+            await asyncio.sleep(RECOVERY_SECONDS)
+            self._has_changed.clear()
+            if self._opened is not None:
+                await self._write_recovery(self._opened)
+
+    async def _write_recovery(self, opened: Opened) -> None:
+        """Writes what is not saved of a scan; where that fails, users are told once."""
+
+        def write() -> None:
+            with opened.lock:
+                if opened.document.revision == opened.kept:
+                    return
+                self._set_aside(opened)
+                if opened.document.is_unsaved:
+                    recovery.write_recovery(opened.recovery_path, opened.document)
+                else:
+                    recovery.discard(opened.recovery_path)
+                opened.kept = opened.document.revision
+
+        try:
+            await asyncio.to_thread(write)
+        except OSError as error:
+            if self._trouble is None:
+                logger.warning("unsaved work can't be kept: %s", error)
+                self._trouble = f"Unsaved work can't be kept for later: {error}. Save it soon."
+                self._note_change()
+        else:
+            if self._trouble is not None:
+                self._trouble = None
+                self._note_change()
+
+    def _set_aside(self, opened: Opened) -> None:
+        """Keeps what an earlier run left, before new work is written over it."""
+        found = self._recovery
+        if opened is self._opened and found is not None and found.path == opened.recovery_path:
+            aside = found.path.with_name(f"{found.path.name}.earlier")
+            found.path.replace(aside)
+            self._recovery = replace(found, path=aside)
+
+
+async def _is_never_gone() -> bool:
+    return False
+
+
+def _begin_waiting(document: Document, session: Session, target_id: int) -> bool:
+    """Begins the prediction of what waits for a target, if that is still there and not locked."""
+    found = [one for one in document.targets if one.id == target_id and not one.locked]
+    return bool(found) and document.begin_waiting(session, target_id)
+
+
+def _join(one: ArrayBounds | None, other: ArrayBounds | None) -> ArrayBounds | None:
+    if one is None or other is None:
+        return one or other
+    return unite(one, other)

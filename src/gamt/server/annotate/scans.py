@@ -1,0 +1,87 @@
+"""What the page is told of a scan: its size, its values, and the windows to see it in."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamt.io.image import Image
+from gamt.io.intensities import intensity_window
+from gamt.windows import NAMED_WINDOWS, IntensityWindow, WindowChoice
+
+SHOWN_PERCENTILES = (1.0, 99.0)
+"""Of the foreground's values, what is between them is told apart at first."""
+
+SAMPLED_VOXELS = 2**20
+"""That these percentiles are taken of: of more, they would hardly differ."""
+
+AIR_HU = -900
+"""A scan with values at or below this is taken for CT: there is air, and no other modality has
+values so far below 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An image that can be opened.
+
+    Attributes:
+        id: as the page names it.
+        name: for people.
+        path: of the file, or of the folder of a DICOM series.
+        is_sent: whether the page has sent it, so that there is no place of the user's beside it.
+    """
+
+    id: str
+    name: str
+    path: Path
+    is_sent: bool
+
+
+def describe_scan(entry: Entry, image: Image, window: WindowChoice) -> dict[str, Any]:
+    """Returns a scan as the page gets it (`Scan` in types.ts), but for where and how it is saved.
+
+    Args:
+        entry: of the image.
+        image: the scan.
+        window: that the segmenter sees it in.
+    """
+    low, high = _range(image.array)
+    is_ct = low <= AIR_HU
+    shown = window if isinstance(window, IntensityWindow) else None
+    if shown is None:
+        shown = NAMED_WINDOWS["soft-tissue"] if is_ct else _usual_window(image.array)
+    return {
+        "id": entry.id,
+        "name": entry.name,
+        "shape": image.array.shape[::-1],
+        "spacing_mm": image.spacing_mm[::-1],
+        "range": (low, high),
+        "window": {"level": shown.level, "width": shown.width},
+        "windows": [
+            {"name": name, "level": one.level, "width": one.width}
+            for name, one in NAMED_WINDOWS.items()
+            if is_ct
+        ],
+    }
+
+
+def _range(array: npt.NDArray[Any]) -> tuple[float, float]:
+    """Returns the least and the largest finite value; 0 and 0 where there is none."""
+    low, high = array.min(), array.max()
+    if array.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
+        finite = array[np.isfinite(array)]
+        if finite.size == 0:
+            return 0.0, 0.0
+        low, high = finite.min(), finite.max()
+    return float(low), float(high)
+
+
+def _usual_window(array: npt.NDArray[Any]) -> IntensityWindow:
+    """Returns a window that tells most values of the foreground apart; of width 1 or more."""
+    step = max(1, round((array.size / SAMPLED_VOXELS) ** (1 / 3)))
+    found = intensity_window(array[::step, ::step, ::step], *SHOWN_PERCENTILES)
+    if found.low < found.high:
+        return found
+    return IntensityWindow(found.low - 0.5, found.high + 0.5)
