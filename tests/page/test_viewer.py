@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from selenium import webdriver
 
 from tests.page.viewing import ViewerPage, viewer_page
-
-pytestmark = pytest.mark.page
 
 PLANES = ("axial", "coronal", "sagittal")
 
@@ -23,8 +22,10 @@ ORANGE = (230, 159, 0)
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewerPage]:
-    with viewer_page(tmp_path_factory.mktemp("page")) as one:
+def page(
+    browser: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ViewerPage]:
+    with viewer_page(browser, tmp_path_factory.mktemp("page")) as one:
         yield one
 
 
