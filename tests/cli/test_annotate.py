@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import os
 import re
@@ -6,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,13 +15,15 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from gamt.cli import web
-from gamt.segmenters.base import Embedding, Prompt
+from gamt.segmenters.base import Embedding
 from gamt.server.annotate import page
 from tests.cli.calls import ROOT, Run, one_line
 from tests.cli.scans import save_nifti, save_scan
+from tests.test_predict import ThresholdSegmenter
 
 SECONDS = 60.0
 """What it may take at most until it has printed its address, opened a scan, or ended."""
@@ -50,7 +54,7 @@ class Annotating:
 
     Attributes:
         process: it.
-        printed: up to its address.
+        printed: up to its address, and how it ends.
         browser: that has been let in by the address.
     """
 
@@ -58,10 +62,12 @@ class Annotating:
         self.process = process
         self.printed = ""
         assert process.stdout
-        while not (found := ADDRESS.search(self.printed)):
+        while "Ctrl-C" not in self.printed:
             line = process.stdout.readline()
             assert line, f"ended with {process.wait()}: {self.printed}"
             self.printed += line
+        found = ADDRESS.search(self.printed)
+        assert found
         self.url = found.group()
         self.browser = httpx.Client(
             base_url=self.url.partition("?")[0], follow_redirects=True, timeout=SECONDS
@@ -80,6 +86,11 @@ class Annotating:
         """Places a point in the middle of the scan."""
         point = {"target": 1, "kind": "point", "voxel": [8, 8, 5], "positive": True}
         return self.browser.post("api/prompts", json=point)
+
+    def give_up_click(self) -> None:
+        """Places a point, and hears nothing of it."""
+        with contextlib.suppress(httpx.HTTPError):
+            self.click()
 
     def end(self) -> tuple[int, str]:
         """Waits for the end; returns the exit status and what was printed since."""
@@ -106,7 +117,9 @@ def annotating(
     )
     with process:
         try:
-            yield Annotating(process)
+            running = Annotating(process)
+            with running.browser:
+                yield running
         finally:
             process.kill()
 
@@ -167,18 +180,29 @@ def test_save_writes_to_the_folder_that_is_asked_for(built: Path, tmp_path: Path
     assert files == ["scan_seg.nii.gz", "scan_seg.prompts.json"]
 
 
-class Stuck:
-    """A segmenter that takes longer than anybody waits."""
+class Stuck(ThresholdSegmenter):
+    """Takes longer than anybody waits, and can't be cancelled meanwhile."""
 
-    name = "stuck"
-    traits = None
-
-    def encode(self, slices: Sequence[np.ndarray]) -> list[Embedding]:
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        print("stuck", flush=True)
         time.sleep(10 * SECONDS)
-        return []
+        return super().encode(slices)
 
-    def decode(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompt]) -> np.ndarray:
-        raise AssertionError("it never gets that far")
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_does_not_wait_for_what_can_not_be_cancelled(
+    built: Path, tmp_path: Path
+) -> None:
+    segmenter = ("--no-browser", "--segmenter", "tests.cli.test_annotate:Stuck")
+    with annotating(built, save_scan(tmp_path), options=segmenter) as running:
+        running.open_scan()
+        threading.Thread(target=running.give_up_click, daemon=True).start()
+        assert running.process.stdout
+        assert running.process.stdout.readline() == "stuck\n"
+        running.process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.process.wait(1)
+        assert running.stop()[0] == 128 + signal.SIGINT
 
 
 @pytest.mark.slow
@@ -198,8 +222,9 @@ def test_the_browser_is_opened_with_the_address(built: Path, tmp_path: Path) -> 
 def test_a_scan_that_turns_out_to_be_broken_ends_it_in_one_line(
     built: Path, tmp_path: Path
 ) -> None:
-    scan = save_scan(tmp_path)
-    scan.write_bytes(scan.read_bytes()[:-200])
+    noise = np.random.default_rng(3).integers(0, 1000, (40, 50, 60)).astype(np.int16)
+    scan = save_nifti(tmp_path / "scan.nii.gz", noise)  # some 200 KB
+    scan.write_bytes(scan.read_bytes()[:100_000])
     with annotating(built, scan) as running:
         status, printed = running.end()
     assert status == 1

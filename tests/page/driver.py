@@ -27,6 +27,9 @@ from tests.page.scans import BRIGHTNESS, MARKERS, Point
 
 PATIENCE_SECONDS = 60.0
 
+REACH = 30
+"""A marker and its rim, in pixels around its middle."""
+
 TILE = """
 const tile = document.querySelector(`#overlay .tile[data-plane="${arguments[0]}"]`);
 const {left, top} = document.querySelector('#overlay').getBoundingClientRect();
@@ -211,20 +214,22 @@ class Page:
     def find_voxels(self) -> None:
         """Finds the markers on the screen; the slices shown must be those at first."""
         self.set_window(10000, 10)
-        without = self.greys()
+        seen = self.greys()
         found: dict[str, list[Point]] = {plane: [] for plane in MARKERS}
         for brightness in BRIGHTNESS:
-            self.set_window(brightness - 500, 10)
-            lit = self.greys() - without > 100
-            without[lit] = 255
+            self.set_window(brightness * 0.55, 10)
+            lit = self.greys() - seen > 100
             for plane, places in found.items():
                 x, y, width, height = (round(n) for n in self.browser.execute_script(TILE, plane))
                 rows, columns = np.nonzero(lit[y : y + height, x : x + width])
                 assert len(rows), f"found no marker of {brightness} on the {plane} slice"
-                assert np.ptp(rows) < 30, f"found several markers on the {plane} slice"
-                assert np.ptp(columns) < 30, f"found several markers on the {plane} slice"
+                assert max(np.ptp(rows), np.ptp(columns)) < REACH, f"found several on {plane}"
                 # Centres of pixels are half a pixel from their corners.
-                places.append((x + columns.mean() + 0.5, y + rows.mean() + 0.5))
+                across, down = x + columns.mean() + 0.5, y + rows.mean() + 0.5
+                places.append((across, down))
+                # Its rim is lit as well when darker ones are.
+                top, left = round(down) - REACH, round(across) - REACH
+                seen[top : top + 2 * REACH, left : left + 2 * REACH] = 255
         self.slices = {plane: _solve(MARKERS[plane], places) for plane, places in found.items()}
 
     # What a user does

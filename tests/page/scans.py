@@ -22,8 +22,8 @@ MARKERS: dict[str, tuple[Point, Point, Point]] = {
 }
 """Of each plane, three bright voxels on its middle slices, along the plane's two axes."""
 
-BRIGHTNESS = (3000, 2000, 1000)
-"""Of the three markers; everything else is darker than 500."""
+BRIGHTNESS = (4000, 1800, 800)
+"""Of the three markers, each less than half of the one before; all else is darker than 300."""
 
 AXES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 """The two axes in a plane's slices, and the one across."""

@@ -1,10 +1,10 @@
-"""A page of the viewer alone, in a headless browser that draws without a graphics processor."""
+"""A page of the viewer alone."""
 
 import io
-import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "src" / "gamt" / "server" / "page"
@@ -55,6 +54,7 @@ class ViewerPage:
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride", {**size, "deviceScaleFactor": device_pixel_ratio}
         )
+        self.errors()
         self.driver.get(self.url)
         self.run("begin()")
 
@@ -65,7 +65,7 @@ class ViewerPage:
         window: tuple[float, float] = (500, 1000),
     ) -> None:
         """Shows an array [i, j, k] in a window of level and width, and waits for the picture."""
-        image = nib.nifti1.Nifti1Image(array, np.diag([*spacing_mm, 1]))
+        image = nib.nifti1.Nifti1Image(array, np.diag([*spacing_mm, 1]))  # type: ignore[no-untyped-call]
         self.sent["volume"] = ("application/octet-stream", image.to_bytes())
         scan = {
             "name": "scan.nii",
@@ -103,8 +103,19 @@ class ViewerPage:
         picture = Image.open(io.BytesIO(self.driver.get_screenshot_as_png()))
         return np.asarray(picture.convert("RGB"))
 
+    def wait_until(
+        self, is_reached: Callable[[np.ndarray[Any, Any]], bool], seconds: float = 30
+    ) -> bool:
+        """Looks at the screen until a condition holds; returns whether it came to hold."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if is_reached(self.picture()):
+                return True
+            time.sleep(0.2)
+        return False
+
     def errors(self) -> list[str]:
-        """What the browser has complained about, such as breaches of the policy."""
+        """What the browser has complained about since `begin`, such as breaches of the policy."""
         log = cast("list[dict[str, Any]]", self.driver.get_log("browser"))  # type: ignore[no-untyped-call]
         return [entry["message"] for entry in log if entry["level"] in ("SEVERE", "WARNING")]
 
@@ -113,12 +124,11 @@ _PATCH = "{low: arguments[0], high: arguments[1], labels: Uint8Array.from(argume
 
 
 @contextmanager
-def viewer_page(folder: Path) -> Iterator[ViewerPage]:
-    """Builds the page in a folder, and opens a browser; skips where one of both is missing."""
+def viewer_page(browser: webdriver.Chrome, folder: Path) -> Iterator[ViewerPage]:
+    """Builds the page, and serves it to a browser; skips without the page's packages."""
     esbuild = PAGE / "node_modules" / ".bin" / "esbuild"
-    chromedriver = shutil.which("chromedriver")
-    if chromedriver is None or not esbuild.exists():
-        pytest.skip("needs chromedriver, and the page's packages: make page")
+    if not esbuild.exists():
+        pytest.skip("needs the page's packages: make page")
     script = folder / "main.js"
     source = Path(__file__).with_name("viewing.ts")
     options = ["--bundle", "--format=esm", "--log-level=error", f"--outfile={script}"]
@@ -131,8 +141,8 @@ def viewer_page(folder: Path) -> Iterator[ViewerPage]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            kind, body = sent[self.path[1:]]
-            self.send_response(200)
+            kind, body = sent.get(self.path[1:], ("text/plain", b""))
+            self.send_response(200 if self.path[1:] in sent else 404)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Security-Policy", POLICY)
             self.end_headers()
@@ -143,21 +153,9 @@ def viewer_page(folder: Path) -> Iterator[ViewerPage]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    chrome = webdriver.ChromeOptions()
-    for option in (
-        "--headless=new",
-        "--no-sandbox",
-        "--use-angle=swiftshader",
-        "--enable-unsafe-swiftshader",
-        "--force-color-profile=srgb",
-        "--hide-scrollbars",
-    ):
-        chrome.add_argument(option)
-    chrome.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=chrome, service=Service(chromedriver))
     try:
-        yield ViewerPage(driver, f"http://127.0.0.1:{server.server_port}/", sent)
+        yield ViewerPage(browser, f"http://127.0.0.1:{server.server_port}/", sent)
     finally:
-        driver.quit()
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         server.shutdown()
         server.server_close()

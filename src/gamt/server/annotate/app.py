@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from gamt.annotation.recovery import kept_scans
 from gamt.io.formats import strip_suffix
 from gamt.io.image import Image
 from gamt.server.annotate.annotator import Annotator, Reader
@@ -79,12 +80,16 @@ def make_annotate_app(
         is_stopping=is_stopping,
     )
     entries = [
-        Entry(str(number), strip_suffix(path) or str(path), path, is_sent=False)
+        Entry(str(number), strip_suffix(path) or str(path), path)
         for number, path in enumerate(paths, 1)
     ]
-    annotator = Annotator(engine, entries, read, output, is_stopping)
+    entries += [
+        Entry(str(number), strip_suffix(path), path, is_sent=True, is_kept=True)
+        for number, path in enumerate(kept_scans(), 1 + len(paths))
+    ]
+    annotator = Annotator(engine, entries, read, sample, output, is_stopping)
     sent = tempfile.TemporaryDirectory(prefix="gamt-", ignore_cleanup_errors=True)
-    api = make_routes(annotator, body_limits, sample, Path(sent.name), is_stopping)
+    api = make_routes(annotator, body_limits, Path(sent.name), is_stopping)
     app.mount(
         "/annotate",
         Starlette(

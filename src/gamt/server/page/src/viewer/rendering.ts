@@ -103,6 +103,7 @@ export class Rendering {
   clear(): void {
     this.coarse = null;
     this.isScanStale = true;
+    this.canvas.style.visibility = "hidden";
     this.follow();
   }
 
@@ -191,7 +192,8 @@ export class Rendering {
       this.areColorsStale = true;
       this.isWindowStale = true;
     }
-    if (!coarse || !this.image) return;
+    // Another scan may have come meanwhile; this is called for it again.
+    if (!coarse || !this.image || coarse !== this.coarse) return;
     if (this.isWindowStale) {
       this.isWindowStale = false;
       [this.image.cal_min, this.image.cal_max] = this.window;
@@ -208,6 +210,7 @@ export class Rendering {
       niivue.refreshDrawing(false);
     }
     this.draw();
+    this.canvas.style.visibility = "visible";
   }
 
   private draw(): void {
