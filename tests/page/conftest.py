@@ -49,7 +49,8 @@ def found(browser: webdriver.Chrome, server: AnnotateServer) -> Page:
 
 @pytest.fixture
 def page(found: Page, server: AnnotateServer) -> Page:
-    """Begins with an empty target, on the slices that are shown at first."""
+    """Begins with an empty target and the tool for points, on the slices that are shown at first."""
     found.ask("targets", {})
     found.open(server.url)
+    found.press("p")
     return found
