@@ -360,7 +360,10 @@ export class App {
       this.setWindow(scan.window.level, scan.window.width);
       await this.readLabels();
     } catch (error) {
-      this.failed(error);
+      // Another scan came instead, which has its own sign of loading.
+      if (this.opening !== scan.id) return;
+      // What `fetch` throws where the server can't be reached: once it can, this is tried again.
+      this.failed(error instanceof TypeError ? new api.Unreachable() : error);
     }
     this.opening = null;
     this.store.change({ loading: null });
