@@ -301,7 +301,7 @@ class _Handlers:
 
     async def _read_json(self, request: Request) -> JsonValue:
         content = await read_body(request, PROMPT_BYTES, self._limits)
-        return parse_json(Path("request"), bytes(content) or b"{}")
+        return parse_json(bytes(content) or b"{}", Path("request"))
 
     async def _predict(self, kind: str, target: int, begin: Begin) -> Response:
         return await self._answer(await self._annotator.predict(kind, target, begin))
