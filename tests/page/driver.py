@@ -239,13 +239,13 @@ class Page:
 
     def press(self, *keys: str) -> None:
         """Presses keys one after the other on what has the focus; "^z" is Ctrl and Z."""
+        chain = ActionChains(self.browser)
         for key in keys:
-            chain = ActionChains(self.browser)
             if len(key) == 2 and key[0] == "^":
                 chain.key_down(Keys.CONTROL).send_keys(key[1]).key_up(Keys.CONTROL)
             else:
                 chain.send_keys(key)
-            chain.perform()
+        chain.perform()
 
     def click(self, plane: str, point: Point, button: int = MouseButton.LEFT) -> None:
         """Clicks on a voxel of a plane's slice."""
