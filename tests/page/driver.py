@@ -209,10 +209,12 @@ class Page:
         return distances
 
     def set_window(self, level: float, width: float) -> None:
+        """Types a window of intensities, and leaves the fields."""
         for name, value in (("level", level), ("width", width)):
             field = self.browser.find_element(By.ID, name)
             field.send_keys(Keys.CONTROL, "a")
             field.send_keys(f"{value}", Keys.ENTER)
+        self.browser.execute_script("document.activeElement.blur()")
 
     def find_voxels(self) -> None:
         """Finds the markers on the screen; the slices shown must be those at first."""
