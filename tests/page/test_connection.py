@@ -27,12 +27,13 @@ def own_server(scan: Path, home: Path) -> Iterator[AnnotateServer]:
 
 
 @pytest.fixture
-def own_page(browser: webdriver.Chrome, own_server: AnnotateServer) -> Page:
+def own_page(browser: webdriver.Chrome, own_server: AnnotateServer) -> Iterator[Page]:
     page = Page(browser)
     page.open(own_server.url)
     page.find_voxels()
     page.press("p")
-    return page
+    yield page
+    page.go_offline(False)
 
 
 def shown_prompts(page: Page) -> int:
