@@ -25,7 +25,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from tests.page.scans import BRIGHTNESS, MARKERS, Point
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 30.0
 
 REACH = 30
 """A marker and its rim, in pixels around its middle."""

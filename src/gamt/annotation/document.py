@@ -118,7 +118,7 @@ class Document:
         self._targets: dict[int, Target] = {}
         self._prompts = 0  # the number of the last one
         self._clock = 0  # the stamp of the last step
-        self._saved = 0  # the revision
+        self._is_saved = True
         self._begun: Begun | None = None
         self._image_doubt = next(doubt_image(image.array), None)
         self.current = self._new_target().id
@@ -252,7 +252,8 @@ class Document:
             return
         begun, self._begun = self._begun, None
         begun.target.history = begun.before
-        self.current = begun.current
+        if self.current == begun.target.id and begun.current in self._targets:
+            self.current = begun.current
         show(session, begun.target.step.state)
         self.revision += 1
 
@@ -352,7 +353,7 @@ class Document:
         target = self._new_target(wanted_name=chosen or "")
         target.color = shade or target.color
         self.current = target.id
-        self.revision += 1
+        self._note_change()
         return target.id
 
     def change_target(
@@ -376,7 +377,7 @@ class Document:
             target.claim = PackedMask.of(self.labels == target.id)
             target.rank = self._tick()
             target.locked = locked
-        self.revision += 1
+        self._note_change()
 
     def remove_target(self, target_id: int) -> ArrayBounds | None:
         """Removes a target with all of its steps; the last one that there is leaves an empty one.
@@ -393,7 +394,7 @@ class Document:
             self._new_target()
         if self.current == target_id:
             self.current = (after or sorted(self._targets))[0 if after else -1]
-        self.revision += 1
+        self._note_change()
         return self._paint(target.claim, None)
 
     def choose_target(self, target_id: int) -> None:
@@ -459,11 +460,11 @@ class Document:
     @property
     def is_unsaved(self) -> bool:
         """Whether something would be lost that was not saved."""
-        return self.revision > self._saved and any(not one.is_untouched for one in self.targets)
+        return not self._is_saved and any(not one.is_untouched for one in self.targets)
 
     def note_saved(self) -> None:
         """Takes what there is now as saved."""
-        self._saved = self.revision
+        self._is_saved = True
 
     def put_back(self, targets: list[Target], current: int) -> ArrayBounds | None:
         """Takes other targets in place of all that there are.
@@ -487,7 +488,7 @@ class Document:
             self._clock = max(self._clock, one.rank, one.step.stamp)
             changed = join(changed, self._paint(None, one.claim))
         self.current = current
-        self.revision += 1
+        self._note_change()
         return changed
 
     # --- inside ---------------------------------------------------------------------------------
@@ -541,6 +542,11 @@ class Document:
             raise ValueError(f"there is another target named {name}")
         return name
 
+    def _note_change(self) -> None:
+        """Takes note of a change of what is saved."""
+        self._is_saved = False
+        self.revision += 1
+
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
@@ -551,7 +557,7 @@ class Document:
         target.history.advance(replace(step, stamp=self._tick()))
         self._limit_memory()
         self.current = target.id
-        self.revision += 1
+        self._note_change()
         return bool(step.waiting)
 
     def _advance(self, session: Session, target: Target, step: Step) -> ArrayBounds | None:
@@ -580,7 +586,7 @@ class Document:
         before, target.claim = target.claim, target.step.state.mask
         target.rank = target.step.stamp
         target.disagreement = None
-        self.revision += 1
+        self._note_change()
         return self._paint(before, target.claim)
 
     def _paint(self, before: PackedMask | None, after: PackedMask | None) -> ArrayBounds | None:

@@ -265,7 +265,7 @@ def _read(path: Path, document: Document) -> _Content:
     """
     with open_npz(path) as archive:
         text = _read_bytes(path, read_member(archive, Place(path, "document")))
-        root = parse_json(path, text.tobytes())
+        root = parse_json(text.tobytes(), path)
         root.member("format").text(FORMAT)
         root.member("version").whole_number(VERSION, VERSION)
         _check_scan(root.member("image"), document.image)

@@ -27,39 +27,37 @@ class SaveFormat:
     Attributes:
         id: "nifti", "input", "prompts" or "npz".
         label: for people.
-        file_name: of the file, such as "scan_seg.nii.gz".
+        suffix: of its files.
     """
 
     id: str
     label: str
-    file_name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """What was written.
-
-    Attributes:
-        files: the label map and the prompts beside it, or the one file.
-        note: what of the document the files don't hold, for people; None where they hold all.
-    """
-
-    files: tuple[Path, ...]
-    note: str | None = None
+    suffix: str
 
 
 def formats_of(document: Document) -> list[SaveFormat]:
     """Returns what a document can be saved as, the usual one first."""
-    name = f"{document.image.name}_seg"
-    formats = [SaveFormat(NIFTI, "NIfTI (.nii.gz)", f"{name}.nii.gz")]
+    formats = [SaveFormat(NIFTI, "NIfTI (.nii.gz)", ".nii.gz")]
     own = own_format(document.image.path)
     if own is not None and own.NAME != "NIfTI":
         named = own.NAMED_SUFFIXES if isinstance(own, NamedFormat) else ()
         suffix = (*named, *own.SUFFIXES)[0]
-        formats.append(SaveFormat(INPUT, f"{own.NAME} ({suffix})", f"{name}{suffix}"))
-    formats.append(SaveFormat(PROMPTS, "Prompts (.prompts.json)", f"{name}.prompts.json"))
-    formats.append(SaveFormat(NPZ, "Challenge (.npz)", f"{name}.npz"))
+        formats.append(SaveFormat(INPUT, f"{own.NAME} ({suffix})", suffix))
+    formats.append(SaveFormat(PROMPTS, "Prompts (.prompts.json)", ".prompts.json"))
+    formats.append(SaveFormat(NPZ, "Challenge (.npz)", ".npz"))
     return formats
+
+
+def file_name(document: Document, format_id: str) -> str:
+    """Returns how a file of that format is called, such as ``scan_seg.nii.gz``.
+
+    Raises:
+        ValueError: the document can't be saved so.
+    """
+    formats = {one.id: one for one in formats_of(document)}
+    if format_id not in formats:
+        raise ValueError(f"found the format {format_id!r}, expected one of {', '.join(formats)}")
+    return f"{document.image.name}_seg{formats[format_id].suffix}"
 
 
 def own_format(path: Path) -> WritableFormat | None:
@@ -70,59 +68,65 @@ def own_format(path: Path) -> WritableFormat | None:
     return one if isinstance(one, WritableFormat) else None
 
 
-def format_of(document: Document, format_id: str) -> SaveFormat:
-    """Returns the format of an id.
-
-    Raises:
-        ValueError: the document can't be saved so.
-    """
-    formats = {one.id: one for one in formats_of(document)}
-    if format_id not in formats:
-        raise ValueError(f"found the format {format_id!r}, expected one of {', '.join(formats)}")
-    return formats[format_id]
-
-
 def save(
     document: Document,
-    path: Path,
     format_id: str,
+    folder: Path,
     segmenter: str,
-    replaceable: Collection[Path] | None = (),
-) -> Saved:
-    """Writes a document's files, which appear at once and whole, or not at all.
+    replaceable: Collection[Path] | None,
+) -> list[Path]:
+    """Writes a document's files into a folder; all appear at once, or none does.
 
     Args:
         document: the document.
-        path: of the file; the prompts of a label map lie beside it (`prompts_path`).
-        format_id: of `formats_of`.
+        format_id: of `formats_of`; what it leaves out, `tell_losses` says.
+        folder: where to.
         segmenter: the name of the 2-D model.
-        replaceable: files that are replaced if they are there, as this run wrote them; None for
-            any file of the name but the scan, and but for other content than prompts in the place
-            of prompts.
+        replaceable: files that may be there already, as this run wrote them, and are replaced; None
+            for any. The scan itself, and other content where prompts are to be, never are.
+
+    Returns:
+        The files written: the label map and the prompts beside it, or the one file.
 
     Raises:
         OverwriteError: a file is there that isn't to be replaced.
         OSError, ImageError: a file can't be written.
         ValueError: there is no such format, or nothing to save in it.
     """
-    chosen = format_of(document, format_id)
-    if not any(one.step.actions for one in document.targets):
+    path = folder / file_name(document, format_id)
+    if not marked(document):
         raise ValueError("there is nothing to save yet: mark a target first")
-    has_prompts_beside = chosen.id in (NIFTI, INPUT)
-    files = (path, prompts_path(path)) if has_prompts_beside else (path,)
+    is_label_map = format_id in (NIFTI, INPUT)
+    files = [path, prompts_path(path)] if is_label_map else [path]
     for file in files:
         refuse_overwrite(file, [document.image.path])
         if replaceable is not None and file.exists() and file not in replaceable:
-            raise OverwriteError(f"{file}: is there already; replace it, or name another output")
-    if chosen.id != NPZ:
-        refuse_other_content(files[-1])
-    if chosen.id == NPZ:
-        return Saved(files, write_npz(document, path))
+            raise OverwriteError(f"{file}: is there already, and was written by another run")
+    if format_id == NPZ:
+        write_npz(document, path)
+        return files
+    refuse_other_content(files[-1])
     with atomic_write(files[-1]) as prompts:
         write_prompts(prompts, document.image, saved_prompts(document), segmenter)
-        if has_prompts_beside:
+        if is_label_map:
             write_label_map(document, path)
-    return Saved(files)
+    return files
+
+
+def tell_losses(document: Document, format_id: str) -> str | None:
+    """Returns what a file of that format doesn't hold of the document; None where it holds all."""
+    if format_id != NPZ:
+        return None
+    targets = marked(document)
+    left_out = sum(expressible(1, one)[1] for one in targets)
+    notes = []
+    if left_out:
+        count = "1 prompt is" if left_out == 1 else f"{left_out} prompts are"
+        notes.append(f"{count} left out: the file holds points, and one box in 3-D for each target")
+    if any(number != one.id for number, one in enumerate(targets, start=1)):
+        numbers = ", ".join(f"{one.name}: {n}" for n, one in enumerate(targets, start=1))
+        notes.append(f"the labels are numbered anew ({numbers})")
+    return "; ".join(notes) or None
 
 
 def write_label_map(document: Document, path: Path) -> None:
@@ -162,38 +166,22 @@ def marked(document: Document) -> list[Target]:
     return [one for one in document.targets if one.step.actions]
 
 
-def write_npz(document: Document, path: Path) -> str | None:
+def write_npz(document: Document, path: Path) -> None:
     """Writes a case of the challenge, with the label map as the previous prediction.
 
     Its classes are the targets that have a prompt or a mask, numbered from 1 on.
-
-    Returns:
-        What the file doesn't hold, for people; None where it holds all.
 
     Raises:
         ValueError: there is neither a box in 3-D nor a point.
         OSError: the file can't be written.
     """
     targets = marked(document)
-    classes, left_out = [], 0
-    for number, target in enumerate(targets, start=1):
-        prompts, lost = expressible(number, target)
-        classes.append(prompts)
-        left_out += lost
+    classes = [expressible(number, one)[0] for number, one in enumerate(targets, start=1)]
     if not any(one.box or one.clicks for one in classes):
-        raise ValueError("the challenge's files hold boxes and points: there are none to save")
+        raise ValueError("the challenge's files hold boxes in 3-D and points: there are none")
     labels = number_labels(document.labels, [one.id for one in targets])
     image = document.image
     write_case(path, image.array, image.spacing_mm, classes, previous=labels)
-    notes = []
-    if left_out:
-        count = "1 prompt was" if left_out == 1 else f"{left_out} prompts were"
-        notes.append(f"{count} left out: the file holds points, and a box in 3-D a target")
-    renumbered = [one for number, one in enumerate(targets, start=1) if number != one.id]
-    if renumbered:
-        numbers = ", ".join(f"{one.name}: {n}" for n, one in enumerate(targets, start=1))
-        notes.append(f"labels were numbered anew ({numbers})")
-    return "; ".join(notes) or None
 
 
 def expressible(number: int, target: Target) -> tuple[ClassPrompts, int]:

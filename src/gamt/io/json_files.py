@@ -151,24 +151,23 @@ def read_json(path: Path) -> JsonValue:
         OSError: it can't be read.
     """
     with path.open("rb") as file:
-        content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise JsonError(
-            path, f"found a file of over {_MAX_BYTES >> 20} MiB, expected a smaller one"
-        )
-    return parse_json(path, content)
+        return parse_json(file.read(_MAX_BYTES + 1), path)
 
 
-def parse_json(path: Path, content: bytes) -> JsonValue:
-    """Reads JSON that stands in a file among other things.
+def parse_json(content: bytes, path: Path) -> JsonValue:
+    """Reads JSON that is in memory.
 
     Args:
-        path: of the file, for errors.
-        content: the JSON.
+        content: all of it.
+        path: the file that it is from, or what else errors are to call it.
 
     Raises:
         JsonError: as for `read_json`.
     """
+    if len(content) > _MAX_BYTES:
+        raise JsonError(
+            path, f"found a file of over {_MAX_BYTES >> 20} MiB, expected a smaller one"
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

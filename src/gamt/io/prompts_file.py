@@ -257,7 +257,7 @@ def _read_prompt(entry: JsonValue, image: Image) -> LabelledPrompt:
     if kind == _NEGATIVE_BOX:
         block = np.broadcast_to(np.True_, np.subtract(high, low))  # takes no memory
         return LabelledPrompt(label, Region(low, block, positive=False))
-    return LabelledPrompt(label, SliceBox(_read_plane(entry, low, high, "box"), low, high))
+    return LabelledPrompt(label, SliceBox(_read_plane(entry, "voxels", low, high), low, high))
 
 
 def _read_drawn(entry: JsonValue, kind: str, image: Image) -> Lasso | Scribble | Region:
@@ -282,18 +282,20 @@ def _read_drawn(entry: JsonValue, kind: str, image: Image) -> Lasso | Scribble |
         return Scribble(np.argwhere(area) + low, positive=kind == _POSITIVE_SCRIBBLE)
     if kind == _NEGATIVE_LASSO:
         return Region(low, area, positive=False)
-    plane = _read_plane(entry, low, high, "lasso")
+    plane = _read_plane(entry, "runs", low, high)
     return Lasso(plane, low, high, slice_view(area, plane, 0))
 
 
 def _read_plane(
-    entry: JsonValue, low: tuple[int, int, int], high: tuple[int, int, int], what: str
+    entry: JsonValue, key: str, low: tuple[int, int, int], high: tuple[int, int, int]
 ) -> Plane:
-    """Returns the plane that something was drawn in, on one slice."""
+    """Returns the plane of what was drawn on one slice; `key` says where it stands."""
     named = entry.member("plane").text(*(plane.name.lower() for plane in Plane))
     plane = Plane[named.upper()]
     if high[plane.normal] - low[plane.normal] != 1:
-        entry.fail(f"found a {what} of several slices, expected one slice of the {named} plane")
+        what = "box" if key == "voxels" else "lasso"
+        found = f"found a {what} of several slices"
+        entry.member(key).fail(f"{found}, expected one slice of the {named} plane")
     return plane
 
 

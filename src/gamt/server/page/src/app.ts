@@ -28,6 +28,8 @@ export class App {
   /** The scan in the viewer. */
   private loaded: string | null = null;
   private opening: string | null = null;
+  /** As the events say: an answer may be older than they are. */
+  private busy: Busy | null = null;
   /** Requests that aren't answered yet. */
   private open = 0;
   private refreshing = false;
@@ -44,7 +46,9 @@ export class App {
     this.connection = new Connection({
       connected: (state) => void this.connected(state),
       told: (revision, busy) => this.told(revision, busy),
-      lost: () => this.store.change({ connection: "lost" }),
+      lost: () => {
+        if (this.store.now.connection !== "refused") this.store.change({ connection: "lost" });
+      },
       refused: () => this.store.change({ connection: "refused" }),
     });
   }
@@ -192,6 +196,11 @@ export class App {
     this.store.change({ theme });
   }
 
+  /** 0 to 1. */
+  setOpacity(opacity: number): void {
+    this.viewer.setOpacity(opacity);
+  }
+
   resetView(): void {
     this.viewer.resetView();
   }
@@ -252,13 +261,9 @@ export class App {
   }
 
   private failed(error: unknown): void {
-    if (error instanceof api.Unreachable) {
-      this.store.change({ connection: "lost" });
-    } else if (error instanceof api.Refusal && error.status === 401) {
-      this.store.change({ connection: "refused" });
-    } else {
-      this.notices.error(error instanceof Error ? error.message : String(error));
-    }
+    const isCutOff = error instanceof api.Refusal && error.status === 401;
+    if (isCutOff || error instanceof api.Unreachable) this.connection.reopen();
+    else this.notices.error(error instanceof Error ? error.message : String(error));
   }
 
   private changed({ state, patch }: Change): void {
@@ -268,17 +273,21 @@ export class App {
     this.answered(state);
   }
 
+  private adopt(state: State): void {
+    this.store.change({ state: { ...state, busy: this.busy } });
+  }
+
   private answered(state: State): void {
     if (!this.revisions.answered(state.revision)) return;
-    this.store.change({ state });
+    this.adopt(state);
     if ((state.scan?.id ?? null) !== this.loaded) void this.show(state);
     else this.viewer.setTargets(state.targets);
     this.drawDisagreement();
   }
 
   private told(revision: number, busy: Busy | null): void {
-    const { state } = this.store.now;
-    this.store.change({ state: { ...state, busy } });
+    this.busy = busy;
+    this.adopt(this.store.now.state);
     if (this.open === 0) {
       this.revisions.told(revision);
       void this.catchUp();
@@ -315,7 +324,7 @@ export class App {
   /** Take this state and the labels that are the server's now. */
   private async refresh(state: State): Promise<void> {
     this.revisions.restart(state.revision);
-    this.store.change({ state });
+    this.adopt(state);
     if ((state.scan?.id ?? null) !== this.loaded) await this.show(state);
     else if (state.scan) await this.readLabels();
   }
@@ -323,7 +332,7 @@ export class App {
   private async readLabels(): Promise<void> {
     const { state, patch } = await api.readLabels();
     this.revisions.restart(state.revision);
-    this.store.change({ state });
+    this.adopt(state);
     this.viewer.setTargets(state.targets);
     if (patch) this.viewer.setLabels(patch.high, patch.labels);
     this.drawDisagreement();
@@ -342,13 +351,19 @@ export class App {
     this.loaded = null;
     this.store.change({ loading: { text: `Loading ${scan.name}`, fraction: null } });
     try {
-      await this.viewer.load(api.volumeUrl(scan.id), scan);
+      await this.viewer.load(api.volumeUrl(scan.id), scan, (fraction) =>
+        this.store.change({ loading: { text: `Loading ${scan.name}`, fraction } }),
+      );
       this.loaded = scan.id;
       this.setWindow(scan.window.level, scan.window.width);
       await this.readLabels();
     } catch (error) {
-      this.failed(error);
+      // What `fetch` throws where the server can't be reached: once it can, this is tried again.
+      const failure = error instanceof TypeError ? new api.Unreachable() : error;
+      if (this.opening === scan.id) this.failed(failure);
     }
+    // Another scan that came instead has its own sign of loading.
+    if (this.opening !== scan.id) return;
     this.opening = null;
     this.store.change({ loading: null });
   }

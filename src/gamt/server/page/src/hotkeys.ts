@@ -55,7 +55,7 @@ const TOOL_KEYS: [string, Tool, string][] = [
   ["S", "scribble", "Scribble"],
   ["L", "lasso", "Lasso"],
   ["W", "window", "Window: drag changes level and width"],
-  ["N", "navigate", "Navigate: drag pans, turns in 3-D"],
+  ["N", "navigate", "Navigate: drag moves the crosshair"],
 ];
 
 const LAYOUT_KEYS: [string, Layout, string][] = [
@@ -88,7 +88,7 @@ export function hotkeysOf(app: App, page: PageActions): HotkeyGroup[] {
       hotkeys: [
         ...tools,
         { combo: "T", does: "Add, or take away (as the right button)", run: togglePositive },
-        { combo: "Escape", does: "Drop what is being drawn; stop the prediction", run: () => app.cancel() },
+        { combo: "Escape", does: "Drop the drawing; stop the prediction", run: () => app.cancel() },
       ],
     },
     {

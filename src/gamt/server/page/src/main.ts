@@ -56,6 +56,7 @@ function start(viewer: Viewer): void {
   mountRecovery(app, question);
   const status = mountStatus(app, () => viewer.crosshair);
   viewer.onChange(() => status.place());
+  viewer.onFailure((message) => toasts.error(message));
 
   let { tool } = store.now;
   tools.setTool(tool);

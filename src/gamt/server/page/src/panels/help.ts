@@ -35,7 +35,7 @@ export class HelpDialog {
   }
 
   fill(groups: readonly HotkeyGroup[]): void {
-    const close = element("button", { type: "button", class: "button primary", onclick: () => this.dialog.close() }, "Close");
+    const close = element("button", { type: "button", class: "button", onclick: () => this.dialog.close() }, "Close");
     const tables = groups.map(({ title, hotkeys }) =>
       table(title, hotkeys.map(({ combo, does }) => [combo, does])),
     );
@@ -44,7 +44,7 @@ export class HelpDialog {
       element("dd", {}, TOOL_HELP[tool]),
     ]);
     this.dialog.replaceChildren(
-      element("h2", { id: "help-title" }, "How it works"),
+      element("div", { class: "title" }, element("h2", { id: "help-title" }, "How it works"), close),
       element(
         "p",
         {},
@@ -52,7 +52,6 @@ export class HelpDialog {
       ),
       element("dl", { class: "tools" }, ...tools),
       element("div", { class: "tables" }, ...tables, table("On the slices", ON_SLICES)),
-      element("div", { class: "row end" }, close),
     );
   }
 

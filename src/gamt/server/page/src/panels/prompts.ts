@@ -26,6 +26,10 @@ export function mountPrompts(app: App): void {
   const disagreement = byId<HTMLInputElement>("disagreement");
   const scales = segments(byId("scales"), "scale", SCALES, (scale) => app.chooseScale(scale));
   disagreement.addEventListener("change", () => app.setDisagreement(disagreement.checked));
+  const opacity = byId<HTMLInputElement>("opacity");
+  const setOpacity = () => app.setOpacity(opacity.valueAsNumber / 100);
+  opacity.addEventListener("input", setOpacity);
+  setOpacity();
   list.addEventListener("mouseleave", () => app.highlight(null));
 
   store.subscribe(() => {
@@ -51,6 +55,8 @@ export function mountPrompts(app: App): void {
     disagreement.disabled = !target;
     const canExplain = target !== null && target.prompts.some(({ id }) => id > 0);
     setAttribute(why, "href", canExplain ? explanationUrl(target.id) : null);
+    // A link without an address is none to screen readers.
+    setAttribute(why, "role", canExplain ? null : "link");
     setAttribute(why, "aria-disabled", canExplain ? null : "true");
   });
 }
