@@ -36,7 +36,7 @@ def package_file(path: str) -> Path:
     return file
 
 
-@pytest.mark.parametrize("form", ["desktop", "mobile"])
+@pytest.mark.parametrize("form", ["desktop", pytest.param("mobile", marks=pytest.mark.slow)])
 def test_lighthouse_gives_the_page_95_or_more(
     server: AnnotateServer, tmp_path: Path, form: str
 ) -> None:
