@@ -289,7 +289,7 @@ def _read_drawn(entry: JsonValue, kind: str, image: Image) -> Lasso | Scribble |
 def _read_plane(
     entry: JsonValue, key: str, low: tuple[int, int, int], high: tuple[int, int, int]
 ) -> Plane:
-    """Returns the plane that a box or a lasso was drawn in, on one slice; `key` says where it is."""
+    """Returns the plane of what was drawn on one slice; `key` says where it stands."""
     named = entry.member("plane").text(*(plane.name.lower() for plane in Plane))
     plane = Plane[named.upper()]
     if high[plane.normal] - low[plane.normal] != 1:
