@@ -57,6 +57,19 @@ class SupersededError(ValueError):
     """A prompt came between; what was asked for has to be asked for again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What was saved.
+
+    Attributes:
+        files: that were written, the one that was asked for first.
+        note: what of the document they don't hold, for people; None where they hold all.
+    """
+
+    files: tuple[Path, ...]
+    note: str | None
+
+
 @dataclass(slots=True, eq=False)
 class Opened:
     """The scan that is open.
@@ -347,7 +360,9 @@ class Annotator:
             document = Document(image)
             formats = saving.formats_of(document)
             folder = self._folder_of(entry)
-            described["output"] = None if folder is None else str(folder / formats[0].file_name)
+            described["output"] = (
+                None if folder is None else str(folder / saving.file_name(document, formats[0].id))
+            )
             described["formats"] = [{"id": one.id, "label": one.label} for one in formats]
             return image, described, document, recovery.recovery_path(image, entry.is_sent)
 
@@ -572,7 +587,7 @@ class Annotator:
 
         return await self.use(read)
 
-    async def save(self, format_id: str, overwrite: bool) -> saving.Saved:
+    async def save(self, format_id: str, overwrite: bool) -> Saved:
         """Writes the labels to the user's folder.
 
         Args:
@@ -589,24 +604,23 @@ class Annotator:
         if folder is None:
             raise ValueError("the scan has no folder on this machine: download the file instead")
         replaceable: Collection[Path] | None = None if overwrite else opened.written
-        saved = await self._write_files(folder, format_id, replaceable)
+        saved = await self._write_files(format_id, folder, replaceable)
         opened.written.update(saved.files)
         return saved
 
-    async def export(self, format_id: str, folder: Path) -> saving.Saved:
+    async def export(self, format_id: str, folder: Path) -> Saved:
         """Writes the labels to an empty folder, for the page to download; see `save`."""
-        return await self._write_files(folder, format_id, ())
+        return await self._write_files(format_id, folder, ())
 
     async def _write_files(
-        self, folder: Path, format_id: str, replaceable: Collection[Path] | None
-    ) -> saving.Saved:
+        self, format_id: str, folder: Path, replaceable: Collection[Path] | None
+    ) -> Saved:
         segmenter = self._engine.segmenter.name
 
-        def write(document: Document) -> saving.Saved:
-            path = folder / saving.format_of(document, format_id).file_name
-            saved = saving.save(document, path, format_id, segmenter, replaceable)
+        def write(document: Document) -> Saved:
+            files = saving.save(document, format_id, folder, segmenter, replaceable)
             document.note_saved()
-            return saved
+            return Saved(tuple(files), saving.tell_losses(document, format_id))
 
         saved = await self.use(write)
         await self.tell()

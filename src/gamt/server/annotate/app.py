@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from gamt.annotation.recovery import kept_scans
@@ -94,7 +94,7 @@ def make_annotate_app(
         "/annotate",
         Starlette(
             routes=[
-                Mount("/api", routes=api),
+                Mount("/api", Router(api, redirect_slashes=False)),
                 Mount("/", StaticFiles(directory=page, html=True))
                 if (page / "index.html").is_file()
                 else Route("/{path:path}", _tell_unbuilt),
