@@ -49,7 +49,8 @@ def found(browser: webdriver.Chrome, server: AnnotateServer) -> Page:
 
 @pytest.fixture
 def page(found: Page, server: AnnotateServer) -> Page:
-    """Begins with an empty target, on the slices that are shown at first."""
+    """Begins anew: an empty target, the tool for points, and the slices of the beginning."""
     found.ask("targets", {})
     found.open(server.url)
+    found.press("p")
     return found

@@ -25,7 +25,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from tests.page.scans import BRIGHTNESS, MARKERS, Point
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 30.0
 
 REACH = 30
 """A marker and its rim, in pixels around its middle."""
@@ -195,15 +195,18 @@ class Page:
         """Returns what is seen: (rows, columns, 3), red, green and blue from 0 to 255."""
         self.let_it_draw()
         picture = Image.open(io.BytesIO(self.browser.get_screenshot_as_png())).convert("RGB")
-        return np.asarray(picture).astype(np.int16)
+        pixels: npt.NDArray[np.int16] = np.asarray(picture).astype(np.int16)
+        return pixels
 
     def greys(self) -> npt.NDArray[np.int16]:
         """Returns how bright each pixel is, (rows, columns), 0 to 255."""
-        return self.screenshot().min(2)
+        levels: npt.NDArray[np.int16] = self.screenshot().min(2)
+        return levels
 
     def colours(self) -> npt.NDArray[np.int16]:
         """Returns how far each pixel is from grey, (rows, columns), 0 to 255."""
-        return np.ptp(self.screenshot(), 2)
+        distances: npt.NDArray[np.int16] = np.ptp(self.screenshot(), 2)
+        return distances
 
     def set_window(self, level: float, width: float) -> None:
         for name, value in (("level", level), ("width", width)):
@@ -264,17 +267,17 @@ class Page:
             scroll: slices to scroll by before the button is let go.
         """
         actions = ActionBuilder(self.browser, duration=30)
-        mouse = actions.pointer_action
+        mouse, wheel = untyped(actions.pointer_action), untyped(actions.wheel_action)
         first, *others = (self.slices[plane].pixel(point) for point in points)
         mouse.move_to_location(*first).pointer_down(button)
         for other in others:
             mouse.move_to_location(*other)
         # All devices take the same number of steps.
         for _ in range(len(others) + 2):
-            actions.wheel_action.pause(0)
+            wheel.pause(0)
         for _ in range(abs(scroll)):
             x, y = self.slices[plane].pixel(points[-1])
-            actions.wheel_action.scroll(x, y, 0, -100 if scroll > 0 else 100)
+            wheel.scroll(x, y, 0, -100 if scroll > 0 else 100)
             mouse.pause(0)
         mouse.pointer_up(button)
         actions.perform()
@@ -285,7 +288,7 @@ class Page:
         actions = ActionBuilder(self.browser)
         x, y = self.slices[plane].pixel(point)
         for _ in range(abs(slices)):
-            actions.wheel_action.scroll(x, y, 0, -100 if slices > 0 else 100)
+            untyped(actions.wheel_action).scroll(x, y, 0, -100 if slices > 0 else 100)
         actions.perform()
         self.let_it_draw()
 
@@ -317,8 +320,13 @@ class Page:
 
     def hover(self, plane: str, point: Point) -> None:
         actions = ActionBuilder(self.browser, duration=30)
-        actions.pointer_action.move_to_location(*self.slices[plane].pixel(point))
+        untyped(actions.pointer_action).move_to_location(*self.slices[plane].pixel(point))
         actions.perform()
+
+
+def untyped(device: object) -> Any:
+    """Returns one of selenium's devices, most methods of which have no types."""
+    return device
 
 
 def read_labels(content: bytes) -> npt.NDArray[np.uint8]:
@@ -326,7 +334,7 @@ def read_labels(content: bytes) -> npt.NDArray[np.uint8]:
     opener = nib.Nifti1Image.from_stream
     if content[:2] == b"\x1f\x8b":
         content = gzip.decompress(content)
-    image = nib.as_closest_canonical(opener(io.BytesIO(content)))
+    image = nib.as_closest_canonical(opener(io.BytesIO(content)))  # type: ignore[no-untyped-call]
     return np.asarray(image.dataobj).astype(np.uint8)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel import orientations
 
 Point = tuple[float, float]
 
@@ -70,9 +69,9 @@ def draw_scan(path: Path, codes: str = "RAS", turned_degrees: float = 0.0) -> np
     affine = np.eye(4)
     affine[:3, :3] = turn @ np.diag(SPACING_MM)
     affine[:3, 3] = (-20.0, 12.5, 33.0)
-    image = nib.Nifti1Image(voxels, affine)
-    target = orientations.ornt_transform(
-        orientations.io_orientation(affine), orientations.axcodes2ornt(tuple(codes))
-    )
-    nib.save(image.as_reoriented(target), path)
+    untyped: Any = nib
+    image = untyped.Nifti1Image(voxels, affine)
+    axes = untyped.orientations
+    turn_axes = axes.ornt_transform(axes.io_orientation(affine), axes.axcodes2ornt(tuple(codes)))
+    nib.save(image.as_reoriented(turn_axes), path)
     return voxels

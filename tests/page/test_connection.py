@@ -31,6 +31,7 @@ def own_page(browser: webdriver.Chrome, own_server: AnnotateServer) -> Page:
     page = Page(browser)
     page.open(own_server.url)
     page.find_voxels()
+    page.press("p")
     return page
 
 
@@ -75,6 +76,7 @@ def test_a_killed_server_has_kept_the_work_for_the_next_one(
         assert [without_id(one) for one in restored] == [without_id(one) for one in prompts]
         assert page.target["name"] == target["name"]
         assert np.array_equal(page.result(), result)
+        page.press("p")
         page.click("axial", (15, 24))
         page.wait_for_prompts(3)
 
@@ -105,6 +107,7 @@ def test_two_tabs_show_the_same(own_page: Page, own_server: AnnotateServer) -> N
     second = page.browser.current_window_handle
     try:
         page.open(own_server.url)
+        page.press("p")
         page.click("axial", (20, 28))
         page.wait_for_prompts(1)
         page.browser.switch_to.window(first)

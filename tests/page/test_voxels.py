@@ -105,7 +105,7 @@ def test_the_mask_is_drawn_on_its_voxels(opened: Page, scans: dict[str, Path]) -
 
 
 def certain(section: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Returns the pixels of a section that are not at its edge, nor near the cross and the markers."""
+    """Returns the pixels of a section that are not at its edge, nor its rim."""
     same = section.copy()
     for axis in (0, 1):
         for step in (-1, 1):
