@@ -46,7 +46,9 @@ export class App {
     this.connection = new Connection({
       connected: (state) => void this.connected(state),
       told: (revision, busy) => this.told(revision, busy),
-      lost: () => this.store.change({ connection: "lost" }),
+      lost: () => {
+        if (this.store.now.connection !== "refused") this.store.change({ connection: "lost" });
+      },
       refused: () => this.store.change({ connection: "refused" }),
     });
   }
@@ -259,13 +261,9 @@ export class App {
   }
 
   private failed(error: unknown): void {
-    if (error instanceof api.Unreachable) {
-      this.store.change({ connection: "lost" });
-    } else if (error instanceof api.Refusal && error.status === 401) {
-      this.store.change({ connection: "refused" });
-    } else {
-      this.notices.error(error instanceof Error ? error.message : String(error));
-    }
+    const isCutOff = error instanceof api.Refusal && error.status === 401;
+    if (isCutOff || error instanceof api.Unreachable) this.connection.reopen();
+    else this.notices.error(error instanceof Error ? error.message : String(error));
   }
 
   private changed({ state, patch }: Change): void {
@@ -360,8 +358,12 @@ export class App {
       this.setWindow(scan.window.level, scan.window.width);
       await this.readLabels();
     } catch (error) {
-      this.failed(error);
+      // What `fetch` throws where the server can't be reached: once it can, this is tried again.
+      const failure = error instanceof TypeError ? new api.Unreachable() : error;
+      if (this.opening === scan.id) this.failed(failure);
     }
+    // Another scan that came instead has its own sign of loading.
+    if (this.opening !== scan.id) return;
     this.opening = null;
     this.store.change({ loading: null });
   }

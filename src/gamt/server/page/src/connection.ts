@@ -35,6 +35,11 @@ export class Connection {
     source.onerror = () => void this.retry(source);
   }
 
+  /** A request has failed as it does where the server is gone. */
+  reopen(): void {
+    if (this.source) void this.retry(this.source);
+  }
+
   private async greet(source: EventSource): Promise<void> {
     try {
       const state = await readState();
@@ -53,10 +58,8 @@ export class Connection {
     try {
       await readState();
     } catch (error) {
-      if (error instanceof Refusal && (error.status === 401 || error.status === 403)) {
-        this.handler.refused();
-        return;
-      }
+      // Another tab that is opened at the right address brings this one back, too.
+      if (error instanceof Refusal && error.status === 401) this.handler.refused();
     }
     setTimeout(() => this.open(), this.retryMs);
     this.retryMs = Math.min(2 * this.retryMs, LAST_RETRY_MS);

@@ -20,12 +20,17 @@ export interface Waiting {
   prompt: NewPrompt;
 }
 
+/** What the page can't go on without; a fraction where it is known. */
+export interface Loading {
+  text: string;
+  fraction: number | null;
+}
+
 export interface Shown {
   state: State;
   waiting: Waiting[];
   connection: Connection;
-  /** What the page can't go on without; a fraction where it is known. */
-  loading: { text: string; fraction: number | null } | null;
+  loading: Loading | null;
   tool: Tool;
   positive: boolean;
   layout: Layout;
@@ -81,6 +86,12 @@ export class Store {
   subscribe(listener: () => void): void {
     this.listeners.push(listener);
   }
+}
+
+/** What is waited for, by this page or, where the server opens a scan, by all. */
+export function loadingOf({ loading, state }: Readonly<Shown>): Loading | null {
+  if (loading) return loading;
+  return state.busy?.kind === "open" ? { text: "Opening the scan", fraction: null } : null;
 }
 
 /** The state with the prompts in it that are on their way to the server. */

@@ -2,6 +2,7 @@
 
 import type { App } from "../app.ts";
 import { byId } from "../dom.ts";
+import { loadingOf } from "../store.ts";
 import type { Question } from "./question.ts";
 
 export function mountFiles(app: App, question: Question): void {
@@ -29,8 +30,9 @@ export function mountFiles(app: App, question: Question): void {
     void droppedFiles(event.dataTransfer).then((files) => dropped(app, question, files));
   });
   app.store.subscribe(() => {
-    const { state, loading, connection } = app.store.now;
-    welcome.hidden = connection === "connecting" || state.scan !== null || loading !== null;
+    const { state, connection } = app.store.now;
+    const isWaiting = connection === "connecting" || loadingOf(app.store.now) !== null;
+    welcome.hidden = isWaiting || state.scan !== null;
   });
 }
 

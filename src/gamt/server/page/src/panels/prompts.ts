@@ -55,6 +55,8 @@ export function mountPrompts(app: App): void {
     disagreement.disabled = !target;
     const canExplain = target !== null && target.prompts.some(({ id }) => id > 0);
     setAttribute(why, "href", canExplain ? explanationUrl(target.id) : null);
+    // A link without an address is none to screen readers.
+    setAttribute(why, "role", canExplain ? null : "link");
     setAttribute(why, "aria-disabled", canExplain ? null : "true");
   });
 }

@@ -2,7 +2,7 @@
 
 import type { App } from "../app.ts";
 import { byId, setAttribute, setText } from "../dom.ts";
-import type { Connection } from "../store.ts";
+import { loadingOf, type Connection } from "../store.ts";
 import { busyText, gridText, lastText, secondsText } from "../text.ts";
 import type { Busy, State } from "../types.ts";
 
@@ -28,20 +28,23 @@ export function mountStatus(app: App, crosshair: () => readonly number[]): { pla
   const engine = byId<HTMLElement>("engine");
   const banner = byId<HTMLElement>("banner");
   const loading = byId<HTMLElement>("loading");
+  const loadingText = byId<HTMLElement>("loading-text");
   const fraction = byId<HTMLProgressElement>("loading-progress");
 
   store.subscribe(() => {
     const { state } = store.now;
-    showBusy(busy, state.busy);
-    setText(activity, activityText(state, store.now.waiting.length));
+    const predicting = state.busy?.kind === "open" ? null : state.busy;
+    showBusy(busy, predicting);
+    setText(activity, activityText(state, predicting, store.now.waiting.length));
     setText(connection, CONNECTIONS[store.now.connection]);
     setAttribute(connection, "data-state", store.now.connection);
     setText(engine, state.version ? `${state.segmenter} · GAMT ${state.version}` : "");
     setText(banner, BANNERS[store.now.connection]);
     banner.hidden = BANNERS[store.now.connection] === "";
-    loading.hidden = store.now.loading === null;
-    setText(byId("loading-text"), store.now.loading?.text ?? "");
-    setAttribute(fraction, "value", store.now.loading?.fraction ?? null);
+    const waitedFor = loadingOf(store.now);
+    loading.hidden = waitedFor === null;
+    setText(loadingText, waitedFor?.text ?? "");
+    setAttribute(fraction, "value", waitedFor?.fraction ?? null);
   });
   const place = byId<HTMLElement>("place");
   return {
@@ -55,8 +58,8 @@ function showBusy(progress: HTMLProgressElement, busy: Busy | null): void {
   setAttribute(progress, "value", busy?.planned ? busy.done : null);
 }
 
-function activityText(state: State, waiting: number): string {
-  if (state.busy) return `${busyText(state, state.busy)} · ${secondsText(state.busy.seconds)}`;
+function activityText(state: State, busy: Busy | null, waiting: number): string {
+  if (busy) return `${busyText(state, busy)} · ${secondsText(busy.seconds)}`;
   if (waiting > 0) return "Sending the prompt";
   if (state.last) return lastText(state, state.last);
   return state.scan ? gridText(state.scan.shape, state.scan.spacing_mm) : "No scan is open";

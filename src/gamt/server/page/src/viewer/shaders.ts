@@ -61,12 +61,13 @@ bool holds(ivec2 point, ivec2 last) {
   return all(greaterThanEqual(point, ivec2(0))) && all(lessThanEqual(point, last));
 }
 
-// The label at a point, as far as it is shown.
 uint labelAt(vec2 point, ivec2 last) {
-  ivec2 nearest = ivec2(floor(point + 0.5));
-  if (!holds(nearest, last)) return 0u;
-  uint label = texelFetch(labels, voxel(nearest), 0).r;
-  return texelFetch(colors, ivec2(label, 0), 0).a > 0.0 ? label : 0u;
+  ivec2 nearest = clamp(ivec2(floor(point + 0.5)), ivec2(0), last);
+  return texelFetch(labels, voxel(nearest), 0).r;
+}
+
+bool isShown(uint label) {
+  return texelFetch(colors, ivec2(label, 0), 0).a > 0.0;
 }
 
 void main() {
@@ -82,18 +83,17 @@ void main() {
 
   bool isDisagreementShown = high.x > low.x;
   uint label = labelAt(point, last);
-  vec2 edge = outline * abs(stride);
-  bool isEdge =
-    label != labelAt(point + vec2(edge.x, 0.0), last) ||
-    label != labelAt(point - vec2(edge.x, 0.0), last) ||
-    label != labelAt(point + vec2(0.0, edge.y), last) ||
-    label != labelAt(point - vec2(0.0, edge.y), last);
-  if (label != 0u) {
+  bool isEdge = false;
+  if (label != 0u && isShown(label)) {
+    vec2 edge = outline * stride;
+    isEdge = label != labelAt(point + vec2(edge.x, 0.0), last)
+      || label != labelAt(point - vec2(edge.x, 0.0), last)
+      || label != labelAt(point + vec2(0.0, edge.y), last)
+      || label != labelAt(point - vec2(0.0, edge.y), last);
     vec4 fill = texelFetch(colors, ivec2(label, 0), 0);
-    float opacity = isEdge ? 1.0 : isDisagreementShown ? 0.0 : fill.a;
-    color.rgb = mix(color.rgb, fill.rgb, opacity);
+    color.rgb = mix(color.rgb, fill.rgb, isEdge ? 1.0 : isDisagreementShown ? 0.0 : fill.a);
   }
-  if (isDisagreementShown && !(label != 0u && isEdge)) {
+  if (isDisagreementShown && !isEdge) {
     ivec3 place = voxel(nearest);
     if (all(greaterThanEqual(place, low)) && all(lessThan(place, high))) {
       float much = float(texelFetch(disagreement, place - low, 0).r) / 255.0;
