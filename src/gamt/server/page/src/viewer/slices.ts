@@ -7,7 +7,7 @@
  * window, which takes too long for a drag.)
  */
 
-import type { Patch, Target, Vec3 } from "../types.ts";
+import type { Patch, Plane, Target, Vec3 } from "../types.ts";
 import { colorTable } from "./colors.ts";
 import { AXES, type Mapping, placeOf, pointOf, type SliceTile } from "./geometry.ts";
 import type { Volume, Voxels } from "./nifti.ts";
@@ -25,7 +25,7 @@ interface Uploaded {
   intercept: number;
   scan: WebGLTexture;
   labels: WebGLTexture;
-  program: WebGLProgram;
+  programs: Record<Plane, WebGLProgram>;
 }
 
 /** How voxels are stored on the graphics side. */
@@ -95,8 +95,12 @@ export class SliceRenderer {
     const scan = this.newVolume(SCAN, storage, shape);
     this.fill(SCAN, storage, { low: [0, 0, 0], high: shape }, voxels);
     const labels = this.newVolume(LABELS, this.bytes, shape);
-    const program = this.newProgram(storage.sampler);
-    this.uploaded = { shape, slope, intercept, scan, labels, program };
+    const programs = {
+      axial: this.newProgram(fragment(storage.sampler, "axial")),
+      coronal: this.newProgram(fragment(storage.sampler, "coronal")),
+      sagittal: this.newProgram(fragment(storage.sampler, "sagittal")),
+    };
+    this.uploaded = { shape, slope, intercept, scan, labels, programs };
     if (gl.getError() === gl.OUT_OF_MEMORY) {
       this.clear();
       throw new Error(`This machine's graphics have too little memory for ${shape.join(" x ")} voxels.`);
@@ -105,9 +109,11 @@ export class SliceRenderer {
 
   /** Forgets the scan. */
   clear(): void {
-    this.gl.deleteTexture(this.uploaded?.scan ?? null);
-    this.gl.deleteTexture(this.uploaded?.labels ?? null);
-    this.gl.deleteProgram(this.uploaded?.program ?? null);
+    if (this.uploaded) {
+      this.gl.deleteTexture(this.uploaded.scan);
+      this.gl.deleteTexture(this.uploaded.labels);
+      Object.values(this.uploaded.programs).forEach((program) => this.gl.deleteProgram(program));
+    }
     this.uploaded = null;
     this.setDisagreement(null);
   }
@@ -145,30 +151,31 @@ export class SliceRenderer {
     gl.clearColor(0, 0, 0, 1);
     gl.clear(gl.COLOR_BUFFER_BIT);
     if (!uploaded) return;
-    const { program, slope, intercept } = uploaded;
+    const { programs, shape, slope, intercept } = uploaded;
     const { low, high } = this.disagreementBounds ?? { low: [0, 0, 0], high: [0, 0, 0] };
-    const at = (name: string) => gl.getUniformLocation(program, name);
-    gl.useProgram(program);
-    gl.uniform1i(at("scan"), SCAN);
-    gl.uniform1i(at("labels"), LABELS);
-    gl.uniform1i(at("disagreement"), DISAGREEMENT);
-    gl.uniform1i(at("colors"), COLORS);
-    gl.uniform3iv(at("shape"), uploaded.shape);
-    gl.uniform1f(at("canvasHeight"), gl.drawingBufferHeight);
-    gl.uniform2f(at("window"), (window[0] - intercept) / slope, (window[1] - intercept) / slope);
-    gl.uniform3iv(at("low"), low);
-    gl.uniform3iv(at("high"), high);
-    gl.uniform1f(at("outline"), OUTLINE * ratio);
-    gl.uniform2f(at("crosshairSize"), (CROSSHAIR * ratio) / 2, (CROSSHAIR_GAP * ratio) / 2);
     for (const { tile, index, mapping } of slices) {
-      gl.viewport(tile.x, gl.drawingBufferHeight - tile.y - tile.height, tile.width, tile.height);
-      gl.uniform1i(at("across"), AXES[tile.plane].across);
+      const program = programs[tile.plane];
+      const at = (name: string) => gl.getUniformLocation(program, name);
+      gl.useProgram(program);
+      gl.uniform1i(at("scan"), SCAN);
+      gl.uniform1i(at("labels"), LABELS);
+      gl.uniform1i(at("disagreement"), DISAGREEMENT);
+      gl.uniform1i(at("colors"), COLORS);
       gl.uniform1i(at("index"), index);
+      const { column, row } = AXES[tile.plane];
+      gl.uniform2i(at("last"), shape[column] - 1, shape[row] - 1);
       gl.uniform2fv(at("origin"), mapping.origin);
       gl.uniform2fv(at("stride"), mapping.step);
+      gl.uniform1f(at("canvasHeight"), gl.drawingBufferHeight);
+      gl.uniform2f(at("window"), (window[0] - intercept) / slope, (window[1] - intercept) / slope);
+      gl.uniform3iv(at("low"), low);
+      gl.uniform3iv(at("high"), high);
+      gl.uniform1f(at("outline"), OUTLINE * ratio);
+      gl.uniform2f(at("crosshairSize"), (CROSSHAIR * ratio) / 2, (CROSSHAIR_GAP * ratio) / 2);
       const [x, y] = placeOf(mapping, pointOf(tile.plane, crosshair));
       // On a pixel's centre, a line of odd width covers whole pixels.
       gl.uniform2f(at("crosshair"), Math.floor(x) + 0.5, Math.floor(y) + 0.5);
+      gl.viewport(tile.x, gl.drawingBufferHeight - tile.y - tile.height, tile.width, tile.height);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
     }
   }
@@ -206,12 +213,12 @@ export class SliceRenderer {
     }
   }
 
-  private newProgram(sampler: string): WebGLProgram {
+  private newProgram(fragmentShader: string): WebGLProgram {
     const { gl } = this;
     const program = gl.createProgram();
     for (const [type, source] of [
       [gl.VERTEX_SHADER, VERTEX],
-      [gl.FRAGMENT_SHADER, fragment(sampler)],
+      [gl.FRAGMENT_SHADER, fragmentShader],
     ] as const) {
       const shader = gl.createShader(type) as WebGLShader;
       gl.shaderSource(shader, source);
