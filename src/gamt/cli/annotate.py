@@ -111,7 +111,9 @@ def annotate(
     _start_log(verbose)
     check_packages("gamt annotate")
     if not is_built():
-        raise UsageError("gamt annotate needs its page, which is not built yet: make page")
+        raise UsageError(
+            "gamt annotate needs its page: 'make page' in the clone builds it, 'pip install .' takes it along"
+        )
     paths = images or []
     _check_arguments(paths, output, previous, volume)
     options = PredictOptions(
