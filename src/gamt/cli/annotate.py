@@ -112,7 +112,8 @@ def annotate(
     check_packages("gamt annotate")
     if not is_built():
         raise UsageError(
-            "gamt annotate needs its page: 'make page' in the clone builds it, 'pip install .' takes it along"
+            "gamt annotate needs its page: 'make page' in the clone builds it, "
+            "and 'pip install .' takes it along"
         )
     paths = images or []
     _check_arguments(paths, output, previous, volume)
