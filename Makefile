@@ -28,7 +28,8 @@ OLDER_CLIENT := .tools/nninteractive-client-2.5.1
 PAGE := src/gamt/server/page
 NODE_IS_NEW := const [a, b] = process.versions.node.split("."); process.exit(a > 22 || a == 22 && b >= 19 ? 0 : 1)
 NPM := $(or $(shell node -e '$(NODE_IS_NEW)' 2>/dev/null && command -v npm),.tools/node/bin/npm)
-RUN_NPM = PATH="$(abspath $(dir $(NPM))):$$PATH" npm --loglevel=error
+WITH_NODE = PATH="$(abspath $(dir $(NPM))):$$PATH"
+RUN_NPM = $(WITH_NODE) npm --loglevel=error
 FETCH = ci --ignore-scripts --no-audit --no-fund
 PACKAGES := $(PAGE)/node_modules/.package-lock.json
 BUILT := $(PAGE)/dist/index.html
@@ -67,7 +68,7 @@ coverage: $(ALL) ## Run the tests, and measure which lines and branches they rea
 test-page: $(ALL) $(BUILT) $(LIGHTHOUSE) ## Test the page of gamt annotate in a browser (SHORT=yes: without the slow tests)
 	@command -v chromedriver >/dev/null || { \
 		echo "no chromedriver: on Debian, apt install chromium chromium-driver" >&2; exit 1; }
-	$(BIN)/python -m pytest -m "page$(if $(SHORT), and not slow)" tests/page
+	$(WITH_NODE) $(BIN)/python -m pytest -m "page$(if $(SHORT), and not slow)" tests/page
 
 test-napari: $(ALL) ## Test the server with napari's own plugin, in a window on a virtual display
 	@command -v xvfb-run >/dev/null || { echo "no xvfb-run: on Debian, apt install xvfb xauth" \
