@@ -24,6 +24,8 @@ def note_of(step: Step, voxels: int, image_voxels: int, image_doubt: str | None)
         return image_doubt[0].upper() + image_doubt[1:] + "."
     if not any(isinstance(one, Loaded) or one.prompt.positive for one in prompts):
         return "There are negative prompts alone: mark a place inside of the target."
+    if any(isinstance(one, Given) for one in prompts) and not step.state.is_complete:
+        return "There was no time for all of it: the next prompt goes on from here."
     mask = step.state.mask
     if mask is None or not mask.bits.size:
         return "Nothing was found."
@@ -31,6 +33,4 @@ def note_of(step: Step, voxels: int, image_voxels: int, image_doubt: str | None)
         return "All of its voxels belong to other targets."
     if voxels > FULL * image_voxels:
         return "It fills more than half of the image: mark places outside of the target."
-    if any(isinstance(one, Given) for one in prompts) and not step.state.is_complete:
-        return "There was no time for all of it: the next prompt goes on from here."
     return None

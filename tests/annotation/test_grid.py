@@ -1,0 +1,62 @@
+"""Voxels of a page and voxels of an array: there and back, in any orientation of the file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gamt.annotation.grid import (
+    bounds_to_array,
+    bounds_to_page,
+    page_affine,
+    to_array,
+    to_page,
+    turn,
+)
+from tests.io.test_image import ORIENTATIONS, TILT, affine_of, numbered, read
+
+SHAPE = (4, 5, 6)  # z, y, x
+
+
+def test_a_pages_first_voxel_is_the_lowest_hindmost_leftmost_one_of_a_ras_image() -> None:
+    # i runs to the right, so it is 0 where x, which runs to the left, is the last of 6; j likewise.
+    assert to_array((0, 0, 0), SHAPE) == (0, 4, 5)
+    assert to_array((1, 2, 3), SHAPE) == (3, 2, 4)
+    assert to_page((3, 2, 4), SHAPE) == (1, 2, 3)
+
+
+@given(st.tuples(*(st.integers(0, size - 1) for size in SHAPE)))
+def test_a_voxel_goes_there_and_back(voxel: tuple[int, int, int]) -> None:
+    assert to_array(to_page(voxel, SHAPE), SHAPE) == voxel
+
+
+@given(st.data())
+def test_bounds_hold_the_same_voxels_on_the_page_and_in_the_array(data: st.DataObject) -> None:
+    bounds = [sorted(data.draw(st.sets(st.integers(0, n), min_size=2, max_size=2))) for n in SHAPE]
+    low, high = bounds_to_page(bounds, SHAPE)
+    assert bounds_to_array(low, high, SHAPE) == bounds
+    array = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    inside = array[tuple(slice(a, b) for a, b in bounds)]
+    page = turn(array)  # (k, j, i)
+    (i0, j0, k0), (i1, j1, k1) = low, high
+    np.testing.assert_array_equal(turn(inside), page[k0:k1, j0:j1, i0:i1])
+
+
+@pytest.mark.parametrize("tilt", [0.0, TILT])
+@pytest.mark.parametrize("orientation", ORIENTATIONS[::5], ids="".join)
+def test_the_page_sees_a_voxel_where_the_scanner_saw_it(
+    orientation: tuple[str, ...], tilt: float, tmp_path: Path
+) -> None:
+    affine = affine_of(orientation, tilt)
+    image = read(tmp_path, numbered(), affine)
+    shape = image.array.shape
+    placed = page_affine(image.affine, shape)
+    # Towards right, front and head.
+    assert (np.diag(placed)[:3] > 0).all()
+    page = turn(image.array)
+    for file_voxel in ((0, 0, 0), (4, 5, 6), (1, 2, 3), (3, 0, 5)):
+        i, j, k = to_page(image.voxel(file_voxel, ras=False), shape)
+        assert page[k, j, i] == numbered()[file_voxel]
+        np.testing.assert_allclose(placed @ (i, j, k, 1), affine @ (*file_voxel, 1), atol=1e-4)
