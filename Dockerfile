@@ -5,7 +5,7 @@
 #     make docker-serve                            # the same with `gamt serve`, and runs that
 #
 # Stages: tools; the checkpoint, whose lack shows at once; dependencies, which change seldom; the
-# project, which changes often; and the image, which takes only what runs.
+# page of `gamt annotate`, where the server is; the project, which changes often; and the image, which takes only what runs.
 
 ARG BASE_IMAGE=debian:bookworm-slim
 ARG PRESET=default
@@ -57,10 +57,23 @@ RUN set -eu; \
     python3 -m compileall -q -j 0 -x torch/testing/_internal .; \
     [ "$PRESET" = default ] || /workspace/.venv/bin/python -c "import segment_anything, torch"
 
+FROM tools AS page
+# The page of `gamt annotate` comes with the server; without one, this is an empty folder.
+ARG SERVER=
+WORKDIR /page
+ENV PATH=/node/bin:$PATH
+COPY pyproject.toml uv.lock src/gamt/server/page/package.json src/gamt/server/page/package-lock.json ./
+RUN [ -z "$SERVER" ] || { \
+        UV_PROJECT_ENVIRONMENT=/node uv sync --quiet --locked --only-group node --python /usr/bin/python3 \
+        && npm ci --loglevel=error --ignore-scripts --no-audit --no-fund; }
+COPY src/gamt/server/page .
+RUN mkdir -p dist && { [ -z "$SERVER" ] || npm run --silent build; }
+
 FROM dependencies AS project
 COPY pyproject.toml README.md LICENSE ./
 COPY weights/manifest.toml weights/manifest.toml
 COPY src src
+COPY --from=page /page/dist src/gamt/server/page/dist
 RUN python3 -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheel . \
     && uv pip install --quiet --python .venv --no-deps --target /project /wheel/*.whl \
     && python3 -m compileall -q /project

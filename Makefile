@@ -24,9 +24,21 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist lo
 # A second version of what is in .venv already, for the tests of the server.
 OLDER_CLIENT := .tools/nninteractive-client-2.5.1
 
-.PHONY: help setup setup-all run serve test test-fast coverage test-napari test-container lint bench \
-	bench-accuracy soak bench-container eval data weights docker docker-run docker-serve docker-save \
-	format clean
+# The page of `gamt annotate`, and npm: the machine's where its Node is new enough, or else our own.
+PAGE := src/gamt/server/page
+NODE_IS_NEW := const [a, b] = process.versions.node.split("."); process.exit(a > 22 || a == 22 && b >= 19 ? 0 : 1)
+NPM := $(or $(shell node -e '$(NODE_IS_NEW)' 2>/dev/null && command -v npm),.tools/node/bin/npm)
+WITH_NODE = PATH="$(abspath $(dir $(NPM))):$$PATH"
+RUN_NPM = $(WITH_NODE) npm --loglevel=error
+FETCH = ci --ignore-scripts --no-audit --no-fund
+PACKAGES := $(PAGE)/node_modules/.package-lock.json
+BUILT := $(PAGE)/dist/index.html
+# What measures the page's accessibility.
+LIGHTHOUSE := tests/page/node_modules/.package-lock.json
+
+.PHONY: help setup setup-all run annotate serve test test-fast coverage test-page test-napari \
+	test-container lint bench bench-accuracy soak bench-container eval data weights page wheel docker \
+	docker-run docker-serve docker-save format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +50,9 @@ setup-all: $(ALL) ## The same with torch for SAM, and the tools for development
 run: $(SMALL) ## Segment the sample cases
 	$(BIN)/python -m tests.cases.run
 
+annotate: $(SERVER) $(BUILT) ## Open a page to click in (ANNOTATE="scan.nii.gz ..."; see gamt annotate --help)
+	$(BIN)/gamt annotate $(ANNOTATE)
+
 serve: $(SERVER) ## Serve 3D Slicer and napari (SERVE="--host 0.0.0.0 ..."; see gamt serve --help)
 	$(BIN)/gamt serve $(SERVE)
 
@@ -45,10 +60,15 @@ test: $(ALL) ## Run the tests
 	$(PYTEST)
 
 test-fast: $(ALL) ## Run the tests but for the slow ones
-	$(PYTEST) -m "not container and not napari and not slow"
+	$(PYTEST) -m "not container and not napari and not page and not slow"
 
 coverage: $(ALL) ## Run the tests, and measure which lines and branches they reach
 	$(PYTEST) --cov
+
+test-page: $(ALL) $(BUILT) $(LIGHTHOUSE) ## Test the page of gamt annotate in a browser (SHORT=yes: without the slow tests)
+	@command -v chromedriver >/dev/null || { \
+		echo "no chromedriver: on Debian, apt install chromium chromium-driver" >&2; exit 1; }
+	$(WITH_NODE) $(BIN)/python -m pytest -m "page$(if $(SHORT), and not slow)" tests/page
 
 test-napari: $(ALL) ## Test the server with napari's own plugin, in a window on a virtual display
 	@command -v xvfb-run >/dev/null || { echo "no xvfb-run: on Debian, apt install xvfb xauth" \
@@ -60,11 +80,13 @@ test-napari: $(ALL) ## Test the server with napari's own plugin, in a window on 
 test-container: $(ALL) ## Build the container and run its tests, with the engine that answers
 	$(BIN)/python -m pytest -m container tests/container
 
-lint: $(ALL) ## Check style, types, and who imports whom
+lint: $(ALL) $(PACKAGES) ## Check style, types, and who imports whom; check and test the page's modules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(RUN_NPM) --prefix $(PAGE) run --silent check
+	$(RUN_NPM) --prefix $(PAGE) test --silent
 
 bench: CORES := $(shell getconf _NPROCESSORS_ONLN)
 bench: $(ALL) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see README)
@@ -76,6 +98,7 @@ bench: $(ALL) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see
 	$(BIN)/python -m benchmarks.interaction || status=1; \
 	$(BIN)/python -m benchmarks.speed || status=1; \
 	$(BIN)/python -m benchmarks.serving || status=1; \
+	$(BIN)/python -m benchmarks.annotating || status=1; \
 	$(BIN)/python -m benchmarks.hostile || status=1; \
 	exit $$status
 
@@ -114,6 +137,11 @@ data: $(READY) ## Fetch the challenge's validation set into data/
 
 weights: $(SMALL) ## Fetch the checkpoints of the presets all-data and coreset
 	$(BIN)/gamt weights fetch sam_vit_l sam_med2d
+
+page: $(BUILT) ## Build the page of gamt annotate
+
+wheel: $(BUILT) | $(UV) ## Build the Python package, with the page, into dist/
+	$(UV) build --wheel --out-dir dist
 
 # The challenge's naming rule: the team is the file's name up to the first dot, lower-cased, the image
 # the team up to the first underscore.
@@ -172,6 +200,7 @@ format: $(ALL) ## Apply the style
 
 clean: ## Remove all that make and the tools made
 	rm -rf .venv .tools .coverage* .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out
+	rm -rf $(PAGE)/dist $(PAGE)/node_modules tests/page/node_modules
 
 $(SMALL): pyproject.toml uv.lock | $(UV)
 	$(SYNC_SMALL)
@@ -194,6 +223,16 @@ $(OLDER_CLIENT): tests/server/client-2.5.1.txt | $(UV)
 	$(UV) pip install --quiet --python $(PYTHON) --target $@ --no-deps --require-hashes \
 		--requirements $<
 	@touch $@
+
+$(BUILT): $(PACKAGES) $(PAGE)/build.js $(shell find $(PAGE)/src $(PAGE)/notices -type f)
+	$(RUN_NPM) --prefix $(PAGE) run --silent build
+
+%/node_modules/.package-lock.json: %/package.json %/package-lock.json | $(NPM)
+	$(RUN_NPM) --prefix $* $(FETCH)
+	@touch $@
+
+.tools/node/bin/npm: | $(UV)
+	UV_PROJECT_ENVIRONMENT=.tools/node $(UV) sync --quiet --locked --only-group node --python $(PYTHON)
 
 .tools/bin/uv:
 	$(PYTHON) -m pip install --quiet --upgrade --target .tools uv

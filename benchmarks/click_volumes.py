@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from benchmarks.phantoms import Canvas, Mask, Shape, Triple, draw_tree, random_rotation
+from benchmarks.phantoms import Mask, Shape, Triple, draw_tree, random_rotation
+from gamt.sample import Canvas
 
 Image = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]

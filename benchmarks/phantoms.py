@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from gamt.axes import Plane, bounding_range, slice_view, to_volume
 from gamt.prompts import Box, ClassPrompts, Click, SliceBox
+from gamt.sample import Canvas
 
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
@@ -47,66 +48,6 @@ class Phantom:
     truth: Labels
     spacing_mm: Triple
     prompts: tuple[ClassPrompts, ...]
-
-
-class Canvas:
-    """An empty label map with its millimetre coordinates; the origin is the volume's centre."""
-
-    def __init__(self, shape: Shape, spacing_mm: Triple) -> None:
-        """Makes the canvas; `shape` and `spacing_mm` are in the order (z, y, x)."""
-        self.shape = shape
-        self.spacing_mm = spacing_mm
-        self.truth: Labels = np.zeros(shape, dtype=np.uint8)
-        axes = [
-            (np.arange(n) - (n - 1) / 2) * step for n, step in zip(shape, spacing_mm, strict=True)
-        ]
-        self.mm = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-
-    def radius(
-        self, centre: Triple, radii: Triple, axes: npt.NDArray[np.float64] | None = None
-    ) -> npt.NDArray[np.float64]:
-        """Returns each voxel's distance from `centre` (mm): 1 on the ellipsoid of `radii` (mm).
-
-        The rows of `axes` are the ellipsoid's principal directions; those of the grid by default.
-        """
-        offset = self.mm - np.array(centre)
-        if axes is not None:
-            offset = offset @ axes.T
-        scaled: npt.NDArray[np.float64] = np.sqrt(((offset / np.array(radii)) ** 2).sum(axis=-1))
-        return scaled
-
-    def ellipsoid(
-        self, centre: Triple, radii: Triple, axes: npt.NDArray[np.float64] | None = None
-    ) -> Mask:
-        """Returns the inside of an ellipsoid, given as for `radius`."""
-        return self.radius(centre, radii, axes) <= 1
-
-    def tube(self, path: npt.NDArray[np.float64], radii: npt.NDArray[np.float64]) -> Mask:
-        """Returns the tube of `radii` (N,) around the polyline `path` (N, 3), both in mm."""
-        inside = np.zeros(self.shape, dtype=bool)
-        for start, end, r0, r1 in zip(path, path[1:], radii, radii[1:], strict=False):
-            part = self._around(np.stack([start, end]), float(max(r0, r1)))
-            offset = self.mm[part] - start
-            run = end - start
-            along = np.clip(offset @ run / max(float(run @ run), 1e-9), 0, 1)
-            distance = np.linalg.norm(offset - along[..., None] * run, axis=-1)
-            inside[part] |= distance <= r0 + along * (r1 - r0)
-        return inside
-
-    def draw(self, mask: Mask, label: int) -> None:
-        """Gives `label` to the voxels of `mask`, whatever they were."""
-        self.truth[mask] = label
-
-    def _around(self, points: npt.NDArray[np.float64], reach: float) -> tuple[slice, slice, slice]:
-        """The part of the grid within `reach` mm of the bounding box of `points`."""
-        middle = (np.array(self.shape) - 1) / 2
-        spacing = np.array(self.spacing_mm)
-        low = np.floor((points.min(axis=0) - reach) / spacing + middle).astype(int)
-        high = np.ceil((points.max(axis=0) + reach) / spacing + middle).astype(int) + 1
-        z, y, x = (
-            slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, self.shape, strict=True)
-        )
-        return z, y, x
 
 
 def dice(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:

@@ -28,10 +28,11 @@ from scipy import ndimage
 from benchmarks.bench import Bar, at_least, new_table, print_bars
 from benchmarks.click_volumes import KINDS, deep_places, draw_click_volume, pick_voxel
 from benchmarks.hands import draw_area, draw_stroke
-from benchmarks.phantoms import Canvas, Mask, Triple, dice, draw_slice_box, random_rotation, shade
+from benchmarks.phantoms import Mask, Triple, dice, draw_slice_box, random_rotation, shade
 from gamt import Session, segmenters
 from gamt.axes import Plane, slice_view
 from gamt.prompts import box_of_mask
+from gamt.sample import Canvas
 
 MEAN = 0.93
 """Dice after one prompt: mean over all volumes, for each kind of prompt and each plane."""

@@ -13,88 +13,34 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-from benchmarks.phantoms import (
-    Canvas,
+from benchmarks.phantoms import Phantom, box_prompts, click_prompts, draw_tree
+from gamt.sample import (
+    ABDOMEN_SEED,
+    NO_LABEL,
+    SAMPLE_NAME,
+    Field,
     Labels,
     Mask,
-    Phantom,
-    Shape,
-    Triple,
-    box_prompts,
-    click_prompts,
-    draw_tree,
+    Scene,
+    blur,
+    ct_noise,
+    draw_abdomen,
+    texture,
 )
 
-Image = npt.NDArray[np.float64]
 
-NO_LABEL = 0
-
-
-class Scene(Canvas):
-    """A canvas that keeps, beside the labels, what the scanner would measure in each voxel."""
-
-    def __init__(self, shape: Shape, spacing_mm: Triple, background: float) -> None:
-        """Makes a scene in which everything is `background`."""
-        super().__init__(shape, spacing_mm)
-        self.tissue: Image = np.full(shape, background, dtype=np.float64)
-
-    def paint(self, mask: Mask, value: float, label: int = NO_LABEL) -> None:
-        """Puts `value` and `label` into `mask`, over whatever was there."""
-        self.tissue[mask] = value
-        self.draw(mask, label)
-
-    def body(self, centre: Triple, radii: Triple, uneven: float, rng: np.random.Generator) -> Mask:
-        """Returns an ellipsoid (mm) whose surface goes in and out by about the share `uneven`."""
-        bumps = texture(self, 0.45 * min(radii), rng)
-        return self.radius(centre, radii) + uneven * bumps <= 1
-
-    def blurred(self, sigma_mm: Triple) -> Image:
-        """Returns the tissue as a scanner of that resolution sees it."""
-        return blur(self, self.tissue, sigma_mm)
-
-
-def blur(canvas: Canvas, image: Image, sigma_mm: Triple) -> Image:
-    """Returns `image` after a Gaussian blur, whose standard deviations are in mm."""
-    sigma = [s / step for s, step in zip(sigma_mm, canvas.spacing_mm, strict=True)]
-    smooth: Image = ndimage.gaussian_filter(image, sigma)
-    return smooth
-
-
-def texture(canvas: Canvas, scale_mm: float, rng: np.random.Generator) -> Image:
-    """Returns a random field of mean 0 and deviation 1 that varies over about `scale_mm`."""
-    field = blur(canvas, rng.normal(size=canvas.shape), (scale_mm, scale_mm, scale_mm))
-    normal: Image = (field - field.mean()) / field.std()
-    return normal
-
-
-def to_grey(image: Image, low: float, high: float) -> Labels:
+def to_grey(image: Field, low: float, high: float) -> Labels:
     """Returns `image` as uint8, `low` and below as 0, `high` and above as 255."""
     return np.rint(np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
 def ct_abdomen() -> Phantom:
-    """Liver, right and left kidney, spleen and aorta, in slices of 5 mm; values are in HU."""
-    rng = np.random.default_rng(1)
-    scene = Scene((32, 96, 128), (5.0, 2.6, 2.6), background=-1000)
-    inside = _trunk(scene, rng)
-    _lungs_and_stomach(scene, inside)
-    scene.paint(inside & scene.body((18, -14, -64), (62, 60, 58), 0.08, rng), 110, label=1)
-    scene.paint(scene.body((-36, 34, -62), (46, 23, 25), 0.06, rng), 185, label=2)
-    scene.paint(scene.body((-18, 34, 62), (48, 23, 25), 0.06, rng), 185, label=3)
-    for kidney in ((-36.0, 32.0, -48.0), (-18.0, 32.0, 48.0)):
-        scene.paint(scene.ellipsoid(kidney, (16, 9, 10)), -60)  # the fat of the renal pelvis
-    scene.paint(inside & scene.body((36, 38, 88), (40, 30, 20), 0.07, rng), 130, label=4)
-    _spine_and_ribs(scene)
-    z = np.linspace(-90, 90, 13)
-    aorta = np.stack([z, 20 + z / 20, 8 + 5 * np.sin(z / 40)], axis=-1)
-    scene.paint(scene.tube(aorta, np.full(z.shape, 12.0)), 170, label=5)
-    scene.paint(scene.tube(aorta + np.array([0, 0, -32]), np.full(z.shape, 12.0)), 105)
-    scene.tissue += 6 * texture(scene, 4, rng) * (scene.tissue > -200)
-    hounsfield = scene.blurred((1.5, 1.3, 1.3)) + _ct_noise(scene, 16, rng)
+    """Liver, right and left kidney, spleen and aorta, in slices of 5 mm."""
+    rng = np.random.default_rng(ABDOMEN_SEED)
+    scene, hounsfield = draw_abdomen(rng)
     image = to_grey(hounsfield, -160, 240)  # the soft tissue window: level 40, width 400
-    return _with_boxes("CT_phantom", scene, image, rng)
+    return _with_boxes(SAMPLE_NAME, scene, image, rng)
 
 
 def ct_vessels() -> Phantom:
@@ -108,7 +54,7 @@ def ct_vessels() -> Phantom:
     scene.paint(liver & portal, 210, label=1)
     scene.paint(liver & hepatic & ~portal, 180, label=2)
     scene.tissue += 5 * texture(scene, 3, rng)
-    hounsfield = scene.blurred((0.8, 0.8, 0.8)) + _ct_noise(scene, 13, rng)
+    hounsfield = scene.blurred((0.8, 0.8, 0.8)) + ct_noise(scene, 13, rng)
     return _with_clicks("CT_vessels_phantom", scene, to_grey(hounsfield, -110, 290))
 
 
@@ -226,63 +172,14 @@ def _unit(*direction: float) -> npt.NDArray[np.float64]:
     return unit
 
 
-def _trunk(scene: Scene, rng: np.random.Generator) -> Mask:
-    """Draws skin, fat and muscle; returns the cavity inside, filled with fat and bowel."""
-    scene.paint(scene.body((0, 0, 0), (900, 106, 152), 0.02, rng), -95)
-    scene.paint(scene.body((0, 0, 0), (900, 93, 139), 0.02, rng), 55)
-    inside = scene.body((0, -6, 0), (900, 76, 126), 0.02, rng)
-    scene.paint(inside, -85)
-    bowel = inside & (scene.mm[..., 0] < 25) & (texture(scene, 9, rng) > 0.35)
-    scene.paint(bowel & (scene.mm[..., 1] < 18), 35)
-    return inside
-
-
-def _lungs_and_stomach(scene: Scene, inside: Mask) -> None:
-    for side in (-66, 66):
-        scene.paint(inside & scene.ellipsoid((95, 5, side), (75, 80, 62)), -830)
-    scene.paint(inside & scene.ellipsoid((30, -28, 52), (38, 32, 42)), 35)
-    gas = inside & scene.ellipsoid((30, -40, 52), (26, 16, 30)) & (scene.mm[..., 1] < -36)
-    scene.paint(gas, -950)  # gas rises to the front of a patient who lies on the back
-
-
-def _spine_and_ribs(scene: Scene) -> None:
-    """Draws bone: dense rims (600 HU) around softer cores (200 HU), and a canal in the spine."""
-    z = np.linspace(-90, 90, 5)
-    spine = np.stack([z, 0 * z + 54, 0 * z], axis=-1)
-    scene.paint(scene.tube(spine, np.full(5, 23.0)), 600)
-    scene.paint(scene.tube(spine, np.full(5, 19.5)), 200)
-    back = spine + np.array([0, 27, 0])
-    scene.paint(scene.tube(back, np.full(5, 13.0)), 500)
-    scene.paint(scene.tube(back, np.full(5, 8.5)), 30)
-    angle = np.linspace(0.3, 2.5, 19)  # from the spine round to the front
-    for side in (-1, 1):
-        for top in range(-20, 180, 32):
-            rib = [top - 32 * angle, 84 * np.cos(angle), side * 131 * np.sin(angle)]
-            path = np.stack(rib, axis=-1)
-            scene.paint(scene.tube(path, np.full(angle.shape, 6.0)), 550)
-
-
-def _ct_noise(scene: Scene, sigma: float, rng: np.random.Generator) -> Image:
-    """Returns quantum noise of deviation `sigma` (HU), plus a few faint streaks in each slice."""
-    in_plane = 0.5 * scene.spacing_mm[1]
-    noise = blur(scene, rng.normal(size=scene.shape), (0, in_plane, in_plane))
-    noise *= sigma / noise.std()
-    y, x = scene.mm[0, ..., 1], scene.mm[0, ..., 2]
-    for z in range(len(noise)):
-        for angle, offset in rng.uniform((0, -60), (np.pi, 60), size=(6, 2)):
-            away = x * np.cos(angle) + y * np.sin(angle) - offset
-            noise[z] += rng.normal(0, 0.8 * sigma) * np.exp(-((away / 3) ** 2))
-    return noise
-
-
-def _rician(signal: Image, sigma: float, rng: np.random.Generator) -> Image:
+def _rician(signal: Field, sigma: float, rng: np.random.Generator) -> Field:
     """Returns the magnitude of `signal` with normal noise in both of its channels."""
     real = signal + rng.normal(0, sigma, signal.shape)
-    magnitude: Image = np.hypot(real, rng.normal(0, sigma, signal.shape))
+    magnitude: Field = np.hypot(real, rng.normal(0, sigma, signal.shape))
     return magnitude
 
 
-def _sector(scene: Scene) -> tuple[Mask, Image]:
+def _sector(scene: Scene) -> tuple[Mask, Field]:
     """Returns the cone that the probe sees, and what a rib leaves of the sound in each voxel."""
     z, y, x = np.moveaxis(scene.mm, -1, 0)
     depth = y + 78  # the probe lies just above the first row
@@ -292,9 +189,9 @@ def _sector(scene: Scene) -> tuple[Mask, Image]:
     return inside, shadow
 
 
-def _speckle(scene: Scene, rng: np.random.Generator) -> Image:
+def _speckle(scene: Scene, rng: np.random.Generator) -> Field:
     """Returns Rayleigh-distributed factors, in grains that are wider across the beam than along."""
     grain = (1.2, 0.6, 1.2)
     parts = [blur(scene, rng.normal(size=scene.shape), grain) for _ in range(2)]
-    amplitude: Image = np.hypot(parts[0], parts[1]) / parts[0].std()
+    amplitude: Field = np.hypot(parts[0], parts[1]) / parts[0].std()
     return amplitude

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 import gamt
-from gamt.cli import serve
+from gamt.cli import web
 from tests.cli.calls import ROOT, Run, one_line
 
 SECONDS = 60.0
@@ -192,13 +192,7 @@ def test_numbers_that_make_no_sense_are_refused(run: Run, options: tuple[str, ..
 def test_without_its_packages_it_says_how_to_get_them(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "find_spec", lambda name: None if name == "blosc2" else object())
+    monkeypatch.setattr(web, "find_spec", lambda name: None if name == "blosc2" else object())
     status, error = run("serve")
     assert status == 2
     assert error == "gamt: gamt serve needs blosc2: pip install 'gamt[server]'\n"
-
-
-def test_the_licence_is_that_of_the_weights() -> None:
-    assert serve._licence_of("statistical") == "Apache-2.0"
-    assert serve._licence_of("sam_vit_b") == "Apache-2.0"
-    assert serve._licence_of("somebody's") == "!!MISSING!!"

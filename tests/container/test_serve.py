@@ -72,6 +72,12 @@ def test_make_docker_serve_runs_it_and_watches_its_health(engine: str) -> None:
     assert make.returncode == 0
 
 
+def test_the_image_holds_the_page_of_gamt_annotate(running: Running) -> None:
+    ask = "from gamt.server.annotate.page import is_built; print(is_built())"
+    told = running.image.call("container", "exec", running.name, "python", "-P", "-c", ask)
+    assert told.strip() == "True"
+
+
 def test_a_click_is_answered(running: Running) -> None:
     image = np.full((1, 9, 20, 24), 40, np.int16)
     image[:, 3:6, 6:14, 8:18] = 160  # 3 * 8 * 10 voxels

@@ -8,10 +8,11 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
-from benchmarks.phantoms import Canvas, dice
+from benchmarks.phantoms import dice
 from gamt.io.case import Case
 from gamt.lifting.budget import Budget
 from gamt.prompts import ClassPrompts, SlicePrompt
+from gamt.sample import Canvas
 from gamt.segmenters.base import Segmenter
 from gamt.segmenters.statistical import StatisticalSegmenter
 from gamt.settings import PRESETS

@@ -104,6 +104,8 @@ def read_prompt(entry: JsonValue) -> NewPrompt:
     if kind == "box":
         plane = _read_plane(entry.member("plane")) if entry.has("plane") else None
         low, high = _read_voxel(entry.member("low")), _read_voxel(entry.member("high"))
+        if not all(first < past for first, past in zip(low, high, strict=True)):
+            entry.member("high").refuse(f"more than low, {[*low]}, along each axis")
         return BoxPrompt(low, high, positive, plane)
     points = [one.numbers(2) for one in entry.member("points").items()]
     radius = entry.member("radius").number()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import gamt
-from gamt.cli import convert, explain, predict, segment, serve, weights
+from gamt.cli import annotate, convert, explain, predict, segment, serve, weights
 from gamt.cli.console import UsageError, run_app, show_help
 from gamt.cli.options import Verbose
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     epilog="""
 \b
 Examples:
+  gamt annotate scan.nii.gz
   gamt predict inputs/ outputs/
   gamt segment scan.nii.gz -o liver.nii.gz --box 40,60,10,210,190,55
   gamt segment scan.nii.gz -o vessel.nii.gz --click 120,88,30
@@ -30,6 +31,7 @@ Examples:
 'gamt COMMAND --help' says more about each command.
 """,
 )
+app.command(epilog=annotate.EPILOG)(annotate.annotate)
 app.command(epilog=predict.EPILOG)(predict.predict)
 app.command(epilog=explain.EPILOG)(explain.explain)
 app.command(epilog=segment.EPILOG)(segment.segment)

@@ -1,13 +1,10 @@
 """``gamt serve``: 3D Slicer and napari click, this answers."""
 
-import contextlib
-import errno
 import ipaddress
 import logging
 import os
 import socket
 from enum import StrEnum
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,6 +22,7 @@ from gamt.cli.options import (
     Weights,
     WindowText,
 )
+from gamt.cli.web import WebServer, check_packages, licence_of, listen, start_web_log
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -50,27 +48,11 @@ clear, unless a proxy in front of the server speaks TLS.
 Exit status: 0 after Ctrl-C, 1 if the port is taken, 2 for wrong arguments.
 """
 
-PACKAGES = (
-    *("fastapi", "starlette", "pydantic", "uvicorn"),
-    *("blosc2", "prometheus_client", "python_multipart"),
-)
-"""What the extra `server` installs."""
-
 KEY_VARIABLE = "NN_INTERACTIVE_API_KEY"
 """Where the key is looked for in the environment, as nnInteractive's server does."""
 
 LEAST_LIVENESS_SECONDS = 10
 """Clients give a sign of life every 5 s at most, and one of them may get lost."""
-
-KEEP_ALIVE_SECONDS = 75
-"""How long a connection stays open without a request. Clients close theirs after 5 s; were the
-server as quick, requests would now and then meet a connection that is just closing."""
-
-SHUTDOWN_SECONDS = 5
-"""How long answers that are under way may take after Ctrl-C."""
-
-UNKNOWN_LICENCE = "!!MISSING!!"
-"""What clients show as unknown."""
 
 
 class LogLevel(StrEnum):
@@ -138,7 +120,7 @@ def serve(
     work with it as they are.
     """
     _start_log(log_level)
-    _check_packages()
+    check_packages("gamt serve")
     _check_arguments(host, api_key, liveness_timeout_seconds)
     options = PredictOptions(
         segmenter=segmenter,
@@ -151,12 +133,9 @@ def serve(
         cache=cache,
     )
     settings = options.choose_settings()
-    with _listen(host, port) as listener:  # before the work of loading the model
+    with listen(host, port) as listener:  # before the work of loading the model
         model = options.load_segmenter()
-        licence = _licence_of(model.name)
-        import uvicorn
-
-        from gamt.server.early import EarlyApp
+        licence = licence_of(model.name)
 
         def load() -> "FastAPI":
             from gamt.server.app import make_app
@@ -172,47 +151,23 @@ def serve(
                 liveness_seconds=liveness_timeout_seconds,
                 api_key=api_key,
                 licence=licence,
-                is_stopping=lambda: server.should_exit,
+                is_stopping=lambda: server.is_stopping,
             )
 
-        def stop() -> None:
-            server.should_exit = True
-
-        app = EarlyApp(load, stop)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                ws="none",
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-            )
+        server = WebServer(load)
+        server.run(
+            listener, lambda: _introduce(listener, model, licence, has_key=api_key is not None)
         )
-        with contextlib.suppress(KeyboardInterrupt):  # the usual end
-            _introduce(listener, model, licence, has_key=api_key is not None)
-            server.run([listener])
-    if app.error is not None:
-        raise app.error
     typer.echo("stopped")
 
 
 def _start_log(level: LogLevel) -> None:
     start_log(None)
     number = logging.getLevelNamesMapping()[level.upper()]
-    root, web = logging.getLogger("gamt"), logging.getLogger("uvicorn")
+    root = logging.getLogger("gamt")
     root.setLevel(number)
     root.handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    # What uvicorn has to tell is of no use to users, but for those who look for an error.
-    web.handlers, web.propagate = root.handlers, False
-    web.setLevel(number if level is LogLevel.debug else logging.CRITICAL)
-
-
-def _check_packages() -> None:
-    """Raises UsageError where the extra is not installed."""
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"gamt serve needs {', '.join(missing)}: pip install 'gamt[server]'")
+    start_web_log(number)
 
 
 def _check_arguments(host: str, api_key: str | None, liveness_timeout_seconds: int) -> None:
@@ -230,38 +185,6 @@ def _check_arguments(host: str, api_key: str | None, liveness_timeout_seconds: i
             f"--liveness-timeout-seconds {liveness_timeout_seconds}: expected 0, or "
             f"{LEAST_LIVENESS_SECONDS} or more, as clients give a sign of life every 5 s at most"
         )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Returns a socket that listens.
-
-    Raises:
-        UsageError: this machine has no such address.
-        OSError: the port is taken, or may not be used; the error names it.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise UsageError(f"--host {host}: found no machine of this name") from error
-    try:
-        return socket.create_server(address, family=family)
-    except OSError as error:
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise UsageError(f"--host {host}: found no such address on this machine") from error
-        advice = "; choose another by --port" if error.errno == errno.EADDRINUSE else ""
-        reason = f"{os.strerror(error.errno or 0).lower()}{advice}"
-        raise OSError(error.errno, reason, f"port {port}") from error
-
-
-def _licence_of(segmenter: str) -> str:
-    """Returns the licence of a segmenter's weights; gamt's for the embedded one, without any."""
-    from gamt import segmenters
-    from gamt.segmenters.checkpoints import read_manifest
-
-    if segmenter == segmenters.DEFAULT:
-        return "Apache-2.0"
-    checkpoint = read_manifest().get(segmenter)
-    return UNKNOWN_LICENCE if checkpoint is None else checkpoint.licence
 
 
 def _introduce(listener: socket.socket, model: "Segmenter", licence: str, *, has_key: bool) -> None:

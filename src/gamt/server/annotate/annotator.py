@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 import gamt
 from gamt.annotation import recovery, saving
 from gamt.annotation.document import Document
@@ -20,6 +22,7 @@ from gamt.io.image import Image
 from gamt.server.annotate.changes import Change, cut
 from gamt.server.annotate.events import Events
 from gamt.server.annotate.scans import Entry, describe_scan
+from gamt.server.annotate.volume import choose_dtype
 from gamt.server.engine import Engine, IsGone, Prediction, Run, Workspace
 from gamt.session import ArrayBounds, Cancelled, Session, unite
 
@@ -39,6 +42,9 @@ EXPLANATION = "explanation"
 Reader = Callable[[Path], Image]
 """Reads an image; raises ImageError."""
 
+Sample = Callable[[], Image]
+"""Draws the sample."""
+
 Begin = Callable[[Document, Session], object]
 """Begins what is to be predicted."""
 
@@ -54,6 +60,19 @@ class SupersededError(ValueError):
     """A prompt came between; what was asked for has to be asked for again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What was saved.
+
+    Attributes:
+        files: that were written, the one that was asked for first.
+        note: what of the document they don't hold, for people; None where they hold all.
+    """
+
+    files: tuple[Path, ...]
+    note: str | None
+
+
 @dataclass(slots=True, eq=False)
 class Opened:
     """The scan that is open.
@@ -62,17 +81,19 @@ class Opened:
         entry: of its image.
         image: the scan.
         described: as the page gets it (`Scan` in types.ts).
+        dtype: of the volume that the page gets.
         document: its targets.
         workspace: where its predictions are made.
         lock: held by whoever uses the document, but for the thread of a prediction that runs.
         recovery_path: where its unsaved work goes.
-        kept: the document's revision whose unsaved work is there; at first, it has none.
+        kept: the document's revision when its unsaved work was last written there.
         written: files of it that this run has saved.
     """
 
     entry: Entry
     image: Image
     described: dict[str, Any]
+    dtype: np.dtype[Any]
     document: Document
     workspace: Workspace
     recovery_path: Path
@@ -125,6 +146,7 @@ class Annotator:
         engine: Engine,
         entries: Sequence[Entry],
         read: Reader,
+        sample: Sample,
         output: Path | None,
         is_stopping: Callable[[], bool],
     ) -> None:
@@ -134,13 +156,15 @@ class Annotator:
             engine: makes the predictions.
             entries: images that can be opened from the start.
             read: reads an image.
+            sample: draws the sample, which is the image without a path.
             output: the folder that results are saved in; None for that of each image.
             is_stopping: says whether the server is.
         """
         self.events = Events(self._message, is_stopping)
         self._engine = engine
         self._entries = list(entries)
-        self.read = read
+        self._read = read
+        self._sample = sample
         self._output = output
         self._is_stopping = is_stopping
         self._opened: Opened | None = None
@@ -151,6 +175,7 @@ class Annotator:
         self._recovery: Recovery | None = None
         self._trouble: str | None = None
         self._has_changed = asyncio.Event()
+        self._saved: set[Path] = set()  # recovery files of images without unsaved work
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -185,7 +210,7 @@ class Annotator:
                 {
                     "id": one.id,
                     "name": one.name,
-                    "is_open": opened is not None and one == opened.entry,
+                    "is_open": opened is not None and one is opened.entry,
                 }
                 for one in self._entries
             ],
@@ -231,15 +256,21 @@ class Annotator:
         if first is not None:
             self._begin(self._open_first(first, previous))
 
-    async def stop(self) -> None:
-        """Writes what is not saved."""
+    async def stop(self) -> Path | None:
+        """Writes what is not saved.
+
+        Returns:
+            The file that holds it; None where all is saved.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._opened is not None:
-            self._opened.workspace.close()
-            await asyncio.to_thread(self._opened.workspace.join)
-            await self._write_recovery(self._opened)
+        opened = self._opened
+        if opened is not None:
+            await self._close(opened)
+        for path in self._saved:
+            recovery.discard(path)
+        return opened.recovery_path if opened is not None and opened.document.is_unsaved else None
 
     async def _open_first(self, first: "Future[Image]", previous: Path | None) -> None:
         async with self._opening:
@@ -268,12 +299,6 @@ class Annotator:
 
     # Images.
 
-    def add_entry(self, name: str, path: Path, *, is_sent: bool) -> Entry:
-        """Adds an image that can be opened."""
-        entry = Entry(str(len(self._entries) + 1), name, path, is_sent)
-        self._entries.append(entry)
-        return entry
-
     def find_entry(self, entry_id: str) -> Entry | None:
         """Returns the image of an id; None where there is none."""
         return next((one for one in self._entries if one.id == entry_id), None)
@@ -291,38 +316,31 @@ class Annotator:
 
         async def work() -> dict[str, Any]:
             async with self._opening:
-                if self._opened is None or self._opened.entry != entry:
-                    await self._open(entry, lambda: self.read(entry.path))
+                if self._opened is None or self._opened.entry is not entry:
+                    await self._open(entry, lambda: self._read_entry(entry))
             return self.describe()
 
         return await self._finish(work())
 
-    async def add_and_open(
-        self, name: str, read: Callable[[], Image], path: Path, *, is_sent: bool
-    ) -> dict[str, Any]:
-        """Opens an image, and adds it to those that can be opened if that succeeds.
+    async def open_sent(self, name: str, path: Path) -> dict[str, Any]:
+        """Opens an image that the page has sent; it can be opened again if that succeeds.
 
         Args:
             name: for people.
-            read: returns it; raises ImageError.
-            path: of it.
-            is_sent: see `Entry`.
-
-        Returns:
-            The state.
+            path: of the image.
         """
+        return await self.open(Entry(self._new_id(), name, path, is_sent=True))
 
-        async def work() -> dict[str, Any]:
-            async with self._opening:
-                entry = self.add_entry(name, path, is_sent=is_sent)
-                try:
-                    await self._open(entry, read)
-                except BaseException:
-                    self._entries.remove(entry)
-                    raise
-            return self.describe()
+    async def open_sample(self) -> dict[str, Any]:
+        """Opens the sample."""
+        known = (one for one in self._entries if one.path is None)
+        return await self.open(next(known, Entry(self._new_id(), "sample", None, is_sent=True)))
 
-        return await self._finish(work())
+    def _new_id(self) -> str:
+        return str(max((int(one.id) for one in self._entries), default=0) + 1)
+
+    def _read_entry(self, entry: Entry) -> Image:
+        return self._sample() if entry.path is None else self._read(entry.path)
 
     async def _open(self, entry: Entry, read: Callable[[], Image]) -> None:
         self._set_busy(Busy("open", 0, time.monotonic()))
@@ -330,31 +348,31 @@ class Annotator:
             opened = await self._load(entry, read)
         finally:
             self._set_busy(None)
-        before, self._opened = self._opened, opened
-        self._trouble = None
-        if before is not None:
-            before.workspace.close()
-            await asyncio.to_thread(before.workspace.join)
-            await self._write_recovery(before)
+        if self._opened is not None:
+            await self._close(self._opened)
+        if entry not in self._entries:
+            self._entries.append(entry)
         self._recovery = await asyncio.to_thread(
             recovery.find_recovery, opened.recovery_path, opened.document
         )
+        self._opened, self._trouble = opened, None
         self._note_change()
 
     async def _load(self, entry: Entry, read: Callable[[], Image]) -> Opened:
-        def prepare() -> tuple[Image, dict[str, Any], Document, Path]:
+        def prepare() -> tuple[Image, dict[str, Any], np.dtype[Any], Document, Path]:
             image = read()
             described = describe_scan(entry, image, self._engine.settings.window)
             document = Document(image)
-            described["output"] = None
-            folder = self._output or (None if entry.is_sent else entry.path.parent)
             formats = saving.formats_of(document)
+            folder = self._folder_of(entry)
+            described["output"] = (
+                None if folder is None else str(folder / saving.file_name(document, formats[0].id))
+            )
             described["formats"] = [{"id": one.id, "label": one.label} for one in formats]
-            if folder is not None:
-                described["output"] = str(folder / saving.file_name(document, formats[0].id))
-            return image, described, document, recovery.recovery_path(image)
+            path = recovery.recovery_path(image, entry.is_sent)
+            return image, described, choose_dtype(image.array), document, path
 
-        image, described, document, path = await asyncio.to_thread(prepare)
+        image, described, dtype, document, path = await asyncio.to_thread(prepare)
         workspace = self._engine.open(document.observer, self._report)
         try:
             shape = image.array.shape
@@ -364,7 +382,25 @@ class Annotator:
         except BaseException:
             workspace.close()
             raise
-        return Opened(entry, image, described, document, workspace, path, document.revision)
+        return Opened(entry, image, described, dtype, document, workspace, path, document.revision)
+
+    async def _close(self, opened: Opened) -> None:
+        """Frees what the open scan takes, and keeps what is unsaved of it."""
+        opened.workspace.close()
+        await asyncio.to_thread(opened.workspace.join)
+        await self._write_recovery(opened)
+        found = self._recovery
+        is_aside = found is not None and found.path != opened.recovery_path
+        if found is not None and is_aside and not opened.document.is_unsaved:
+            # It was neither taken up nor discarded, and nothing has taken its place.
+            found.path.replace(opened.recovery_path)
+            self._saved.discard(opened.recovery_path)
+
+    def _folder_of(self, entry: Entry) -> Path | None:
+        """Returns where results of an image are saved; None where there is no such place."""
+        if self._output is not None or entry.path is None or entry.is_sent:
+            return self._output
+        return entry.path.absolute().parent
 
     # Predictions, and all else that needs the session.
 
@@ -504,8 +540,10 @@ class Annotator:
         if found is None:
             raise ValueError("an earlier run has left nothing of this scan")
         if not wanted:
-            await asyncio.to_thread(recovery.discard, found.path)
+            found.path.unlink(missing_ok=True)
             self._recovery = None
+            if found.path == opened.recovery_path:
+                self._saved.add(found.path)
             return await self.tell()
         change = await self.step(
             "recovery",
@@ -555,7 +593,7 @@ class Annotator:
 
         return await self.use(read)
 
-    async def save(self, format_id: str, overwrite: bool) -> list[Path]:
+    async def save(self, format_id: str, overwrite: bool) -> Saved:
         """Writes the labels to the user's folder.
 
         Args:
@@ -568,28 +606,31 @@ class Annotator:
             ValueError: there is no folder, no such format, or nothing to save.
         """
         opened = self.opened
-        if opened.described["output"] is None:
-            raise ValueError("the scan was sent by the page, so there is no folder: download it")
-        folder = Path(opened.described["output"]).parent
+        folder = self._folder_of(opened.entry)
+        if folder is None:
+            raise ValueError("the scan has no folder on this machine: download the file instead")
         replaceable: Collection[Path] | None = None if overwrite else opened.written
+        saved = await self._write_files(format_id, folder, replaceable)
+        opened.written.update(saved.files)
+        return saved
+
+    async def export(self, format_id: str, folder: Path) -> Saved:
+        """Writes the labels to an empty folder, for the page to download; see `save`."""
+        return await self._write_files(format_id, folder, ())
+
+    async def _write_files(
+        self, format_id: str, folder: Path, replaceable: Collection[Path] | None
+    ) -> Saved:
         segmenter = self._engine.segmenter.name
 
-        def write(document: Document) -> list[Path]:
+        def write(document: Document) -> Saved:
             files = saving.save(document, format_id, folder, segmenter, replaceable)
-            opened.written.update(files)
             document.note_saved()
-            return files
+            return Saved(tuple(files), saving.tell_losses(document, format_id))
 
-        files = await self.use(write)
+        saved = await self.use(write)
         await self.tell()
-        return files
-
-    async def export(self, format_id: str, folder: Path) -> list[Path]:
-        """Writes the labels to an empty folder, for the page to download."""
-        segmenter = self._engine.segmenter.name
-        return await self.use(
-            lambda document: saving.save(document, format_id, folder, segmenter, ())
-        )
+        return saved
 
     def _use(self, opened: Opened, work: Callable[[Document], T]) -> T:
         with opened.lock:
@@ -644,14 +685,7 @@ class Annotator:
 
         def write() -> None:
             with opened.lock:
-                if opened.document.revision == opened.kept:
-                    return
-                self._set_aside(opened)
-                if opened.document.is_unsaved:
-                    recovery.write_recovery(opened.recovery_path, opened.document)
-                else:
-                    recovery.discard(opened.recovery_path)
-                opened.kept = opened.document.revision
+                self._write_changes(opened)
 
         try:
             await asyncio.to_thread(write)
@@ -664,6 +698,26 @@ class Annotator:
             if self._trouble is not None:
                 self._trouble = None
                 self._note_change()
+
+    def _write_changes(self, opened: Opened) -> None:
+        """Writes what was done since the last time; called with the lock.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        document, path = opened.document, opened.recovery_path
+        if document.revision == opened.kept:
+            return
+        if document.is_unsaved:
+            self._set_aside(opened)
+            recovery.write_recovery(path, document)
+            self._saved.discard(path)
+            entry = opened.entry
+            if entry.is_sent and entry.path is not None and not entry.is_kept:
+                entry.path, entry.is_kept = recovery.keep_scan(path, entry.path), True
+        elif self._recovery is None or self._recovery.path != path:
+            self._saved.add(path)
+        opened.kept = document.revision
 
     def _set_aside(self, opened: Opened) -> None:
         """Keeps what an earlier run left, before new work is written over it."""

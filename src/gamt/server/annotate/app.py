@@ -11,23 +11,21 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
-import gamt.server
+from gamt.annotation.recovery import kept_scans
 from gamt.io.formats import strip_suffix
 from gamt.io.image import Image
 from gamt.server.annotate.annotator import Annotator, Reader
 from gamt.server.annotate.errors import PAGE_ERRORS
 from gamt.server.annotate.gate import PageGate
+from gamt.server.annotate.page import PAGE
 from gamt.server.annotate.routes import make_routes
 from gamt.server.annotate.scans import Entry
 from gamt.server.app import make_app
 from gamt.server.bodies import DEFAULT_LIMITS, BodyLimits
 from gamt.server.engine import Engine
-
-PAGE = Path(gamt.server.__file__).parent / "page" / "dist"
-"""Where ``make page`` puts the page."""
 
 UNBUILT = "the page isn't built: 'make page' builds it"
 
@@ -36,11 +34,6 @@ VIEWERS = 4
 
 IDLE_SECONDS, LIVENESS_SECONDS = 600, 60
 """After which such a place is freed, as on `gamt serve`."""
-
-
-def is_page_built() -> bool:
-    """Says whether there is a page to serve; if not, ``make page`` makes it."""
-    return (PAGE / "index.html").is_file()
 
 
 def make_annotate_app(
@@ -55,6 +48,7 @@ def make_annotate_app(
     previous: Path | None = None,
     output: Path | None = None,
     is_stopping: Callable[[], bool] = lambda: False,
+    tell_kept: Callable[[Path], None] = lambda path: None,
     page: Path = PAGE,
     body_limits: BodyLimits = DEFAULT_LIMITS,
 ) -> FastAPI:
@@ -71,6 +65,7 @@ def make_annotate_app(
         previous: a segmentation of the first image to go on from.
         output: the folder that results are saved in; None for that of each image.
         is_stopping: asked during predictions, which are ended then.
+        tell_kept: is given the file, if any, in which unsaved work is when the server has ended.
         page: the folder of the built page.
         body_limits: of requests.
     """
@@ -85,17 +80,21 @@ def make_annotate_app(
         is_stopping=is_stopping,
     )
     entries = [
-        Entry(str(number), strip_suffix(path) or str(path), path, is_sent=False)
+        Entry(str(number), strip_suffix(path) or str(path), path)
         for number, path in enumerate(paths, 1)
     ]
-    annotator = Annotator(engine, entries, read, output, is_stopping)
+    entries += [
+        Entry(str(number), strip_suffix(path), path, is_sent=True, is_kept=True)
+        for number, path in enumerate(kept_scans(), 1 + len(paths))
+    ]
+    annotator = Annotator(engine, entries, read, sample, output, is_stopping)
     sent = tempfile.TemporaryDirectory(prefix="gamt-", ignore_cleanup_errors=True)
-    api = make_routes(annotator, body_limits, sample, Path(sent.name), is_stopping)
+    api = make_routes(annotator, body_limits, Path(sent.name), is_stopping)
     app.mount(
         "/annotate",
         Starlette(
             routes=[
-                Mount("/api", routes=api),
+                Mount("/api", Router(api, redirect_slashes=False)),
                 Mount("/", StaticFiles(directory=page, html=True))
                 if (page / "index.html").is_file()
                 else Route("/{path:path}", _tell_unbuilt),
@@ -111,7 +110,8 @@ def make_annotate_app(
         async with around(app):
             await annotator.start(first, previous)
             yield
-            await annotator.stop()
+            if (kept := await annotator.stop()) is not None:
+                tell_kept(kept)
             sent.cleanup()
 
     app.router.lifespan_context = lifespan

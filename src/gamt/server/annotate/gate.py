@@ -70,36 +70,38 @@ class PageGate:
                 headers.setdefault("Cache-Control", "no-store" if is_api else "no-cache")
             await send(message)
 
-        answer = self._refuse(request, is_api) or self._exchange_key(request, path)
+        answer = self._check_asker(request, is_api)
+        if answer is None and path == "/" and "key" in request.query_params:
+            answer = self._exchange_key(request)
+        elif answer is None:
+            answer = self._check_cookie(request, is_api)
         await (answer or self._app)(scope, receive, send_guarded)
 
-    def _refuse(self, request: Request, is_api: bool) -> Response | None:
-        """Returns the answer to those who don't get in; None for those who do."""
+    def _check_asker(self, request: Request, is_api: bool) -> Response | None:
+        """Returns the answer to those who ask from elsewhere; None for all others."""
         host = _split_host(request.headers)
         if host is None or host[0] not in LOCAL_NAMES:
             found = request.headers.get("host", "")[:80]
             return _deny(421, f"found the host {found!r}, expected 127.0.0.1 or localhost", is_api)
         if not _is_own(request, is_api):
             return _deny(403, "found a request of another site's page", is_api)
-        if "key" in request.query_params and not is_api:
-            return None  # it is looked at next
-        if not self._fits(_cookies(request.headers).get(_cookie_name(host[1]), "")):
-            return _deny(401, NO_COOKIE, is_api)
         return None
 
-    def _exchange_key(self, request: Request, path: str) -> Response | None:
+    def _check_cookie(self, request: Request, is_api: bool) -> Response | None:
+        """Returns the answer to those without the cookie; None for all others."""
+        shown = _cookies(request.headers).get(_cookie_name(request), "")
+        return None if self._fits(shown) else _deny(401, NO_COOKIE, is_api)
+
+    def _exchange_key(self, request: Request) -> Response:
         """Gives a cookie for the key, and takes the key out of the address."""
-        if path != "/" or "key" not in request.query_params:
-            return None
         if not self._fits(request.query_params["key"]):
             return _deny(401, "found another key than that of this run of gamt annotate", False)
-        host = _split_host(request.headers)
-        assert host is not None
-        answer = RedirectResponse(request.scope.get("root_path", "") + "/", 303)
+        root = request.scope.get("root_path", "")
+        answer = RedirectResponse(f"{root}/", 303)
         answer.set_cookie(
-            _cookie_name(host[1]),
+            _cookie_name(request),
             self._key.decode(),
-            path=request.scope.get("root_path", "") or "/",
+            path=root or "/",
             httponly=True,
             samesite="strict",
         )
@@ -131,9 +133,11 @@ def _split_host(headers: Headers) -> tuple[str, int] | None:
         return None
 
 
-def _cookie_name(port: int) -> str:
+def _cookie_name(request: Request) -> str:
     """Returns a name of its own for each server: cookies don't tell ports apart."""
-    return f"gamt-{port}"
+    host = _split_host(request.headers)
+    assert host is not None  # it was checked
+    return f"gamt-{host[1]}"
 
 
 def _cookies(headers: Headers) -> dict[str, str]:

@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ from starlette.routing import Route
 
 from gamt.annotation.document import Document
 from gamt.annotation.prompts import DrawnPrompt, read_prompt
-from gamt.io.image import Image
 from gamt.io.json_files import JsonValue, parse_json
 from gamt.server.annotate import uploads
 from gamt.server.annotate.annotator import Annotator, Begin, Move
 from gamt.server.annotate.changes import Change, answer, encode_change
-from gamt.server.annotate.volume import choose_dtype, make_nifti, stream, stream_gzipped
+from gamt.server.annotate.volume import make_nifti, stream, stream_gzipped
 from gamt.server.bodies import BodyLimits, read_body
 from gamt.server.clients import watch
 from gamt.session import ArrayBounds, Session
@@ -48,7 +46,6 @@ EXPLANATION_POLICY = (
 def make_routes(
     annotator: Annotator,
     limits: BodyLimits,
-    sample: Callable[[], Image],
     folder: Path,
     is_stopping: Callable[[], bool],
 ) -> list[Route]:
@@ -57,11 +54,10 @@ def make_routes(
     Args:
         annotator: does the work.
         limits: of requests.
-        sample: returns the sample.
         folder: where images that the page sends are kept.
         is_stopping: says whether the server is.
     """
-    one = _Handlers(annotator, limits, sample, folder, is_stopping)
+    one = _Handlers(annotator, limits, folder, is_stopping)
     return [
         Route(path, handler, methods=[method])
         for method, path, handler in (
@@ -100,13 +96,11 @@ class _Handlers:
         self,
         annotator: Annotator,
         limits: BodyLimits,
-        sample: Callable[[], Image],
         folder: Path,
         is_stopping: Callable[[], bool],
     ) -> None:
         self._annotator = annotator
         self._limits = limits
-        self._sample = sample
         self._folder = folder
         self._is_stopping = is_stopping
 
@@ -128,8 +122,7 @@ class _Handlers:
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._folder))
         try:
             path = await uploads.receive(request, name, folder)
-            read = partial(self._annotator.read, path)
-            state = await self._annotator.add_and_open(name, read, path, is_sent=True)
+            state = await self._annotator.open_sent(name, path)
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
@@ -137,11 +130,7 @@ class _Handlers:
 
     async def open_sample(self, request: Request) -> Response:
         await self._read_json(request)
-        sample = await asyncio.to_thread(self._sample)
-        state = await self._annotator.add_and_open(
-            sample.name, lambda: sample, sample.path, is_sent=True
-        )
-        return JSONResponse(state)
+        return JSONResponse(await self._annotator.open_sample())
 
     async def open_image(self, request: Request) -> Response:
         await self._read_json(request)
@@ -154,8 +143,7 @@ class _Handlers:
         opened = self._annotator.opened
         if request.path_params["id"] != opened.entry.id:
             raise HTTPException(404, "found another image than the one that is open")
-        dtype = await asyncio.to_thread(choose_dtype, opened.image.array)
-        pieces = make_nifti(opened.image, dtype)
+        pieces = make_nifti(opened.image, opened.dtype)
         accepted = request.headers.get("accept-encoding", "")
         if "gzip" in [one.partition(";")[0].strip() for one in accepted.split(",")]:
             return StreamingResponse(
@@ -282,23 +270,28 @@ class _Handlers:
 
     async def save(self, request: Request) -> Response:
         body = await self._read_json(request)
-        files = await self._annotator.save(
+        saved = await self._annotator.save(
             body.member("format").text(), body.member("overwrite").boolean()
         )
-        state = self._annotator.describe()
-        return JSONResponse({"state": state, "files": [str(one) for one in files]})
+        return JSONResponse(
+            {
+                "state": self._annotator.describe(),
+                "files": [str(one) for one in saved.files],
+                "note": saved.note,
+            }
+        )
 
     async def download(self, request: Request) -> Response:
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="gamt-"))
         remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
         try:
-            files = await self._annotator.export(request.query_params.get("format", ""), folder)
+            saved = await self._annotator.export(request.query_params.get("format", ""), folder)
         except BaseException:
             await remove()
             raise
         return FileResponse(
-            files[0],
-            filename=files[0].name,
+            saved.files[0],
+            filename=saved.files[0].name,
             media_type="application/octet-stream",
             background=remove,
         )

@@ -22,21 +22,23 @@ AIR_HU = -900
 values so far below 0."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Entry:
     """An image that can be opened.
 
     Attributes:
         id: as the page names it.
         name: for people.
-        path: of the file, or of the folder of a DICOM series.
+        path: of the file, or of the folder of a DICOM series; None for the sample.
         is_sent: whether the page has sent it, so that there is no place of the user's beside it.
+        is_kept: whether it lies beside its unsaved work, and stays there as long as that.
     """
 
     id: str
     name: str
-    path: Path
-    is_sent: bool
+    path: Path | None
+    is_sent: bool = False
+    is_kept: bool = False
 
 
 def describe_scan(entry: Entry, image: Image, window: WindowChoice) -> dict[str, Any]:

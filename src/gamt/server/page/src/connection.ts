@@ -1,0 +1,67 @@
+/** The server's messages that something has changed, and how to come by them again. */
+
+import { EVENTS_URL, Refusal, readState } from "./api.ts";
+import type { Busy, State } from "./types.ts";
+
+const FIRST_RETRY_MS = 500;
+const LAST_RETRY_MS = 5000;
+
+export interface ConnectionHandler {
+  /** The server answers, for the first time or again: what was missed meanwhile is in `state`. */
+  connected(state: State): void;
+  told(revision: number, busy: Busy | null): void;
+  lost(): void;
+  /** The server there doesn't know this page. */
+  refused(): void;
+}
+
+export class Connection {
+  private readonly handler: ConnectionHandler;
+  private source: EventSource | null = null;
+  private retryMs = FIRST_RETRY_MS;
+
+  constructor(handler: ConnectionHandler) {
+    this.handler = handler;
+  }
+
+  open(): void {
+    const source = new EventSource(EVENTS_URL);
+    this.source = source;
+    source.onopen = () => void this.greet(source);
+    source.onmessage = (event: MessageEvent<string>) => {
+      const { revision, busy } = JSON.parse(event.data) as { revision: number; busy: Busy | null };
+      this.handler.told(revision, busy);
+    };
+    source.onerror = () => void this.retry(source);
+  }
+
+  /** A request has failed as it does where the server is gone. */
+  reopen(): void {
+    if (this.source) void this.retry(this.source);
+  }
+
+  private async greet(source: EventSource): Promise<void> {
+    try {
+      const state = await readState();
+      this.retryMs = FIRST_RETRY_MS;
+      this.handler.connected(state);
+    } catch {
+      await this.retry(source);
+    }
+  }
+
+  private async retry(source: EventSource): Promise<void> {
+    source.close();
+    if (source !== this.source) return;
+    this.source = null;
+    this.handler.lost();
+    try {
+      await readState();
+    } catch (error) {
+      // Another tab that is opened at the right address brings this one back, too.
+      if (error instanceof Refusal && error.status === 401) this.handler.refused();
+    }
+    setTimeout(() => this.open(), this.retryMs);
+    this.retryMs = Math.min(2 * this.retryMs, LAST_RETRY_MS);
+  }
+}

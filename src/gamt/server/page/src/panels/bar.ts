@@ -1,0 +1,100 @@
+/** The bar at the top: scans, window, views, theme, help, Save. */
+
+import type { App } from "../app.ts";
+import { byId, element, setAttribute, updateList } from "../dom.ts";
+import { setIcon } from "../icons.ts";
+import type { Layout } from "../store.ts";
+import type { ImageEntry, NamedWindow } from "../types.ts";
+import { segments } from "./segments.ts";
+
+const LAYOUTS: { value: Layout; label: string }[] = [
+  { value: "all", label: "All" },
+  { value: "axial", label: "Axial" },
+  { value: "coronal", label: "Coronal" },
+  { value: "sagittal", label: "Sagittal" },
+  { value: "3d", label: "3-D" },
+];
+
+/** Chosen by the numbers alone. */
+const CUSTOM = "custom";
+
+export function mountBar(app: App): void {
+  const { store } = app;
+  const image = byId<HTMLSelectElement>("image");
+  const windowName = byId<HTMLSelectElement>("window-name");
+  const level = byId<HTMLInputElement>("level");
+  const width = byId<HTMLInputElement>("width");
+  const theme = byId<HTMLButtonElement>("theme");
+  const unsaved = byId<HTMLElement>("unsaved");
+  const layouts = segments(byId("layout"), "layout", LAYOUTS, (value) => app.setLayout(value));
+
+  image.addEventListener("change", () => app.openImage(image.value));
+  windowName.addEventListener("change", () => {
+    const chosen = windowsOf(app).find(({ name }) => name === windowName.value);
+    if (chosen) app.setWindow(chosen.level, chosen.width);
+  });
+  const setNumbers = () => {
+    if (width.valueAsNumber > 0 && Number.isFinite(level.valueAsNumber)) {
+      app.setWindow(level.valueAsNumber, width.valueAsNumber);
+    }
+  };
+  level.addEventListener("change", setNumbers);
+  width.addEventListener("change", setNumbers);
+  theme.addEventListener("click", () => app.setTheme(store.now.theme === "dark" ? "light" : "dark"));
+
+  store.subscribe(() => {
+    const { state, window, layout } = store.now;
+    const { scan } = state;
+    const title = scan ? `${state.unsaved ? "• " : ""}${scan.name} – GAMT` : "GAMT";
+    if (document.title !== title) document.title = title;
+    document.documentElement.dataset["theme"] = store.now.theme;
+    const other = store.now.theme === "dark" ? "light" : "dark";
+    setAttribute(theme, "aria-label", other === "dark" ? "Dark theme" : "Light theme");
+    setIcon(theme, other === "dark" ? "moon" : "sun");
+
+    const images = state.images;
+    byId<HTMLElement>("image-field").hidden = images.length === 0;
+    updateList(image, images, (one) => one.id, makeImage, updateImage);
+    const open = images.find(({ is_open }) => is_open);
+    if (open && document.activeElement !== image) image.value = open.id;
+
+    for (const id of ["save-open", "load-mask"]) byId<HTMLButtonElement>(id).disabled = !scan;
+    unsaved.hidden = !state.unsaved;
+    byId<HTMLFieldSetElement>("window-group").disabled = !scan;
+    const windows = windowsOf(app);
+    updateList(windowName, [...windows.map(({ name }) => name), CUSTOM], (name) => name, makeName, () => {});
+    windowName.value =
+      windows.find((one) => one.level === window?.level && one.width === window.width)?.name ?? CUSTOM;
+    showNumber(level, window?.level);
+    showNumber(width, window?.width);
+    layouts(layout, scan === null);
+  });
+}
+
+/** The named ones, after the one that the scan is shown in at first. */
+function windowsOf(app: App): NamedWindow[] {
+  const scan = app.store.now.state.scan;
+  return scan ? [{ name: "As opened", ...scan.window }, ...scan.windows] : [];
+}
+
+function showNumber(field: HTMLInputElement, value: number | undefined): void {
+  if (document.activeElement !== field) {
+    field.value = value === undefined ? "" : String(Number(value.toPrecision(5)));
+  }
+}
+
+function makeImage(image: ImageEntry): HTMLOptionElement {
+  return element("option", { value: image.id }, image.name);
+}
+
+function updateImage(option: HTMLElement, image: ImageEntry): void {
+  option.textContent = image.name;
+}
+
+function makeName(name: string): HTMLOptionElement {
+  return element("option", { value: name, hidden: name === CUSTOM }, name === CUSTOM ? "Custom" : capital(name));
+}
+
+function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

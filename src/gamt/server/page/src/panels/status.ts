@@ -1,0 +1,66 @@
+/** The line at the bottom, the loading sign and the sign that the server is gone. */
+
+import type { App } from "../app.ts";
+import { byId, setAttribute, setText } from "../dom.ts";
+import { loadingOf, type Connection } from "../store.ts";
+import { busyText, gridText, lastText, secondsText } from "../text.ts";
+import type { Busy, State } from "../types.ts";
+
+const CONNECTIONS: Record<Connection, string> = {
+  connecting: "Connecting",
+  connected: "Connected",
+  lost: "Not connected",
+  refused: "Not connected",
+};
+
+const BANNERS: Record<Connection, string> = {
+  connecting: "",
+  connected: "",
+  lost: "The server doesn't answer; trying again. If it has stopped, start gamt annotate again: your work is kept.",
+  refused: "This page is of an earlier start of gamt annotate. Open the address that the new one printed: your work is kept.",
+};
+
+export function mountStatus(app: App, crosshair: () => readonly number[]): { place(): void } {
+  const { store } = app;
+  const busy = byId<HTMLProgressElement>("busy");
+  const activity = byId<HTMLElement>("activity");
+  const connection = byId<HTMLElement>("connection");
+  const engine = byId<HTMLElement>("engine");
+  const banner = byId<HTMLElement>("banner");
+  const loading = byId<HTMLElement>("loading");
+  const loadingText = byId<HTMLElement>("loading-text");
+  const fraction = byId<HTMLProgressElement>("loading-progress");
+
+  store.subscribe(() => {
+    const { state } = store.now;
+    const predicting = state.busy?.kind === "open" ? null : state.busy;
+    showBusy(busy, predicting);
+    setText(activity, activityText(state, predicting, store.now.waiting.length));
+    setText(connection, CONNECTIONS[store.now.connection]);
+    setAttribute(connection, "data-state", store.now.connection);
+    setText(engine, state.version ? `${state.segmenter} · GAMT ${state.version}` : "");
+    setText(banner, BANNERS[store.now.connection]);
+    banner.hidden = BANNERS[store.now.connection] === "";
+    const waitedFor = loadingOf(store.now);
+    loading.hidden = waitedFor === null;
+    setText(loadingText, waitedFor?.text ?? "");
+    setAttribute(fraction, "value", waitedFor?.fraction ?? null);
+  });
+  const place = byId<HTMLElement>("place");
+  return {
+    place: () => setText(place, store.now.state.scan ? crosshair().join(", ") : ""),
+  };
+}
+
+function showBusy(progress: HTMLProgressElement, busy: Busy | null): void {
+  progress.hidden = busy === null;
+  setAttribute(progress, "max", busy?.planned || null);
+  setAttribute(progress, "value", busy?.planned ? busy.done : null);
+}
+
+function activityText(state: State, busy: Busy | null, waiting: number): string {
+  if (busy) return `${busyText(state, busy)} · ${secondsText(busy.seconds)}`;
+  if (waiting > 0) return "Sending the prompt";
+  if (state.last) return lastText(state, state.last);
+  return state.scan ? gridText(state.scan.shape, state.scan.spacing_mm) : "No scan is open";
+}

@@ -1,0 +1,69 @@
+/** Numbers and names as the page writes them. */
+
+import { NORMAL } from "./tools/planes.ts";
+import type { Busy, LastPrediction, Prompt, State } from "./types.ts";
+
+const KINDS: Record<string, string> = {
+  point: "Point",
+  box: "Box",
+  scribble: "Scribble",
+  lasso: "Lasso",
+  mask: "Mask",
+};
+
+/** Such as 0.42 ml, 12.3 ml and 1530 ml: three figures are enough to compare by. */
+export function volumeText(millilitres: number): string {
+  if (millilitres === 0) return "0 ml";
+  const decimals = millilitres < 10 ? 2 : millilitres < 100 ? 1 : 0;
+  return millilitres < 0.01 ? "< 0.01 ml" : `${millilitres.toFixed(decimals)} ml`;
+}
+
+/** Such as 0.14 s and 12.4 s. */
+export function secondsText(seconds: number): string {
+  return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
+}
+
+/** Such as "Box": what a prompt, or a step that is no prompt, is called. */
+export function kindText(kind: string): string {
+  return KINDS[kind] ?? kind.charAt(0).toUpperCase() + kind.slice(1);
+}
+
+/** Where a prompt is. */
+export function placeText(prompt: Prompt): string {
+  switch (prompt.kind) {
+    case "point":
+      return prompt.voxel.join(", ");
+    case "box":
+      if (prompt.plane) return `${prompt.plane} ${prompt.low[NORMAL[prompt.plane]]}`;
+      return prompt.high.map((high, axis) => high - (prompt.low[axis] ?? 0)).join(" × ");
+    case "mask":
+      return prompt.name;
+    default:
+      return `${prompt.plane} ${prompt.index}`;
+  }
+}
+
+function nameOf(state: State, target: number): string {
+  return state.targets.find(({ id }) => id === target)?.name ?? `target ${target}`;
+}
+
+/** What the server is doing. */
+export function busyText(state: State, busy: Busy): string {
+  const slices = busy.planned > 0 ? ` · slice ${busy.done} of ${busy.planned}` : "";
+  return `${kindText(busy.kind)} · ${nameOf(state, busy.target)}${slices}`;
+}
+
+/** What the last prediction was, how long it took, and what it has looked at. */
+export function lastText(state: State, last: LastPrediction): string {
+  const parts = [`${kindText(last.kind)} · ${nameOf(state, last.target)}`, secondsText(last.seconds)];
+  if (last.planes.length > 0) parts.push(`${last.planes.join(", ")} voted`);
+  if (last.slices > 0) parts.push(`${last.slices} ${last.slices === 1 ? "slice" : "slices"}`);
+  if (!last.complete) parts.push("cut short");
+  return parts.join(" · ");
+}
+
+/** Such as "256 × 256 × 120, 0.8 × 0.8 × 2.5 mm". */
+export function gridText(shape: readonly number[], spacing: readonly number[]): string {
+  const mm = spacing.map((one) => String(Number(one.toPrecision(3)))).join(" × ");
+  return `${shape.join(" × ")} voxels, ${mm} mm`;
+}

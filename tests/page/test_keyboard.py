@@ -1,0 +1,94 @@
+"""Keys alone are enough."""
+
+from pathlib import Path
+
+import numpy as np
+from selenium.webdriver.common.keys import Keys
+
+from tests.page.driver import Page, read_labels, wait_until
+from tests.page.replay import segment
+
+
+def step(page: Page, key: str, times: int) -> None:
+    page.press(*[key] * times)
+
+
+def test_a_box_a_click_and_a_file_by_keys_alone(page: Page, scan: Path) -> None:
+    i, j, k = page.cross
+    page.press("b")
+    # The patient's right is to the left of the screen, and the front is up.
+    step(page, Keys.ARROW_RIGHT, i - 8)
+    step(page, Keys.ARROW_UP, 41 - j)
+    page.press(Keys.ENTER)
+    step(page, Keys.ARROW_LEFT, 32 - 8)
+    step(page, Keys.ARROW_DOWN, 41 - 15)
+    page.press(Keys.ENTER)
+    (box,) = page.wait_for_prompts(1)
+    assert (box["low"], box["high"]) == ([8, 15, k], [33, 42, k + 1])
+    page.press("p", "t")
+    step(page, Keys.ARROW_UP, 8)
+    page.press(Keys.ENTER)
+    prompts = page.wait_for_prompts(2)
+    # A box leaves the cross in its middle: (20, 28).
+    assert (prompts[1]["voxel"], prompts[1]["positive"]) == ([20, 36, k], False)
+    page.press("t")
+    result = page.result()
+    assert np.array_equal(result, segment(scan, prompts))
+
+    shown = page.labels()
+    page.press("^s")
+    tab_to(page, "Save")
+    page.press(Keys.ENTER)
+    wait_until(lambda: page.find_buttons("Done") or page.find_buttons("Replace"), "an answer")
+    if page.find_buttons("Replace"):
+        tab_to(page, "Replace")
+        page.press(Keys.ENTER)
+    wait_until(lambda: page.find_buttons("Done"), "the names of the files")
+    files = page.saved_files()
+    tab_to(page, "Done")
+    page.press(Keys.ENTER)
+    assert not page.find_buttons("Done")
+    assert np.array_equal(read_labels(files[0].read_bytes()), shown)
+
+
+def test_corners_on_different_slices_make_a_box_in_3d(page: Page) -> None:
+    i, j, k = page.cross
+    page.press("b", Keys.ENTER)
+    step(page, Keys.ARROW_UP, 6)
+    step(page, Keys.ARROW_LEFT, 5)
+    step(page, Keys.PAGE_UP, 3)
+    page.press(Keys.ENTER)
+    (box,) = page.wait_for_prompts(1)
+    assert box["plane"] is None
+    assert (box["low"], box["high"]) == ([i, j, k], [i + 6, j + 7, k + 4])
+
+
+def test_backspace_takes_a_corner_back(page: Page) -> None:
+    i, j, k = page.cross
+    page.press("s", Keys.ENTER)
+    step(page, Keys.ARROW_UP, 4)
+    page.press(Keys.ENTER, Keys.BACKSPACE)
+    step(page, Keys.ARROW_LEFT, 4)
+    page.press(Keys.ENTER, Keys.ENTER)
+    (scribble,) = page.wait_for_prompts(1)
+    assert scribble["index"] == k
+    assert scribble["points"] == [[i, j], [i + 4, j + 4]]
+
+
+def test_x_takes_the_next_plane(page: Page) -> None:
+    i, j, k = page.cross
+    page.press("p", "x")
+    # On the coronal plane, up is towards the head.
+    step(page, Keys.ARROW_UP, 3)
+    page.press(Keys.PAGE_DOWN, "x", "x", Keys.ENTER)
+    (point,) = page.wait_for_prompts(1)
+    assert point["voxel"] == [i, j - 1, k + 3]
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Presses Tab until the button of that name has the focus."""
+    for _ in range(20):
+        if page.browser.switch_to.active_element.text == name:
+            return
+        page.press(Keys.TAB)
+    raise AssertionError(f"Tab does not come to {name}")

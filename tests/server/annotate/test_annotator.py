@@ -1,0 +1,522 @@
+"""What all tabs of the page share, over real sockets."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from gamt import Session
+from gamt.annotation import recovery
+from gamt.io.image import read_image, write_image
+from gamt.server.engine import Workspace
+from tests.doubles import DEFAULTS, Thresholder, block, picture
+from tests.server.annotate.annotating import (
+    BODY,
+    SECONDS,
+    SHAPE,
+    SPACING_MM,
+    Page,
+    annotating,
+    write_scan,
+)
+from tests.server.test_engine import Gated
+from tests.server.test_turns import wait_until
+
+OTHER = block(SHAPE, slice(0, 1), slice(0, 2), slice(17, 20))
+POINT_IN_OTHER: dict[str, Any] = {"kind": "point", "voxel": [1, 13, 0]}  # (z, y, x) = (0, 0, 18)
+
+
+@pytest.fixture(autouse=True)
+def _state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    with annotating(write_scan(tmp_path)) as url:
+        yield url
+
+
+def open_page(url: str) -> Page:
+    page = Page(url)
+    wait_until(lambda: page.state()["scan"] is not None)
+    return page
+
+
+@pytest.fixture
+def page(url: str) -> Iterator[Page]:
+    with open_page(url) as page:
+        yield page
+
+
+@pytest.fixture
+def gated(tmp_path: Path) -> Iterator[tuple[Page, Gated]]:
+    """A page whose segmenter can be stopped, of a scan with two bodies."""
+    path = tmp_path / "two.nii.gz"
+    write_image(path, picture(BODY | OTHER), spacing_mm=SPACING_MM)
+    segmenter = Gated()
+    with annotating(path, segmenter=segmenter) as url, open_page(url) as page:
+        yield page, segmenter
+        segmenter.through.set()
+
+
+def reach(segmenter: Gated) -> None:
+    assert segmenter.reached.wait(SECONDS)
+
+
+# --- prompts ------------------------------------------------------------------------------------
+
+
+def test_a_box_answers_with_the_part_that_changed(page: Page) -> None:
+    change = page.box()
+    assert (change.low, change.high) == ([5, 3, 2], [16, 11, 7])
+    np.testing.assert_array_equal(page.array, BODY)
+    (target,) = change.state["targets"]
+    assert target["voxels"] == BODY.sum()
+    assert target["volume_ml"] == pytest.approx(BODY.sum() * 3.0 * 1.0 * 0.5 / 1000)
+    assert [one["kind"] for one in target["prompts"]] == ["box"]
+    assert change.state["unsaved"]
+    assert change.state["last"]["kind"] == "box"
+    assert set(change.state["last"]["planes"]) == {"axial", "coronal", "sagittal"}
+
+
+def test_prompts_of_all_kinds_give_what_a_session_gives(page: Page) -> None:
+    page.box()
+    page.prompt(kind="point", voxel=[9, 8, 3], positive=False)
+    page.prompt(
+        kind="scribble",
+        plane="axial",
+        index=3,
+        points=[[12.0, 4.0], [14.0, 4.0]],
+        radius=0.5,
+        positive=False,
+    )
+    page.prompt(
+        kind="lasso",
+        plane="coronal",
+        index=4,
+        points=[[4.5, 1.5], [8.5, 1.5], [8.5, 4.5], [4.5, 4.5]],
+        radius=0,
+        positive=False,
+    )
+    session = Session(Thresholder(), DEFAULTS)
+    session.set_image(picture(BODY)[None], {"spacing": SPACING_MM})
+    buffer = np.zeros(SHAPE, np.uint8)
+    session.set_target_buffer(buffer)
+    session.add_bbox_interaction([[2, 7], [3, 11], [4, 15]], True)
+    session.add_point_interaction([3, 5, 10], False)  # y = 13 - 8, x = 19 - 9
+    line = np.ones((1, 1, 3), np.uint8)
+    session.add_scribble_interaction(line, False, interaction_bbox=[[3, 4], [9, 10], [5, 8]])
+    area = np.ones((3, 1, 4), np.uint8)
+    session.add_lasso_interaction(area, False, interaction_bbox=[[2, 5], [9, 10], [11, 15]])
+    np.testing.assert_array_equal(page.array, buffer)
+    assert 0 < buffer.sum() < BODY.sum()
+
+
+def test_each_answer_raises_the_revision_by_one(page: Page) -> None:
+    before = page.state()["revision"]
+    revisions = [page.box().state["revision"], page.change("undo", {"target": 1}).state["revision"]]
+    assert revisions == [before + 1, before + 2]
+
+
+def test_steps_go_back_and_forth(page: Page) -> None:
+    page.box()
+    page.change("undo", {"target": 1})
+    assert not page.array.any()
+    page.change("redo", {"target": 1})
+    np.testing.assert_array_equal(page.array, BODY)
+    page.change("reset", {"target": 1})
+    assert not page.array.any()
+    change = page.change("undo", {"target": 1})
+    np.testing.assert_array_equal(page.array, BODY)
+    assert change.state["targets"][0]["can_redo"]
+
+
+def test_a_prompt_that_is_removed_was_never_given(page: Page) -> None:
+    page.box()
+    change = page.prompt(kind="point", voxel=[9, 8, 3], positive=False)
+    number = change.state["targets"][0]["prompts"][1]["id"]
+    page.show(page.http.delete(f"api/prompts/{number}", params={"target": 1}))
+    np.testing.assert_array_equal(page.array, BODY)
+    number = change.state["targets"][0]["prompts"][0]["id"]
+    change = page.show(page.http.delete(f"api/prompts/{number}", params={"target": 1}))
+    assert not page.array.any()
+    assert change.state["targets"][0]["prompts"] == []
+
+
+def test_two_tabs_show_the_same(url: str, page: Page) -> None:
+    with open_page(url) as other:
+        page.box()
+        other.show(other.get("labels"))
+        np.testing.assert_array_equal(other.labels, page.labels)
+        assert other.state() == page.state()
+
+
+# --- predictions that aren't wanted any more ----------------------------------------------------
+
+
+def test_a_prompt_supersedes_the_prediction_that_runs_and_nothing_of_either_is_lost(
+    gated: tuple[Page, Gated], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, segmenter = gated
+    segmenter.stops = True
+    submit, submitted = Workspace._submit, []
+
+    def count(*arguments: Any) -> Any:
+        submitted.append(arguments)
+        return submit(*arguments)
+
+    monkeypatch.setattr(Workspace, "_submit", count)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(page.box)
+        reach(segmenter)
+        second = threads.submit(page.prompt, **POINT_IN_OTHER)
+        wait_until(lambda: len(submitted) == 2)
+        segmenter.through.set()
+        assert first.result().labels is None
+        state = second.result().state
+    assert [one["kind"] for one in state["targets"][0]["prompts"]] == ["box", "point"]
+    np.testing.assert_array_equal(page.array, BODY | OTHER)
+
+
+def test_a_prompt_for_another_target_waits_for_the_prediction_that_runs(
+    gated: tuple[Page, Gated],
+) -> None:
+    page, segmenter = gated
+    page.post("targets")
+    segmenter.stops = True
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(page.box)
+        reach(segmenter)
+        second = threads.submit(page.prompt, 2, **POINT_IN_OTHER)
+        segmenter.through.set()
+        assert first.result().labels is not None
+        second.result()
+    np.testing.assert_array_equal(page.array, BODY + 2 * OTHER)
+
+
+def test_a_cancelled_prediction_leaves_no_prompt(gated: tuple[Page, Gated]) -> None:
+    page, segmenter = gated
+    segmenter.stops = True
+    with ThreadPoolExecutor(2) as threads:
+        running = threads.submit(page.box)
+        reach(segmenter)
+        assert page.state()["busy"]["kind"] == "box"
+        cancelling = threads.submit(page.post, "cancel")
+        _let_through_soon(segmenter)
+        state = cancelling.result().raise_for_status().json()
+        assert running.result().labels is None
+    assert state["targets"][0]["prompts"] == []
+    assert page.state()["busy"] is None
+    page.box()
+    np.testing.assert_array_equal(page.array, BODY)
+
+
+def _let_through_soon(segmenter: Gated) -> None:
+    threading.Timer(0.3, segmenter.through.set).start()
+
+
+def test_cancelling_nothing_changes_nothing(page: Page) -> None:
+    before = page.state()
+    assert page.post("cancel").raise_for_status().json() == before
+
+
+def test_a_prompt_whose_tab_is_closed_is_predicted_all_the_same(
+    gated: tuple[Page, Gated],
+) -> None:
+    page, segmenter = gated
+    segmenter.stops = True
+    body = {"kind": "box", "low": [5, 3, 2], "high": [16, 11, 7], "positive": True, "target": 1}
+    with pytest.raises(httpx.ReadTimeout):
+        page.http.post("api/prompts", json=body, timeout=0.5)
+    reach(segmenter)
+    segmenter.through.set()
+    wait_until(lambda: page.state()["busy"] is None)
+    page.show(page.get("labels"))
+    np.testing.assert_array_equal(page.array, BODY)
+
+
+def test_names_and_colours_change_while_a_prediction_runs(gated: tuple[Page, Gated]) -> None:
+    page, segmenter = gated
+    segmenter.stops = True
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(page.box)
+        reach(segmenter)
+        changed = page.http.patch("api/targets/1", json={"name": "liver", "visible": False})
+        (target,) = changed.raise_for_status().json()["targets"]
+        assert (target["name"], target["visible"]) == ("liver", False)
+        segmenter.through.set()
+        assert running.result().state["targets"][0]["name"] == "liver"
+
+
+# --- targets ------------------------------------------------------------------------------------
+
+
+def test_targets_come_and_go(page: Page) -> None:
+    page.box()
+    state = page.post("targets", {"name": "tumour", "color": "#123456"}).json()
+    assert [(one["id"], one["name"]) for one in state["targets"]][1] == (2, "tumour")
+    assert state["target"] == 2
+    assert page.post("target", {"target": 1}).json()["target"] == 1
+    change = page.show(page.http.delete("api/targets/1"))
+    assert not page.array.any()
+    assert [one["id"] for one in change.state["targets"]] == [2]
+
+
+def test_a_locked_target_takes_no_prompt(page: Page) -> None:
+    page.box()
+    page.http.patch("api/targets/1", json={"locked": True}).raise_for_status()
+    refused = page.post("prompts", {"positive": True, "target": 1, **POINT_IN_OTHER})
+    assert refused.status_code == 400
+    assert "locked" in refused.json()["detail"]
+    page.show(page.get("labels"))
+    np.testing.assert_array_equal(page.array, BODY)
+
+
+# --- what is looked at --------------------------------------------------------------------------
+
+
+def test_the_explanation_is_a_page_without_scripts(page: Page) -> None:
+    page.box()
+    answer = page.get("explanation?target=1")
+    assert answer.text.startswith("<!")
+    assert "script-src" not in answer.headers["content-security-policy"]
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_where_views_agree_there_is_no_disagreement(page: Page) -> None:
+    page.box()
+    response = page.get("disagreement?target=1")
+    before = page.labels.copy()
+    change = page.show(response)
+    assert change.labels is None or not change.labels.any()
+    np.testing.assert_array_equal(before > 0, BODY[:, ::-1, ::-1])
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def test_saving_writes_beside_the_scan_and_asks_before_it_replaces(
+    page: Page, tmp_path: Path
+) -> None:
+    page.box()
+    saved = page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status().json()
+    path = tmp_path / "scan_seg.nii.gz"
+    assert saved["files"][0] == str(path)
+    np.testing.assert_array_equal(read_image(path).array, BODY)
+    assert not saved["state"]["unsaved"]
+    page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status()  # its own
+    path.with_name("scan_seg.npz").write_bytes(b"somebody's")
+    refused = page.post("save", {"format": "npz", "overwrite": False})
+    assert refused.status_code == 409
+    assert path.with_name("scan_seg.npz").read_bytes() == b"somebody's"
+    page.post("save", {"format": "npz", "overwrite": True}).raise_for_status()
+
+
+def test_downloads_are_what_is_saved(page: Page, tmp_path: Path) -> None:
+    page.box()
+    answer = page.get("download?format=nifti")
+    assert 'filename="scan_seg.nii.gz"' in answer.headers["content-disposition"]
+    path = tmp_path / "downloaded.nii.gz"
+    path.write_bytes(answer.content)
+    np.testing.assert_array_equal(read_image(path).array, BODY)
+    assert not page.state()["unsaved"]
+
+
+def test_a_mask_becomes_targets_to_go_on_from(page: Page, tmp_path: Path) -> None:
+    mask = tmp_path / "mask.nii.gz"
+    write_image(mask, BODY + 2 * OTHER.astype(np.uint8), spacing_mm=SPACING_MM)
+    answer = page.http.post("api/mask?name=mask.nii.gz", content=mask.read_bytes())
+    change = page.show(answer)
+    np.testing.assert_array_equal(page.array, BODY + 2 * OTHER)
+    kinds = [[one["kind"] for one in target["prompts"]] for target in change.state["targets"]]
+    assert kinds == [["mask"], ["mask"]]
+
+
+def test_a_mask_on_another_grid_is_refused_by_name(page: Page, tmp_path: Path) -> None:
+    mask = tmp_path / "mask.nii.gz"
+    write_image(mask, BODY[:-1].astype(np.uint8), spacing_mm=SPACING_MM)
+    answer = page.http.post("api/mask?name=other.nii.gz", content=mask.read_bytes())
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("other.nii.gz: ")
+    assert "scan.nii.gz" in answer.json()["detail"]
+
+
+# --- images -------------------------------------------------------------------------------------
+
+
+def test_a_scan_that_is_sent_is_opened_and_downloaded_from(page: Page, tmp_path: Path) -> None:
+    path = tmp_path / "sent.nii.gz"
+    write_image(path, picture(OTHER), spacing_mm=SPACING_MM)
+    answer = page.http.post("api/images?name=sent.nii.gz", content=path.read_bytes())
+    state = answer.raise_for_status().json()
+    assert [(one["name"], one["is_open"]) for one in state["images"]] == [
+        ("scan", False),
+        ("sent.nii.gz", True),
+    ]
+    assert state["scan"]["output"] is None
+    page.prompt(**POINT_IN_OTHER)
+    refused = page.post("save", {"format": "nifti", "overwrite": False})
+    assert refused.status_code == 400
+    assert "download" in refused.json()["detail"]
+    assert page.get("download?format=nifti").content
+
+
+def test_a_file_that_is_no_image_is_refused_and_the_open_scan_stays(page: Page) -> None:
+    page.box()
+    before = page.state()
+    answer = page.http.post("api/images?name=notes.nii.gz", content=b"not an image at all")
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("notes.nii.gz: ")
+    assert page.state() == before
+
+
+def test_what_was_unsaved_of_an_image_is_offered_when_it_is_opened_again(
+    tmp_path: Path,
+) -> None:
+    paths = write_scan(tmp_path, "one.nii.gz"), write_scan(tmp_path, "two.nii.gz")
+    with annotating(*paths) as url, open_page(url) as page:
+        page.box()
+        other = page.post("images/2/open").raise_for_status().json()
+        assert other["recovery"] is None
+        assert other["targets"][0]["prompts"] == []
+        state = page.post("images/1/open").raise_for_status().json()
+        assert state["recovery"]["prompts"] == 1
+        change = page.change("recovery", {"restore": True})
+        assert change.state["recovery"] is None
+        np.testing.assert_array_equal(page.array, BODY)
+
+
+def test_the_sample_is_opened_once(tmp_path: Path) -> None:
+    path = write_scan(tmp_path)
+    with annotating(sample=lambda: read_image(path)) as url, Page(url) as page:
+        state = page.state()
+        assert (state["scan"], state["targets"], state["target"]) == (None, [], None)
+        for _ in range(2):
+            state = page.post("images/sample").raise_for_status().json()
+            assert len(state["images"]) == 1
+        page.box()
+        np.testing.assert_array_equal(page.array, BODY)
+
+
+# --- restarts -----------------------------------------------------------------------------------
+
+
+def test_what_was_unsaved_when_the_server_ended_is_restored_and_corrected(
+    tmp_path: Path,
+) -> None:
+    path = write_scan(tmp_path)
+    kept: list[Path] = []
+    with annotating(path, tell_kept=kept.append) as url, open_page(url) as page:
+        page.box()
+    assert [one.is_file() for one in kept] == [True]
+    with annotating(path) as url, open_page(url) as page:
+        assert page.state()["recovery"]["targets"] == 1
+        page.change("recovery", {"restore": True})
+        np.testing.assert_array_equal(page.array, BODY)
+        page.prompt(kind="point", voxel=[9, 8, 3], positive=False)
+        assert page.array[3, 5, 10] == 0
+
+
+def test_what_is_discarded_is_not_offered_again(tmp_path: Path) -> None:
+    path = write_scan(tmp_path)
+    with annotating(path) as url, open_page(url) as page:
+        page.box()
+    with annotating(path) as url, open_page(url) as page:
+        assert page.change("recovery", {"restore": False}).state["recovery"] is None
+    with annotating(path) as url, open_page(url) as page:
+        assert page.state()["recovery"] is None
+
+
+def test_looking_at_a_scan_leaves_what_an_earlier_run_kept(tmp_path: Path) -> None:
+    path = write_scan(tmp_path)
+    with annotating(path) as url, open_page(url) as page:
+        page.box()
+    for _ in range(2):
+        with annotating(path) as url, open_page(url) as page:
+            assert page.state()["recovery"]["prompts"] == 1
+            page.post("targets")
+
+
+def test_new_work_does_not_destroy_what_is_still_offered(tmp_path: Path) -> None:
+    path = write_scan(tmp_path)
+    with annotating(path) as url, open_page(url) as page:
+        page.box()
+    with annotating(path) as url, open_page(url) as page:
+        page.prompt(kind="point", voxel=[9, 8, 3])
+        wait_until(lambda: any(recovery.recovery_folder().glob("*.earlier")))
+        change = page.change("recovery", {"restore": True})
+        assert [one["kind"] for one in change.state["targets"][0]["prompts"]] == ["box"]
+
+
+def test_saved_work_is_not_offered_again(tmp_path: Path) -> None:
+    path = write_scan(tmp_path)
+    kept: list[Path] = []
+    with annotating(path, tell_kept=kept.append) as url, open_page(url) as page:
+        page.box()
+        page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status()
+    assert kept == []
+    with annotating(path) as url, open_page(url) as page:
+        assert page.state()["recovery"] is None
+
+
+def test_a_scan_that_was_sent_is_still_there_after_a_restart(tmp_path: Path) -> None:
+    path = write_scan(tmp_path, "sent.nii.gz")
+    with annotating() as url, Page(url) as page:
+        page.http.post("api/images?name=sent.nii.gz", content=path.read_bytes())
+        page.box()
+    with annotating() as url, Page(url) as page:
+        (entry,) = page.state()["images"]
+        assert entry["name"] == "sent"
+        state = page.post(f"images/{entry['id']}/open").raise_for_status().json()
+        assert state["recovery"]["prompts"] == 1
+        page.change("recovery", {"restore": True})
+        np.testing.assert_array_equal(page.array, BODY)
+        page.get("download?format=nifti")
+    with annotating() as url, Page(url) as page:
+        assert page.state()["images"] == []
+
+
+def test_the_server_ends_while_it_predicts_and_keeps_the_prompt(tmp_path: Path) -> None:
+    path = write_scan(tmp_path)
+    segmenter = Gated()
+    with ThreadPoolExecutor(1) as threads:
+        with annotating(path, segmenter=segmenter) as url, open_page(url) as page:
+            segmenter.stops = True
+            running = threads.submit(page.box)
+            reach(segmenter)
+            _let_through_soon(segmenter)
+        running.exception(SECONDS)
+    with annotating(path) as url, open_page(url) as page:
+        assert page.state()["recovery"]["prompts"] == 1
+        page.change("recovery", {"restore": True})
+        np.testing.assert_array_equal(page.array, BODY)
+
+
+def test_where_unsaved_work_can_not_be_kept_the_target_says_so(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recovery, "write_recovery", fail)
+    page.box()
+    wait_until(lambda: "No space left" in (page.state()["targets"][0]["note"] or ""))
+    monkeypatch.undo()
+    monkeypatch.setattr(recovery, "write_recovery", lambda *_: None)
+    page.prompt(kind="point", voxel=[9, 8, 3])
+    wait_until(lambda: page.state()["targets"][0]["note"] is None)
+
+
+def test_a_first_mask_is_loaded_with_the_scan(tmp_path: Path) -> None:
+    path, mask = write_scan(tmp_path), tmp_path / "earlier.nii.gz"
+    write_image(mask, BODY.astype(np.uint8), spacing_mm=SPACING_MM)
+    with annotating(path, previous=mask) as url, open_page(url) as page:
+        wait_until(lambda: bool(page.state()["targets"][0]["prompts"]))
+        page.show(page.get("labels"))
+        np.testing.assert_array_equal(page.array, BODY)
