@@ -54,7 +54,8 @@ async function request(method: string, path: string, body?: BodyInit): Promise<R
   } catch {
     throw new Unreachable("The server can't be reached.");
   }
-  if (!response.ok) throw new Refusal(response.status, detailOf(await response.text(), response.status));
+  if (!response.ok)
+    throw new Refusal(response.status, detailOf(await response.text(), response.status));
   return response;
 }
 

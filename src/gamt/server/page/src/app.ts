@@ -98,7 +98,10 @@ export class App {
     if (this.store.now.state.scan) void this.ask(api.addTarget(), (state) => this.answered(state));
   }
 
-  changeTarget(id: number, change: Partial<Pick<Target, "name" | "color" | "visible" | "locked">>): void {
+  changeTarget(
+    id: number,
+    change: Partial<Pick<Target, "name" | "color" | "visible" | "locked">>,
+  ): void {
     void this.ask(api.changeTarget(id, change), (state) => this.answered(state));
   }
 

@@ -20,8 +20,7 @@ export function decodeChange(body: ArrayBuffer): Change {
   const text = new TextDecoder().decode(new Uint8Array(body, 4, length));
   const { state, low, high } = JSON.parse(text) as Head;
   const labels = new Uint8Array(body, 4 + length);
-  const voxels =
-    low && high ? (high[0] - low[0]) * (high[1] - low[1]) * (high[2] - low[2]) : 0;
+  const voxels = low && high ? (high[0] - low[0]) * (high[1] - low[1]) * (high[2] - low[2]) : 0;
   if (labels.length !== voxels) {
     throw new Error(`a change of ${voxels} voxels with ${labels.length} labels`);
   }

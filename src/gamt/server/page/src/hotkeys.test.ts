@@ -3,7 +3,10 @@ import { test } from "node:test";
 
 import { comboOf } from "./hotkeys.ts";
 
-function press(key: string, held: { ctrl?: boolean; shift?: boolean; meta?: boolean } = {}): string {
+function press(
+  key: string,
+  held: { ctrl?: boolean; shift?: boolean; meta?: boolean } = {},
+): string {
   const { ctrl = false, shift = false, meta = false } = held;
   return comboOf({ key, ctrlKey: ctrl, shiftKey: shift, metaKey: meta, altKey: false });
 }

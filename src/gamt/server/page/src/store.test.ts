@@ -43,7 +43,10 @@ const click: PointPrompt = { kind: "point", positive: true, voxel: [3, 4, 5] };
 test("a prompt on its way is shown with its own target's, after them", () => {
   const state = stateOf([target(1, [{ ...click, id: 9 }]), target(2)]);
   const shown = withWaiting(state, [{ id: -1, target: 1, prompt: click }]);
-  assert.deepEqual(shown.targets.map((one) => one.prompts.map(({ id }) => id)), [[9, -1], []]);
+  assert.deepEqual(
+    shown.targets.map((one) => one.prompts.map(({ id }) => id)),
+    [[9, -1], []],
+  );
   assert.equal(state.targets[0]?.prompts.length, 1);
 });
 

@@ -136,4 +136,3 @@ export function nextTarget(state: State): number | null {
   const place = state.targets.findIndex((target) => target.id === state.target);
   return state.targets[(place + 1) % state.targets.length]?.id ?? null;
 }
-

@@ -55,7 +55,10 @@ export function busyText(state: State, busy: Busy): string {
 
 /** What the last prediction was, how long it took, and what it has looked at. */
 export function lastText(state: State, last: LastPrediction): string {
-  const parts = [`${kindText(last.kind)} · ${nameOf(state, last.target)}`, secondsText(last.seconds)];
+  const parts = [
+    `${kindText(last.kind)} · ${nameOf(state, last.target)}`,
+    secondsText(last.seconds),
+  ];
   if (last.planes.length > 0) parts.push(`${last.planes.join(", ")} voted`);
   if (last.slices > 0) parts.push(`${last.slices} ${last.slices === 1 ? "slice" : "slices"}`);
   if (!last.complete) parts.push("cut short");

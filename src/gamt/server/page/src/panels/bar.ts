@@ -40,7 +40,9 @@ export function mountBar(app: App): void {
   };
   level.addEventListener("change", setNumbers);
   width.addEventListener("change", setNumbers);
-  theme.addEventListener("click", () => app.setTheme(store.now.theme === "dark" ? "light" : "dark"));
+  theme.addEventListener("click", () =>
+    app.setTheme(store.now.theme === "dark" ? "light" : "dark"),
+  );
 
   store.subscribe(() => {
     const { state, window, layout } = store.now;
@@ -62,9 +64,16 @@ export function mountBar(app: App): void {
     unsaved.hidden = !state.unsaved;
     byId<HTMLFieldSetElement>("window-group").disabled = !scan;
     const windows = windowsOf(app);
-    updateList(windowName, [...windows.map(({ name }) => name), CUSTOM], (name) => name, makeName, () => {});
+    updateList(
+      windowName,
+      [...windows.map(({ name }) => name), CUSTOM],
+      (name) => name,
+      makeName,
+      () => {},
+    );
     windowName.value =
-      windows.find((one) => one.level === window?.level && one.width === window.width)?.name ?? CUSTOM;
+      windows.find((one) => one.level === window?.level && one.width === window.width)?.name ??
+      CUSTOM;
     showNumber(level, window?.level);
     showNumber(width, window?.width);
     layouts(layout, scan === null);
@@ -92,7 +101,11 @@ function updateImage(option: HTMLElement, image: ImageEntry): void {
 }
 
 function makeName(name: string): HTMLOptionElement {
-  return element("option", { value: name, hidden: name === CUSTOM }, name === CUSTOM ? "Custom" : capital(name));
+  return element(
+    "option",
+    { value: name, hidden: name === CUSTOM },
+    name === CUSTOM ? "Custom" : capital(name),
+  );
 }
 
 function capital(text: string): string {

@@ -35,20 +35,33 @@ export class HelpDialog {
   }
 
   fill(groups: readonly HotkeyGroup[]): void {
-    const close = element("button", { type: "button", class: "button", onclick: () => this.dialog.close() }, "Close");
+    const close = element(
+      "button",
+      { type: "button", class: "button", onclick: () => this.dialog.close() },
+      "Close",
+    );
     const tables = groups.map(({ title, hotkeys }) =>
-      table(title, hotkeys.map(({ combo, does }) => [combo, does])),
+      table(
+        title,
+        hotkeys.map(({ combo, does }) => [combo, does]),
+      ),
     );
     const tools = TOOL_NAMES.flatMap(([tool, name]) => [
       element("dt", {}, name),
       element("dd", {}, TOOL_HELP[tool]),
     ]);
     this.dialog.replaceChildren(
-      element("div", { class: "title" }, element("h2", { id: "help-title" }, "How it works"), close),
+      element(
+        "div",
+        { class: "title" },
+        element("h2", { id: "help-title" }, "How it works"),
+        close,
+      ),
       element(
         "p",
         {},
-        "Begin with a box or a click; a mask follows each prompt. Where it is too small, click what is missing; where it is too large, click there with the right button.",
+        "Begin with a box or a click; a mask follows each prompt. Where it is too small, click " +
+          "what is missing; where it is too large, click there with the right button.",
       ),
       element("dl", { class: "tools" }, ...tools),
       element("div", { class: "tables" }, ...tables, table("On the slices", ON_SLICES)),

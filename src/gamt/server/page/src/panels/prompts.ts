@@ -45,7 +45,8 @@ export function mountPrompts(app: App): void {
       prompts,
       (prompt) => prompt.id,
       (prompt) => makeRow(app, prompt.id),
-      (row, prompt) => updateRow(row, prompt, prompt.id === store.now.highlighted, target?.locked ?? true),
+      (row, prompt) =>
+        updateRow(row, prompt, prompt.id === store.now.highlighted, target?.locked ?? true),
     );
     scales(target?.scale ?? null, !target || target.locked || target.scales.length === 0);
     for (const input of document.querySelectorAll<HTMLInputElement>("#scales input")) {
@@ -68,7 +69,11 @@ function makeRow(app: App, id: number): HTMLElement {
     icon("positive"),
     element("span", { class: "kind" }),
     element("span", { class: "where numbers" }),
-    element("button", { type: "button", class: "mini", onclick: () => app.removePrompt(id) }, icon("cancel")),
+    element(
+      "button",
+      { type: "button", class: "mini", onclick: () => app.removePrompt(id) },
+      icon("cancel"),
+    ),
   );
   row.addEventListener("mouseenter", () => app.highlight(id));
   row.addEventListener("focusin", () => app.highlight(id));
@@ -76,7 +81,12 @@ function makeRow(app: App, id: number): HTMLElement {
   return row;
 }
 
-function updateRow(row: HTMLElement, prompt: Prompt, isHighlighted: boolean, isLocked: boolean): void {
+function updateRow(
+  row: HTMLElement,
+  prompt: Prompt,
+  isHighlighted: boolean,
+  isLocked: boolean,
+): void {
   const [sign, kind, where, remove] = row.children;
   if (!sign || !kind || !where || !(remove instanceof HTMLButtonElement)) return;
   const isWaiting = prompt.id < 0;

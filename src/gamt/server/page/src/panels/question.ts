@@ -29,13 +29,18 @@ export class Question {
         "div",
         { class: "row end" },
         element("button", { type: "button", class: "button", onclick: answer("no") }, no),
-        element("button", { type: "button", class: "button primary", autofocus: true, onclick: answer("yes") }, yes),
+        element(
+          "button",
+          { type: "button", class: "button primary", autofocus: true, onclick: answer("yes") },
+          yes,
+        ),
       ),
     );
     dialog.returnValue = "";
     dialog.showModal();
     return new Promise((resolve) => {
-      const answered = () => resolve(dialog.returnValue === "" ? null : dialog.returnValue === "yes");
+      const answered = () =>
+        resolve(dialog.returnValue === "" ? null : dialog.returnValue === "yes");
       dialog.addEventListener("close", answered, { once: true });
     });
   }

@@ -96,7 +96,12 @@ function moveByArrows(rail: HTMLElement): void {
   stopAt(buttons[0]);
   rail.addEventListener("focusin", (event) => stopAt(event.target as HTMLButtonElement));
   rail.addEventListener("keydown", (event) => {
-    const moves: Record<string, number> = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
+    const moves: Record<string, number> = {
+      ArrowDown: 1,
+      ArrowRight: 1,
+      ArrowUp: -1,
+      ArrowLeft: -1,
+    };
     const move = moves[event.key];
     if (move === undefined) return;
     event.preventDefault();

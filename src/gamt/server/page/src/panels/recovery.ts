@@ -19,7 +19,9 @@ export function mountRecovery(app: App, question: Question): void {
     const targets = counted(recovery.targets, "target");
     const prompts = counted(recovery.prompts, "prompt");
     const when = new Date(recovery.saved_at).toLocaleString();
-    const text = `An earlier run ended before its work on ${scan.name} was saved: ${targets} with ${prompts}, of ${when}.`;
+    const text =
+      `An earlier run ended before its work on ${scan.name} was saved: ` +
+      `${targets} with ${prompts}, of ${when}.`;
     isAsking = true;
     void question.ask("Go on from where you were?", text, "Restore", "Discard").then((wanted) => {
       isAsking = false;

@@ -47,12 +47,21 @@ export class SaveDialog {
     );
     const where = scan.output
       ? element("p", {}, "Saved to ", element("code", {}, scan.output))
-      : element("p", {}, "This scan came from the browser: the result goes there, too, as a download.");
+      : element(
+          "p",
+          {},
+          "This scan came from the browser: the result goes there, too, as a download.",
+        );
     const buttons = scan.output
       ? [download, this.button("Save", "primary", () => void this.save(scan, false))]
       : [download];
     if (!scan.output) download.classList.add("primary");
-    const fieldset = element("fieldset", { class: "choices" }, element("legend", {}, "Format"), ...formats);
+    const fieldset = element(
+      "fieldset",
+      { class: "choices" },
+      element("legend", {}, "Format"),
+      ...formats,
+    );
     this.fill("Save the result", [where, fieldset], buttons);
   }
 

@@ -16,8 +16,12 @@ const CONNECTIONS: Record<Connection, string> = {
 const BANNERS: Record<Connection, string> = {
   connecting: "",
   connected: "",
-  lost: "The server doesn't answer; trying again. If it has stopped, start gamt annotate again: your work is kept.",
-  refused: "This page is of an earlier start of gamt annotate. Open the address that the new one printed: your work is kept.",
+  lost:
+    "The server doesn't answer; trying again. If it has stopped, start gamt annotate again: " +
+    "your work is kept.",
+  refused:
+    "This page is of an earlier start of gamt annotate. Open the address that the new one " +
+    "printed: your work is kept.",
 };
 
 export function mountStatus(app: App, crosshair: () => readonly number[]): { place(): void } {

@@ -32,7 +32,12 @@ export function mountTargets(app: App, question: Question): void {
 
 function makeRow(app: App, question: Question, id: number): HTMLElement {
   const now = () => app.store.now.state.targets.find((target) => target.id === id);
-  const name = element("input", { class: "name", type: "text", maxlength: 80, spellcheck: "false" });
+  const name = element("input", {
+    class: "name",
+    type: "text",
+    maxlength: 80,
+    spellcheck: "false",
+  });
   const rename = () => {
     const wanted = name.value.trim();
     if (wanted && wanted !== now()?.name) app.changeTarget(id, { name: wanted });
@@ -60,7 +65,8 @@ function makeRow(app: App, question: Question, id: number): HTMLElement {
     if (!target) return;
     const text = `Its mask (${volumeText(target.volume_ml)}) and its prompts go with it.`;
     const isEmpty = target.voxels === 0 && target.prompts.length === 0;
-    if (isEmpty || (await question.ask(`Delete ${target.name}?`, text, "Delete"))) app.removeTarget(id);
+    if (isEmpty || (await question.ask(`Delete ${target.name}?`, text, "Delete")))
+      app.removeTarget(id);
   };
   const row = element(
     "li",
@@ -69,9 +75,29 @@ function makeRow(app: App, question: Question, id: number): HTMLElement {
     color,
     name,
     element("span", { class: "volume numbers" }),
-    element("button", { type: "button", class: "mini see", onclick: () => app.changeTarget(id, { visible: !now()?.visible }) }, icon("eye")),
-    element("button", { type: "button", class: "mini lock", onclick: () => app.changeTarget(id, { locked: !now()?.locked }) }, icon("unlock")),
-    element("button", { type: "button", class: "mini delete", onclick: () => void remove() }, icon("trash")),
+    element(
+      "button",
+      {
+        type: "button",
+        class: "mini see",
+        onclick: () => app.changeTarget(id, { visible: !now()?.visible }),
+      },
+      icon("eye"),
+    ),
+    element(
+      "button",
+      {
+        type: "button",
+        class: "mini lock",
+        onclick: () => app.changeTarget(id, { locked: !now()?.locked }),
+      },
+      icon("unlock"),
+    ),
+    element(
+      "button",
+      { type: "button", class: "mini delete", onclick: () => void remove() },
+      icon("trash"),
+    ),
   );
   row.addEventListener("click", (event) => {
     if (!(event.target as Element).closest("button, .color")) app.chooseTarget(id);
@@ -100,7 +126,12 @@ function updateRow(row: HTMLElement, target: Target, isCurrent: boolean): void {
   setAttribute(remove, "aria-label", `Delete ${target.name}`);
 }
 
-function toggle(button: HTMLElement, on: boolean, label: string, shown: "eye" | "eyeOff" | "lock" | "unlock"): void {
+function toggle(
+  button: HTMLElement,
+  on: boolean,
+  label: string,
+  shown: "eye" | "eyeOff" | "lock" | "unlock",
+): void {
   setAttribute(button, "aria-pressed", String(on));
   setAttribute(button, "aria-label", label);
   setAttribute(button, "title", label);
