@@ -60,7 +60,8 @@ export class App {
   /** The state with the prompts in it that are still on their way. */
   get state(): State {
     const { state, waiting } = this.store.now;
-    return withWaiting(state, waiting);
+    // Another prompt's answer may have those in it already that aren't answered themselves.
+    return withWaiting(state, notReceived(state, waiting));
   }
 
   // Prompts of the current target

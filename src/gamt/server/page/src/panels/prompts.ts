@@ -38,8 +38,12 @@ export function mountPrompts(app: App): void {
     setText(title, target ? `Prompts of ${target.name}` : "Prompts");
     setText(count, prompts.length > 0 ? String(prompts.length) : "");
     none.hidden = prompts.length > 0;
-    note.hidden = !target?.note;
-    setText(note, target?.note ?? "");
+    const isPredicting = target !== null && store.now.state.busy?.target === target.id;
+    // What is said of a target may be outdated by then, but nothing moves until there is a result.
+    if (!isPredicting) {
+      note.hidden = !target?.note;
+      setText(note, target?.note ?? "");
+    }
     updateList(
       list,
       prompts,

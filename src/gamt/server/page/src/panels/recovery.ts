@@ -20,7 +20,7 @@ export function mountRecovery(app: App, question: Question): void {
     const prompts = counted(recovery.prompts, "prompt");
     const when = new Date(recovery.saved_at).toLocaleString();
     const text =
-      `An earlier run ended before its work on ${scan.name} was saved: ` +
+      `There is work on ${scan.name} that was not saved: ` +
       `${targets} with ${prompts}, of ${when}.`;
     isAsking = true;
     void question.ask("Go on from where you were?", text, "Restore", "Discard").then((wanted) => {
