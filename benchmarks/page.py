@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import nibabel as nib
@@ -139,13 +140,17 @@ def measure_page(browser: webdriver.Chrome, scan: Path, home: Path) -> PageRun:
     with AnnotateServer([scan], home) as server:
         page = Page(browser)
         page.open(server.url)
-        scrolling, enlarging = (
-            np.diff(browser.execute_async_script(TURN, FRAMES, is_ctrl)).tolist()
-            for is_ctrl in (False, True)
-        )
-        page.press("0")
+        scrolling = measure_frames(browser, is_ctrl=False)
+        page.press("p")
         masks = [measure_click(page, number) for number in range(CLICKS)]
+        enlarging = measure_frames(browser, is_ctrl=True)
         return PageRun(scrolling, enlarging, masks, memory_of(browser) / 1e9)
+
+
+def measure_frames(browser: webdriver.Chrome, is_ctrl: bool) -> list[float]:
+    """Returns the milliseconds from one frame to the next while the wheel turns."""
+    drawn: list[float] = browser.execute_async_script(TURN, FRAMES, is_ctrl)
+    return [later - earlier for earlier, later in pairwise(drawn)]
 
 
 def measure_click(page: Page, number: int) -> float:

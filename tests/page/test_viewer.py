@@ -263,6 +263,25 @@ def test_3d_view_shows_the_labels_and_follows_their_colours(page: ViewerPage) ->
     assert page.wait_until(lambda picture: bool((picture != before).any()))
 
 
+@pytest.mark.slow
+def test_3d_view_shows_no_label_that_is_hidden_or_gone(page: ViewerPage) -> None:
+    page.begin()
+    page.load(np.zeros((40, 40, 30), np.int16))
+    blue, hidden = (
+        f"viewer.setTargets([{{id: 1, color: '#0000ff', visible: {visible}}}])"
+        for visible in ("true", "false")
+    )
+    page.run("viewer.setLayout('3d');" + blue)
+    page.patch((5, 5, 5), np.full((30, 30, 20), 1, np.uint8))
+    assert page.wait_until(lambda picture: blueness(picture) > 50)
+    page.run(hidden)
+    assert page.wait_until(lambda picture: blueness(picture) < 50)
+    page.run(blue)
+    assert page.wait_until(lambda picture: blueness(picture) > 50)
+    page.patch((5, 5, 5), np.zeros((30, 30, 20), np.uint8))
+    assert page.wait_until(lambda picture: blueness(picture) < 50)
+
+
 def test_browser_has_nothing_to_complain_of(page: ViewerPage) -> None:
     """No breach of the page's policy: no foreign request, no code from strings."""
     page.begin()

@@ -5,8 +5,19 @@ import type { Target } from "../types.ts";
 import { colorTable } from "./colors.ts";
 
 const target = (id: number, color: string, visible: boolean): Target => ({
-  id, color, visible, name: "", locked: false, voxels: 0, volume_ml: 0, prompts: [],
-  can_undo: false, can_redo: false, scales: [], scale: null, note: null,
+  id,
+  color,
+  visible,
+  name: "",
+  locked: false,
+  voxels: 0,
+  volume_ml: 0,
+  prompts: [],
+  can_undo: false,
+  can_redo: false,
+  scales: [],
+  scale: null,
+  note: null,
 });
 
 test("a label has its target's colour, hidden ones and others have no opacity", () => {

@@ -5,7 +5,8 @@ import type { Target } from "../types.ts";
 /**
  * Returns red, green, blue and opacity of each of the 256 labels, 0 to 255 each.
  *
- * @param opacity How opaque labels are filled, 0 to 1. Labels that are hidden, or no target's, have 0.
+ * @param opacity How opaque labels are filled, 0 to 1. Labels that are hidden, or no target's,
+ * have 0.
  */
 export function colorTable(targets: Target[], opacity: number): Uint8Array<ArrayBuffer> {
   const table = new Uint8Array(4 * 256);

@@ -23,7 +23,9 @@ const GRID: Grid = { shape: [50, 60, 4], spacing_mm: [2, 1, 2.5] };
 const AXIAL: SliceTile = { plane: "axial", x: 10, y: 20, width: 200, height: 300 };
 
 const close = (actual: readonly number[], expected: readonly number[]) =>
-  actual.forEach((value, n) => assert.ok(Math.abs(value - (expected[n] as number)) < 1e-9, `${actual}`));
+  actual.forEach((value, n) =>
+    assert.ok(Math.abs(value - (expected[n] as number)) < 1e-9, `${actual}`),
+  );
 
 test("a slice fits its tile, in the middle and in its true proportions", () => {
   const mapping = mapTile(GRID, wholeView(GRID), AXIAL);
@@ -83,7 +85,11 @@ test("a view moves to a voxel only along the axis where it isn't seen", () => {
 
 test("four tiles share the canvas with two pixels between them", () => {
   const places = layTiles("all", 101, 80).map(({ plane, x, y, width, height }) => [
-    plane, x, y, width, height,
+    plane,
+    x,
+    y,
+    width,
+    height,
   ]);
   assert.deepEqual(places, [
     ["axial", 0, 0, 49, 39],

@@ -1,12 +1,12 @@
 /**
  * Where slices lie on the canvas, and which voxel a place on it shows.
  *
- * All lengths on the canvas are in its own pixels, from its top left corner; x runs to the right and
- * y down. A point of a plane is in voxels along its two axes; the centre of voxel 3 is at 3.0.
+ * All lengths on the canvas are in its own pixels, from its top left corner; x runs to the right
+ * and y down. A point of a plane is in voxels along its two axes; the centre of voxel 3 is at 3.0.
  *
  * Slices are drawn as radiologists look at them: the patient's left, or back, is on the right, and
- * the front, or head, is up. As i, j and k run towards right, front and head, the columns and rows of
- * every plane run against x and y.
+ * the front, or head, is up. As i, j and k run towards right, front and head, the columns and rows
+ * of every plane run against x and y.
  */
 
 import type { Plane, Vec3 } from "../types.ts";

@@ -47,6 +47,10 @@ function lettersOf({ plane, x, y, width, height }: Tile): HTMLElement[] {
 function letter(text: string, x: number, y: number, shift: string): HTMLElement {
   const element = document.createElement("span");
   element.textContent = text;
-  element.style.cssText = `position: absolute; left: ${x}px; top: ${y}px; transform: translate(${shift})`;
+  const { style } = element;
+  style.position = "absolute";
+  style.left = `${x}px`;
+  style.top = `${y}px`;
+  style.transform = `translate(${shift})`;
   return element;
 }

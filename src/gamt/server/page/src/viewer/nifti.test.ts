@@ -22,7 +22,9 @@ function stream(bytes: Uint8Array, ...ends: number[]): ReadableStream<Uint8Array
   const starts = [0, ...ends];
   return new ReadableStream({
     start(controller) {
-      starts.forEach((start, n) => controller.enqueue(bytes.subarray(start, ends[n] ?? bytes.length)));
+      starts.forEach((start, n) =>
+        controller.enqueue(bytes.subarray(start, ends[n] ?? bytes.length)),
+      );
       controller.close();
     },
   });
@@ -63,7 +65,10 @@ test("a file that is longer than its header says is refused", async () => {
 });
 
 test("another type of voxels is named", async () => {
-  await assert.rejects(readVolume(stream(file(64, new Float64Array(6)))), /type 64; expected 2, 4 or 16/);
+  await assert.rejects(
+    readVolume(stream(file(64, new Float64Array(6)))),
+    /type 64; expected 2, 4 or 16/,
+  );
 });
 
 test("what isn't NIfTI is refused", async () => {

@@ -53,7 +53,9 @@ export async function readVolume(
   let position = 0;
   for (let part: Uint8Array | undefined = head; part; part = (await reader.read()).value) {
     if (position + part.length > bytes.length) {
-      throw new Error(`The scan has more than the ${bytes.length} bytes that its header announces.`);
+      throw new Error(
+        `The scan has more than the ${bytes.length} bytes that its header announces.`,
+      );
     }
     bytes.set(part, position);
     position += part.length;

@@ -1,8 +1,8 @@
 /**
  * The 3-D view: the scan and its labels, rendered by NiiVue on a canvas of its own.
  *
- * It shows a coarser copy, and follows what happens on the slices once that has come to rest, so that
- * it never holds them up.
+ * It shows a coarser copy, and follows what happens on the slices once that has come to rest, so
+ * that it never holds them up.
  */
 
 import { Niivue, SLICE_TYPE, type NVImage } from "@niivue/niivue";
@@ -19,8 +19,12 @@ const MOST_VOXELS_IN_SOFTWARE = 64;
 /** Of the canvas's pixels per device pixel, without a graphics processor. */
 const RESOLUTION_IN_SOFTWARE = 0.5;
 
-/** Milliseconds without any change before the view follows. */
+/**
+ * Milliseconds without any change before the view follows; more without a graphics processor, where
+ * it takes the slices' time.
+ */
 const REST = 200;
+const REST_IN_SOFTWARE = 1000;
 
 /** How opaque the scan is, for the labels within it to be seen. */
 const OPACITY = 0.3;
@@ -93,8 +97,12 @@ export class Rendering {
     const coarse = new (voxels.constructor as new (size: number) => Voxels)(count);
     thin(coarse, coarseShape, shape, [0, 0, 0], shape, voxels);
     this.coarse = {
-      grid: { shape, spacing_mm }, shape: coarseShape, voxels: coarse,
-      labels: new Uint8Array(count), slope, intercept,
+      grid: { shape, spacing_mm },
+      shape: coarseShape,
+      voxels: coarse,
+      labels: new Uint8Array(count),
+      slope,
+      intercept,
     };
     this.isScanStale = true;
     this.follow();
@@ -171,9 +179,12 @@ export class Rendering {
   /** Takes changes over when there have been none for a while. */
   private follow(): void {
     clearTimeout(this.timer);
-    this.timer = window.setTimeout(() => {
-      this.work = this.work.then(() => this.update()).catch(this.onError);
-    }, REST);
+    this.timer = window.setTimeout(
+      () => {
+        this.work = this.work.then(() => this.update()).catch(this.onError);
+      },
+      this.isSoftware ? REST_IN_SOFTWARE : REST,
+    );
   }
 
   private async update(): Promise<void> {
@@ -207,6 +218,8 @@ export class Rendering {
     if (this.areLabelsStale) {
       this.areLabelsStale = false;
       niivue.drawBitmap = coarse.labels;
+      // NiiVue would go on showing the surfaces of labels that are all gone.
+      niivue.opts.smoothDrawing = coarse.labels.some((label) => label > 0) ? SMOOTHING : 0;
       niivue.refreshDrawing(false);
     }
     this.draw();
@@ -237,20 +250,21 @@ async function begin(canvas: HTMLCanvasElement): Promise<Niivue> {
     loadingText: "",
     logLevel: "error",
     sliceType: SLICE_TYPE.RENDER,
-    smoothDrawing: SMOOTHING,
   });
   niivue.drawOpacity = 1;
   await niivue.attachToCanvas(canvas, false);
   return niivue;
 }
 
-async function imageOf(niivue: Niivue, { grid, shape, voxels, slope, intercept }: Coarse): Promise<NVImage> {
+async function imageOf(niivue: Niivue, coarse: Coarse): Promise<NVImage> {
+  const { grid, shape, voxels, slope, intercept } = coarse;
   const spacing = grid.spacing_mm.map(
     (mm, axis) => (mm * (grid.shape[axis] as number)) / (shape[axis] as number),
   ) as Vec3;
   const [x, y, z] = spacing;
   const affine = [x, 0, 0, 0, 0, y, 0, 0, 0, 0, z, 0, 0, 0, 0, 1];
-  const type = voxels instanceof Uint8Array ? UINT8 : voxels instanceof Int16Array ? INT16 : FLOAT32;
+  const type =
+    voxels instanceof Uint8Array ? UINT8 : voxels instanceof Int16Array ? INT16 : FLOAT32;
   const file = await niivue.createNiftiArray(shape, spacing, affine, type, voxels as Uint8Array);
   const image = await niivue.niftiArray2NVImage(file);
   image.opacity = OPACITY;

@@ -17,8 +17,8 @@ const VOXEL: Record<Plane, string> = {
 };
 
 /**
- * Returns the shader of a plane's slices. Each plane has its own: choosing the plane for every pixel
- * takes more than half of the time where there is no graphics processor.
+ * Returns the shader of a plane's slices. Each plane has its own: choosing the plane for every
+ * pixel takes more than half of the time where there is no graphics processor.
  *
  * @param sampler GLSL's type of the scan's texture: usampler3D, isampler3D or sampler3D.
  */
@@ -112,7 +112,9 @@ void main() {
   }
 
   vec2 distance = abs(pixel - crosshair);
-  if (min(distance.x, distance.y) < crosshairSize.x && max(distance.x, distance.y) > crosshairSize.y) {
+  float beside = min(distance.x, distance.y);
+  float along = max(distance.x, distance.y);
+  if (beside < crosshairSize.x && along > crosshairSize.y) {
     color.rgb = mix(color.rgb, CROSSHAIR, 0.75);
   }
 }

@@ -1,10 +1,10 @@
 /**
  * Slices of a scan and its labels, drawn by WebGL from the scan's own numbers.
  *
- * The window of intensities is applied while drawing, and labels change by their sub-volume: neither
- * reads the volume anew, and there is one copy of each on the graphics side. (NiiVue, which draws
- * the 3-D view, keeps 8 bytes of colours and gradients per voxel and computes them anew for every
- * window, which takes too long for a drag.)
+ * The window of intensities is applied while drawing, and labels change by their sub-volume:
+ * neither reads the volume anew, and there is one copy of each on the graphics side. (NiiVue, which
+ * draws the 3-D view, keeps 8 bytes of colours and gradients per voxel and computes them anew for
+ * every window, which takes too long for a drag.)
  */
 
 import type { Patch, Plane, Target, Vec3 } from "../types.ts";
@@ -62,8 +62,8 @@ export class SliceRenderer {
     const gl = canvas.getContext("webgl2", { alpha: false, antialias: false, depth: false });
     if (!gl) {
       throw new Error(
-        "This browser can't draw the scan, as it has no WebGL 2. Turn on hardware acceleration in " +
-          "its settings, or open the page in a current Firefox, Chrome, Edge or Safari.",
+        "This browser can't draw the scan, as it has no WebGL 2. Turn on hardware acceleration " +
+          "in its settings, or open the page in a current Firefox, Chrome, Edge or Safari.",
       );
     }
     this.gl = gl;
@@ -88,7 +88,7 @@ export class SliceRenderer {
     const most = gl.getParameter(gl.MAX_3D_TEXTURE_SIZE) as number;
     if (Math.max(...shape) > most) {
       throw new Error(
-        `The scan has ${shape.join(" x ")} voxels; this browser draws at most ${most} along an axis.`,
+        `The scan has ${shape.join(" x ")} voxels; this browser draws at most ${most} per axis.`,
       );
     }
     const storage = storageOf(gl, voxels);
@@ -103,7 +103,9 @@ export class SliceRenderer {
     this.uploaded = { shape, slope, intercept, scan, labels, programs };
     if (gl.getError() === gl.OUT_OF_MEMORY) {
       this.clear();
-      throw new Error(`This machine's graphics have too little memory for ${shape.join(" x ")} voxels.`);
+      throw new Error(
+        `This machine's graphics have too little memory for ${shape.join(" x ")} voxels.`,
+      );
     }
   }
 
@@ -133,7 +135,9 @@ export class SliceRenderer {
     this.disagreementBounds = patch;
     this.gl.deleteTexture(this.disagreement);
     const low: Vec3 = [0, 0, 0];
-    const high: Vec3 = patch ? (patch.high.map((end, axis) => end - (patch.low[axis] as number)) as Vec3) : [1, 1, 1];
+    const high: Vec3 = patch
+      ? (patch.high.map((end, axis) => end - (patch.low[axis] as number)) as Vec3)
+      : [1, 1, 1];
     this.disagreement = this.newVolume(DISAGREEMENT, this.bytes, high);
     if (patch) this.fill(DISAGREEMENT, this.bytes, { low, high }, patch.labels);
   }
@@ -198,7 +202,12 @@ export class SliceRenderer {
   }
 
   /** Puts voxels within bounds, i fastest, into a unit's volume. */
-  private fill(unit: number, storage: Storage, { low, high }: { low: Vec3; high: Vec3 }, voxels: Voxels): void {
+  private fill(
+    unit: number,
+    storage: Storage,
+    { low, high }: { low: Vec3; high: Vec3 },
+    voxels: Voxels,
+  ): void {
     const { gl } = this;
     const [width, height, depth] = [high[0] - low[0], high[1] - low[1], high[2] - low[2]];
     const perSlice = width * height;
@@ -207,8 +216,17 @@ export class SliceRenderer {
     for (let k = 0; k < depth; k += atOnce) {
       const count = Math.min(atOnce, depth - k);
       gl.texSubImage3D(
-        gl.TEXTURE_3D, 0, low[0], low[1], low[2] + k, width, height, count,
-        storage.format, storage.type, voxels.subarray(k * perSlice, (k + count) * perSlice),
+        gl.TEXTURE_3D,
+        0,
+        low[0],
+        low[1],
+        low[2] + k,
+        width,
+        height,
+        count,
+        storage.format,
+        storage.type,
+        voxels.subarray(k * perSlice, (k + count) * perSlice),
       );
     }
   }
@@ -236,7 +254,12 @@ export class SliceRenderer {
 
 function storageOf(gl: WebGL2RenderingContext, voxels: Voxels): Storage {
   if (voxels instanceof Uint8Array) {
-    return { sampler: "usampler3D", internal: gl.R8UI, format: gl.RED_INTEGER, type: gl.UNSIGNED_BYTE };
+    return {
+      sampler: "usampler3D",
+      internal: gl.R8UI,
+      format: gl.RED_INTEGER,
+      type: gl.UNSIGNED_BYTE,
+    };
   }
   if (voxels instanceof Int16Array) {
     return { sampler: "isampler3D", internal: gl.R16I, format: gl.RED_INTEGER, type: gl.SHORT };

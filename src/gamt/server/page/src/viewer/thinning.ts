@@ -24,7 +24,12 @@ export function thinIndices(size: number, coarse: number): number[] {
  * @param voxels Of the full volume within `low` and `high` (half-open), i fastest.
  */
 export function thin(
-  coarse: Voxels, coarseShape: Vec3, shape: Vec3, low: Vec3, high: Vec3, voxels: Voxels,
+  coarse: Voxels,
+  coarseShape: Vec3,
+  shape: Vec3,
+  low: Vec3,
+  high: Vec3,
+  voxels: Voxels,
 ): void {
   const [is, js, ks] = ([0, 1, 2] as const).map((axis) =>
     thinIndices(shape[axis], coarseShape[axis])

@@ -73,7 +73,7 @@ export class Viewer {
    * Shows a scan, without labels.
    *
    * @param onProgress Is told the fraction that has arrived, 0 to 1.
-   * @throws Error for users if it can't be fetched or drawn; AbortError if another one came instead.
+   * @throws Error for users if it can't be fetched or drawn; AbortError if another came instead.
    */
   async load(url: string, scan: Scan, onProgress?: (fraction: number) => void): Promise<void> {
     this.clear();
@@ -157,10 +157,7 @@ export class Viewer {
    *
    * `point` is in voxels along the plane's two axes, in the order i, j, k, as in `DrawnPrompt`.
    */
-  voxelAt(
-    x: number,
-    y: number,
-  ): { plane: Plane; voxel: Vec3; point: [number, number] } | null {
+  voxelAt(x: number, y: number): { plane: Plane; voxel: Vec3; point: [number, number] } | null {
     const { grid } = this;
     const [px, py] = this.toCanvas(x, y);
     const tile = this.sliceTiles().find((one) => geometry.covers(one, px, py));
