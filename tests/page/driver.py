@@ -320,6 +320,26 @@ class Page:
         (button,) = self.find_buttons(name)
         button.click()
 
+    def touch(self, *ways: Sequence[tuple[int, int]]) -> None:
+        """Touches the screen with a finger for each way, and lifts all of them at their ends.
+
+        Args:
+            ways: the pixels that each finger moves over, as many for each.
+        """
+        for number, places in enumerate(zip(*ways, strict=True)):
+            points = [{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(places)]
+            self._send_touch("touchMove" if number else "touchStart", points)
+        self._send_touch("touchEnd", [])
+
+    def _send_touch(self, kind: str, points: list[dict[str, int]]) -> None:
+        what = {"type": kind, "touchPoints": points}
+        self.browser.execute_cdp_cmd("Input.dispatchTouchEvent", what)
+
+    def find_marks(self, plane: str) -> list[WebElement]:
+        """Returns the points that are drawn on a plane's slice."""
+        find = f"#overlay .tile[data-plane={plane}] .point"
+        return self.browser.find_elements(By.CSS_SELECTOR, find)
+
     def hover(self, plane: str, point: Point) -> None:
         actions = ActionBuilder(self.browser, duration=30)
         untyped(actions.pointer_action).move_to_location(*self.slices[plane].pixel(point))

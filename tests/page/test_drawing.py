@@ -166,18 +166,33 @@ def test_a_prompt_pointed_at_is_removed_as_if_it_had_never_been(page: Page, scan
 def test_a_prompt_is_drawn_where_it_was_clicked_and_fades_with_the_slices(page: Page) -> None:
     page.click("axial", (20, 28))
     page.wait_for_prompts(1)
-    find = "#overlay .tile[data-plane=axial] .point"
-    (mark,) = page.browser.find_elements("css selector", find)
+    (mark,) = page.find_marks("axial")
     box = mark.rect
     x, y = page.slices["axial"].pixel((20, 28))
     assert abs(box["x"] + box["width"] / 2 - x) <= 1.5
     assert abs(box["y"] + box["height"] / 2 - y) <= 1.5
     assert mark.get_attribute("opacity") == "1"
     page.scroll("axial", (30, 28), 2)
-    (mark,) = page.browser.find_elements("css selector", find)
+    (mark,) = page.find_marks("axial")
     assert float(mark.get_attribute("opacity") or 1) < 0.5
     page.scroll("axial", (30, 28), 2)
-    assert not page.browser.find_elements("css selector", find)
+    assert not page.find_marks("axial")
+
+
+@pytest.mark.slow
+def test_a_tap_is_a_click_and_two_fingers_zoom_without_drawing(page: Page) -> None:
+    x, y = page.slices["axial"].pixel((20, 28))
+    page.touch([(x, y)])
+    (point,) = page.wait_for_prompts(1)
+    assert point["voxel"][:2] == [20, 28]
+    before = {plane: page.find_marks(plane)[0].rect["x"] for plane in ("axial", "coronal")}
+    # Two fingers to the left of it, from 20 to 60 pixels apart.
+    page.touch([(x - 60, y), (x - 80, y)], [(x - 40, y), (x - 20, y)])
+    page.let_it_draw()
+    # The middle of the fingers stays, and 50 pixels from it become three times as many.
+    assert abs(page.find_marks("axial")[0].rect["x"] - (before["axial"] + 100)) < 3
+    assert page.find_marks("coronal")[0].rect["x"] == before["coronal"]
+    assert len(page.prompts) == 1
 
 
 @pytest.mark.slow

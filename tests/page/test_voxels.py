@@ -19,10 +19,13 @@ ORIENTATIONS = {
     "LPS": 0.0,  # as the package has it
     "LAS": 0.0,  # left-handed
     "PIR": 25.0,  # sagittal slices, turned in the scanner
-    "SAL": 40.0,  # left-handed, and turned
-    "ILP": 0.0,
+    "SAL": 40.0,
+    "ILP": 0.0,  # left-handed
 }
 """Where the file's axes run to, and by how many degrees the scan is turned in the scanner."""
+
+UNSEEN = "ARS"
+"""Of a scan that has no prompts yet; also left-handed."""
 
 PLACES = {"axial": (13, 40), "coronal": (30, 6), "sagittal": (41, 19)}
 """A voxel of each plane's slice, far from its middle."""
@@ -31,8 +34,9 @@ PLACES = {"axial": (13, 40), "coronal": (30, 6), "sagittal": (41, 19)}
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("scans")
-    paths = {codes: folder / f"{codes}.nii.gz" for codes in ORIENTATIONS}
-    for codes, degrees in ORIENTATIONS.items():
+    turned = {**ORIENTATIONS, UNSEEN: 30.0}
+    paths = {codes: folder / f"{codes}.nii.gz" for codes in turned}
+    for codes, degrees in turned.items():
         draw_scan(paths[codes], codes, degrees)
     return paths
 
@@ -87,10 +91,7 @@ def test_scrolling_away_goes_towards_head_front_and_right(opened: Page, plane: s
 
 @pytest.mark.slow
 def test_the_mask_is_drawn_on_its_voxels(opened: Page, scans: dict[str, Path]) -> None:
-    choose(opened, scans["PIR"].name)
-    opened.ask("targets", {})
-    opened.browser.refresh()
-    opened.wait_for_scan()
+    choose(opened, scans[UNSEEN].name)
     opened.find_voxels()
     opened.set_window(100, 400)
     opened.press("p")
@@ -98,7 +99,7 @@ def test_the_mask_is_drawn_on_its_voxels(opened: Page, scans: dict[str, Path]) -
     opened.wait_for_prompts(1)
     result = opened.result()
     colours = opened.colours()
-    for plane, (first, second, across) in AXES.items():
+    for plane, (_, _, across) in AXES.items():
         index = (20, 28, SHAPE[2] // 2)[across]
         section = np.take(result, index, axis=across)
         inside, outside = certain(section), certain(~section)
@@ -109,7 +110,6 @@ def test_the_mask_is_drawn_on_its_voxels(opened: Page, scans: dict[str, Path]) -
             if inside[a, b] or outside[a, b]:
                 at = (a, b, "inside" if inside[a, b] else "outside", plane)
                 assert (colours[y, x] > 25) == inside[a, b], at
-        assert {first, second, across} == {0, 1, 2}
 
 
 def certain(section: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -255,8 +255,10 @@ export class ToolLayer {
     const { x, y } = this.#at(event);
     this.#pointer = { x, y };
     if (this.#fingers.has(event.pointerId)) this.#fingers.set(event.pointerId, { x, y });
-    if (this.#pinch !== null) this.#pinch.move([...this.#fingers.values()]);
-    else if (this.#drag !== null) this.#drag(x, y);
+    if (this.#pinch !== null) {
+      // One that stays after the other was lifted does nothing.
+      if (this.#fingers.size > 1) this.#pinch.move([...this.#fingers.values()]);
+    } else if (this.#drag !== null) this.#drag(x, y);
     else if (this.#stroke !== null) {
       // A fast hand's ways between two frames belong to a line, too.
       const steps = event.getCoalescedEvents();
