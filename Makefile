@@ -98,6 +98,7 @@ bench: $(ALL) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see
 	$(BIN)/python -m benchmarks.interaction || status=1; \
 	$(BIN)/python -m benchmarks.speed || status=1; \
 	$(BIN)/python -m benchmarks.serving || status=1; \
+	$(BIN)/python -m benchmarks.annotating || status=1; \
 	$(BIN)/python -m benchmarks.hostile || status=1; \
 	exit $$status
 

@@ -26,7 +26,7 @@ class ServerError(RuntimeError):
 
 
 class ServerProcess:
-    """`gamt serve`, from its start to the end of a `with` block.
+    """`gamt serve`, or another server of gamt's, from its start to the end of a `with` block.
 
     Attributes:
         port: that it listens on, on 127.0.0.1.
@@ -36,15 +36,15 @@ class ServerProcess:
         start_cpu_seconds: the processor time of that, whatever else the machine does.
     """
 
-    def __init__(self, log: Path, options: Sequence[str] = ()) -> None:
-        """Prepares to start; `options` are those of `gamt serve`."""
+    def __init__(self, log: Path, options: Sequence[str] = (), command: str = "serve") -> None:
+        """Prepares to start; `options` are those of the command, beside `--port`."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         self.start_seconds = self.start_cpu_seconds = 0.0
-        self._command = [sys.executable, "-m", "gamt", "serve", "--port", str(self.port), *options]
+        self._command = [sys.executable, "-m", "gamt", command, "--port", str(self.port), *options]
 
     def __enter__(self) -> "ServerProcess":
         start = time.perf_counter()
@@ -56,8 +56,7 @@ class ServerProcess:
                 raise ServerError(f"the server did not start: {self.last_lines()}")
             time.sleep(POLL_SECONDS)
         self.start_seconds = time.perf_counter() - start
-        times = psutil.Process(self._process.pid).cpu_times()
-        self.start_cpu_seconds = times.user + times.system
+        self.start_cpu_seconds = self.cpu_seconds
         return self
 
     def __exit__(
@@ -72,6 +71,12 @@ class ServerProcess:
     def is_alive(self) -> bool:
         """Whether the process is running."""
         return self._process.poll() is None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """The processor time that it has had so far."""
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
 
     @property
     def resident_bytes(self) -> int:

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Protocol
 
 import httpx
 import numpy as np
@@ -52,8 +52,24 @@ CLICKS = 30
 STARTS = 5
 """Servers that are started."""
 
-AnySession: TypeAlias = Session | nnInteractiveRemoteInferenceSession
-"""They have the same methods."""
+
+class AnySession(Protocol):
+    """What `gamt.Session` and its clients have in common."""
+
+    def set_image(self, image: npt.NDArray[Any], image_properties: dict[str, Any]) -> object:
+        """Takes (1, z, y, x)."""
+
+    def set_target_buffer(self, target_buffer: npt.NDArray[Any]) -> object:
+        """Takes what masks are written to."""
+
+    def add_bbox_interaction(self, bbox_coords: Any, include_interaction: bool) -> object:
+        """Adds a box."""
+
+    def add_point_interaction(self, coordinates: Any, include_interaction: bool) -> object:
+        """Adds a point."""
+
+    def reset_interactions(self) -> object:
+        """Begins anew."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,14 @@ def test_the_oldest_steps_are_forgotten_where_memory_ends(monkeypatch: pytest.Mo
     assert values == [4, 3]
 
 
+def test_the_oldest_step_can_be_forgotten_by_itself() -> None:
+    found = steps(4)
+    found.back()
+    found.forget_oldest()
+    assert [one.value for one in found.past] == [1]
+    assert [one.value for one in found.states] == [1, 2, 3]
+
+
 def test_what_several_steps_hold_together_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "MOST_BYTES", 9)
     shared = np.zeros(6, np.uint8)

@@ -11,12 +11,22 @@ from gamt.interactions import (
     add_click,
     add_region,
     add_scribble,
+    gather,
     read_lasso,
     read_scribble,
     region_of,
     take_back,
 )
-from gamt.prompts import Box, ClassPrompts, Click, Lasso, Region, Scribble, SliceBox
+from gamt.prompts import (
+    Box,
+    ClassPrompts,
+    Click,
+    LabelledPrompt,
+    Lasso,
+    Region,
+    Scribble,
+    SliceBox,
+)
 
 SHAPE = (6, 7, 9)
 
@@ -178,3 +188,27 @@ def test_a_region_that_a_later_box_does_not_touch_stays_the_same_one() -> None:
     assert take_back(prompts, Box(2, 6, 3, 2, 7, 2, 9)).regions[0] is region
     # The voxel (1, 1, 2), which is within the box, isn't the region's.
     assert take_back(prompts, SliceBox(Plane.AXIAL, (1, 1, 2), (2, 3, 3))).regions[0] is region
+
+
+# --- all that was said --------------------------------------------------------------------------
+
+
+def test_what_is_drawn_counts_beside_boxes_and_clicks() -> None:
+    box = Box(1, 4, 2, 1, 4, 1, 4)
+    inside = Click(2, 2, 2, positive=True)
+    drawn = line(False, (3, 3, 3), (2, 2, 2))
+    corner = region_of(SliceBox(Plane.AXIAL, (1, 1, 1), (2, 2, 2)), positive=False)
+    said = [(2, box), (2, inside), (2, drawn), (2, corner), (5, inside)]
+    found = gather([LabelledPrompt(*one) for one in said])
+    assert list(found) == [2, 5]
+    assert found[2].box == box
+    assert found[2].clicks == ()  # the line came later
+    assert voxels_of(found[2].scribbles) == [[[3, 3, 3], [2, 2, 2]]]
+    assert found[2].regions == (corner,)
+    assert found[5] == ClassPrompts(5, clicks=(inside,))
+
+
+def test_a_box_that_comes_later_takes_back_what_was_taken_away_there() -> None:
+    box = Box(1, 4, 2, 1, 4, 1, 4)
+    corner = region_of(SliceBox(Plane.AXIAL, (1, 1, 1), (2, 2, 2)), positive=False)
+    assert gather([LabelledPrompt(1, corner), LabelledPrompt(1, box)])[1].regions == ()

@@ -1404,6 +1404,19 @@ def test_there_is_no_scale_of_what_one_click_alone_did_not_make() -> None:
         session.choose_scale("large")
 
 
+def test_what_can_be_chosen_and_what_is_shown_are_told() -> None:
+    session, _ = begin()
+    assert (session.scales, session.scale) == ((), None)
+    session, _ = clicked()
+    assert (session.scales, session.scale) == (("tight", "medium", "large"), "medium")
+    session.choose_scale("large")
+    assert session.scale == "large"
+    session.undo()
+    assert session.scale == "medium"
+    session.add_point_interaction((4, 6, 5), include_interaction=False)
+    assert (session.scales, session.scale) == ((), None)
+
+
 def test_a_prompt_that_is_yet_to_be_predicted_leaves_no_scale_to_choose() -> None:
     session, buffer = clicked()
     session.add_point_interaction((4, 6, 5), include_interaction=False, run_prediction=False)

@@ -140,8 +140,9 @@ def test_a_challenge_case_has_boxes_and_points_and_says_what_it_lacks(tmp_path: 
     np.testing.assert_array_equal(case.image, scan.document.image.array)
     # The file's first axis, of 0.5 mm, runs to the front: it is y.
     assert case.spacing_mm == pytest.approx((4.0, 0.5, 1.5))
+    # A session takes (3 + 9) // 2 for the slice that a box was drawn on.
     assert [one.box for one in case.prompts] == [
-        Box(3, 9, 5, 2, 9, 2, 9),
+        Box(3, 9, 6, 2, 9, 2, 9),
         Box(3, 8, 5, 10, 15, 12, 18),
     ]
     assert [one.clicks for one in case.prompts] == [(Click(0, 0, 0, positive=False),), ()]

@@ -327,3 +327,86 @@ def test_prompts_are_at_the_same_place_in_every_format(name: str, run: Run) -> N
     np.testing.assert_array_equal(
         load_nifti(Path("first.nii.gz")), load_nifti(Path("second.nii.gz"))
     )
+
+
+# --- what is drawn on the page of gamt annotate -------------------------------------------------
+
+
+def draw(*prompts: dict[str, Any]) -> None:
+    """Writes prompts of another program beside those of the first result."""
+    saved = json.loads(Path("first.prompts.json").read_text("utf-8"))
+    saved["version"] = 2
+    saved["prompts"] += [{"label": 3, **one} for one in prompts]
+    Path("drawn.prompts.json").write_text(json.dumps(saved), "utf-8")
+
+
+NEGATIVE_BOX = {"kind": "negative box", "voxels": [[6, 4, 3], [7, 9, 8]]}
+SCRIBBLE = {"kind": "negative scribble", "runs": [[[14, 4, 3], [14, 9, 3]]]}
+
+
+def test_scribbles_and_negative_boxes_of_a_file_count(run: Run) -> None:
+    segment(run, "first.nii.gz", "--box", f"3:{CORNERS}", *THRESHOLD)
+    draw(NEGATIVE_BOX, SCRIBBLE)
+    log = segment(run, "second.nii.gz", "--prompts", "drawn.prompts.json", *THRESHOLD)
+    assert "label 3: 1 box, 1 scribble, 1 negative area" in log
+    found = load_nifti(Path("second.nii.gz"))
+    assert not found[6:8, 4:10, 3:9].any()
+    assert not found[14, 4:10, 3].any()
+    assert (found[9:13, 5:9, 5:8] == 3).all()
+    kinds = [kind for _, kind, _ in prompts_in("second.prompts.json")]
+    assert kinds == ["box", "negative box", "negative scribble"]
+
+
+def test_an_earlier_result_with_drawings_beside_it_is_gone_on_from(run: Run) -> None:
+    segment(run, "first.nii.gz", "--box", f"3:{CORNERS}", *THRESHOLD)
+    draw(NEGATIVE_BOX, SCRIBBLE)
+    segment(run, "second.nii.gz", "--prompts", "drawn.prompts.json", *THRESHOLD)
+    segment(run, "third.nii.gz", "--previous", "second.nii.gz", "--click", "3:1,1,1", *THRESHOLD)
+    found = load_nifti(Path("third.nii.gz"))
+    assert found[1, 1, 1] == 3
+    assert not found[6:8, 4:10, 3:9].any()
+    assert not found[14, 4:10, 3].any()
+
+
+def test_of_several_lassos_the_last_one_counts_and_that_is_told(run: Run) -> None:
+    segment(run, "first.nii.gz", "--click", "3:10,6,5", *THRESHOLD)
+    lassos = [
+        {"kind": "lasso", "plane": "axial", "runs": [[[6, j, k], [14, j, k]] for j in range(4, 10)]}
+        for k in (4, 6)
+    ]
+    draw(*lassos)
+    log = segment(run, "second.nii.gz", "--prompts", "drawn.prompts.json", *THRESHOLD)
+    assert "label 3: found 2 boxes and lassos on single slices, used the last one" in log
+    np.testing.assert_array_equal(load_nifti(Path("second.nii.gz")), block(3))
+
+
+def test_an_earlier_result_without_any_prompt_is_gone_on_from(run: Run) -> None:
+    segment(run, "first.nii.gz", "--box", f"3:{CORNERS}", *THRESHOLD)
+    saved = json.loads(Path("first.prompts.json").read_text("utf-8"))
+    saved["prompts"] = []  # as of a mask that was loaded and saved again
+    Path("first.prompts.json").write_text(json.dumps(saved), "utf-8")
+    segment(run, "second.nii.gz", "--previous", "first.nii.gz", "--negative", "6,4,3", *THRESHOLD)
+    assert load_nifti(Path("second.nii.gz"))[6, 4, 3] == 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ({"kind": "lasso", "plane": "axial", "runs": []}, "runs: found a list of 0, expected one"),
+        ({**SCRIBBLE, "runs": [[[0, 0, 0]]]}, "runs[0]: found a list of 1, expected the first and"),
+        ({**SCRIBBLE, "runs": [[[0, 0, 0], [1, 1, 0]]]}, "runs[0]: found a run along several axes"),
+        ({**SCRIBBLE, "runs": [[[0, 0, 0], [20, 0, 0]]]}, "20,0,0 is outside of the image"),
+        (
+            {"kind": "lasso", "plane": "axial", "runs": [[[0, 0, 0], [0, 0, 1]]]},
+            "runs: found a lasso of several slices, expected one slice of the axial plane",
+        ),
+    ],
+)
+def test_a_broken_drawing_is_one_line_that_names_it(
+    prompt: dict[str, Any], message: str, run: Run
+) -> None:
+    segment(run, "first.nii.gz", "--click", "3:10,6,5", *THRESHOLD)
+    draw(prompt)
+    log = fail(run, "--prompts", "drawn.prompts.json")
+    assert "drawn.prompts.json: prompts[1]." in log
+    assert message in log

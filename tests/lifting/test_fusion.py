@@ -126,6 +126,29 @@ def test_a_plane_without_votes_says_nothing() -> None:
     assert np.isnan(probability).all()
 
 
+def test_planes_disagree_by_the_difference_of_their_probabilities() -> None:
+    region = ((1, 2, 3), (5, 7, 9))
+    votes = Votes(region, GRID, mean)
+    assert votes.disagreement() is None
+    vote(votes, Plane.AXIAL, 3, 0.9)
+    assert votes.disagreement() is None  # one plane can't disagree with itself
+    vote(votes, Plane.CORONAL, 4, 0.2)
+    vote(votes, Plane.SAGITTAL, 5, 0.6)
+    vote(votes, Plane.SAGITTAL, 6, 0.6, quality=0.0)  # counts nothing
+    found = votes.disagreement()
+    assert found is not None
+    low, amount = found
+    whole_scan = np.zeros(SHAPE, np.float32)
+    where = tuple(slice(a, a + n) for a, n in zip(low, amount.shape, strict=True))
+    whole_scan[where] = amount
+    expected = np.zeros(SHAPE)
+    expected[3, 4, 3:] = 0.7  # axial and coronal
+    expected[3, 2:, 5] = 0.3  # axial and sagittal
+    expected[1:, 4, 5] = 0.4  # coronal and sagittal
+    expected[3, 4, 5] = 0.7  # all of them: 0.9 less 0.2
+    np.testing.assert_allclose(whole_scan, expected, atol=1e-6)
+
+
 def test_a_copy_of_votes_is_added_to_by_itself() -> None:
     votes = Votes(EVERYTHING, GRID, mean)
     vote(votes, Plane.AXIAL, 3, 0.9)

@@ -15,12 +15,16 @@ import numpy.typing as npt
 import pytest
 
 from gamt import Session
+from gamt.io.case import Case
+from gamt.lifting.target import Observer
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, SliceMask
-from gamt.server.engine import Closed, Engine, Prediction, Workspace
+from gamt.server.engine import Closed, Engine, Prediction, Run, Workspace
 from gamt.server.memory import MB, TooLarge
 from gamt.server.metrics import Metrics
+from gamt.session import Cancelled
 from gamt.settings import SettingsError
+from gamt.volume.preparation import PreparedVolume
 from tests.doubles import DEFAULTS, Thresholder, block, picture
 from tests.server.test_metrics import read
 from tests.server.test_turns import SECONDS, wait_until
@@ -743,5 +747,107 @@ def test_predictions_are_counted_and_logged_without_their_places(
             assert values["gamt_cache_bytes", ""] > 0
         (message,) = [one.getMessage() for one in caplog.records if one.name == "gamt.server"]
         assert message.startswith("prediction kind=box outcome=ran waited=")
+
+    run(test)
+
+
+# --- work that predicts in steps of its own -----------------------------------------------------
+
+
+async def never_gone() -> bool:
+    return False
+
+
+def work_of(add: Callable[[Session], object], whys: list[object]) -> Callable[[Run], Prediction]:
+    """Returns work that notes why it was cancelled, if it was."""
+
+    def work(run: Run) -> Prediction:
+        add(run.session)
+        try:
+            run.predict(Session.run_prediction)
+        except Cancelled:
+            whys.append(run.why_cancelled)
+            raise
+        return Prediction(ran=True)
+
+    return work
+
+
+def test_work_on_another_topic_waits_and_on_the_same_one_supersedes() -> None:
+    async def test(topics: tuple[int, int]) -> tuple[list[object], bool, bool]:
+        segmenter, whys = Gated(), list[object]()
+        async with engine_of(segmenter) as engine:
+            workspace = await begin(engine)
+            segmenter.stops = True
+            works = [work_of(box(BOX), whys), work_of(point(INSIDE), whys)]
+            first = asyncio.ensure_future(workspace.run("box", works[0], never_gone, topics[0]))
+            await reach(segmenter)
+            second = asyncio.ensure_future(workspace.run("point", works[1], never_gone, topics[1]))
+            await asyncio.sleep(0.05)  # it is asked for
+            segmenter.through.set()
+            return whys, (await first).ran, (await second).ran
+
+    async def tests() -> None:
+        assert await test((1, 1)) == (["superseded"], False, True)
+        assert await test((1, 2)) == ([], True, True)
+
+    run(tests)
+
+
+def test_work_is_cancelled_by_its_topic() -> None:
+    async def test(topic: int) -> tuple[list[object], bool]:
+        segmenter, whys = Gated(), list[object]()
+        async with engine_of(segmenter) as engine:
+            workspace = await begin(engine)
+            segmenter.stops = True
+            running = asyncio.ensure_future(
+                workspace.run("box", work_of(box(BOX), whys), never_gone, 1)
+            )
+            await reach(segmenter)
+            workspace.cancel(topic)
+            segmenter.through.set()
+            return whys, (await running).ran
+
+    async def tests() -> None:
+        assert await test(1) == (["gone"], False)
+        assert await test(2) == ([], True)
+
+    run(tests)
+
+
+def test_a_workspace_that_is_closed_says_so_to_its_work() -> None:
+    async def test() -> None:
+        segmenter, whys = Gated(), list[object]()
+        async with engine_of(segmenter) as engine:
+            workspace = await begin(engine)
+            segmenter.stops = True
+            running = asyncio.ensure_future(
+                workspace.run("box", work_of(box(BOX), whys), never_gone, 1)
+            )
+            await reach(segmenter)
+            workspace.close()
+            segmenter.through.set()
+            assert not (await running).ran
+        assert whys == ["closed"]
+
+    run(test)
+
+
+def test_a_workspace_tells_how_its_predictions_go() -> None:
+    class Watching(Observer):
+        cases = 0
+
+        def begin_case(self, case: Case, volume: PreparedVolume) -> None:
+            self.cases += 1
+
+    async def test() -> None:
+        watching, told = Watching(), list[tuple[int, int]]()
+        async with engine_of(Gated()) as engine:
+            workspace = engine.open(watching, lambda done, planned: told.append((done, planned)))
+            await workspace.change(lambda session: session.set_image(picture(BODY)[None]))
+            await workspace.change(lambda one: one.set_target_buffer(np.zeros(SHAPE, "u1")))
+            await predict(workspace, box(BOX))
+        assert watching.cases == 1
+        assert told[-1][0] == told[-1][1] > 0
 
     run(test)

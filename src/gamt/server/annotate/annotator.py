@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 import gamt
 from gamt.annotation import recovery, saving
 from gamt.annotation.document import Document
@@ -20,6 +22,7 @@ from gamt.io.image import Image
 from gamt.server.annotate.changes import Change, cut
 from gamt.server.annotate.events import Events
 from gamt.server.annotate.scans import Entry, describe_scan
+from gamt.server.annotate.volume import choose_dtype
 from gamt.server.engine import Engine, IsGone, Prediction, Run, Workspace
 from gamt.session import ArrayBounds, Cancelled, Session, unite
 
@@ -78,6 +81,7 @@ class Opened:
         entry: of its image.
         image: the scan.
         described: as the page gets it (`Scan` in types.ts).
+        dtype: of the volume that the page gets.
         document: its targets.
         workspace: where its predictions are made.
         lock: held by whoever uses the document, but for the thread of a prediction that runs.
@@ -89,6 +93,7 @@ class Opened:
     entry: Entry
     image: Image
     described: dict[str, Any]
+    dtype: np.dtype[Any]
     document: Document
     workspace: Workspace
     recovery_path: Path
@@ -354,7 +359,7 @@ class Annotator:
         self._note_change()
 
     async def _load(self, entry: Entry, read: Callable[[], Image]) -> Opened:
-        def prepare() -> tuple[Image, dict[str, Any], Document, Path]:
+        def prepare() -> tuple[Image, dict[str, Any], np.dtype[Any], Document, Path]:
             image = read()
             described = describe_scan(entry, image, self._engine.settings.window)
             document = Document(image)
@@ -364,9 +369,10 @@ class Annotator:
                 None if folder is None else str(folder / saving.file_name(document, formats[0].id))
             )
             described["formats"] = [{"id": one.id, "label": one.label} for one in formats]
-            return image, described, document, recovery.recovery_path(image, entry.is_sent)
+            path = recovery.recovery_path(image, entry.is_sent)
+            return image, described, choose_dtype(image.array), document, path
 
-        image, described, document, path = await asyncio.to_thread(prepare)
+        image, described, dtype, document, path = await asyncio.to_thread(prepare)
         workspace = self._engine.open(document.observer, self._report)
         try:
             shape = image.array.shape
@@ -376,7 +382,7 @@ class Annotator:
         except BaseException:
             workspace.close()
             raise
-        return Opened(entry, image, described, document, workspace, path, document.revision)
+        return Opened(entry, image, described, dtype, document, workspace, path, document.revision)
 
     async def _close(self, opened: Opened) -> None:
         """Frees what the open scan takes, and keeps what is unsaved of it."""

@@ -19,7 +19,7 @@ from gamt.io.json_files import JsonValue, parse_json
 from gamt.server.annotate import uploads
 from gamt.server.annotate.annotator import Annotator, Begin, Move
 from gamt.server.annotate.changes import Change, answer, encode_change
-from gamt.server.annotate.volume import choose_dtype, make_nifti, stream, stream_gzipped
+from gamt.server.annotate.volume import make_nifti, stream, stream_gzipped
 from gamt.server.bodies import BodyLimits, read_body
 from gamt.server.clients import watch
 from gamt.session import ArrayBounds, Session
@@ -143,8 +143,7 @@ class _Handlers:
         opened = self._annotator.opened
         if request.path_params["id"] != opened.entry.id:
             raise HTTPException(404, "found another image than the one that is open")
-        dtype = await asyncio.to_thread(choose_dtype, opened.image.array)
-        pieces = make_nifti(opened.image, dtype)
+        pieces = make_nifti(opened.image, opened.dtype)
         accepted = request.headers.get("accept-encoding", "")
         if "gzip" in [one.partition(";")[0].strip() for one in accepted.split(",")]:
             return StreamingResponse(
