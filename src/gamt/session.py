@@ -112,6 +112,12 @@ class State:
     is_behind: bool = False
     is_complete: bool = True
 
+    @classmethod
+    def of_mask(cls, mask: PackedMask) -> "State":
+        """Returns the state of a target that begins with a segmentation; an empty one is none."""
+        initial = mask if mask.bits.size else None
+        return cls(initial=initial, mask=mask, corrected=True, rough=initial is not None)
+
     @property
     def scales(self) -> tuple[Scale, ...]:
         """What `Session.choose_scale` takes now; none where it takes none."""
@@ -550,9 +556,7 @@ class Session:
             raise ValueError(f"found {found}, expected numbers of shape {shape}")
         if np.isnan(mask).any():
             raise ValueError("found NaN in the initial segmentation, expected 0 outside of it")
-        inside = PackedMask.of(mask != 0)
-        initial = inside if inside.bits.size else None  # an empty one is none
-        state = State(initial=initial, mask=inside, corrected=True, rough=initial is not None)
+        state = State.of_mask(PackedMask.of(mask != 0))
         changed = self._advance(state, run_prediction)
         if not run_prediction and self._target_buffer is not None:
             self._show(state)

@@ -495,6 +495,17 @@ def test_a_mask_of_one_label_is_named_by_its_file(scan: Annotation, tmp_path: Pa
     assert scan.told()["name"] == "left lung"
 
 
+def test_labels_beyond_255_become_targets_of_other_ids(scan: Annotation, tmp_path: Path) -> None:
+    scan.add(scan.point((0, 0, 0), positive=False))  # so that target 1 is in use
+    labels = np.where(LIVER, 300, 0) + np.where(SPLEEN, 1, 0)
+    write_image(tmp_path / "x.nii.gz", labels.astype(np.int16), like=scan.document.image)
+    scan.document.load_mask(scan.session, tmp_path / "x.nii.gz", "x.nii.gz")
+    assert [one["id"] for one in scan.document.describe()] == [1, 2, 3]
+    np.testing.assert_array_equal(scan.mask(2), SPLEEN)
+    np.testing.assert_array_equal(scan.mask(3), LIVER)
+    assert scan.document.current == 3
+
+
 def test_a_mask_of_another_grid_or_of_several_labels_for_one_target_is_refused(
     scan: Annotation, tmp_path: Path
 ) -> None:
@@ -599,7 +610,7 @@ def test_views_disagree_where_one_of_them_sees_nothing(tmp_path: Path) -> None:
     seen_by_all = LIVER & block(SHAPE, slice(None), slice(None), slice(5, None))
     assert (whole[beside] > 250).all()
     assert not whole[seen_by_all].any()
-    scan.add(scan.point((3, 2, 2), positive=False))  # looks at no slice
+    scan.add(scan.point((0, 0, 0), positive=False))  # changes nothing, so no slice is looked at
     assert scan.document.disagreement(1) is not None
     scan.document.reset(scan.session, 1)
     assert scan.document.disagreement(1) is None

@@ -360,8 +360,8 @@ def test_scribbles_and_negative_boxes_of_a_file_count(run: Run) -> None:
 def test_an_earlier_result_with_drawings_beside_it_is_gone_on_from(run: Run) -> None:
     segment(run, "first.nii.gz", "--box", f"3:{CORNERS}", *THRESHOLD)
     draw(NEGATIVE_BOX, SCRIBBLE)
-    segment(run, "drawn.nii.gz", "--prompts", "drawn.prompts.json", *THRESHOLD)
-    segment(run, "third.nii.gz", "--previous", "drawn.nii.gz", "--click", "3:1,1,1", *THRESHOLD)
+    segment(run, "second.nii.gz", "--prompts", "drawn.prompts.json", *THRESHOLD)
+    segment(run, "third.nii.gz", "--previous", "second.nii.gz", "--click", "3:1,1,1", *THRESHOLD)
     found = load_nifti(Path("third.nii.gz"))
     assert found[1, 1, 1] == 3
     assert not found[6:8, 4:10, 3:9].any()

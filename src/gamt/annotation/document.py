@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import find_objects
 
 from gamt.annotation.explanation import explain_target
 from gamt.annotation.notes import note_of
@@ -19,7 +20,7 @@ from gamt.history import MOST_BYTES, History, PackedMask, count_bytes
 from gamt.io.format import ImageError
 from gamt.io.formats import strip_suffix
 from gamt.io.image import Image, read_label_names, read_labels
-from gamt.io.labels import MAX_LABEL
+from gamt.io.labels import MAX_LABEL, number_labels
 from gamt.lifting.progress import Report
 from gamt.plausibility import count_voxels, doubt_image
 from gamt.session import ArrayBounds, Session, State, unite
@@ -279,7 +280,8 @@ class Document:
         target = self._unlocked(target_id)
         if not target.step.actions:
             return None
-        return self._advance(session, target, Step())
+        show(session, State())
+        return self._advance(target, Step())
 
     def choose_scale(self, session: Session, target_id: int, scale: Scale) -> ArrayBounds | None:
         """Takes a smaller or larger body for what a first click stands in; see `undo`."""
@@ -292,7 +294,7 @@ class Document:
         show(session, step.state)
         session.choose_scale(scale)
         done = (*step.done, Scaled(scale))
-        return self._advance(session, target, Step(done, state_of(session)))
+        return self._advance(target, Step(done, state_of(session)))
 
     def load_mask(
         self, session: Session, path: Path, name: str, target_id: int | None = None
@@ -328,18 +330,20 @@ class Document:
         names = read_label_names(path)
         if chosen is None:
             self._targets = {one.id: one for one in kept}
-        for value in values:
+        numbers = number_labels(labels, values)
+        for number, (value, where) in enumerate(
+            zip(values, find_objects(numbers), strict=True), start=1
+        ):
             target = chosen
             if target is None:
                 alone = strip_suffix(Path(name)) if len(values) == 1 else ""
                 target = self._new_target(value, names.get(value, alone))
-            show(session, State())
-            session.add_initial_seg_interaction(labels == value)
-            state = state_of(session)
-            assert state.mask is not None  # it was given just now
+            mask = PackedMask(labels.shape, where, np.packbits(numbers[where] == number))
             self._prompts += 1
-            loaded = Loaded(self._prompts, MaskPrompt(name), state.mask)
-            changed = join(changed, self._advance(session, target, Step((loaded,), state)))
+            loaded = Loaded(self._prompts, MaskPrompt(name), mask)
+            step = Step((loaded,), State.of_mask(mask))
+            changed = join(changed, self._advance(target, step))
+        show(session, self._targets[self.current].step.state)
         return changed
 
     # --- targets --------------------------------------------------------------------------------
@@ -560,11 +564,10 @@ class Document:
         self._note_change()
         return bool(step.waiting)
 
-    def _advance(self, session: Session, target: Target, step: Step) -> ArrayBounds | None:
+    def _advance(self, target: Target, step: Step) -> ArrayBounds | None:
         """Goes on to another step of a target, and shows what it comes to."""
         target.history.advance(replace(step, stamp=self._tick()))
         self._limit_memory()
-        show(session, step.state)
         self.current = target.id
         return self._show(target)
 
