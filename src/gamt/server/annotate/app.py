@@ -77,6 +77,7 @@ def make_annotate_app(
         licence=licence,
         api_key=key,
         body_limits=body_limits,
+        loads_codec=False,
         is_stopping=is_stopping,
     )
     entries = [
