@@ -91,11 +91,13 @@ requestAnimationFrame(function next() {
 
 ANSWER = """
 const answers = performance.getEntriesByType("resource").filter((one) => /prompts$/.test(one.name));
-const {responseEnd} = answers.at(-1);
+if (answers.length <= arguments[0]) return null;
+const {responseEnd} = answers[arguments[0]];
 const uploaded = filled.find((at) => at > responseEnd);
-return [answers.length, responseEnd, drawn.find((at) => at > uploaded) ?? null];
+const shown = drawn.find((at) => at > uploaded);
+return shown === undefined ? null : shown - responseEnd;
 """
-"""Returns how often the server has answered prompts, the last time, and when its mask was drawn."""
+"""Returns the milliseconds from the answer to a prompt until its mask was drawn; null before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +168,9 @@ def measure_click(page: Page, number: int) -> float:
     actions = ActionBuilder(page.browser, duration=30)
     actions.pointer_action.move_to_location(*map(round, place)).click()  # type: ignore[no-untyped-call]
     actions.perform()
-    page.wait_for_prompts(number + 1)
-    _, answered, drawn = page.browser.execute_script(ANSWER)
-    return float(drawn - answered) / 1000
+    while (milliseconds := page.browser.execute_script(ANSWER, number)) is None:
+        time.sleep(0.1)
+    return float(milliseconds) / 1000
 
 
 def memory_of(browser: webdriver.Chrome) -> int:
