@@ -89,7 +89,7 @@ lint: $(ALL) $(PACKAGES) ## Check style, types, and who imports whom; check and 
 	$(RUN_NPM) --prefix $(PAGE) test --silent
 
 bench: CORES := $(shell getconf _NPROCESSORS_ONLN)
-bench: $(ALL) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see README)
+bench: $(ALL) $(BUILT) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see README)
 	@status=0; \
 	$(BIN)/python -m benchmarks.bench $(if $(CASES),--cases "$(CASES)") || status=1; \
 	$(BIN)/python -m benchmarks.first_clicks --workers $(CORES) || status=1; \
