@@ -611,8 +611,9 @@ class Document:
         bounds = bounding_range(old != new)
         if bounds is None:
             return None
-        self._voxels += count_voxels(new) - count_voxels(old)
-        self.labels[where] = new
+        inner = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
+        self._voxels += count_voxels(new[inner]) - count_voxels(old[inner])
+        old[inner] = new[inner]
         return [[n + a, n + b] for n, a, b in zip(low, *bounds, strict=True)]
 
     def _limit_memory(self) -> None:

@@ -69,6 +69,7 @@ def make_app(
     api_key: str | None = None,
     body_limits: BodyLimits = DEFAULT_LIMITS,
     sweep_seconds: float = 15.0,
+    loads_codec: bool = True,
     is_stopping: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
 ) -> FastAPI:
@@ -83,6 +84,8 @@ def make_app(
         api_key: what clients have to show; None for nothing.
         body_limits: of requests.
         sweep_seconds: between two looks at whose time has run out.
+        loads_codec: whether what images are packed with is loaded with the server, which takes
+            part of a second, or with the first image.
         is_stopping: asked during predictions, which are cancelled then.
         clock: tells the time of leases, in seconds.
     """
@@ -92,7 +95,8 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(asyncio.to_thread(frames.load_blosc2))
+        load = frames.load_blosc2 if loads_codec else lambda: None
+        loading = asyncio.create_task(asyncio.to_thread(load))
         sweeping = asyncio.create_task(service.sweep(sweep_seconds))
         yield
         sweeping.cancel()

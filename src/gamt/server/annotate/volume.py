@@ -20,8 +20,8 @@ from gamt.io.image import Image
 CHUNK_BYTES = 2**20
 """Of the file that are made, and sent, at a time."""
 
-SLOW_BYTES_PER_SECOND = 12 * 2**20
-"""A browser that takes less, as behind a network of 100 Mbit/s, gets what follows compressed. On
+SLOW_BYTES_PER_SECOND = 4 * 2**20
+"""A browser that takes less, as behind a network of 30 Mbit/s, gets what follows compressed. On
 this machine it takes it as fast as it comes: there, to compress a scan of 256^3 voxels would only
 cost most of a second on a core, and the browser a fifth of one to undo it."""
 
