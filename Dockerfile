@@ -61,7 +61,8 @@ FROM tools AS page
 # The page of `gamt annotate` comes with the server; without one, this is an empty folder.
 ARG SERVER=
 WORKDIR /page
-ENV PATH=/node/bin:$PATH
+# Node trusts whom the system trusts, as pip and uv do.
+ENV PATH=/node/bin:$PATH NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
 COPY pyproject.toml uv.lock src/gamt/server/page/package.json src/gamt/server/page/package-lock.json ./
 RUN [ -z "$SERVER" ] || { \
         UV_PROJECT_ENVIRONMENT=/node uv sync --quiet --locked --only-group node --python /usr/bin/python3 \

@@ -37,7 +37,7 @@ BUILT := $(PAGE)/dist/index.html
 LIGHTHOUSE := tests/page/node_modules/.package-lock.json
 
 .PHONY: help setup setup-all run annotate serve test test-fast coverage test-page test-napari \
-	test-container lint bench bench-accuracy soak bench-container eval data weights page wheel docker \
+	test-container lint bench bench-accuracy bench-page soak bench-container eval data weights page wheel docker \
 	docker-run docker-serve docker-save format clean
 
 help: ## Show this list
@@ -99,6 +99,7 @@ bench: $(ALL) $(BUILT) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL
 	$(BIN)/python -m benchmarks.speed || status=1; \
 	$(BIN)/python -m benchmarks.serving || status=1; \
 	$(BIN)/python -m benchmarks.annotating || status=1; \
+	$(BIN)/python -m benchmarks.annotating || status=1; \
 	$(BIN)/python -m benchmarks.hostile || status=1; \
 	exit $$status
 
@@ -110,6 +111,9 @@ bench-accuracy: $(ALL) ## Compare candidates without a checkpoint; with CASES=DI
 	$(if $(CASES),$(BIN)/python -m benchmarks.loop_bars --cases "$(CASES)" \
 		--workers $(CORES) || status=1;) \
 	exit $$status
+
+bench-page: $(ALL) $(BUILT) ## Measure the page of gamt annotate in a browser
+	$(BIN)/python -m benchmarks.page
 
 soak: $(ALL) ## Let random users work on a server, and check its answers (MINUTES, 20 without, twice)
 	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes "$(MINUTES)")

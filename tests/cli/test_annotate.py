@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -22,7 +23,7 @@ from gamt.cli import web
 from gamt.segmenters.base import Embedding
 from gamt.server.annotate import page
 from tests.cli.calls import ROOT, Run, one_line
-from tests.cli.scans import save_nifti, save_scan
+from tests.cli.scans import block, save_nifti, save_scan
 from tests.test_predict import ThresholdSegmenter
 
 SECONDS = 60.0
@@ -81,6 +82,10 @@ class Annotating:
             assert time.monotonic() < end, "waited for the scan in vain"
             time.sleep(0.05)
         return dict(state)
+
+    def targets(self) -> list[dict[str, Any]]:
+        """Returns the targets as they are now."""
+        return list(self.browser.get("api/state").json()["targets"])
 
     def click(self) -> httpx.Response:
         """Places a point in the middle of the scan."""
@@ -245,6 +250,27 @@ def test_of_several_volumes_one_has_to_be_chosen(built: Path, tmp_path: Path) ->
         assert running.open_scan()["images"]
 
 
+@pytest.mark.slow
+def test_an_earlier_segmentation_is_gone_on_from_where_it_lies_on_the_scan(
+    built: Path, tmp_path: Path
+) -> None:
+    scan = save_scan(tmp_path)
+    labels = save_nifti(tmp_path / "labels.nii.gz", block(7))
+    with annotating(built, scan, "--previous", labels) as running:
+        running.open_scan()
+        end = time.monotonic() + SECONDS
+        while not (voxels := [one["voxels"] for one in running.targets() if one["voxels"]]):
+            assert time.monotonic() < end, "waited for the segmentation in vain"
+            time.sleep(0.05)
+        assert voxels == [np.count_nonzero(block())]
+    other = save_nifti(tmp_path / "other.nii.gz", block()[1:])
+    with annotating(built, scan, "--previous", other) as running:
+        status, printed = running.end()
+    assert status == 1
+    assert one_line(printed.splitlines(keepends=True)[-1])
+    assert "other.nii.gz: lies on another grid of voxels than scan.nii.gz" in printed
+
+
 @pytest.fixture
 def with_page(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "PAGE", built)
@@ -299,10 +325,9 @@ def test_without_the_page_it_names_the_command_that_builds_it(
 ) -> None:
     monkeypatch.setattr(page, "PAGE", tmp_path)
     status, error = run("annotate")
-    assert (status, error) == (
-        2,
-        "gamt: gamt annotate needs its page, which is not built yet: make page\n",
-    )
+    assert status == 2
+    assert one_line(error)
+    assert error.startswith("gamt: gamt annotate needs its page: 'make page' in the clone")
 
 
 def test_without_its_packages_it_says_how_to_get_them(

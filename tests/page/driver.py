@@ -209,10 +209,12 @@ class Page:
         return distances
 
     def set_window(self, level: float, width: float) -> None:
+        """Types a window of intensities, and leaves the fields."""
         for name, value in (("level", level), ("width", width)):
             field = self.browser.find_element(By.ID, name)
             field.send_keys(Keys.CONTROL, "a")
             field.send_keys(f"{value}", Keys.ENTER)
+        self.browser.execute_script("document.activeElement.blur()")
 
     def find_voxels(self) -> None:
         """Finds the markers on the screen; the slices shown must be those at first."""
@@ -239,13 +241,13 @@ class Page:
 
     def press(self, *keys: str) -> None:
         """Presses keys one after the other on what has the focus; "^z" is Ctrl and Z."""
+        chain = ActionChains(self.browser)
         for key in keys:
-            chain = ActionChains(self.browser)
             if len(key) == 2 and key[0] == "^":
                 chain.key_down(Keys.CONTROL).send_keys(key[1]).key_up(Keys.CONTROL)
             else:
                 chain.send_keys(key)
-            chain.perform()
+        chain.perform()
 
     def click(self, plane: str, point: Point, button: int = MouseButton.LEFT) -> None:
         """Clicks on a voxel of a plane's slice."""

@@ -47,7 +47,7 @@ def test_lighthouse_gives_the_page_95_or_more(
     size = ["--preset=desktop"] if form == "desktop" else []
     subprocess.run(
         [
-            *(node, package_file("lighthouse/cli/index.js"), server.url, "--quiet", *size),
+            *(node, str(package_file("lighthouse/cli/index.js")), server.url, "--quiet", *size),
             *("--only-categories=accessibility", "--output=json", f"--output-path={report}"),
             f"--chrome-flags={' '.join(FLAGS)} --user-data-dir={tmp_path / 'profile'}",
         ],

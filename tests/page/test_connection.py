@@ -27,12 +27,13 @@ def own_server(scan: Path, home: Path) -> Iterator[AnnotateServer]:
 
 
 @pytest.fixture
-def own_page(browser: webdriver.Chrome, own_server: AnnotateServer) -> Page:
+def own_page(browser: webdriver.Chrome, own_server: AnnotateServer) -> Iterator[Page]:
     page = Page(browser)
     page.open(own_server.url)
     page.find_voxels()
     page.press("p")
-    return page
+    yield page
+    page.go_offline(False)
 
 
 def shown_prompts(page: Page) -> int:
@@ -54,6 +55,7 @@ def test_a_click_without_a_connection_arrives_when_it_is_back(own_page: Page, sc
     assert shown_prompts(page) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_server_has_kept_the_work_for_the_next_one(
     own_page: Page, own_server: AnnotateServer, scan: Path, home: Path
 ) -> None:
@@ -81,6 +83,7 @@ def test_a_killed_server_has_kept_the_work_for_the_next_one(
         page.wait_for_prompts(3)
 
 
+@pytest.mark.slow
 def test_a_tab_closed_during_a_prediction_and_opened_again_has_it(
     own_page: Page, own_server: AnnotateServer, scan: Path
 ) -> None:
@@ -100,6 +103,7 @@ def test_a_tab_closed_during_a_prediction_and_opened_again_has_it(
     assert np.array_equal(page.result(), segment(scan, [box]))
 
 
+@pytest.mark.slow
 def test_two_tabs_show_the_same(own_page: Page, own_server: AnnotateServer) -> None:
     page = own_page
     first = page.browser.current_window_handle

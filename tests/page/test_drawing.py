@@ -34,7 +34,14 @@ def outline(plane: str, scale: float = 1.0) -> list[Point]:
     ]
 
 
-@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize(
+    "plane",
+    [
+        "coronal",
+        pytest.param("axial", marks=pytest.mark.slow),
+        pytest.param("sagittal", marks=pytest.mark.slow),
+    ],
+)
 def test_a_box_on_a_slice_is_segmented_as_by_a_session(page: Page, scan: Path, plane: str) -> None:
     page.press("b")
     low, high = corners(plane)
@@ -51,6 +58,7 @@ def test_a_box_on_a_slice_is_segmented_as_by_a_session(page: Page, scan: Path, p
     assert np.array_equal(result, segment(scan, [box]))
 
 
+@pytest.mark.slow
 def test_scrolling_during_a_drag_makes_a_box_of_several_slices(page: Page, scan: Path) -> None:
     page.press("b")
     low, high = corners("axial")
@@ -84,6 +92,7 @@ def test_each_kind_of_prompt_adds_and_takes_away_as_in_a_session(page: Page, sca
     assert np.array_equal(result, segment(scan, prompts))
 
 
+@pytest.mark.slow
 def test_the_right_button_and_t_draw_what_is_taken_away(page: Page) -> None:
     page.press("b")
     page.drag("axial", [*corners("axial")], MouseButton.RIGHT)
@@ -97,6 +106,7 @@ def test_the_right_button_and_t_draw_what_is_taken_away(page: Page) -> None:
     assert [one["positive"] for one in prompts] == [False, False, True]
 
 
+@pytest.mark.slow
 def test_a_lasso_can_be_clicked_corner_by_corner(page: Page, scan: Path) -> None:
     page.press("l")
     for corner in ((10, 18), (30, 18), (30, 38), (10, 38)):
@@ -108,6 +118,7 @@ def test_a_lasso_can_be_clicked_corner_by_corner(page: Page, scan: Path) -> None
     assert np.array_equal(page.result(), segment(scan, [lasso]))
 
 
+@pytest.mark.slow
 def test_escape_drops_what_is_being_drawn(page: Page) -> None:
     page.press("l")
     page.click("axial", (10, 18))
@@ -120,6 +131,7 @@ def test_escape_drops_what_is_being_drawn(page: Page) -> None:
     assert [one["kind"] for one in page.wait_for_prompts(1)] == ["point"]
 
 
+@pytest.mark.slow
 def test_undo_and_redo_go_back_and_forth_voxel_by_voxel(page: Page, scan: Path) -> None:
     page.click("axial", (20, 28))
     page.wait_for_prompts(1)
@@ -136,6 +148,7 @@ def test_undo_and_redo_go_back_and_forth_voxel_by_voxel(page: Page, scan: Path) 
     assert np.array_equal(page.result(), both)
 
 
+@pytest.mark.slow
 def test_a_prompt_pointed_at_is_removed_as_if_it_had_never_been(page: Page, scan: Path) -> None:
     page.click("axial", (20, 28))
     page.wait_for_prompts(1)
@@ -149,6 +162,7 @@ def test_a_prompt_pointed_at_is_removed_as_if_it_had_never_been(page: Page, scan
     assert np.array_equal(page.result(), segment(scan, [prompts[0], prompts[2]]))
 
 
+@pytest.mark.slow
 def test_a_prompt_is_drawn_where_it_was_clicked_and_fades_with_the_slices(page: Page) -> None:
     page.click("axial", (20, 28))
     page.wait_for_prompts(1)
@@ -166,6 +180,7 @@ def test_a_prompt_is_drawn_where_it_was_clicked_and_fades_with_the_slices(page: 
     assert not page.browser.find_elements("css selector", find)
 
 
+@pytest.mark.slow
 def test_a_click_while_the_server_predicts_loses_no_prompt(page: Page, scan: Path) -> None:
     page.press("b")
     page.drag("axial", [*corners("axial")])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from selenium.webdriver.common.keys import Keys
 
 from tests.page.driver import Page, read_labels, wait_until
@@ -51,6 +52,7 @@ def test_a_box_a_click_and_a_file_by_keys_alone(page: Page, scan: Path) -> None:
     assert np.array_equal(read_labels(files[0].read_bytes()), shown)
 
 
+@pytest.mark.slow
 def test_corners_on_different_slices_make_a_box_in_3d(page: Page) -> None:
     i, j, k = page.cross
     page.press("b", Keys.ENTER)
@@ -63,6 +65,7 @@ def test_corners_on_different_slices_make_a_box_in_3d(page: Page) -> None:
     assert (box["low"], box["high"]) == ([i, j, k], [i + 6, j + 7, k + 4])
 
 
+@pytest.mark.slow
 def test_backspace_takes_a_corner_back(page: Page) -> None:
     i, j, k = page.cross
     page.press("s", Keys.ENTER)
@@ -75,6 +78,7 @@ def test_backspace_takes_a_corner_back(page: Page) -> None:
     assert scribble["points"] == [[i, j], [i + 4, j + 4]]
 
 
+@pytest.mark.slow
 def test_x_takes_the_next_plane(page: Page) -> None:
     i, j, k = page.cross
     page.press("p", "x")

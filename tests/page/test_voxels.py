@@ -47,7 +47,13 @@ def opened(
         yield page
 
 
-@pytest.mark.parametrize("codes", ORIENTATIONS)
+@pytest.mark.parametrize(
+    "codes",
+    [
+        pytest.param(codes, marks=() if codes == "PIR" else pytest.mark.slow)
+        for codes in ORIENTATIONS
+    ],
+)
 def test_the_pixel_under_the_cursor_is_the_voxel_that_the_server_gets(
     opened: Page, scans: dict[str, Path], codes: str
 ) -> None:
@@ -63,6 +69,7 @@ def test_the_pixel_under_the_cursor_is_the_voxel_that_the_server_gets(
         assert opened.result()[tuple(voxel)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plane", AXES)
 def test_scrolling_away_goes_towards_head_front_and_right(opened: Page, plane: str) -> None:
     opened.browser.refresh()
@@ -78,6 +85,7 @@ def test_scrolling_away_goes_towards_head_front_and_right(opened: Page, plane: s
     assert voxel[across] in (SHAPE[across] // 2 + 3, SHAPE[across] // 2 + 2)
 
 
+@pytest.mark.slow
 def test_the_mask_is_drawn_on_its_voxels(opened: Page, scans: dict[str, Path]) -> None:
     choose(opened, scans["PIR"].name)
     opened.ask("targets", {})

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import webbrowser
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -110,7 +111,10 @@ def annotate(
     _start_log(verbose)
     check_packages("gamt annotate")
     if not is_built():
-        raise UsageError("gamt annotate needs its page, which is not built yet: make page")
+        raise UsageError(
+            "gamt annotate needs its page: 'make page' in the clone builds it, "
+            "and 'pip install .' takes it along"
+        )
     paths = images or []
     _check_arguments(paths, output, previous, volume)
     options = PredictOptions(
@@ -127,7 +131,7 @@ def annotate(
     read = partial(_read, volume=volume)
     key = secrets.token_urlsafe()
     with listen(HOST, port) as listener, ThreadPoolExecutor(1, "scan") as reader:
-        first = reader.submit(read, paths[0]) if paths else None
+        first = reader.submit(_read_first, read, paths[0], previous) if paths else None
         model = options.load_segmenter()
         kept: list[Path] = []
 
@@ -197,6 +201,16 @@ def _read(path: Path, volume: int | None) -> "Image":
 
     with name_volume_option():
         return read_image(path, volume)
+
+
+def _read_first(read: Callable[[Path], "Image"], path: Path, previous: Path | None) -> "Image":
+    """Reads the first scan, and refuses an earlier segmentation that doesn't belong to it."""
+    from gamt.io.image import read_labels
+
+    image = read(path)
+    if previous is not None:
+        read_labels(previous, image)
+    return image
 
 
 def _introduce(listener: socket.socket, segmenter: str, key: str, browser: bool) -> None:

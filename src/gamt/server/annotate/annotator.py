@@ -631,7 +631,8 @@ class Annotator:
 
         def write(document: Document) -> Saved:
             files = saving.save(document, format_id, folder, segmenter, replaceable)
-            document.note_saved()
+            if format_id in saving.COMPLETE:
+                document.note_saved()
             return Saved(tuple(files), saving.tell_losses(document, format_id))
 
         saved = await self.use(write)

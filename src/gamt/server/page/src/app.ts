@@ -150,6 +150,8 @@ export class App {
   }
 
   async restore(wanted: boolean): Promise<void> {
+    // What is unsent belongs to what is discarded.
+    if (!wanted) this.forgetUnsent();
     await this.change(api.restore(wanted));
   }
 
@@ -258,6 +260,7 @@ export class App {
       this.open -= 1;
     }
     await this.catchUp();
+    this.sendUnsent();
   }
 
   private failed(error: unknown): void {
@@ -308,17 +311,28 @@ export class App {
 
   private async connected(state: State): Promise<void> {
     this.store.change({ connection: "connected" });
-    const again = notReceived(state, this.unsent);
-    const done = this.unsent.filter((one) => !again.includes(one));
-    this.unsent = [];
-    const waiting = this.store.now.waiting.filter((one) => !done.includes(one) && !again.includes(one));
-    this.store.change({ waiting });
     try {
       await this.refresh(state);
     } catch (error) {
       this.failed(error);
     }
+    this.sendUnsent();
+  }
+
+  /** Send what may not have reached the server, and hasn't. */
+  private sendUnsent(): void {
+    const { state, connection } = this.store.now;
+    // What they add to may still have to be restored.
+    if (this.unsent.length === 0 || connection !== "connected" || state.recovery) return;
+    const again = notReceived(state, this.unsent);
+    this.forgetUnsent();
     for (const one of again) this.send(one);
+  }
+
+  private forgetUnsent(): void {
+    const { waiting } = this.store.now;
+    this.store.change({ waiting: waiting.filter((one) => !this.unsent.includes(one)) });
+    this.unsent = [];
   }
 
   /** Take this state and the labels that are the server's now. */

@@ -74,7 +74,7 @@ export function mountBar(app: App): void {
 /** The named ones, after the one that the scan is shown in at first. */
 function windowsOf(app: App): NamedWindow[] {
   const scan = app.store.now.state.scan;
-  return scan ? [{ name: "As opened", ...scan.window }, ...scan.windows] : [];
+  return scan ? [{ name: "Default", ...scan.window }, ...scan.windows] : [];
 }
 
 function showNumber(field: HTMLInputElement, value: number | undefined): void {

@@ -9,10 +9,15 @@ export class Question {
     return this.dialog.open;
   }
 
+  /** Close it unanswered, where the question has become idle. */
+  dismiss(): void {
+    this.dialog.close();
+  }
+
   /**
    * Ask, and wait for the answer.
    *
-   * @returns whether `yes` was chosen; false for `no`, null where the dialog was closed by Escape.
+   * @returns whether `yes` was chosen; false for `no`, null where it was left unanswered.
    */
   ask(title: string, text: string, yes: string, no = "Cancel"): Promise<boolean | null> {
     const { dialog } = this;

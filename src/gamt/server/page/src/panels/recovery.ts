@@ -5,10 +5,13 @@ import type { Question } from "./question.ts";
 
 export function mountRecovery(app: App, question: Question): void {
   let offered: string | null = null;
+  let isAsking = false;
   app.store.subscribe(() => {
     const { state, loading } = app.store.now;
     const scan = state.scan;
     const recovery = state.recovery;
+    // Another tab has answered.
+    if (isAsking && !recovery) question.dismiss();
     if (!scan || !recovery || loading || question.isOpen) return;
     const offer = `${scan.id} ${recovery.saved_at}`;
     if (offer === offered) return;
@@ -17,7 +20,9 @@ export function mountRecovery(app: App, question: Question): void {
     const prompts = counted(recovery.prompts, "prompt");
     const when = new Date(recovery.saved_at).toLocaleString();
     const text = `An earlier run ended before its work on ${scan.name} was saved: ${targets} with ${prompts}, of ${when}.`;
+    isAsking = true;
     void question.ask("Go on from where you were?", text, "Restore", "Discard").then((wanted) => {
+      isAsking = false;
       if (wanted !== null) void app.restore(wanted);
     });
   });

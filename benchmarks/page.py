@@ -1,0 +1,228 @@
+"""Measures how fast `gamt annotate`'s page is, in a browser without a graphics processor.
+
+    make page && python -m benchmarks.page
+
+Headless Chromium, which computes WebGL on the processor, opens the page with a drawn CT: one of 256
+voxels along each axis, for the seconds from the start of `gamt annotate` to the first picture, and
+one of 300 x 512 x 512 for the rest. There it turns the wheel over a slice, alone and with Ctrl, for
+the time from one frame to the next while slices change and while they are enlarged; clicks, for the
+time from the server's answer until the mask is drawn; and adds up the memory of the browser's
+processes. Prints every bar with the figure measured beside it; the exit code is 1 where one is
+missed.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import psutil
+from rich.console import Console
+from rich.progress import track
+from selenium import webdriver
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
+
+from benchmarks.bench import Bar, print_bars
+from benchmarks.interaction import LOBES, SPACING_MM, at_most, describe_machine, draw_scan
+from tests.page.browsers import open_browser
+from tests.page.driver import TILE, Page
+from tests.page.server import AnnotateServer
+
+START_SECONDS = 3.0
+"""Most seconds from the start of `gamt annotate` to the first picture, of 256 voxels per axis."""
+
+MASK_SECONDS = 0.15
+"""Most seconds from the server's answer until the mask is drawn, the median."""
+
+BROWSER_GB = 2.0
+"""Most memory of all of the browser's processes, in 1e9 bytes."""
+
+STARTS, FRAMES, CLICKS = 3, 60, 5
+"""So many of each are measured."""
+
+WATCH = """
+window.drawn = [];
+window.filled = [];
+const prototype = WebGL2RenderingContext.prototype;
+const {drawArrays, texSubImage3D} = prototype;
+const pixel = new Uint8Array(4);
+let isDrawing = false;
+prototype.drawArrays = function (...parameters) {
+  drawArrays.apply(this, parameters);
+  if (this.canvas.id !== "canvas" || isDrawing) return;
+  isDrawing = true;
+  // Once all slices are on their way: reading a pixel waits for them.
+  queueMicrotask(() => {
+    isDrawing = false;
+    this.readPixels(0, 0, 1, 1, this.RGBA, this.UNSIGNED_BYTE, pixel);
+    drawn.push(performance.now());
+  });
+};
+prototype.texSubImage3D = function (...parameters) {
+  texSubImage3D.apply(this, parameters);
+  if (this.canvas.id === "canvas") filled.push(performance.now());
+};
+"""
+"""Notes when the slices were drawn, and when voxels went to the graphics side, in milliseconds."""
+
+TURN = """
+const [count, ctrlKey, done] = arguments;
+const overlay = document.querySelector("#overlay");
+const {x, y, width, height} = overlay.getBoundingClientRect();
+const place = {clientX: x + width / 4, clientY: y + height / 4, bubbles: true, ctrlKey};
+drawn.length = 0;
+let turn = 0;
+requestAnimationFrame(function next() {
+  if (turn === count) return done(drawn);
+  turn += 1;
+  const deltaY = turn % 20 < 10 ? 100 : -100;
+  overlay.dispatchEvent(new WheelEvent("wheel", {...place, deltaY}));
+  requestAnimationFrame(next);
+});
+"""
+"""Turns the wheel in every frame, over the upper left slice; returns when frames were drawn."""
+
+ANSWER = """
+const answers = performance.getEntriesByType("resource").filter((one) => /prompts$/.test(one.name));
+const {responseEnd} = answers.at(-1);
+const uploaded = filled.find((at) => at > responseEnd);
+return [answers.length, responseEnd, drawn.find((at) => at > uploaded) ?? null];
+"""
+"""Returns how often the server has answered prompts, the last time, and when its mask was drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageRun:
+    """What a user waits for, at a scan of 300 x 512 x 512 voxels.
+
+    Attributes:
+        scrolling: milliseconds from one frame to the next, of every frame.
+        enlarging: likewise.
+        masks: seconds from the server's answer until the mask is drawn, of every click.
+        browser_gb: 1e9 bytes of all of the browser's processes, at the end.
+    """
+
+    scrolling: list[float]
+    enlarging: list[float]
+    masks: list[float]
+    browser_gb: float
+
+
+def write_scan(array: npt.NDArray[np.int16], path: Path) -> None:
+    """Writes an array (z, y, x) towards head, back and left."""
+    affine = np.diag([*(-SPACING_MM[axis] for axis in (2, 1)), SPACING_MM[0], 1])
+    nib.save(nib.Nifti1Image(array.T, affine), path)  # type: ignore[no-untyped-call]
+
+
+def measure_start(browser: webdriver.Chrome, scan: Path, home: Path) -> float:
+    """Returns the seconds from the start of `gamt annotate` until its picture is on the screen."""
+    start = time.time()
+    with AnnotateServer([scan], home) as server:
+        browser.get(server.url)
+        while not (drawn := browser.execute_script(FIRST)):
+            time.sleep(0.05)
+    return float(drawn) / 1000 - start
+
+
+FIRST = "return drawn.length ? performance.timeOrigin + drawn[0] : 0"
+"""Returns when the first picture was drawn, in milliseconds since 1970; 0 before."""
+
+
+def measure_page(browser: webdriver.Chrome, scan: Path, home: Path) -> PageRun:
+    """Measures what a user waits for."""
+    with AnnotateServer([scan], home) as server:
+        page = Page(browser)
+        page.open(server.url)
+        scrolling, enlarging = (
+            np.diff(browser.execute_async_script(TURN, FRAMES, is_ctrl)).tolist()
+            for is_ctrl in (False, True)
+        )
+        page.press("0")
+        masks = [measure_click(page, number) for number in range(CLICKS)]
+        return PageRun(scrolling, enlarging, masks, memory_of(browser) / 1e9)
+
+
+def measure_click(page: Page, number: int) -> float:
+    """Clicks inside of the target; returns the seconds from the answer until its mask is drawn."""
+    (_, y, x), (_, _, half) = LOBES[0]
+    left, top, width, height = page.browser.execute_script(TILE, "axial")
+    # All of the slice is in sight, and lies in the middle.
+    pixels_per_voxel = min(width, height) / 512
+    place = (
+        left + width / 2 + pixels_per_voxel * (x + number * half / (2 * CLICKS) - 256),
+        top + height / 2 + pixels_per_voxel * (y - 256),
+    )
+    actions = ActionBuilder(page.browser, duration=30)
+    actions.pointer_action.move_to_location(*map(round, place)).click()  # type: ignore[no-untyped-call]
+    actions.perform()
+    page.wait_for_prompts(number + 1)
+    _, answered, drawn = page.browser.execute_script(ANSWER)
+    return float(drawn - answered) / 1000
+
+
+def memory_of(browser: webdriver.Chrome) -> int:
+    """Returns the bytes of the browser's processes; what several share counts once."""
+    processes = psutil.Process(browser.service.process.pid).children(recursive=True)
+    return sum(
+        one.memory_full_info().pss for one in processes if one.status() != psutil.STATUS_ZOMBIE
+    )
+
+
+def page_bars(starts: Sequence[float], run: PageRun) -> list[Bar]:
+    """Holds what was measured to the bars."""
+    remark = f"of {STARTS}"
+    return [
+        at_most("Start to first picture, 256^3", float(np.median(starts)), START_SECONDS, remark),
+        Bar("Frames while scrolling", describe_frames(run.scrolling), "", None),
+        Bar("Frames while enlarging", describe_frames(run.enlarging), "", None),
+        at_most("Answer to mask", float(np.median(run.masks)), MASK_SECONDS, f"of {CLICKS}"),
+        Bar(
+            "Memory of the browser",
+            f"{run.browser_gb:.2f} GB",
+            f"< {BROWSER_GB:g} GB",
+            run.browser_gb < BROWSER_GB,
+        ),
+    ]
+
+
+def describe_frames(milliseconds: Sequence[float]) -> str:
+    """Returns the median and the 95th percentile."""
+    median, late = np.percentile(milliseconds, [50, 95])
+    return f"{median:.0f} ms, 95 % within {late:.0f} ms"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.page",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args(arguments)
+    console = Console()
+    console.print(describe_machine())
+    with tempfile.TemporaryDirectory() as name, open_browser(Path(name) / "profile") as browser:
+        browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
+        with console.status("A scan is drawn"):
+            image, _ = draw_scan()
+            cube, large = Path(name) / "cube.nii.gz", Path(name) / "large.nii.gz"
+            write_scan(image[:256, 128:384, 128:384], cube)
+            write_scan(image, large)
+        home = Path(name) / "home"
+        turns = track(range(STARTS), "Starts", console=console, transient=True)
+        starts = [measure_start(browser, cube, home) for _ in turns]
+        with console.status("A user"):
+            run = measure_page(browser, large, home)
+    return print_bars(
+        "Bars: the page, without a graphics processor", page_bars(starts, run), console
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
