@@ -198,8 +198,8 @@ def test_what_is_drawn_counts_beside_boxes_and_clicks() -> None:
     inside = Click(2, 2, 2, positive=True)
     drawn = line(False, (3, 3, 3), (2, 2, 2))
     corner = region_of(SliceBox(Plane.AXIAL, (1, 1, 1), (2, 2, 2)), positive=False)
-    said = [(2, box), (2, inside), (2, drawn), (2, corner), (5, inside)]
-    found = gather([LabelledPrompt(*one) for one in said])
+    about_2 = [LabelledPrompt(2, one) for one in (box, inside, drawn, corner)]
+    found = gather([*about_2, LabelledPrompt(5, inside)])
     assert list(found) == [2, 5]
     assert found[2].box == box
     assert found[2].clicks == ()  # the line came later

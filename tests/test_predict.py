@@ -16,6 +16,7 @@ from gamt.predict import Cancelled, FolderError, Prediction, predict_case, predi
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.segmenters import Embedding, SliceMask, Traits, load
 from gamt.settings import PRESETS
+from gamt.volume.cache import EmbeddingCache
 
 UNLIMITED = replace(PRESETS["default"], budget=False)
 SHAPE = (12, 16, 20)
@@ -337,6 +338,17 @@ def test_a_click_is_obeyed_without_a_box() -> None:
     case = Case("a", bright_block(), (1.0, 1.0, 1.0), (prompts,), None)
     labels = predict_case(case, ThresholdSegmenter(), UNLIMITED).labels
     assert labels[5, 6, 9] == 1
+
+
+def test_a_case_takes_slices_that_were_encoded_for_another() -> None:
+    prompts = ClassPrompts(1, BOX)
+    case = Case("a", bright_block(), (1.0, 1.0, 1.0), (prompts,), None)
+    cache = EmbeddingCache(ThresholdSegmenter(), 2**28)
+    first = predict_case(case, cache.segmenter, UNLIMITED, cache=cache)
+    second = predict_case(case, cache.segmenter, UNLIMITED, cache=cache)
+    assert first.encoded > 0
+    assert second.encoded == 0
+    np.testing.assert_array_equal(first.labels, second.labels)
 
 
 def test_a_cache_that_the_segmenter_cannot_use_is_warned_of_once(

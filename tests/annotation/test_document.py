@@ -495,6 +495,14 @@ def test_a_mask_of_one_label_is_named_by_its_file(scan: Annotation, tmp_path: Pa
     assert scan.told()["name"] == "left lung"
 
 
+def test_an_empty_target_with_a_name_stays_when_a_mask_is_loaded(
+    scan: Annotation, tmp_path: Path
+) -> None:
+    scan.document.change_target(1, name="cyst")
+    scan.document.load_mask(scan.session, both_labels(scan, tmp_path), "both.nii.gz")
+    assert [one["name"] for one in scan.document.describe()] == ["cyst", "Target 2", "Target 5"]
+
+
 def test_labels_beyond_255_become_targets_of_other_ids(scan: Annotation, tmp_path: Path) -> None:
     scan.add(scan.point((0, 0, 0), positive=False))  # so that target 1 is in use
     labels = np.where(LIVER, 300, 0) + np.where(SPLEEN, 1, 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gamt import segmenters
+from gamt.explain.page import render_page
 from gamt.prompts import Box, ClassPrompts, Click
 from tests.doubles import (
     Thresholder,
@@ -46,6 +47,11 @@ def test_the_page_names_classes_reasons_and_scores(tmp_path: Path) -> None:
         assert expected in text
     assert "0.667" in text
     assert "cut it short" not in text
+
+
+def test_a_page_in_memory_is_that_of_the_file(tmp_path: Path) -> None:
+    explanation = explain(body_case())
+    assert render_page(explanation) == page_of(explanation, tmp_path)
 
 
 def test_the_page_needs_no_other_file(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gamt.io.json_files import JsonError, JsonValue, read_json
+from gamt.io.json_files import JsonError, JsonValue, parse_json, read_json
 
 
 def save(folder: Path, content: bytes) -> Path:
@@ -75,3 +75,11 @@ def test_a_bool_is_no_whole_number() -> None:
         JsonValue(Path("a.json"), "label", True).whole_number(1, 255)
     with pytest.raises(JsonError, match=r"found 1\.0, expected a whole number"):
         JsonValue(Path("a.json"), "label", 1.0).whole_number(1, 255)
+
+
+def test_json_in_memory_is_read_as_that_of_a_file() -> None:
+    assert parse_json(b'{"a": true}', Path("request")).member("a").boolean()
+    with pytest.raises(JsonError, match="request: a: found 1, expected true or false"):
+        parse_json(b'{"a": 1}', Path("request")).member("a").boolean()
+    with pytest.raises(JsonError, match="request: found a file of over 16 MiB"):
+        parse_json(b" " * (2**24 + 1), Path("request"))

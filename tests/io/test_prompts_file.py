@@ -23,7 +23,7 @@ from gamt.io.prompts_file import (
     refuse_other_content,
     write_prompts,
 )
-from gamt.prompts import Click, LabelledPrompt, SliceBox
+from gamt.prompts import Click, LabelledPrompt, Lasso, Region, Scribble, SliceBox
 from gamt.windows import IntensityWindow
 from tests.io.test_image import ORIENTATIONS, SHAPE, affine_of, read, save
 from tests.io.test_markups import points, roi
@@ -106,6 +106,40 @@ def test_what_is_written_is_read_in_any_orientation(
     # The millimetres are those that --ras takes.
     last = entries[1]
     assert image.voxel(last["ras_mm"], ras=True) == image.voxel(last["voxel"], ras=False)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS, ids="".join)
+def test_what_is_drawn_is_read_in_any_orientation(
+    orientation: tuple[str, ...], tmp_path: Path
+) -> None:
+    image = read(tmp_path, None, affine_of(orientation))
+    z, y, x = (size - 1 for size in image.array.shape)
+    corner = np.array([[True, True], [True, False]])  # rows and columns of a sagittal slice: z, y
+    said = (
+        LabelledPrompt(1, Scribble(np.array([[0, 0, 0], [0, 1, 1], [z, y, x]]), positive=True)),
+        LabelledPrompt(1, Scribble(np.array([[1, 2, 3], [1, 2, 4]]), positive=False)),
+        LabelledPrompt(2, Lasso(Plane.SAGITTAL, (1, 2, x), (3, 4, x + 1), corner)),
+        LabelledPrompt(2, Region((0, 1, 1), np.ones((2, 3, 1), np.bool_), positive=False)),
+        LabelledPrompt(2, Region((2, 1, 1), corner[:, None], positive=False)),
+    )
+    path = tmp_path / "out.prompts.json"
+    with path.open("wb") as file:
+        write_prompts(file, image, SavedPrompts(said, {}, {}), "statistical")
+    found = load(path, image).prompts
+    assert [(one.label, type(one.prompt)) for one in found] == [
+        (one.label, type(one.prompt)) for one in said
+    ]
+    for one, other in zip(found, said, strict=True):
+        assert marked(one.prompt) == marked(other.prompt)
+
+
+def marked(prompt: object) -> tuple[list[list[int]], object]:
+    """Returns the voxels (z, y, x) of what is drawn, and its kind or plane."""
+    if isinstance(prompt, Lasso):
+        area = np.argwhere(np.expand_dims(prompt.mask, prompt.plane.normal)) + prompt.low
+        return area.tolist(), prompt.plane
+    assert isinstance(prompt, Scribble | Region)
+    return prompt.voxels.tolist(), prompt.positive
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """One scan with its targets: what was said of each, what came of it, and whose the voxels are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,14 @@ from gamt.annotation.explanation import explain_target
 from gamt.annotation.notes import note_of
 from gamt.annotation.prompts import MaskPrompt, NewPrompt, describe_prompt
 from gamt.annotation.steps import Action, Given, Loaded, Scaled, Step, show, state_of
-from gamt.annotation.targets import Target, default_color, paint, read_color, read_name
+from gamt.annotation.targets import (
+    Target,
+    default_color,
+    default_name,
+    paint,
+    read_color,
+    read_name,
+)
 from gamt.annotation.views import Views
 from gamt.axes import Plane, bounding_range
 from gamt.history import MOST_BYTES, History, PackedMask, count_bytes
@@ -530,14 +537,10 @@ class Document:
             name = self._read_new_name(wanted_name)
         except ValueError:
             names = {one.name for one in self._targets.values()}
-            name = next(f"Target {n}" for n in self._numbers(free) if f"Target {n}" not in names)
+            numbers = (free, *range(1, MAX_LABEL + 1))
+            name = next(n for n in map(default_name, numbers) if n not in names)
         self._targets[free] = Target(free, name, default_color(free))
         return self._targets[free]
-
-    @staticmethod
-    def _numbers(first: int) -> Iterator[int]:
-        yield first
-        yield from range(1, MAX_LABEL + 2)
 
     def _read_new_name(self, text: str, target: Target | None = None) -> str:
         """Returns a name that no other target has."""
@@ -608,8 +611,9 @@ class Document:
         bounds = bounding_range(old != new)
         if bounds is None:
             return None
-        self._voxels += count_voxels(new) - count_voxels(old)
-        self.labels[where] = new
+        inner = tuple(slice(a, b) for a, b in zip(*bounds, strict=True))
+        self._voxels += count_voxels(new[inner]) - count_voxels(old[inner])
+        old[inner] = new[inner]
         return [[n + a, n + b] for n, a, b in zip(low, *bounds, strict=True)]
 
     def _limit_memory(self) -> None:

@@ -19,6 +19,9 @@ from gamt.prompts import Box, ClassPrompts, LabelledPrompt
 
 NIFTI, INPUT, PROMPTS, NPZ = "nifti", "input", "prompts", "npz"
 
+COMPLETE = (NIFTI, INPUT)
+"""Formats of which nothing is lost: labels, and beside them prompts and names."""
+
 
 @dataclass(frozen=True, slots=True)
 class SaveFormat:
@@ -96,7 +99,7 @@ def save(
     path = folder / file_name(document, format_id)
     if not marked(document):
         raise ValueError("there is nothing to save yet: mark a target first")
-    is_label_map = format_id in (NIFTI, INPUT)
+    is_label_map = format_id in COMPLETE
     files = [path, prompts_path(path)] if is_label_map else [path]
     for file in files:
         refuse_overwrite(file, [document.image.path])

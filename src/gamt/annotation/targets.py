@@ -68,8 +68,14 @@ class Target:
 
     @property
     def is_untouched(self) -> bool:
-        """Whether nothing was ever done to it."""
-        return not self.step.actions and len(self.history.states) == 1
+        """Whether nothing was ever done to it, and it has no name of its own."""
+        is_empty = not self.step.actions and len(self.history.states) == 1
+        return is_empty and self.name == default_name(self.id)
+
+
+def default_name(number: int) -> str:
+    """Returns the name of a target for which none was chosen."""
+    return f"Target {number}"
 
 
 def default_color(target_id: int) -> str:

@@ -357,7 +357,7 @@ def test_a_scan_that_is_sent_is_opened_and_downloaded_from(page: Page, tmp_path:
     state = answer.raise_for_status().json()
     assert [(one["name"], one["is_open"]) for one in state["images"]] == [
         ("scan", False),
-        ("sent.nii.gz", True),
+        ("sent", True),
     ]
     assert state["scan"]["output"] is None
     page.prompt(**POINT_IN_OTHER)
@@ -459,6 +459,7 @@ def test_saved_work_is_not_offered_again(tmp_path: Path) -> None:
     kept: list[Path] = []
     with annotating(path, tell_kept=kept.append) as url, open_page(url) as page:
         page.box()
+        wait_until(lambda: any(recovery.recovery_folder().glob("*.npz")))
         page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status()
     assert kept == []
     with annotating(path) as url, open_page(url) as page:
@@ -480,6 +481,19 @@ def test_a_scan_that_was_sent_is_still_there_after_a_restart(tmp_path: Path) -> 
         page.get("download?format=nifti")
     with annotating() as url, Page(url) as page:
         assert page.state()["images"] == []
+
+
+def test_an_image_of_two_files_is_still_there_after_a_restart(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    write_image(folder / "pair.mhd", picture(BODY), spacing_mm=SPACING_MM)
+    files = [("files", (one.name, one.read_bytes())) for one in sorted(folder.iterdir())]
+    with annotating() as url, Page(url) as page:
+        page.http.post("api/images?name=pair.mhd", files=files).raise_for_status()
+        page.box()
+    with annotating() as url, Page(url) as page:
+        state = page.post("images/1/open").raise_for_status().json()
+        assert state["recovery"]["prompts"] == 1
 
 
 def test_the_server_ends_while_it_predicts_and_keeps_the_prompt(tmp_path: Path) -> None:

@@ -18,12 +18,15 @@ import gamt
 from gamt.annotation import recovery, saving
 from gamt.annotation.document import Document
 from gamt.annotation.recovery import Recovery
+from gamt.io.formats import strip_suffix
 from gamt.io.image import Image
 from gamt.server.annotate.changes import Change, cut
 from gamt.server.annotate.events import Events
 from gamt.server.annotate.scans import Entry, describe_scan
+from gamt.server.annotate.uploads import find_image
 from gamt.server.annotate.volume import choose_dtype
 from gamt.server.engine import Engine, IsGone, Prediction, Run, Workspace
+from gamt.server.memory import TooLarge
 from gamt.session import ArrayBounds, Cancelled, Session, unite
 
 logger = logging.getLogger("gamt.server")
@@ -86,7 +89,7 @@ class Opened:
         workspace: where its predictions are made.
         lock: held by whoever uses the document, but for the thread of a prediction that runs.
         recovery_path: where its unsaved work goes.
-        kept: the document's revision when its unsaved work was last written there.
+        kept: the document's revision, and whether that was unsaved, when this was last looked at.
         written: files of it that this run has saved.
     """
 
@@ -97,7 +100,7 @@ class Opened:
     document: Document
     workspace: Workspace
     recovery_path: Path
-    kept: int
+    kept: tuple[int, bool]
     lock: threading.Lock = field(default_factory=threading.Lock)
     written: set[Path] = field(default_factory=set)
 
@@ -276,7 +279,7 @@ class Annotator:
         async with self._opening:
             try:
                 await self._open(self._entries[0], first.result)
-            except ValueError as error:
+            except (ValueError, TooLarge) as error:
                 logger.error("%s", error)
                 return
         if previous is not None:
@@ -322,14 +325,15 @@ class Annotator:
 
         return await self._finish(work())
 
-    async def open_sent(self, name: str, path: Path) -> dict[str, Any]:
+    async def open_sent(self, sent: Path) -> dict[str, Any]:
         """Opens an image that the page has sent; it can be opened again if that succeeds.
 
         Args:
-            name: for people.
-            path: of the image.
+            sent: the file, or the folder of the files.
         """
-        return await self.open(Entry(self._new_id(), name, path, is_sent=True))
+        name = strip_suffix(sent)
+        path = await asyncio.to_thread(find_image, sent)
+        return await self.open(Entry(self._new_id(), name, path, is_sent=True, sent=sent))
 
     async def open_sample(self) -> dict[str, Any]:
         """Opens the sample."""
@@ -346,16 +350,16 @@ class Annotator:
         self._set_busy(Busy("open", 0, time.monotonic()))
         try:
             opened = await self._load(entry, read)
+            if self._opened is not None:
+                await self._close(self._opened)
+            if entry not in self._entries:
+                self._entries.append(entry)
+            self._recovery = await asyncio.to_thread(
+                recovery.find_recovery, opened.recovery_path, opened.document
+            )
+            self._opened, self._trouble = opened, None
         finally:
             self._set_busy(None)
-        if self._opened is not None:
-            await self._close(self._opened)
-        if entry not in self._entries:
-            self._entries.append(entry)
-        self._recovery = await asyncio.to_thread(
-            recovery.find_recovery, opened.recovery_path, opened.document
-        )
-        self._opened, self._trouble = opened, None
         self._note_change()
 
     async def _load(self, entry: Entry, read: Callable[[], Image]) -> Opened:
@@ -382,7 +386,8 @@ class Annotator:
         except BaseException:
             workspace.close()
             raise
-        return Opened(entry, image, described, dtype, document, workspace, path, document.revision)
+        kept = document.revision, document.is_unsaved
+        return Opened(entry, image, described, dtype, document, workspace, path, kept)
 
     async def _close(self, opened: Opened) -> None:
         """Frees what the open scan takes, and keeps what is unsaved of it."""
@@ -393,7 +398,8 @@ class Annotator:
         is_aside = found is not None and found.path != opened.recovery_path
         if found is not None and is_aside and not opened.document.is_unsaved:
             # It was neither taken up nor discarded, and nothing has taken its place.
-            found.path.replace(opened.recovery_path)
+            with contextlib.suppress(FileNotFoundError):
+                found.path.replace(opened.recovery_path)
             self._saved.discard(opened.recovery_path)
 
     def _folder_of(self, entry: Entry) -> Path | None:
@@ -625,7 +631,8 @@ class Annotator:
 
         def write(document: Document) -> Saved:
             files = saving.save(document, format_id, folder, segmenter, replaceable)
-            document.note_saved()
+            if format_id in saving.COMPLETE:
+                document.note_saved()
             return Saved(tuple(files), saving.tell_losses(document, format_id))
 
         saved = await self.use(write)
@@ -706,25 +713,28 @@ class Annotator:
             OSError: it can't be written.
         """
         document, path = opened.document, opened.recovery_path
-        if document.revision == opened.kept:
+        now = document.revision, document.is_unsaved
+        if now == opened.kept:
             return
         if document.is_unsaved:
             self._set_aside(opened)
             recovery.write_recovery(path, document)
             self._saved.discard(path)
             entry = opened.entry
-            if entry.is_sent and entry.path is not None and not entry.is_kept:
-                entry.path, entry.is_kept = recovery.keep_scan(path, entry.path), True
+            if entry.path is not None and entry.sent is not None:
+                kept = recovery.keep_scan(path, entry.sent)
+                entry.path, entry.sent = kept / entry.path.relative_to(entry.sent), None
         elif self._recovery is None or self._recovery.path != path:
             self._saved.add(path)
-        opened.kept = document.revision
+        opened.kept = now
 
     def _set_aside(self, opened: Opened) -> None:
         """Keeps what an earlier run left, before new work is written over it."""
         found = self._recovery
         if opened is self._opened and found is not None and found.path == opened.recovery_path:
             aside = found.path.with_name(f"{found.path.name}.earlier")
-            found.path.replace(aside)
+            with contextlib.suppress(FileNotFoundError):
+                found.path.replace(aside)
             self._recovery = replace(found, path=aside)
 
 

@@ -23,6 +23,7 @@ from gamt.server.annotate.gate import PageGate
 from gamt.server.annotate.page import PAGE
 from gamt.server.annotate.routes import make_routes
 from gamt.server.annotate.scans import Entry
+from gamt.server.annotate.uploads import find_image
 from gamt.server.app import make_app
 from gamt.server.bodies import DEFAULT_LIMITS, BodyLimits
 from gamt.server.engine import Engine
@@ -85,7 +86,7 @@ def make_annotate_app(
         for number, path in enumerate(paths, 1)
     ]
     entries += [
-        Entry(str(number), strip_suffix(path), path, is_sent=True, is_kept=True)
+        Entry(str(number), strip_suffix(path), find_image(path), is_sent=True)
         for number, path in enumerate(kept_scans(), 1 + len(paths))
     ]
     annotator = Annotator(engine, entries, read, sample, output, is_stopping)

@@ -121,8 +121,8 @@ class _Handlers:
         name = uploads.check_name(request.query_params.get("name", "scan"))
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._folder))
         try:
-            path = await uploads.receive(request, name, folder)
-            state = await self._annotator.open_sent(name, path)
+            sent = await uploads.receive(request, name, folder)
+            state = await self._annotator.open_sent(sent)
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
@@ -204,7 +204,8 @@ class _Handlers:
         name = uploads.check_name(request.query_params.get("name", "mask.nii.gz"))
         target = _query_target(request) if "target" in request.query_params else None
         async with _temporary_folder() as folder:
-            path = await uploads.receive(request, name, folder)
+            sent = await uploads.receive(request, name, folder)
+            path = await asyncio.to_thread(uploads.find_image, sent)
             return await self._answer(await self._annotator.load_mask(path, path.name, target))
 
     async def recover(self, request: Request) -> Response:

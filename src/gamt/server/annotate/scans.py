@@ -30,15 +30,16 @@ class Entry:
         id: as the page names it.
         name: for people.
         path: of the file, or of the folder of a DICOM series; None for the sample.
-        is_sent: whether the page has sent it, so that there is no place of the user's beside it.
-        is_kept: whether it lies beside its unsaved work, and stays there as long as that.
+        is_sent: whether it is the page's, so that there is no place of the user's beside it.
+        sent: what the page has sent in this run, the file or the folder of the files; None once it
+            lies beside its unsaved work, to be there as long as that.
     """
 
     id: str
     name: str
     path: Path | None
     is_sent: bool = False
-    is_kept: bool = False
+    sent: Path | None = None
 
 
 def describe_scan(entry: Entry, image: Image, window: WindowChoice) -> dict[str, Any]:

@@ -41,11 +41,11 @@ async def receive(request: Request, name: str, folder: Path) -> Path:
 
     Args:
         request: whose body hasn't been read yet.
-        name: of the one file; the files of a form have their own.
+        name: of the one file, or of the folder for those of a form, which have their own.
         folder: an empty one.
 
     Returns:
-        What is to be read: the file, or the folder of a series.
+        The file, or the folder of the files; for `find_image`.
 
     Raises:
         HTTPException: the body's length is not known (411), it doesn't fit on the disk (413), it is
@@ -71,18 +71,23 @@ async def receive(request: Request, name: str, folder: Path) -> Path:
         files = [one for one in form.getlist("files") if isinstance(one, UploadFile)]
         if not files:
             raise HTTPException(400, "found a form without 'files', expected those of a series")
+        series = folder / check_name(name)
+        series.mkdir()
         for number, one in enumerate(files):
-            path = folder / check_name(one.filename or "")
+            path = series / check_name(one.filename or "")
             if path.exists():  # in another folder of the same series
-                path = folder / f"{number}_{path.name}"
+                path = series / f"{number}_{path.name}"
             with path.open("xb") as file:
                 await run_in_threadpool(shutil.copyfileobj, one.file, file)
-    return _find_image(folder)
+    return series
 
 
-def _find_image(folder: Path) -> Path:
-    """Returns what of a folder is to be read: itself if it holds a series, else the file."""
-    if recognise(folder) is not None:
-        return folder
-    files = sorted(folder.iterdir())
-    return next((one for one in files if recognise(one) is not None), files[0])
+def find_image(sent: Path) -> Path:
+    """Returns what of a file, or of a folder of files, is to be read as an image.
+
+    Of a folder, that is itself if it holds a series, else the file that is an image, such as the
+    header of one that names the file of its data.
+    """
+    if not sent.is_dir() or recognise(sent) is not None:
+        return sent
+    return next((one for one in sorted(sent.iterdir()) if recognise(one) is not None), sent)
