@@ -459,7 +459,7 @@ def test_saved_work_is_not_offered_again(tmp_path: Path) -> None:
     kept: list[Path] = []
     with annotating(path, tell_kept=kept.append) as url, open_page(url) as page:
         page.box()
-        wait_until(lambda: any(recovery.recovery_folder().iterdir()))
+        wait_until(lambda: any(recovery.recovery_folder().glob("*.npz")))
         page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status()
     assert kept == []
     with annotating(path) as url, open_page(url) as page:
