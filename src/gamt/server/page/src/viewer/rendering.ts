@@ -219,7 +219,8 @@ export class Rendering {
     if (this.areLabelsStale) {
       this.areLabelsStale = false;
       // A label without opacity would still have a surface, and hide what is behind it.
-      const shown = coarse.labels.map((label) => ((this.colors[4 * label + 3] ?? 0) > 0 ? label : 0));
+      const isShown = (label: number) => (this.colors[4 * label + 3] ?? 0) > 0;
+      const shown = coarse.labels.map((label) => (isShown(label) ? label : 0));
       niivue.drawBitmap = shown;
       // NiiVue would go on showing the surfaces of labels that are all gone.
       niivue.opts.smoothDrawing = shown.some((label) => label > 0) ? SMOOTHING : 0;
