@@ -39,7 +39,7 @@ def color_at(picture: np.ndarray[Any, Any], place: dict[str, float], ratio: floa
 
 
 def blueness(picture: np.ndarray[Any, Any]) -> int:
-    """How much more blue than red the middle of the canvas is."""
+    """How much more blue than red the middle of the canvas is, where no crosshair is."""
     red, _, blue = picture[300, 400].astype(int)
     return int(blue - red)
 
@@ -251,6 +251,7 @@ def test_listeners_hear_of_a_redraw_after_scrolling(page: ViewerPage) -> None:
 def test_3d_view_shows_the_labels_and_follows_their_colours(page: ViewerPage) -> None:
     page.begin()
     page.load(np.zeros((40, 40, 30), np.int16))
+    page.run("viewer.setCrosshair([2, 2, 2])")
     page.run(
         "viewer.setLayout('3d'); viewer.setTargets([{id: 1, color: '#0000ff', visible: true}])"
     )
@@ -267,6 +268,7 @@ def test_3d_view_shows_the_labels_and_follows_their_colours(page: ViewerPage) ->
 def test_3d_view_shows_no_label_that_is_hidden_or_gone(page: ViewerPage) -> None:
     page.begin()
     page.load(np.zeros((40, 40, 30), np.int16))
+    page.run("viewer.setCrosshair([2, 2, 2])")
     blue, hidden = (
         f"viewer.setTargets([{{id: 1, color: '#0000ff', visible: {visible}}}])"
         for visible in ("true", "false")

@@ -214,12 +214,16 @@ export class Rendering {
       this.areColorsStale = false;
       niivue.drawLut.lut = new Uint8ClampedArray(this.colors);
       niivue.refreshColormaps();
+      this.areLabelsStale = true;
     }
     if (this.areLabelsStale) {
       this.areLabelsStale = false;
-      niivue.drawBitmap = coarse.labels;
+      // A label without opacity would still have a surface, and hide what is behind it.
+      const isShown = (label: number) => (this.colors[4 * label + 3] ?? 0) > 0;
+      const shown = coarse.labels.map((label) => (isShown(label) ? label : 0));
+      niivue.drawBitmap = shown;
       // NiiVue would go on showing the surfaces of labels that are all gone.
-      niivue.opts.smoothDrawing = coarse.labels.some((label) => label > 0) ? SMOOTHING : 0;
+      niivue.opts.smoothDrawing = shown.some((label) => label > 0) ? SMOOTHING : 0;
       niivue.refreshDrawing(false);
     }
     this.draw();
