@@ -1409,10 +1409,11 @@ def test_what_can_be_chosen_and_what_is_shown_are_told() -> None:
     assert (session.scales, session.scale) == ((), None)
     session, _ = clicked()
     assert (session.scales, session.scale) == (("tight", "medium", "large"), "medium")
-    session.choose_scale("large")
-    assert session.scale == "large"
-    session.undo()
-    assert session.scale == "medium"
+    shown = []
+    for step in (lambda: session.choose_scale("large"), session.undo, session.redo):
+        step()
+        shown.append(session.scale)
+    assert shown == ["large", "medium", "large"]
     session.add_point_interaction((4, 6, 5), include_interaction=False)
     assert (session.scales, session.scale) == ((), None)
 
