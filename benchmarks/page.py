@@ -30,10 +30,10 @@ from selenium import webdriver
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 
 from benchmarks.bench import Bar, print_bars
+from benchmarks.browser.browsers import open_browser
+from benchmarks.browser.driver import TILE, Page
+from benchmarks.browser.server import AnnotateServer
 from benchmarks.interaction import LOBES, SPACING_MM, at_most, describe_machine, draw_scan
-from tests.page.browsers import open_browser
-from tests.page.driver import TILE, Page
-from tests.page.server import AnnotateServer
 
 START_SECONDS = 3.0
 """Most seconds from the start of `gamt annotate` to the first picture, of 256 voxels per axis."""

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.page.browsers import FLAGS
-from tests.page.driver import Page, wait_until
-from tests.page.server import AnnotateServer
+from benchmarks.browser.browsers import FLAGS
+from benchmarks.browser.driver import Page, wait_until
+from benchmarks.browser.server import AnnotateServer
 
 PACKAGES = Path(__file__).parent / "node_modules"
 """What `make test-page` fetches."""

@@ -9,9 +9,9 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from tests.page.driver import Page, wait_until
+from benchmarks.browser.driver import Page, wait_until
+from benchmarks.browser.server import AnnotateServer
 from tests.page.replay import segment
-from tests.page.server import AnnotateServer
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 from selenium.webdriver.common.actions.mouse_button import MouseButton
 from selenium.webdriver.common.keys import Keys
 
-from tests.page.driver import Page, read_labels
+from benchmarks.browser.driver import Page, read_labels
+from benchmarks.browser.scans import AXES, LARGE, SMALL, Point
 from tests.page.replay import segment
-from tests.page.scans import AXES, LARGE, SMALL, Point
 
 
 def corners(plane: str, margin: int = 1) -> tuple[Point, Point]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.page.driver import Page, read_labels, wait_until
+from benchmarks.browser.driver import Page, read_labels, wait_until
 from tests.page.replay import segment
 
 

@@ -10,9 +10,9 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
-from tests.page.driver import Page
-from tests.page.scans import AXES, SHAPE, draw_scan
-from tests.page.server import AnnotateServer
+from benchmarks.browser.driver import Page
+from benchmarks.browser.scans import AXES, SHAPE, draw_scan
+from benchmarks.browser.server import AnnotateServer
 
 ORIENTATIONS = {
     "RAS": 0.0,  # as the page has it

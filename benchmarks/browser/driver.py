@@ -23,7 +23,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.page.scans import BRIGHTNESS, MARKERS, Point
+from benchmarks.browser.scans import BRIGHTNESS, MARKERS, Point
 
 PATIENCE_SECONDS = 30.0
 

@@ -1,12 +1,10 @@
 """Headless Chromium, which draws by software."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
@@ -26,14 +24,17 @@ FLAGS = (
 
 @contextmanager
 def open_browser(folder: Path) -> Iterator[webdriver.Chrome]:
-    """Opens a browser that keeps its profile in a folder; skips the test where there is none."""
+    """Opens a browser that keeps its profile in a folder.
+
+    Raises:
+        FileNotFoundError: there is none on this machine.
+    """
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if chromium is None or driver is None:
-        reason = "needs chromium and chromedriver (apt install chromium chromium-driver)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        raise FileNotFoundError(
+            "needs chromium and chromedriver (apt install chromium chromium-driver)"
+        )
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in (*FLAGS, f"--user-data-dir={folder}"):
