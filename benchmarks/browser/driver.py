@@ -90,6 +90,7 @@ class Page:
         self.wait_for_scan()
 
     def wait_for_scan(self) -> None:
+        """Waits until the scan is on the screen."""
         wait_until(
             lambda: (
                 self.browser.find_elements(By.CSS_SELECTOR, "#overlay .tile") and self.is_idle()
@@ -99,10 +100,12 @@ class Page:
         self.let_it_draw()
 
     def wait_for_scan_named(self, name: str) -> None:
+        """Waits until a scan of that name is on the screen."""
         wait_until(lambda: self.state["scan"]["name"] in name, f"the scan {name}")
         self.wait_for_scan()
 
     def let_it_draw(self) -> None:
+        """Waits until the page has drawn what it was told before."""
         self.browser.execute_async_script(TWO_FRAMES)
 
     # What is there
@@ -125,6 +128,7 @@ class Page:
 
     @property
     def state(self) -> Any:
+        """What the server tells the page (`State` in types.ts)."""
         return self.ask("state")
 
     @property
@@ -172,6 +176,7 @@ class Page:
         return read_labels(self._fetch("GET", "download?format=nifti").content)
 
     def forget_logs(self) -> None:
+        """Forgets the errors and requests so far."""
         self.errors()
         self.requests()
 
@@ -313,10 +318,12 @@ class Page:
 
     def find_buttons(self, name: str) -> list[WebElement]:
         """Returns the buttons of that name in the open dialog."""
-        buttons = self.browser.find_elements(By.CSS_SELECTOR, "dialog[open] button")
-        return [one for one in buttons if one.text == name]
+        # In one question: between two, the page may replace them.
+        find = f"//dialog[@open]//button[normalize-space() = '{name}']"
+        return self.browser.find_elements(By.XPATH, find)
 
     def push(self, name: str) -> None:
+        """Pushes the one button of a name."""
         (button,) = self.find_buttons(name)
         button.click()
 
@@ -341,6 +348,7 @@ class Page:
         return self.browser.find_elements(By.CSS_SELECTOR, find)
 
     def hover(self, plane: str, point: Point) -> None:
+        """Moves the mouse to a place in a plane, in voxels."""
         actions = ActionBuilder(self.browser, duration=30)
         untyped(actions.pointer_action).move_to_location(*self.slices[plane].pixel(point))
         actions.perform()
