@@ -47,6 +47,7 @@ def server(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ann
 def found(browser: webdriver.Chrome, server: AnnotateServer) -> Page:
     """Opens the page, and finds the scan's voxels on the screen."""
     page = Page(browser)
+    browser.get("about:blank")  # the page before may still look for its server
     page.forget_logs()
     page.open(server.url)
     page.find_voxels()
