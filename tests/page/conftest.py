@@ -41,6 +41,8 @@ def server(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ann
 def found(browser: webdriver.Chrome, server: AnnotateServer) -> Page:
     """Opens the page, and finds the scan's voxels on the screen."""
     page = Page(browser)
+    # A page of another file's server, which has gone, would still look for it.
+    browser.get("about:blank")
     page.forget_logs()
     page.open(server.url)
     page.find_voxels()
