@@ -37,6 +37,12 @@ const [x, y, width, height] = ['x', 'y', 'width', 'height'].map((n) => +tile.get
 return [left + x, top + y, width, height];
 """
 
+# In one step: the dialog's content may be another one in between.
+BUTTONS = """
+return [...document.querySelectorAll('dialog[open] button')]
+    .filter((button) => button.textContent === arguments[0]);
+"""
+
 TWO_FRAMES = """
 const done = arguments[0];
 requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50)));
@@ -313,8 +319,8 @@ class Page:
 
     def find_buttons(self, name: str) -> list[WebElement]:
         """Returns the buttons of that name in the open dialog."""
-        buttons = self.browser.find_elements(By.CSS_SELECTOR, "dialog[open] button")
-        return [one for one in buttons if one.text == name]
+        found: list[WebElement] = self.browser.execute_script(BUTTONS, name)
+        return found
 
     def push(self, name: str) -> None:
         (button,) = self.find_buttons(name)
