@@ -6,7 +6,7 @@ Headless Chromium, which computes WebGL on the processor, opens the page with a 
 voxels along each axis, for the seconds from the start of `gamt annotate` to the first picture, and
 one of 300 x 512 x 512 for the rest. There it turns the wheel over a slice, alone and with Ctrl, for
 the time from one frame to the next while slices change and while they are enlarged; clicks, for the
-time from the server's answer until the mask is drawn; and adds up the memory of the browser's
+time from the server's answer until the mask is drawn, and takes that back and again; and adds up the memory of the browser's
 processes. Prints every bar with the figure measured beside it; the exit code is 1 where one is
 missed.
 """
@@ -31,7 +31,7 @@ from selenium.webdriver.common.actions.action_builder import ActionBuilder
 
 from benchmarks.bench import Bar, print_bars
 from benchmarks.browser.browsers import open_browser
-from benchmarks.browser.driver import TILE, Page
+from benchmarks.browser.driver import TILE, Page, wait_until
 from benchmarks.browser.server import AnnotateServer
 from benchmarks.interaction import LOBES, SPACING_MM, at_most, describe_machine, draw_scan
 
@@ -44,7 +44,7 @@ MASK_SECONDS = 0.15
 BROWSER_GB = 2.0
 """Most memory of all of the browser's processes, in 1e9 bytes."""
 
-STARTS, FRAMES, CLICKS = 3, 60, 5
+STARTS, FRAMES, MASKS = 3, 60, 5
 """So many of each are measured."""
 
 WATCH = """
@@ -90,14 +90,14 @@ requestAnimationFrame(function next() {
 """Turns the wheel in every frame, over the upper left slice; returns when frames were drawn."""
 
 ANSWER = """
-const answers = performance.getEntriesByType("resource").filter((one) => /prompts$/.test(one.name));
+const answers = performance.getEntriesByType("resource").filter((one) => /(prompts|undo|redo)$/.test(one.name));
 if (answers.length <= arguments[0]) return null;
 const {responseEnd} = answers[arguments[0]];
 const uploaded = filled.find((at) => at > responseEnd);
 const shown = drawn.find((at) => at > uploaded);
 return shown === undefined ? null : shown - responseEnd;
 """
-"""Returns the milliseconds from the answer to a prompt until its mask was drawn; null before."""
+"""Returns the milliseconds from an answer until its mask was drawn; null before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class PageRun:
     Attributes:
         scrolling: milliseconds from one frame to the next, of every frame.
         enlarging: likewise.
-        masks: seconds from the server's answer until the mask is drawn, of every click.
+        masks: seconds from the server's answer until the mask is drawn, of a click, and of taking it back and again.
         browser_gb: 1e9 bytes of all of the browser's processes, at the end.
     """
 
@@ -144,7 +144,12 @@ def measure_page(browser: webdriver.Chrome, scan: Path, home: Path) -> PageRun:
         page.open(server.url)
         scrolling = measure_frames(browser, is_ctrl=False)
         page.press("p")
-        masks = [measure_click(page, number) for number in range(CLICKS)]
+        click_body(page)
+        masks = [measure_mask(page, 0)]
+        # The whole body comes and goes, as much as any click changes.
+        for number in range(1, MASKS):
+            page.press("^y" if number % 2 == 0 else "^z")
+            masks.append(measure_mask(page, number))
         enlarging = measure_frames(browser, is_ctrl=True)
         return PageRun(scrolling, enlarging, masks, memory_of(browser) / 1e9)
 
@@ -155,22 +160,33 @@ def measure_frames(browser: webdriver.Chrome, is_ctrl: bool) -> list[float]:
     return [later - earlier for earlier, later in pairwise(drawn)]
 
 
-def measure_click(page: Page, number: int) -> float:
-    """Clicks inside of the target; returns the seconds from the answer until its mask is drawn."""
-    (_, y, x), (_, _, half) = LOBES[0]
+def click_body(page: Page) -> None:
+    """Clicks on the target, in the axial slice."""
+    (_, y, x), _ = LOBES[0]
     left, top, width, height = page.browser.execute_script(TILE, "axial")
     # All of the slice is in sight, and lies in the middle.
     pixels_per_voxel = min(width, height) / 512
     place = (
-        left + width / 2 + pixels_per_voxel * (x + number * half / (2 * CLICKS) - 256),
+        left + width / 2 + pixels_per_voxel * (x - 256),
         top + height / 2 + pixels_per_voxel * (y - 256),
     )
     actions = ActionBuilder(page.browser, duration=30)
     actions.pointer_action.move_to_location(*map(round, place)).click()  # type: ignore[no-untyped-call]
     actions.perform()
-    while (milliseconds := page.browser.execute_script(ANSWER, number)) is None:
-        time.sleep(0.1)
-    return float(milliseconds) / 1000
+
+
+def measure_mask(page: Page, number: int) -> float:
+    """Returns the seconds from an answer of the server until its mask is drawn."""
+    found: list[float] = []
+
+    def is_drawn() -> bool:
+        milliseconds = page.browser.execute_script(ANSWER, number)
+        if milliseconds is not None:
+            found.append(float(milliseconds) / 1000)
+        return bool(found)
+
+    wait_until(is_drawn, f"mask {number + 1} of {MASKS}")
+    return found[0]
 
 
 def memory_of(browser: webdriver.Chrome) -> int:
@@ -188,7 +204,7 @@ def page_bars(starts: Sequence[float], run: PageRun) -> list[Bar]:
         at_most("Start to first picture, 256^3", float(np.median(starts)), START_SECONDS, remark),
         Bar("Frames while scrolling", describe_frames(run.scrolling), "", None),
         Bar("Frames while enlarging", describe_frames(run.enlarging), "", None),
-        at_most("Answer to mask", float(np.median(run.masks)), MASK_SECONDS, f"of {CLICKS}"),
+        at_most("Answer to mask", float(np.median(run.masks)), MASK_SECONDS, f"of {MASKS}"),
         Bar(
             "Memory of the browser",
             f"{run.browser_gb:.2f} GB",
