@@ -6,9 +6,9 @@ Headless Chromium, which computes WebGL on the processor, opens the page with a 
 voxels along each axis, for the seconds from the start of `gamt annotate` to the first picture, and
 one of 300 x 512 x 512 for the rest. There it turns the wheel over a slice, alone and with Ctrl, for
 the time from one frame to the next while slices change and while they are enlarged; clicks, for the
-time from the server's answer until the mask is drawn, and takes that back and again; and adds up the memory of the browser's
-processes. Prints every bar with the figure measured beside it; the exit code is 1 where one is
-missed.
+time from the server's answer until the mask is drawn, and takes that back and does it again; and
+adds up the memory of the browser's processes. Prints every bar with the figure measured beside it;
+the exit code is 1 where one is missed.
 """
 
 import argparse
@@ -90,7 +90,8 @@ requestAnimationFrame(function next() {
 """Turns the wheel in every frame, over the upper left slice; returns when frames were drawn."""
 
 ANSWER = """
-const answers = performance.getEntriesByType("resource").filter((one) => /(prompts|undo|redo)$/.test(one.name));
+const path = /(prompts|undo|redo)$/;
+const answers = performance.getEntriesByType("resource").filter((one) => path.test(one.name));
 if (answers.length <= arguments[0]) return null;
 const {responseEnd} = answers[arguments[0]];
 const uploaded = filled.find((at) => at > responseEnd);
@@ -107,7 +108,8 @@ class PageRun:
     Attributes:
         scrolling: milliseconds from one frame to the next, of every frame.
         enlarging: likewise.
-        masks: seconds from the server's answer until the mask is drawn, of a click, and of taking it back and again.
+        masks: seconds from the server's answer until the mask is drawn, of a click, and of taking
+            it back and doing it again.
         browser_gb: 1e9 bytes of all of the browser's processes, at the end.
     """
 
