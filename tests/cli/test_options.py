@@ -96,11 +96,12 @@ def test_the_folder_of_encoded_slices_is_handed_on(
 ) -> None:
     seen: list[Path | None] = []
 
-    def keep(segmenter: Any, limit_bytes: int, folder: Path | None) -> EmbeddingCache:
-        seen.append(folder)
-        return EmbeddingCache(segmenter, limit_bytes)
+    class Noted(EmbeddingCache):
+        def __init__(self, segmenter: Any, limit_bytes: int, folder: Path | None) -> None:
+            seen.append(folder)
+            super().__init__(segmenter, limit_bytes)
 
-    monkeypatch.setattr(predict, "EmbeddingCache", keep)
+    monkeypatch.setattr(predict, "EmbeddingCache", Noted)
     encoded = tmp_path / "encoded"
     if variable:
         monkeypatch.setenv("GAMT_CACHE", str(encoded))
