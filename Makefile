@@ -99,7 +99,6 @@ bench: $(ALL) $(BUILT) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL
 	$(BIN)/python -m benchmarks.speed || status=1; \
 	$(BIN)/python -m benchmarks.serving || status=1; \
 	$(BIN)/python -m benchmarks.annotating || status=1; \
-	$(BIN)/python -m benchmarks.annotating || status=1; \
 	$(BIN)/python -m benchmarks.hostile || status=1; \
 	exit $$status
 

@@ -175,7 +175,8 @@ def test_a_mask_is_told_by_its_name() -> None:
         ("index", -1, "index: found -1, expected a whole number from 0"),
         ("points", [[1, 2, 3]], "points[0]: found a list of 3, expected a list of 2 numbers"),
         ("points", [[1, None]], "points[0][1]: found null, expected a number"),
-        ("radius", -0.5, "radius: found -0.5, expected 0 or more"),
+        ("radius", -0.5, "radius: found -0.5, expected 0 to 32"),
+        ("radius", 300, "radius: found 300, expected 0 to 32"),
     ],
 )
 def test_a_broken_prompt_is_one_line_that_names_the_member(

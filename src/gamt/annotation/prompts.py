@@ -18,6 +18,9 @@ from gamt.io.json_files import JsonValue
 from gamt.prompts import Box, Click, Region, Scribble, SliceBox
 from gamt.session import ArrayBounds, Session
 
+MOST_RADIUS = 32
+"""Of a scribble's pen, in voxels: the server draws it for every piece of the line."""
+
 _MOST = 2**20
 """No index is as large."""
 
@@ -106,11 +109,13 @@ def read_prompt(entry: JsonValue) -> NewPrompt:
         low, high = _read_voxel(entry.member("low")), _read_voxel(entry.member("high"))
         if not all(first < past for first, past in zip(low, high, strict=True)):
             entry.member("high").refuse(f"more than low, {[*low]}, along each axis")
+        if plane is not None and high[2 - plane.normal] - low[2 - plane.normal] != 1:
+            entry.member("plane").refuse("that of the one slice that the box lies on")
         return BoxPrompt(low, high, positive, plane)
     points = [one.numbers(2) for one in entry.member("points").items()]
     radius = entry.member("radius").number()
-    if radius < 0:
-        entry.member("radius").refuse("0 or more")
+    if not 0 <= radius <= MOST_RADIUS:
+        entry.member("radius").refuse(f"0 to {MOST_RADIUS}")
     return DrawnPrompt(
         "scribble" if kind == "scribble" else "lasso",
         _read_plane(entry.member("plane")),
