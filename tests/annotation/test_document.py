@@ -634,6 +634,8 @@ def test_an_explanation_is_a_page_about_the_target(scan: Annotation) -> None:
     page = scan.document.explain(scan.session, 1)
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
     assert "Leber" in page
+    # The liver is a block of 6 x 7 x 7 voxels, which both runs find whole.
+    assert "there the target has 294 voxels, here 294." in page
     assert seen(scan) == before
     assert scan.session.encoded == encoded  # no slice was encoded again
     with pytest.raises(Cancelled):

@@ -466,7 +466,8 @@ class Document:
         target = self.target(target_id)
         if session.volume is None:
             raise RuntimeError("the session has no image: call attach first")
-        return explain_target(self.image.name, session.volume, target, progress, cancelled)
+        voxels = int(self._voxels[target_id])
+        return explain_target(self.image.name, session.volume, target, voxels, progress, cancelled)
 
     @property
     def is_unsaved(self) -> bool:
