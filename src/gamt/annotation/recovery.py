@@ -251,7 +251,12 @@ def _describe_action(action: Action, number: Number) -> dict[str, Any]:
             return {"id": action.id, **describe_prompt(action.prompt)}
         case Loaded():
             described = describe_prompt(action.prompt)
-            return {"id": action.id, **described, "mask": number(action.mask)}
+            return {
+                "id": action.id,
+                **described,
+                "mask": number(action.mask),
+                "left_out": action.left_out,
+            }
         case Scaled():
             return {"kind": "scale", "scale": action.scale}
 
@@ -351,7 +356,8 @@ def _read_action(entry: JsonValue, masks: list[PackedMask]) -> Action:
     mask = _mask_of(entry, "mask", masks)
     if mask is None:
         entry.fail("found no mask, expected one")
-    return Loaded(number, MaskPrompt(entry.member("name").text()), mask)
+    left_out = entry.member("left_out").whole_number(0, _MOST)
+    return Loaded(number, MaskPrompt(entry.member("name").text()), mask, left_out)
 
 
 def _revive(stored: _StoredTarget, session: Session) -> Target:
