@@ -1,6 +1,6 @@
 """What of a document was not saved, in a file from which a later run goes on.
 
-There is one file a scan, in the user's state folder, named by what the scan holds and where it
+There is one file a scan, in the user's state folder, named by what the scan holds, wherever it
 lies. It is replaced at once and whole, so that the last one written is there however a run ends.
 """
 
@@ -64,18 +64,15 @@ def recovery_folder() -> Path:
     return platformdirs.user_state_path("gamt") / "recovery"
 
 
-def recovery_path(image: Image, uploaded: bool = False) -> Path:
+def recovery_path(image: Image) -> Path:
     """Returns where the recovery file of a scan is, whether it is there or not.
 
-    Args:
-        image: the scan.
-        uploaded: whether its file is a copy, of which only the name counts.
+    It is the same for a copy of the scan, such as one that was uploaded.
     """
-    place = image.path.name if uploaded else str(image.path.absolute())
     digest = hashlib.blake2b(digest_size=16)
     array = image.array
-    for part in (place, array.shape, array.dtype.str, image.affine.tolist()):
-        digest.update(repr(part).encode("utf-8", "surrogateescape"))
+    for part in (array.shape, array.dtype.str, image.affine.tolist()):
+        digest.update(repr(part).encode())
     digest.update(np.ascontiguousarray(array).data.cast("B"))
     return recovery_folder() / f"{digest.hexdigest()}.npz"
 

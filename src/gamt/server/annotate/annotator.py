@@ -178,7 +178,8 @@ class Annotator:
         self._recovery: Recovery | None = None
         self._trouble: str | None = None
         self._has_changed = asyncio.Event()
-        self._saved: set[Path] = set()  # recovery files of images without unsaved work
+        self._written: set[Path] = set()  # recovery files of this run
+        self._saved: set[Path] = set()  # those of images without unsaved work
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -354,9 +355,7 @@ class Annotator:
                 await self._close(self._opened)
             if entry not in self._entries:
                 self._entries.append(entry)
-            self._recovery = await asyncio.to_thread(
-                recovery.find_recovery, opened.recovery_path, opened.document
-            )
+            self._recovery = await self._go_on(opened)
             self._opened, self._trouble = opened, None
         finally:
             self._set_busy(None)
@@ -373,7 +372,7 @@ class Annotator:
                 None if folder is None else str(folder / saving.file_name(document, formats[0].id))
             )
             described["formats"] = [{"id": one.id, "label": one.label} for one in formats]
-            path = recovery.recovery_path(image, entry.is_sent)
+            path = recovery.recovery_path(image)
             return image, described, choose_dtype(image.array), document, path
 
         image, described, dtype, document, path = await asyncio.to_thread(prepare)
@@ -389,6 +388,22 @@ class Annotator:
         kept = document.revision, document.is_unsaved
         return Opened(entry, image, described, dtype, document, workspace, path, kept)
 
+    async def _go_on(self, opened: Opened) -> Recovery | None:
+        """Puts back what this run has done to a scan before, whatever file it was opened from.
+
+        Returns:
+            What an earlier run left of it instead; None where there is nothing.
+        """
+        document, path = opened.document, opened.recovery_path
+        found = await asyncio.to_thread(recovery.find_recovery, path, document)
+        if found is None or path not in self._written:
+            return found
+        await opened.workspace.change(lambda session: recovery.restore(path, document, session))
+        if path in self._saved:
+            document.note_saved()
+        opened.kept = document.revision, document.is_unsaved
+        return None
+
     async def _close(self, opened: Opened) -> None:
         """Frees what the open scan takes, and keeps what is unsaved of it."""
         opened.workspace.close()
@@ -401,6 +416,7 @@ class Annotator:
             with contextlib.suppress(FileNotFoundError):
                 found.path.replace(opened.recovery_path)
             self._saved.discard(opened.recovery_path)
+            self._written.discard(opened.recovery_path)
 
     def _folder_of(self, entry: Entry) -> Path | None:
         """Returns where results of an image are saved; None where there is no such place."""
@@ -718,14 +734,17 @@ class Annotator:
             return
         if document.is_unsaved:
             self._set_aside(opened)
-            recovery.write_recovery(path, document)
             self._saved.discard(path)
-            entry = opened.entry
-            if entry.path is not None and entry.sent is not None:
-                kept = recovery.keep_scan(path, entry.sent)
-                entry.path, entry.sent = kept / entry.path.relative_to(entry.sent), None
-        elif self._recovery is None or self._recovery.path != path:
+        elif self._recovery is not None and self._recovery.path == path:
+            return
+        else:
             self._saved.add(path)
+        recovery.write_recovery(path, document)
+        self._written.add(path)
+        entry = opened.entry
+        if document.is_unsaved and entry.path is not None and entry.sent is not None:
+            kept = recovery.keep_scan(path, entry.sent)
+            entry.path, entry.sent = kept / entry.path.relative_to(entry.sent), None
         opened.kept = now
 
     def _set_aside(self, opened: Opened) -> None:
