@@ -491,6 +491,41 @@ def test_every_label_of_a_mask_becomes_a_target_to_go_on_from(
     assert scan.mask(2).sum() > 200  # the rest stays
 
 
+def test_a_mask_leaves_other_targets_what_they_have(scan: Annotation, tmp_path: Path) -> None:
+    scan.add(scan.box(LIVER_BOX))
+    liver = scan.mask().copy()
+    labels = block(SHAPE, slice(3, 9), slice(2, 9), slice(2, 12))
+    write_image(tmp_path / "x.nii.gz", labels.astype(np.uint8), like=scan.document.image)
+    scan.document.load_mask(scan.session, tmp_path / "x.nii.gz", "x.nii.gz")
+    np.testing.assert_array_equal(scan.mask(1), liver)
+    np.testing.assert_array_equal(scan.mask(2), labels & ~liver)
+    # Of the file's 6 x 7 x 10 voxels, the liver has 6 x 7 x 7.
+    assert scan.told(2)["note"] == "294 voxels of x.nii.gz left out: other targets have them."
+    scan.undo(2)
+    np.testing.assert_array_equal(scan.mask(1), liver)
+    assert not scan.mask(2).any()
+
+
+def test_a_mask_replaces_what_its_own_target_has(scan: Annotation, tmp_path: Path) -> None:
+    scan.add(scan.box(LIVER_BOX))
+    part = block(SHAPE, slice(3, 9), slice(2, 9), slice(2, 4))
+    write_image(tmp_path / "x.nii.gz", part.astype(np.uint8), like=scan.document.image)
+    scan.document.load_mask(scan.session, tmp_path / "x.nii.gz", "x.nii.gz", 1)
+    np.testing.assert_array_equal(scan.mask(1), part)
+    assert scan.told(1)["note"] is None
+
+
+def test_a_mask_of_which_others_have_all_is_an_empty_target_that_says_so(
+    scan: Annotation, tmp_path: Path
+) -> None:
+    scan.add(scan.box(LIVER_BOX))
+    liver = scan.mask().copy()
+    write_image(tmp_path / "x.nii.gz", LIVER.astype(np.uint8), like=scan.document.image)
+    assert scan.document.load_mask(scan.session, tmp_path / "x.nii.gz", "x.nii.gz") is None
+    np.testing.assert_array_equal(scan.mask(1), liver)
+    assert scan.told(2)["note"] == "294 voxels of x.nii.gz left out: other targets have them."
+
+
 def test_a_mask_of_one_label_is_named_by_its_file(scan: Annotation, tmp_path: Path) -> None:
     write_image(tmp_path / "x.nii.gz", LIVER, like=scan.document.image)
     scan.document.load_mask(scan.session, tmp_path / "x.nii.gz", "left lung.nii.gz")
@@ -636,6 +671,8 @@ def test_an_explanation_is_a_page_about_the_target(scan: Annotation) -> None:
     page = scan.document.explain(scan.session, 1)
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
     assert "Leber" in page
+    # The liver is a block of 6 x 7 x 7 voxels, which both runs find whole.
+    assert "there the target has 294 voxels, here 294." in page
     assert seen(scan) == before
     assert scan.session.encoded == encoded  # no slice was encoded again
     with pytest.raises(Cancelled):

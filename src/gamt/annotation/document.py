@@ -308,6 +308,9 @@ class Document:
     ) -> ArrayBounds | None:
         """Takes the labels of a segmentation as what targets begin with.
 
+        Other targets keep their voxels, as a file would take them without being seen to: what they
+        have is left out, and the target's note says how much that is.
+
         Args:
             session: the session.
             path: of the file, on the scan's grid.
@@ -334,6 +337,9 @@ class Document:
             room = MAX_LABEL - len(kept)
             raise ImageError(Path(name), f"found {len(values)} labels, expected {room} at most")
         changed: ArrayBounds | None = None
+        free = self.labels == 0
+        if chosen is not None:
+            free |= self.labels == chosen.id
         names = read_label_names(path)
         begun = [chosen] if chosen is not None else []
         if chosen is None:
@@ -345,9 +351,12 @@ class Document:
         for number, (target, where) in enumerate(
             zip(begun, find_objects(numbers), strict=True), start=1
         ):
-            mask = PackedMask(labels.shape, where, np.packbits(numbers[where] == number))
+            whole = numbers[where] == number
+            part = whole & free[where]
+            mask = PackedMask.of_part(part, [one.start for one in where], labels.shape)
+            left_out = int(np.count_nonzero(whole)) - int(np.count_nonzero(part))
             self._prompts += 1
-            loaded = Loaded(self._prompts, MaskPrompt(name), mask)
+            loaded = Loaded(self._prompts, MaskPrompt(name), mask, left_out)
             step = Step((loaded,), State.of_mask(mask))
             changed = join(changed, self._advance(target, step))
         show(session, self._targets[self.current].step.state)
@@ -463,7 +472,8 @@ class Document:
         target = self.target(target_id)
         if session.volume is None:
             raise RuntimeError("the session has no image: call attach first")
-        return explain_target(self.image.name, session.volume, target, progress, cancelled)
+        voxels = int(self._voxels[target_id])
+        return explain_target(self.image.name, session.volume, target, voxels, progress, cancelled)
 
     @property
     def is_unsaved(self) -> bool:

@@ -1,7 +1,7 @@
 """What of a document was not saved, in a file from which a later run goes on.
 
-Every run that has unsaved work of a scan has a file for it, in the user's state folder, named by
-what the scan holds and where it lies, and a number. It is replaced at once and whole, so that the
+Every run that has done something to a scan has a file for it, in the user's state folder, named by
+what the scan holds, wherever it lies, and a number. It is replaced at once and whole, so that the
 last one written is there however a run ends. While a run is at work on it, its lock says so; no
 other run touches it then, and none ever writes to a file that is there already.
 """
@@ -87,20 +87,17 @@ def recovery_folder() -> Path:
     return platformdirs.user_state_path("gamt") / "recovery"
 
 
-def recovery_path(image: Image, uploaded: bool = False) -> Path:
+def recovery_path(image: Image) -> Path:
     """Returns where the first recovery file of a scan is, whether it is there or not.
 
     The others have a number added to its name.
 
-    Args:
-        image: the scan.
-        uploaded: whether its file is a copy, of which only the name counts.
+    It is the same for a copy of the scan, such as one that was uploaded.
     """
-    place = image.path.name if uploaded else str(image.path.absolute())
     digest = hashlib.blake2b(digest_size=16)
     array = image.array
-    for part in (place, array.shape, array.dtype.str, image.affine.tolist()):
-        digest.update(repr(part).encode("utf-8", "surrogateescape"))
+    for part in (array.shape, array.dtype.str, image.affine.tolist()):
+        digest.update(repr(part).encode())
     digest.update(np.ascontiguousarray(array).data.cast("B"))
     return recovery_folder() / f"{digest.hexdigest()}.npz"
 
@@ -123,10 +120,11 @@ def claim(first: Path) -> Claim:
     raise AssertionError("numbers have no end")
 
 
-def is_at_work(first: Path) -> bool:
-    """Says whether a run has unsaved work of a scan; see `claim`."""
+def is_at_work(first: Path, besides: Claim | None = None) -> bool:
+    """Says whether a run, besides that of a claim, has work of a scan; see `claim`."""
     locks = first.parent.glob(f"{first.stem}*{_lock_path(first).suffix}")
-    return any(_is_taken(one.with_suffix("")) for one in locks)
+    paths = [one.with_suffix("") for one in locks]
+    return any(_is_taken(one) for one in paths if besides is None or one != besides.path)
 
 
 def write_recovery(path: Path, document: Document) -> None:
@@ -145,6 +143,7 @@ def write_recovery(path: Path, document: Document) -> None:
     content = {
         "format": FORMAT,
         "version": VERSION,
+        "unsaved": document.is_unsaved,
         "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "image": {
             "name": image.name,
@@ -175,7 +174,8 @@ def find_recoveries(first: Path, document: Document) -> list[Recovery]:
         document: of the scan.
 
     Returns:
-        The one that was written last comes first; those without a prompt are left out.
+        The one that was written last comes first; those of saved work, and without a prompt, are
+        left out.
     """
     paths = [one for one in _files_of(first) if not _is_taken(one)]
     found = [one for path in paths if (one := _look_at(path, document)) is not None]
@@ -196,7 +196,9 @@ def _look_at(path: Path, document: Document) -> Recovery | None:
         return None
     used = [one for one in content.targets if one.actions]
     prompts = sum(not isinstance(action, Scaled) for one in used for action in one.actions)
-    return Recovery(path, content.saved_at, len(used), prompts) if used else None
+    if not used or not content.unsaved:
+        return None
+    return Recovery(path, content.saved_at, len(used), prompts)
 
 
 def restore(path: Path, document: Document, session: Session) -> ArrayBounds | None:
@@ -223,6 +225,8 @@ def restore(path: Path, document: Document, session: Session) -> ArrayBounds | N
     finally:
         show(session, document.target(document.current).step.state)
     changed = document.put_back(targets, content.current)
+    if not content.unsaved:
+        document.note_saved()
     show(session, document.target(document.current).step.state)
     return changed
 
@@ -324,6 +328,7 @@ class _Content:
     """What a file holds."""
 
     saved_at: str
+    unsaved: bool
     targets: tuple[_StoredTarget, ...]
     current: int
 
@@ -356,7 +361,12 @@ def _describe_action(action: Action, number: Number) -> dict[str, Any]:
             return {"id": action.id, **describe_prompt(action.prompt)}
         case Loaded():
             described = describe_prompt(action.prompt)
-            return {"id": action.id, **described, "mask": number(action.mask)}
+            return {
+                "id": action.id,
+                **described,
+                "mask": number(action.mask),
+                "left_out": action.left_out,
+            }
         case Scaled():
             return {"kind": "scale", "scale": action.scale}
 
@@ -386,7 +396,8 @@ def _read(path: Path, document: Document) -> _Content:
     current = root.member("current").whole_number(1, MAX_LABEL)
     if len(set(ids)) != len(ids) or current not in ids:
         root.member("targets").refuse("targets of different ids, the current one among them")
-    return _Content(root.member("saved_at").text(), targets, current)
+    saved_at, unsaved = root.member("saved_at").text(), root.member("unsaved").boolean()
+    return _Content(saved_at, unsaved, targets, current)
 
 
 def _read_bytes(path: Path, array: npt.NDArray[Any] | None) -> npt.NDArray[np.uint8]:
@@ -456,7 +467,8 @@ def _read_action(entry: JsonValue, masks: list[PackedMask]) -> Action:
     mask = _mask_of(entry, "mask", masks)
     if mask is None:
         entry.fail("found no mask, expected one")
-    return Loaded(number, MaskPrompt(entry.member("name").text()), mask)
+    left_out = entry.member("left_out").whole_number(0, _MOST)
+    return Loaded(number, MaskPrompt(entry.member("name").text()), mask, left_out)
 
 
 def _revive(stored: _StoredTarget, session: Session) -> Target:

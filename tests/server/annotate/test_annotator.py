@@ -424,20 +424,54 @@ def test_a_file_that_is_no_image_is_refused_and_the_open_scan_stays(page: Page) 
     assert page.state() == before
 
 
-def test_what_was_unsaved_of_an_image_is_offered_when_it_is_opened_again(
-    tmp_path: Path,
-) -> None:
-    paths = write_scan(tmp_path, "one.nii.gz"), write_scan(tmp_path, "two.nii.gz")
-    with annotating(*paths) as url, open_page(url) as page:
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    """Two scans, of which the second holds another body."""
+    other = tmp_path / "two.nii.gz"
+    write_image(other, picture(OTHER), spacing_mm=SPACING_MM)
+    return write_scan(tmp_path, "one.nii.gz"), other
+
+
+def test_work_is_as_it_was_when_its_image_is_opened_again(two: tuple[Path, Path]) -> None:
+    with annotating(*two) as url, open_page(url) as page:
         page.box()
         other = page.post("images/2/open").raise_for_status().json()
         assert other["recovery"] is None
         assert other["targets"][0]["prompts"] == []
         state = page.post("images/1/open").raise_for_status().json()
-        assert state["recovery"]["prompts"] == 1
-        change = page.change("recovery", {"restore": True})
-        assert change.state["recovery"] is None
+        assert (state["recovery"], state["unsaved"]) == (None, True)
+        assert [one["kind"] for one in state["targets"][0]["prompts"]] == ["box"]
+        page.show(page.get("labels"))
         np.testing.assert_array_equal(page.array, BODY)
+        page.prompt(kind="point", voxel=[9, 8, 3], positive=False)
+        assert page.array[3, 5, 10] == 0
+
+
+def test_what_was_downloaded_is_still_saved_when_its_image_is_opened_again(
+    two: tuple[Path, Path],
+) -> None:
+    with annotating(*two) as url, open_page(url) as page:
+        page.box()
+        page.get("download?format=nifti")
+        assert not page.state()["unsaved"]
+        page.post("images/2/open").raise_for_status()
+        state = page.post("images/1/open").raise_for_status().json()
+        assert (state["recovery"], state["unsaved"]) == (None, False)
+        page.show(page.get("labels"))
+        np.testing.assert_array_equal(page.array, BODY)
+    with annotating(*two) as url, open_page(url) as page:
+        assert page.state()["recovery"] is None
+
+
+def test_what_was_unsaved_of_a_scan_that_was_sent_is_offered_by_its_path_too(
+    tmp_path: Path,
+) -> None:
+    path = write_scan(tmp_path)
+    with annotating() as url, Page(url) as page:
+        page.http.post("api/images?name=sent.nii.gz", content=path.read_bytes())
+        page.box()
+    with annotating(path) as url, open_page(url) as page:
+        assert page.state()["recovery"]["prompts"] == 1
 
 
 def test_the_sample_is_opened_once(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class Opened:
         recovery_path: the first of the files where its unsaved work may be.
         kept: the document's revision, and whether that was unsaved, when this was last looked at.
         is_shared: whether another run was at work on the scan when it was opened.
-        claim: of the file where its unsaved work goes; None before there is any.
+        claim: of the file where its work goes; None before there is any.
         is_closed: whether another image has taken its place, or the server ends.
     """
 
@@ -190,6 +190,8 @@ class Annotator:
         self._trouble: str | None = None
         self._has_changed = asyncio.Event()
         self._written: set[Path] = set()  # by this run, for the user
+        self._claims: dict[Path, tuple[recovery.Claim, bool]] = {}
+        # Files of images that were open before, and whether what is in them is unsaved.
         self._touched: set[Path] = set()  # recovery paths of all images that were opened
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -280,7 +282,17 @@ class Annotator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        kept = None if self._opened is None else await self._close(self._opened)
+        opened, kept = self._opened, None
+        if opened is not None:
+            await self._close(opened)
+            if opened.document.is_unsaved and self._trouble is not None:
+                logger.error("%s: unsaved work is lost", opened.image.name)
+            elif opened.document.is_unsaved and opened.claim is not None:
+                kept = opened.claim.path
+        for claim, is_unsaved in self._claims.values():
+            if not is_unsaved:
+                claim.path.unlink(missing_ok=True)
+            claim.release()
         for path in self._touched:
             recovery.discard_scan(path)
         return kept
@@ -382,10 +394,9 @@ class Annotator:
                 await self._close(self._opened)
             if entry not in self._entries:
                 self._entries.append(entry)
-            opened.is_shared = await asyncio.to_thread(recovery.is_at_work, opened.recovery_path)
-            self._recoveries = await asyncio.to_thread(_find_recoveries, opened)
-            self._opened = opened
             self._touched.add(opened.recovery_path)
+            await self._go_on(opened)
+            self._opened = opened
         finally:
             self._reading = None
             self.events.notify()
@@ -402,7 +413,7 @@ class Annotator:
                 None if folder is None else str(folder / saving.file_name(document, formats[0].id))
             )
             described["formats"] = [{"id": one.id, "label": one.label} for one in formats]
-            path = recovery.recovery_path(image, entry.is_sent)
+            path = recovery.recovery_path(image)
             return image, described, choose_dtype(image.array), document, path
 
         image, described, dtype, document, path = await asyncio.to_thread(prepare)
@@ -418,25 +429,31 @@ class Annotator:
         kept = document.revision, document.is_unsaved
         return Opened(entry, image, described, dtype, document, workspace, path, kept)
 
-    async def _close(self, opened: Opened) -> Path | None:
-        """Frees what the open scan takes, and keeps what is unsaved of it.
+    async def _go_on(self, opened: Opened) -> None:
+        """Puts back what this run has done to a scan before, whatever file it was opened from.
 
-        Returns:
-            The file that holds it; None where all is saved, or it can't be written.
+        What earlier runs left of it is offered.
         """
+        first, document = opened.recovery_path, opened.document
+        claim, _ = self._claims.pop(first, (None, False))
+        if claim is not None and claim.path.exists():
+            await opened.workspace.change(
+                lambda session: recovery.restore(claim.path, document, session)
+            )
+        opened.kept = document.revision, document.is_unsaved
+        opened.claim = claim
+        opened.is_shared = await asyncio.to_thread(recovery.is_at_work, first, claim)
+        self._recoveries = await asyncio.to_thread(_find_recoveries, opened)
+
+    async def _close(self, opened: Opened) -> None:
+        """Frees what the open scan takes, and keeps what was done to it."""
         opened.workspace.close()
         await asyncio.to_thread(opened.workspace.join)
         await self._write_recovery(opened)
         with opened.lock:
-            claim, opened.claim, opened.is_closed = opened.claim, None, True
-        if claim is not None:
-            claim.release()
-        if not opened.document.is_unsaved:
-            return None
-        if claim is None or self._trouble is not None:
-            logger.error("%s: unsaved work is lost", opened.image.name)
-            return None
-        return claim.path
+            opened.is_closed = True
+        if opened.claim is not None:
+            self._claims[opened.recovery_path] = opened.claim, opened.document.is_unsaved
 
     def _folder_of(self, entry: Entry) -> Path | None:
         """Returns where results of an image are saved; None where there is no such place."""
@@ -602,6 +619,8 @@ class Annotator:
             except FileNotFoundError as error:
                 raise ValueError("another run has taken up what was left of this scan") from error
             if opened.claim is not None:
+                if not opened.kept[1]:  # it is all saved
+                    opened.claim.path.unlink(missing_ok=True)
                 opened.claim.release()
                 opened.claim = None
             is_done = True
@@ -757,20 +776,20 @@ class Annotator:
             with opened.lock:
                 self._write_changes(opened)
 
+        trouble: str | None = None
         try:
             await asyncio.to_thread(write)
         except Exception as error:  # whatever it is, the next change is a reason to try again
+            if opened.document.is_unsaved:
+                trouble = f"Unsaved work can't be kept for later: {error}. Save it soon."
             if self._trouble is None:
                 is_usual = isinstance(error, OSError)
                 logger.warning(
-                    "unsaved work can't be kept: %s", error, exc_info=None if is_usual else error
+                    "work can't be kept for later: %s", error, exc_info=None if is_usual else error
                 )
-                self._trouble = f"Unsaved work can't be kept for later: {error}. Save it soon."
-                self._note_change()
-        else:
-            if self._trouble is not None:
-                self._trouble = None
-                self._note_change()
+        if (trouble is None) != (self._trouble is None):
+            self._trouble = trouble
+            self._note_change()
 
     def _write_changes(self, opened: Opened) -> None:
         """Writes what was done since the last time; called with the lock.
@@ -782,12 +801,14 @@ class Annotator:
             return
         document, entry = opened.document, opened.entry
         now = document.revision, document.is_unsaved
-        if document.is_unsaved:
+        if any(not one.is_untouched for one in document.targets):
             if opened.claim is None:
                 opened.claim = recovery.claim(opened.recovery_path)
             if now != opened.kept or not opened.claim.path.exists():
+                if not document.is_unsaved:  # what was unsaved before isn't any more, at all events
+                    opened.claim.path.unlink(missing_ok=True)
                 recovery.write_recovery(opened.claim.path, document)
-            if entry.sent is not None:
+            if document.is_unsaved and entry.sent is not None:
                 entry.path = find_image(recovery.keep_scan(opened.recovery_path, entry.sent))
                 entry.sent = None
         elif opened.claim is not None:
