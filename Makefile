@@ -4,16 +4,16 @@ PYTHON ?= python3
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
 # Four sets of packages in one environment: SMALL is what the embedded segmenter, its pictures and
-# `gamt` on NIfTI need; SERVER adds what `gamt serve` needs, READY the evaluator and the other image
-# formats; ALL adds torch and the tools. Each only adds, so a smaller set never takes away from a
-# larger one.
+# `gamt` on NIfTI need; SERVER adds what `gamt serve` and `gamt annotate` need, READY the evaluator,
+# both the other image formats; ALL adds torch and the tools. Each only adds, so a smaller set never
+# takes away from a larger one.
 SMALL := .venv/.ready-small
 SERVER := .venv/.ready-server
 READY := .venv/.ready
 ALL := .venv/.ready-all
 SYNC = $(UV) sync --locked --inexact --python $(PYTHON)
 SYNC_SMALL = $(SYNC) --no-default-groups --group samples --extra explain
-SYNC_SERVER = $(SYNC_SMALL) --extra server
+SYNC_SERVER = $(SYNC_SMALL) --extra server --extra itk
 SYNC_READY = $(SYNC_SMALL) --extra evaluation --extra itk
 SYNC_ALL = $(SYNC) --all-extras
 

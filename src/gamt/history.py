@@ -1,6 +1,6 @@
 """Steps that can be taken back and done again, and masks in little memory to keep in them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -31,9 +31,17 @@ class PackedMask:
     @classmethod
     def of(cls, mask: npt.NDArray[np.bool_]) -> "PackedMask":
         """Packs a mask (z, y, x)."""
-        low, high = bounding_range(mask) or ([0, 0, 0], [0, 0, 0])
-        where = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        return cls(mask.shape, where, np.packbits(mask[where]))
+        return cls.of_part(mask, (0, 0, 0), mask.shape)
+
+    @classmethod
+    def of_part(
+        cls, part: npt.NDArray[np.bool_], low: Sequence[int], shape: tuple[int, ...]
+    ) -> "PackedMask":
+        """Packs a mask of a shape (z, y, x) that is False but for a part, which begins at `low`."""
+        first, last = bounding_range(part) or ([0, 0, 0], [0, 0, 0])
+        inner = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+        where = tuple(slice(n + one.start, n + one.stop) for n, one in zip(low, inner, strict=True))
+        return cls(shape, where, np.packbits(part[inner]))
 
     def part(self) -> npt.NDArray[np.bool_]:
         """Returns the mask `where` it is not empty."""

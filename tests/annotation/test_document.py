@@ -15,10 +15,12 @@ from gamt import Session, history
 from gamt.annotation.document import Document, UnknownError
 from gamt.annotation.grid import to_array
 from gamt.annotation.prompts import BoxPrompt, DrawnPrompt, NewPrompt, PointPrompt, rasterise
+from gamt.annotation.targets import Target
 from gamt.axes import Plane, bounding_range
+from gamt.history import PackedMask
 from gamt.io.format import ImageError
 from gamt.io.image import Image, write_image
-from gamt.session import Cancelled
+from gamt.session import ArrayBounds, Cancelled
 from tests.annotation.scans import (
     LIVER,
     LIVER_BOX,
@@ -309,10 +311,10 @@ def test_a_superseded_prompt_counts_as_if_it_had_been_predicted(tmp_path: Path) 
         scan.document.begin(scan.session, 1, prompt)
         with pytest.raises(Cancelled):
             scan.document.predict(scan.session)
-    assert scan.document.is_waiting(1)
+    assert scan.document.target(1).step.waiting
     stop.clear()
     scan.add(quick[2])
-    assert not scan.document.is_waiting(1)
+    assert not scan.document.target(1).step.waiting
     for prompt in quick:
         patient.add(prompt)
     np.testing.assert_array_equal(scan.document.labels, patient.document.labels)
@@ -489,6 +491,41 @@ def test_every_label_of_a_mask_becomes_a_target_to_go_on_from(
     assert scan.mask(2).sum() > 200  # the rest stays
 
 
+def test_a_mask_leaves_other_targets_what_they_have(scan: Annotation, tmp_path: Path) -> None:
+    scan.add(scan.box(LIVER_BOX))
+    liver = scan.mask().copy()
+    labels = block(SHAPE, slice(3, 9), slice(2, 9), slice(2, 12))
+    write_image(tmp_path / "x.nii.gz", labels.astype(np.uint8), like=scan.document.image)
+    scan.document.load_mask(scan.session, tmp_path / "x.nii.gz", "x.nii.gz")
+    np.testing.assert_array_equal(scan.mask(1), liver)
+    np.testing.assert_array_equal(scan.mask(2), labels & ~liver)
+    # Of the file's 6 x 7 x 10 voxels, the liver has 6 x 7 x 7.
+    assert scan.told(2)["note"] == "294 voxels of x.nii.gz left out: other targets have them."
+    scan.undo(2)
+    np.testing.assert_array_equal(scan.mask(1), liver)
+    assert not scan.mask(2).any()
+
+
+def test_a_mask_replaces_what_its_own_target_has(scan: Annotation, tmp_path: Path) -> None:
+    scan.add(scan.box(LIVER_BOX))
+    part = block(SHAPE, slice(3, 9), slice(2, 9), slice(2, 4))
+    write_image(tmp_path / "x.nii.gz", part.astype(np.uint8), like=scan.document.image)
+    scan.document.load_mask(scan.session, tmp_path / "x.nii.gz", "x.nii.gz", 1)
+    np.testing.assert_array_equal(scan.mask(1), part)
+    assert scan.told(1)["note"] is None
+
+
+def test_a_mask_of_which_others_have_all_is_an_empty_target_that_says_so(
+    scan: Annotation, tmp_path: Path
+) -> None:
+    scan.add(scan.box(LIVER_BOX))
+    liver = scan.mask().copy()
+    write_image(tmp_path / "x.nii.gz", LIVER.astype(np.uint8), like=scan.document.image)
+    assert scan.document.load_mask(scan.session, tmp_path / "x.nii.gz", "x.nii.gz") is None
+    np.testing.assert_array_equal(scan.mask(1), liver)
+    assert scan.told(2)["note"] == "294 voxels of x.nii.gz left out: other targets have them."
+
+
 def test_a_mask_of_one_label_is_named_by_its_file(scan: Annotation, tmp_path: Path) -> None:
     write_image(tmp_path / "x.nii.gz", LIVER, like=scan.document.image)
     scan.document.load_mask(scan.session, tmp_path / "x.nii.gz", "left lung.nii.gz")
@@ -634,7 +671,37 @@ def test_an_explanation_is_a_page_about_the_target(scan: Annotation) -> None:
     page = scan.document.explain(scan.session, 1)
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
     assert "Leber" in page
+    # The liver is a block of 6 x 7 x 7 voxels, which both runs find whole.
+    assert "there the target has 294 voxels, here 294." in page
     assert seen(scan) == before
     assert scan.session.encoded == encoded  # no slice was encoded again
     with pytest.raises(Cancelled):
         scan.document.explain(scan.session, 1, cancelled=lambda: True)
+
+
+class Watched(Document):
+    """Notes what it says of its targets whenever it is about to change a label."""
+
+    def __init__(self, image: Image) -> None:
+        self.seen: list[tuple[int, list[int]]] = []
+        super().__init__(image)
+
+    def _paint(self, before: PackedMask | None, after: PackedMask | None) -> ArrayBounds | None:
+        self.seen.append((self.current, [one["id"] for one in self.describe()]))
+        return super()._paint(before, after)
+
+
+def test_whenever_it_is_asked_the_current_target_is_one_of_all(tmp_path: Path) -> None:
+    image = make_image(tmp_path)
+    document = Watched(image)
+    session = Session(Thresholder(), observer=document.observer)
+    document.attach(session)
+    write_image(tmp_path / "mask.nii.gz", 4 * LIVER + 7 * SPLEEN.astype(np.uint8), like=image)
+    document.load_mask(session, tmp_path / "mask.nii.gz", "mask.nii.gz")
+    others = [Target(9, "one", "#ff0000"), Target(12, "two", "#00ff00")]
+    document.put_back(others, 12)
+    document.remove_target(12)
+    document.remove_target(9)
+    assert len(document.seen) > 4
+    assert all(current in ids for current, ids in document.seen)
+    assert [(one.id, document.current) for one in document.targets] == [(1, 1)]

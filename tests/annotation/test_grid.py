@@ -11,6 +11,7 @@ from gamt.annotation.grid import (
     bounds_to_array,
     bounds_to_page,
     page_affine,
+    page_to_file,
     to_array,
     to_page,
     turn,
@@ -60,3 +61,22 @@ def test_the_page_sees_a_voxel_where_the_scanner_saw_it(
         i, j, k = to_page(image.voxel(file_voxel, ras=False), shape)
         assert page[k, j, i] == numbered()[file_voxel]
         np.testing.assert_allclose(placed @ (i, j, k, 1), affine @ (*file_voxel, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("tilt", [0.0, TILT])
+@pytest.mark.parametrize("orientation", ORIENTATIONS[::5], ids="".join)
+def test_the_files_voxel_is_found_whichever_way_its_axes_run(
+    orientation: tuple[str, ...], tilt: float, tmp_path: Path
+) -> None:
+    image = read(tmp_path, numbered(), affine_of(orientation, tilt))
+    matrix = np.array(page_to_file(image))
+    for file_voxel in ((0, 0, 0), (4, 5, 6), (1, 2, 3), (3, 0, 5)):
+        voxel = to_page(image.voxel(file_voxel, ras=False), image.array.shape)
+        assert tuple(matrix @ (*voxel, 1)) == file_voxel
+
+
+def test_a_file_towards_left_foot_and_back_is_counted_from_there(tmp_path: Path) -> None:
+    # Of 5 voxels to the left, 6 to the feet and 7 to the back, the page has 5 to the right, 7 to
+    # the front and 6 to the head: its (i, j, k) is the file's (4 - i, 5 - k, 6 - j).
+    image = read(tmp_path, numbered(), affine_of(("L", "I", "P")))
+    assert page_to_file(image) == [[-1, 0, 0, 4], [0, 0, -1, 5], [0, -1, 0, 6]]

@@ -263,12 +263,21 @@ def test_an_earlier_segmentation_is_gone_on_from_where_it_lies_on_the_scan(
             assert time.monotonic() < end, "waited for the segmentation in vain"
             time.sleep(0.05)
         assert voxels == [np.count_nonzero(block())]
+
+
+def test_an_earlier_segmentation_of_another_scan_is_refused_before_there_is_an_address(
+    run: Run, with_page: None, tmp_path: Path
+) -> None:
+    scan = save_scan(tmp_path)
     other = save_nifti(tmp_path / "other.nii.gz", block()[1:])
-    with annotating(built, scan, "--previous", other) as running:
-        status, printed = running.end()
+    status, printed = run("annotate", scan, "--previous", other)
     assert status == 1
-    assert one_line(printed.splitlines(keepends=True)[-1])
-    assert "other.nii.gz: lies on another grid of voxels than scan.nii.gz" in printed
+    assert one_line(printed)
+    nx, ny, nz = block().shape
+    assert printed.startswith(
+        "gamt: other.nii.gz: lies on another grid of voxels than scan.nii.gz: "
+        f"found {nx - 1} x {ny} x {nz}, expected {nx} x {ny} x {nz}"
+    )
 
 
 @pytest.fixture

@@ -217,7 +217,9 @@ def test_a_previous_mask_on_another_grid_needs_to_be_resampled(tmp_path: Path, r
     options = ("--previous", tmp_path / "before.nii", "--negative", "0,0,0")
     status, log = run("segment", path, "-o", out, *options)
     assert (status, log.count("\n")) == (2, 1)
-    assert "before.nii: lies on another grid of voxels than scan.nii; --resample-previous" in log
+    grids = "found {} x {} x {}, expected {} x {} x {}".format(*mask.shape, *ball().shape)
+    told = f"before.nii: lies on another grid of voxels than scan.nii: {grids}; --resample-previous"
+    assert told in log
     status, log = run("segment", path, "-o", out, *options, "--resample-previous")
     assert status == 0, log
     found = np.asanyarray(nib.load(out).dataobj)  # type: ignore[attr-defined]

@@ -18,10 +18,14 @@ def explain_target(
     name: str,
     volume: PreparedVolume,
     target: Target,
+    voxels: int,
     progress: Report,
     cancelled: Callable[[], bool],
 ) -> str:
     """Returns an HTML page that shows how a target is found from all of its prompts.
+
+    It takes them together, where the document predicted one after the other, so that the result may
+    be another one: the page says by how much.
 
     Of a target with several boxes or lassos, it is the one drawn last that is explained, with the
     target's points, scribbles and what was taken away. No slice is encoded again.
@@ -30,6 +34,7 @@ def explain_target(
         name: of the scan.
         volume: the scan; its embeddings are used.
         target: the target.
+        voxels: that it has in the document.
         progress: called with the slices done and those planned so far.
         cancelled: asked before every step.
 
@@ -66,7 +71,22 @@ def explain_target(
         progress=progress,
         cancelled=cancelled,
     )
-    return render_page(explanation)
+    found = int(np.count_nonzero(explanation.prediction.labels))
+    return render_page(replace(explanation, note=compare(voxels, found)))
+
+
+def compare(shown: int, found: int) -> str:
+    """Returns what the explanation's result has to do with the one that was clicked.
+
+    Args:
+        shown: voxels of the target in the document.
+        found: voxels of the explanation's.
+    """
+    return (
+        "This is a new run, which takes all prompts at once, and of several boxes or lassos the "
+        "last. On the page each prompt was predicted as it came, and other targets kept their "
+        f"voxels: there the target has {shown:,} voxels, here {found:,}."
+    )
 
 
 def prompts_of(state: State) -> ClassPrompts:

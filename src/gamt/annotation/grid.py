@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gamt.io.image import Image
 from gamt.session import ArrayBounds
 
 Voxel = tuple[int, int, int]
@@ -68,7 +69,19 @@ def page_affine(affine: npt.NDArray[np.float64], shape: Sequence[int]) -> npt.ND
         affine: (4, 4), takes the array's voxels (x, y, z) there (`Image.affine`).
         shape: of the array (z, y, x).
     """
+    moved: npt.NDArray[np.float64] = affine @ _flip(shape)
+    return moved
+
+
+def page_to_file(image: Image) -> list[list[int]]:
+    """Returns the (3, 4) matrix that takes the page's voxels to (i, j, k) of the scan's file."""
+    matrix = np.linalg.inv(image.turn) @ _flip(image.array.shape)
+    rows: list[list[int]] = np.rint(matrix[:3]).astype(int).tolist()
+    return rows
+
+
+def _flip(shape: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Returns what takes the page's voxels (i, j, k) to the array's, (x, y, z)."""
     flip = np.diag([-1.0, -1.0, 1.0, 1.0])
     flip[:2, 3] = shape[2] - 1, shape[1] - 1
-    moved: npt.NDArray[np.float64] = affine @ flip
-    return moved
+    return flip

@@ -26,6 +26,10 @@ def note_of(step: Step, voxels: int, image_voxels: int, image_doubt: str | None)
         return "There are negative prompts alone: mark a place inside of the target."
     if any(isinstance(one, Given) for one in prompts) and not step.state.is_complete:
         return "There was no time for all of it: the next prompt goes on from here."
+    last = step.actions[-1]
+    if isinstance(last, Loaded) and last.left_out:
+        count = "1 voxel" if last.left_out == 1 else f"{last.left_out:,} voxels"
+        return f"{count} of {last.prompt.name} left out: other targets have them."
     mask = step.state.mask
     if mask is None or not mask.bits.size:
         return "Nothing was found."

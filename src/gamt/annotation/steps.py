@@ -43,11 +43,13 @@ class Loaded:
         id: its number in the document.
         prompt: its name.
         mask: (z, y, x).
+        left_out: voxels of the file's that belonged to other targets, and aren't in `mask`.
     """
 
     id: int
     prompt: MaskPrompt
     mask: PackedMask
+    left_out: int
 
     def apply(self, session: Session) -> bool:
         """Does it; returns whether a prediction is due."""

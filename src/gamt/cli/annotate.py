@@ -133,6 +133,8 @@ def annotate(
     with listen(HOST, port) as listener, ThreadPoolExecutor(1, "scan") as reader:
         first = reader.submit(_read_first, read, paths[0], previous) if paths else None
         model = options.load_segmenter()
+        if first is not None and previous is not None:
+            first.result()  # whether they belong together is known before there is an address
         kept: list[Path] = []
 
         def load() -> "FastAPI":

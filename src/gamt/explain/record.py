@@ -254,6 +254,7 @@ class Explanation:
         prediction: the result; the same as without an explanation.
         classes: one each, in the order of their labels.
         names: of the classes, by label, as far as they have some.
+        note: what is to be known before all else; None where there is nothing.
     """
 
     name: str
@@ -265,3 +266,4 @@ class Explanation:
     prediction: Prediction
     classes: tuple[ClassRecord, ...]
     names: Mapping[int, str]
+    note: str | None = None

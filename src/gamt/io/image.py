@@ -235,6 +235,14 @@ def read_image(path: str | os.PathLike[str], volume: int | None = None) -> Image
     )
 
 
+def _tell_grids(found: Image, expected: Image) -> str:
+    """Says in what two grids differ."""
+    shape = " x ".join(map(str, found.file_shape))
+    if found.array.shape == expected.array.shape:
+        return f"found as many, {shape}, at another place or of another size"
+    return f"found {shape}, expected {' x '.join(map(str, expected.file_shape))}"
+
+
 def read_labels(
     path: str | os.PathLike[str], grid: Image, resample: bool = False
 ) -> npt.NDArray[np.int64]:
@@ -255,7 +263,10 @@ def read_labels(
     """
     image = read_image(path)
     if not resample and not _same_grid(image, grid):
-        raise GridError(image.path, f"lies on another grid of voxels than {grid.path.name}")
+        raise GridError(
+            image.path,
+            f"lies on another grid of voxels than {grid.path.name}: {_tell_grids(image, grid)}",
+        )
     finite = bool(np.isfinite(image.array).all())
     if not finite or image.array.min() < 0 or image.array.max() > np.iinfo(np.int32).max:
         raise ImageError(image.path, "found values that are no labels, expected 0, 1, 2, ...")

@@ -65,6 +65,19 @@ def gated(tmp_path: Path) -> Iterator[tuple[Page, Gated]]:
         segmenter.through.set()
 
 
+@pytest.fixture
+def submitted(gated: tuple[Page, Gated], monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Gets whatever is submitted to the thread that predicts."""
+    submit, found = Workspace._submit, list[object]()
+
+    def note(*arguments: Any) -> Any:
+        found.append(arguments)
+        return submit(*arguments)
+
+    monkeypatch.setattr(Workspace, "_submit", note)
+    return found
+
+
 def reach(segmenter: Gated) -> None:
     assert segmenter.reached.wait(SECONDS)
 
@@ -161,17 +174,10 @@ def test_two_tabs_show_the_same(url: str, page: Page) -> None:
 
 
 def test_a_prompt_supersedes_the_prediction_that_runs_and_nothing_of_either_is_lost(
-    gated: tuple[Page, Gated], monkeypatch: pytest.MonkeyPatch
+    gated: tuple[Page, Gated], submitted: list[object]
 ) -> None:
     page, segmenter = gated
     segmenter.stops = True
-    submit, submitted = Workspace._submit, []
-
-    def count(*arguments: Any) -> Any:
-        submitted.append(arguments)
-        return submit(*arguments)
-
-    monkeypatch.setattr(Workspace, "_submit", count)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(page.box)
         reach(segmenter)
@@ -198,6 +204,48 @@ def test_a_prompt_for_another_target_waits_for_the_prediction_that_runs(
         assert first.result().labels is not None
         second.result()
     np.testing.assert_array_equal(page.array, BODY + 2 * OTHER)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("DELETE", "prompts/77?target=1", 404),
+        ("POST", "mask?name=junk.nii.gz", 400),
+        ("POST", "scale", 400),
+    ],
+)
+def test_what_is_refused_does_not_end_the_prediction_that_runs(
+    method: str, path: str, status: int, gated: tuple[Page, Gated], submitted: list[object]
+) -> None:
+    page, segmenter = gated
+    segmenter.stops = True
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(page.box)
+        reach(segmenter)
+        content = b'{"target": 1, "scale": "large"}'
+        second = threads.submit(page.http.request, method, f"api/{path}", content=content)
+        wait_until(lambda: len(submitted) == 2)
+        segmenter.through.set()
+        first.result()
+        assert second.result().status_code == status
+    page.show(page.get("labels"))
+    np.testing.assert_array_equal(page.array, BODY)
+
+
+def test_an_image_that_can_not_be_opened_is_not_in_the_way_of_a_prediction(
+    gated: tuple[Page, Gated],
+) -> None:
+    page, segmenter = gated
+    segmenter.stops = True
+    with ThreadPoolExecutor(2) as threads:
+        running = threads.submit(page.box)
+        reach(segmenter)
+        assert page.http.post("api/images?name=x.nii.gz", content=b"junk").status_code == 400
+        assert page.state()["busy"]["kind"] == "box"
+        cancelling = threads.submit(page.post, "cancel")
+        _let_through_soon(segmenter)
+        assert cancelling.result().json()["targets"][0]["prompts"] == []
+        assert running.result().labels is None
 
 
 def test_a_cancelled_prediction_leaves_no_prompt(gated: tuple[Page, Gated]) -> None:
@@ -376,20 +424,54 @@ def test_a_file_that_is_no_image_is_refused_and_the_open_scan_stays(page: Page) 
     assert page.state() == before
 
 
-def test_what_was_unsaved_of_an_image_is_offered_when_it_is_opened_again(
-    tmp_path: Path,
-) -> None:
-    paths = write_scan(tmp_path, "one.nii.gz"), write_scan(tmp_path, "two.nii.gz")
-    with annotating(*paths) as url, open_page(url) as page:
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    """Two scans, of which the second holds another body."""
+    other = tmp_path / "two.nii.gz"
+    write_image(other, picture(OTHER), spacing_mm=SPACING_MM)
+    return write_scan(tmp_path, "one.nii.gz"), other
+
+
+def test_work_is_as_it_was_when_its_image_is_opened_again(two: tuple[Path, Path]) -> None:
+    with annotating(*two) as url, open_page(url) as page:
         page.box()
         other = page.post("images/2/open").raise_for_status().json()
         assert other["recovery"] is None
         assert other["targets"][0]["prompts"] == []
         state = page.post("images/1/open").raise_for_status().json()
-        assert state["recovery"]["prompts"] == 1
-        change = page.change("recovery", {"restore": True})
-        assert change.state["recovery"] is None
+        assert (state["recovery"], state["unsaved"]) == (None, True)
+        assert [one["kind"] for one in state["targets"][0]["prompts"]] == ["box"]
+        page.show(page.get("labels"))
         np.testing.assert_array_equal(page.array, BODY)
+        page.prompt(kind="point", voxel=[9, 8, 3], positive=False)
+        assert page.array[3, 5, 10] == 0
+
+
+def test_what_was_downloaded_is_still_saved_when_its_image_is_opened_again(
+    two: tuple[Path, Path],
+) -> None:
+    with annotating(*two) as url, open_page(url) as page:
+        page.box()
+        page.get("download?format=nifti")
+        assert not page.state()["unsaved"]
+        page.post("images/2/open").raise_for_status()
+        state = page.post("images/1/open").raise_for_status().json()
+        assert (state["recovery"], state["unsaved"]) == (None, False)
+        page.show(page.get("labels"))
+        np.testing.assert_array_equal(page.array, BODY)
+    with annotating(*two) as url, open_page(url) as page:
+        assert page.state()["recovery"] is None
+
+
+def test_what_was_unsaved_of_a_scan_that_was_sent_is_offered_by_its_path_too(
+    tmp_path: Path,
+) -> None:
+    path = write_scan(tmp_path)
+    with annotating() as url, Page(url) as page:
+        page.http.post("api/images?name=sent.nii.gz", content=path.read_bytes())
+        page.box()
+    with annotating(path) as url, open_page(url) as page:
+        assert page.state()["recovery"]["prompts"] == 1
 
 
 def test_the_sample_is_opened_once(tmp_path: Path) -> None:
@@ -443,15 +525,110 @@ def test_looking_at_a_scan_leaves_what_an_earlier_run_kept(tmp_path: Path) -> No
             page.post("targets")
 
 
-def test_new_work_does_not_destroy_what_is_still_offered(tmp_path: Path) -> None:
+def test_what_is_not_taken_up_is_offered_until_it_is_answered(tmp_path: Path) -> None:
+    path = write_scan(tmp_path)
+    for count in (3, 1, 2):  # prompts of three runs, none of which takes up what is offered
+        with annotating(path) as url, open_page(url) as page:
+            for k in range(count):
+                page.prompt(kind="point", voxel=[9, 8, 2 + k])
+    with annotating(path) as url, open_page(url) as page:
+        assert page.state()["recovery"]["prompts"] == 2
+        assert page.change("recovery", {"restore": False}).state["recovery"]["prompts"] == 1
+        assert page.change("recovery", {"restore": False}).state["recovery"]["prompts"] == 3
+        change = page.change("recovery", {"restore": True})
+        assert change.state["recovery"] is None
+        assert len(change.state["targets"][0]["prompts"]) == 3
+    with annotating(path) as url, open_page(url) as page:
+        assert page.change("recovery", {"restore": False}).state["recovery"] is None
+    assert list(recovery.recovery_folder().iterdir()) == []
+
+
+def test_new_work_that_makes_way_for_what_is_restored_is_offered_next(tmp_path: Path) -> None:
     path = write_scan(tmp_path)
     with annotating(path) as url, open_page(url) as page:
         page.box()
     with annotating(path) as url, open_page(url) as page:
         page.prompt(kind="point", voxel=[9, 8, 3])
-        wait_until(lambda: any(recovery.recovery_folder().glob("*.earlier")))
-        change = page.change("recovery", {"restore": True})
-        assert [one["kind"] for one in change.state["targets"][0]["prompts"]] == ["box"]
+        page.post("targets", {"name": "new"})
+        page.prompt(2, **POINT_IN_OTHER)
+        state = page.change("recovery", {"restore": True}).state
+        assert [one["kind"] for one in state["targets"][0]["prompts"]] == ["box"]
+        assert (state["recovery"]["targets"], state["recovery"]["prompts"]) == (2, 2)
+        state = page.change("recovery", {"restore": True}).state
+        assert [one["name"] for one in state["targets"]][1:] == ["new"]
+
+
+def test_an_earlier_segmentation_is_no_unsaved_work(tmp_path: Path) -> None:
+    path, mask = write_scan(tmp_path), tmp_path / "earlier.nii.gz"
+    write_image(mask, BODY.astype(np.uint8), spacing_mm=SPACING_MM)
+    with annotating(path) as url, open_page(url) as page:
+        page.prompt(kind="point", voxel=[9, 8, 3])
+    with annotating(path, previous=mask) as url, open_page(url) as page:
+        wait_until(lambda: bool(page.state()["targets"][0]["prompts"]))
+        assert not page.state()["unsaved"]
+    with annotating(path) as url, open_page(url) as page:
+        state = page.change("recovery", {"restore": True}).state
+        assert [one["kind"] for one in state["targets"][0]["prompts"]] == ["point"]
+        assert state["recovery"] is None
+
+
+def test_two_runs_on_a_scan_keep_what_is_unsaved_each_for_itself(tmp_path: Path) -> None:
+    path = write_scan(tmp_path)
+    kept: list[Path] = []
+    with annotating(path, tell_kept=kept.append) as url, open_page(url) as page:
+        page.box()
+        wait_until(lambda: any(recovery.recovery_folder().glob("*.npz")))
+        with annotating(path, tell_kept=kept.append) as second, open_page(second) as other:
+            state = other.state()
+            assert state["recovery"] is None
+            assert "Another run" in state["targets"][0]["note"]
+            other.prompt(kind="point", voxel=[9, 8, 3])
+        page.prompt(kind="point", voxel=[9, 8, 3], positive=False)
+    assert len(set(kept)) == 2
+    assert all(one.is_file() for one in kept)
+    with annotating(path) as url, open_page(url) as page:
+        state = page.state()
+        assert (state["recovery"]["prompts"], state["targets"][0]["note"]) == (2, None)
+        assert page.change("recovery", {"restore": False}).state["recovery"]["prompts"] == 1
+
+
+def test_a_recovery_file_that_is_removed_is_written_again_at_the_end(tmp_path: Path) -> None:
+    kept: list[Path] = []
+    with annotating(write_scan(tmp_path), tell_kept=kept.append) as url, open_page(url) as page:
+        page.box()
+        wait_until(lambda: any(recovery.recovery_folder().glob("*.npz")))
+        next(recovery.recovery_folder().glob("*.npz")).unlink()
+    assert [one.is_file() for one in kept] == [True]
+
+
+def test_saved_work_is_not_offered_in_the_same_run_and_saved_over_without_asking(
+    tmp_path: Path,
+) -> None:
+    paths = write_scan(tmp_path, "one.nii.gz"), write_scan(tmp_path, "two.nii.gz")
+    with annotating(*paths) as url, open_page(url) as page:
+        page.box()
+        wait_until(lambda: any(recovery.recovery_folder().glob("*.npz")))
+        page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status()
+        page.post("images/2/open").raise_for_status()
+        state = page.post("images/1/open").raise_for_status().json()
+        assert state["recovery"] is None
+        page.box()
+        page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status()
+
+
+def test_a_series_that_is_sent_again_is_kept_like_the_first_time(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    write_image(folder / "pair.mhd", picture(BODY), spacing_mm=SPACING_MM)
+    files = [("files", (one.name, one.read_bytes())) for one in sorted(folder.iterdir())]
+    with annotating() as url, Page(url) as page:
+        for _ in range(2):
+            page.http.post("api/images?name=pair.mhd", files=files).raise_for_status()
+            page.box()
+            wait_until(lambda: any(recovery.recovery_folder().glob("*.npz")))
+        for entry in page.state()["images"]:
+            page.post(f"images/{entry['id']}/open").raise_for_status()
+            assert page.state()["targets"][0]["note"] is None
 
 
 def test_saved_work_is_not_offered_again(tmp_path: Path) -> None:
@@ -525,6 +702,46 @@ def test_where_unsaved_work_can_not_be_kept_the_target_says_so(
     monkeypatch.setattr(recovery, "write_recovery", lambda *_: None)
     page.prompt(kind="point", voxel=[9, 8, 3])
     wait_until(lambda: page.state()["targets"][0]["note"] is None)
+
+
+def test_after_any_failure_the_next_change_is_kept_again(page: Page) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recovery, "write_recovery", Failing(MemoryError("no memory")))
+        page.box()
+        wait_until(lambda: "no memory" in (page.state()["targets"][0]["note"] or ""))
+    page.prompt(kind="point", voxel=[9, 8, 3])
+    wait_until(lambda: any(recovery.recovery_folder().glob("*.npz")))
+    wait_until(lambda: page.state()["targets"][0]["note"] is None)
+
+
+def test_a_scan_whose_unsaved_work_can_not_be_kept_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write_scan(tmp_path, "one.nii.gz"), write_scan(tmp_path, "two.nii.gz")
+    kept: list[Path] = []
+    monkeypatch.setattr(recovery, "write_recovery", Failing(OSError(28, "No space left")))
+    with annotating(*paths, tell_kept=kept.append) as url, open_page(url) as page:
+        page.box()
+        refused = page.post("images/2/open")
+        assert (refused.status_code, "No space left" in refused.text) == (400, True)
+        assert page.state()["images"][0]["is_open"]
+        page.prompt(kind="point", voxel=[9, 8, 3], positive=False)  # and goes on
+        assert page.array[3, 5, 10] == 0
+    assert kept == []  # no file is named that isn't there
+    with annotating(*paths) as url, open_page(url) as page:
+        page.box()
+        page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status()
+        page.post("images/2/open").raise_for_status()
+
+
+class Failing:
+    """Fails whenever it is called."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, *_: object) -> None:
+        raise self.error
 
 
 def test_a_first_mask_is_loaded_with_the_scan(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import threading
 import time
@@ -16,7 +15,7 @@ import numpy as np
 
 import gamt
 from gamt.annotation import recovery, saving
-from gamt.annotation.document import Document
+from gamt.annotation.document import Document, join
 from gamt.annotation.recovery import Recovery
 from gamt.io.formats import strip_suffix
 from gamt.io.image import Image
@@ -27,7 +26,7 @@ from gamt.server.annotate.uploads import find_image
 from gamt.server.annotate.volume import choose_dtype
 from gamt.server.engine import Engine, IsGone, Prediction, Run, Workspace
 from gamt.server.memory import TooLarge
-from gamt.session import ArrayBounds, Cancelled, Session, unite
+from gamt.session import ArrayBounds, Cancelled, Session
 
 logger = logging.getLogger("gamt.server")
 
@@ -41,6 +40,9 @@ STOP_SECONDS = 0.2
 
 EXPLANATION = "explanation"
 """The topic of predictions that are made anew to be explained."""
+
+SHARED = "Another run is at work on this scan; each keeps what is unsaved for itself."
+"""The note of a scan that was opened twice."""
 
 Reader = Callable[[Path], Image]
 """Reads an image; raises ImageError."""
@@ -61,6 +63,10 @@ class NothingOpenError(ValueError):
 
 class SupersededError(ValueError):
     """A prompt came between; what was asked for has to be asked for again."""
+
+
+class UnkeptError(ValueError):
+    """Unsaved work would be lost, since it can't be kept for later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +94,11 @@ class Opened:
         document: its targets.
         workspace: where its predictions are made.
         lock: held by whoever uses the document, but for the thread of a prediction that runs.
-        recovery_path: where its unsaved work goes.
+        recovery_path: the first of the files where its unsaved work may be.
         kept: the document's revision, and whether that was unsaved, when this was last looked at.
-        written: files of it that this run has saved.
+        is_shared: whether another run was at work on the scan when it was opened.
+        claim: of the file where its work goes; None before there is any.
+        is_closed: whether another image has taken its place, or the server ends.
     """
 
     entry: Entry
@@ -101,8 +109,10 @@ class Opened:
     workspace: Workspace
     recovery_path: Path
     kept: tuple[int, bool]
+    is_shared: bool = False
+    claim: recovery.Claim | None = None
+    is_closed: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
-    written: set[Path] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +182,17 @@ class Annotator:
         self._is_stopping = is_stopping
         self._opened: Opened | None = None
         self._opening = asyncio.Lock()
-        self._revisions = itertools.count(2)
         self._revision = 1
-        self._busy: Busy | None = None
-        self._recovery: Recovery | None = None
+        self._counting = threading.Lock()
+        self._busy: Busy | None = None  # set by the thread of the open workspace alone
+        self._reading: Busy | None = None  # an image that is being opened meanwhile
+        self._recoveries: list[Recovery] = []
         self._trouble: str | None = None
         self._has_changed = asyncio.Event()
-        self._saved: set[Path] = set()  # recovery files of images without unsaved work
+        self._written: set[Path] = set()  # by this run, for the user
+        self._claims: dict[Path, tuple[recovery.Claim, bool]] = {}
+        # Files of images that were open before, and whether what is in them is unsaved.
+        self._touched: set[Path] = set()  # recovery paths of all images that were opened
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -197,14 +211,14 @@ class Annotator:
 
     def describe(self) -> dict[str, Any]:
         """Returns all that the page shows (`State` in types.ts); any thread may ask."""
-        opened, found = self._opened, self._recovery
+        opened, found = self._opened, next(iter(self._recoveries), None)
         document = None if opened is None else opened.document
-        busy, last = self._busy, None if document is None else document.last
+        busy, last = self._busy or self._reading, None if document is None else document.last
         targets = [] if document is None else document.describe()
-        if self._trouble is not None and document is not None:
-            for one in targets:
-                if one["id"] == document.current:
-                    one["note"] = " ".join(filter(None, [one["note"], self._trouble]))
+        for one in targets:
+            if opened is not None and one["id"] == opened.document.current:
+                shared = SHARED if opened.is_shared else None
+                one["note"] = " ".join(filter(None, [one["note"], self._trouble, shared])) or None
         return {
             "revision": self._revision,
             "version": gamt.__version__,
@@ -238,7 +252,7 @@ class Annotator:
         }
 
     def _message(self) -> dict[str, Any]:
-        busy = self._busy
+        busy = self._busy or self._reading
         return {
             "revision": self._revision,
             "busy": None if busy is None else busy.describe(),
@@ -263,17 +277,25 @@ class Annotator:
         """Writes what is not saved.
 
         Returns:
-            The file that holds it; None where all is saved.
+            The file that holds it; None where all is saved, or it can't be written.
         """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        opened = self._opened
+        opened, kept = self._opened, None
         if opened is not None:
             await self._close(opened)
-        for path in self._saved:
-            recovery.discard(path)
-        return opened.recovery_path if opened is not None and opened.document.is_unsaved else None
+            if opened.document.is_unsaved and self._trouble is not None:
+                logger.error("%s: unsaved work is lost", opened.image.name)
+            elif opened.document.is_unsaved and opened.claim is not None:
+                kept = opened.claim.path
+        for claim, is_unsaved in self._claims.values():
+            if not is_unsaved:
+                claim.path.unlink(missing_ok=True)
+            claim.release()
+        for path in self._touched:
+            recovery.discard_scan(path)
+        return kept
 
     async def _open_first(self, first: "Future[Image]", previous: Path | None) -> None:
         async with self._opening:
@@ -284,9 +306,21 @@ class Annotator:
                 return
         if previous is not None:
             try:
-                await self.load_mask(previous, previous.name, None)
+                await self._load_previous(previous)
             except ValueError as error:
                 logger.error("%s", error)
+
+    async def _load_previous(self, path: Path) -> None:
+        """Lets targets begin with a segmentation that is there, and so isn't unsaved work."""
+
+        def load(document: Document, session: Session) -> ArrayBounds | None:
+            was_saved = not document.is_unsaved
+            changed = document.load_mask(session, path, path.name)
+            if was_saved:
+                document.note_saved()
+            return changed
+
+        await self.step("mask", self.opened.document.current, load)
 
     async def _watch_stop(self) -> None:
         """Ends the prediction that runs when the server stops; its prompt is kept."""
@@ -315,6 +349,7 @@ class Annotator:
         Raises:
             ImageError: it can't be read.
             TooLarge: it doesn't fit into memory.
+            UnkeptError: what is unsaved can't be kept; it stays open.
         """
 
         async def work() -> dict[str, Any]:
@@ -347,19 +382,24 @@ class Annotator:
         return self._sample() if entry.path is None else self._read(entry.path)
 
     async def _open(self, entry: Entry, read: Callable[[], Image]) -> None:
-        self._set_busy(Busy("open", 0, time.monotonic()))
+        self._reading = Busy("open", 0, time.monotonic())
+        self.events.notify()
         try:
+            if self._opened is not None:
+                await self._write_recovery(self._opened)
+                if self._trouble is not None:
+                    raise UnkeptError(self._trouble)
             opened = await self._load(entry, read)
             if self._opened is not None:
                 await self._close(self._opened)
             if entry not in self._entries:
                 self._entries.append(entry)
-            self._recovery = await asyncio.to_thread(
-                recovery.find_recovery, opened.recovery_path, opened.document
-            )
-            self._opened, self._trouble = opened, None
+            self._touched.add(opened.recovery_path)
+            await self._go_on(opened)
+            self._opened = opened
         finally:
-            self._set_busy(None)
+            self._reading = None
+            self.events.notify()
         self._note_change()
 
     async def _load(self, entry: Entry, read: Callable[[], Image]) -> Opened:
@@ -373,7 +413,7 @@ class Annotator:
                 None if folder is None else str(folder / saving.file_name(document, formats[0].id))
             )
             described["formats"] = [{"id": one.id, "label": one.label} for one in formats]
-            path = recovery.recovery_path(image, entry.is_sent)
+            path = recovery.recovery_path(image)
             return image, described, choose_dtype(image.array), document, path
 
         image, described, dtype, document, path = await asyncio.to_thread(prepare)
@@ -389,18 +429,31 @@ class Annotator:
         kept = document.revision, document.is_unsaved
         return Opened(entry, image, described, dtype, document, workspace, path, kept)
 
+    async def _go_on(self, opened: Opened) -> None:
+        """Puts back what this run has done to a scan before, whatever file it was opened from.
+
+        What earlier runs left of it is offered.
+        """
+        first, document = opened.recovery_path, opened.document
+        claim, _ = self._claims.pop(first, (None, False))
+        if claim is not None and claim.path.exists():
+            await opened.workspace.change(
+                lambda session: recovery.restore(claim.path, document, session)
+            )
+        opened.kept = document.revision, document.is_unsaved
+        opened.claim = claim
+        opened.is_shared = await asyncio.to_thread(recovery.is_at_work, first, claim)
+        self._recoveries = await asyncio.to_thread(_find_recoveries, opened)
+
     async def _close(self, opened: Opened) -> None:
-        """Frees what the open scan takes, and keeps what is unsaved of it."""
+        """Frees what the open scan takes, and keeps what was done to it."""
         opened.workspace.close()
         await asyncio.to_thread(opened.workspace.join)
         await self._write_recovery(opened)
-        found = self._recovery
-        is_aside = found is not None and found.path != opened.recovery_path
-        if found is not None and is_aside and not opened.document.is_unsaved:
-            # It was neither taken up nor discarded, and nothing has taken its place.
-            with contextlib.suppress(FileNotFoundError):
-                found.path.replace(opened.recovery_path)
-            self._saved.discard(opened.recovery_path)
+        with opened.lock:
+            opened.is_closed = True
+        if opened.claim is not None:
+            self._claims[opened.recovery_path] = opened.claim, opened.document.is_unsaved
 
     def _folder_of(self, entry: Entry) -> Path | None:
         """Returns where results of an image are saved; None where there is no such place."""
@@ -460,17 +513,27 @@ class Annotator:
             start = time.monotonic()
             self._set_busy(Busy(kind, target, start))
             try:
-                with lock:
-                    wanted, changed = begin(document, run.session)
-                if wanted:
-                    predict(run)
-                with lock:
-                    found = document.finish(time.monotonic() - start) if wanted else None
-                    bounds = _join(changed, found)
-                    changes.append(self._change(opened, bounds))
+                try:
+                    with lock:
+                        wanted, changed = begin(document, run.session)
+                except Exception:
+                    # This is refused, but what gave way to it goes on.
+                    with lock:
+                        wanted = _begin_waiting(document, run.session, target)
+                    with contextlib.suppress(Cancelled):
+                        complete(run, start, wanted, None)
+                    raise
+                complete(run, start, wanted, changed)
             finally:
                 self._set_busy(None)
             return Prediction(ran=True, complete=run.session.is_complete)
+
+        def complete(run: Run, start: float, wanted: bool, changed: ArrayBounds | None) -> None:
+            if wanted:
+                predict(run)
+            with lock:
+                found = document.finish(time.monotonic() - start) if wanted else None
+                changes.append(self._change(opened, join(changed, found)))
 
         def predict(run: Run) -> None:
             try:
@@ -542,24 +605,39 @@ class Annotator:
 
     async def recover(self, wanted: bool) -> Change:
         """Puts what an earlier run didn't save in the targets' place, or discards it."""
-        opened, found = self.opened, self._recovery
+        opened, found = self.opened, next(iter(self._recoveries), None)
         if found is None:
             raise ValueError("an earlier run has left nothing of this scan")
-        if not wanted:
-            found.path.unlink(missing_ok=True)
-            self._recovery = None
-            if found.path == opened.recovery_path:
-                self._saved.add(found.path)
-            return await self.tell()
-        change = await self.step(
-            "recovery",
-            opened.document.current,
-            lambda document, session: recovery.restore(found.path, document, session),
-        )
-        if found.path != opened.recovery_path:
-            found.path.unlink(missing_ok=True)
-        self._recovery = None
-        return replace(change, state=self.describe())
+        is_done = not wanted
+        change: Change | None = None
+
+        def put_back(document: Document, session: Session) -> ArrayBounds | None:
+            nonlocal is_done
+            self._write_changes(opened)  # of new work, which is offered in its turn
+            try:
+                changed = recovery.restore(found.path, document, session)
+            except FileNotFoundError as error:
+                raise ValueError("another run has taken up what was left of this scan") from error
+            if opened.claim is not None:
+                if not opened.kept[1]:  # it is all saved
+                    opened.claim.path.unlink(missing_ok=True)
+                opened.claim.release()
+                opened.claim = None
+            is_done = True
+            return changed
+
+        try:
+            if wanted:
+                change = await self.step("recovery", opened.document.current, put_back)
+                await self._write_recovery(opened)
+                is_done = is_done and self._trouble is None
+            if is_done:
+                found.path.unlink(missing_ok=True)
+        finally:
+            if opened is self._opened:
+                self._recoveries = await asyncio.to_thread(_find_recoveries, opened)
+        told = await self.tell()
+        return told if change is None else replace(change, state=told.state)
 
     # What needs the document alone.
 
@@ -615,9 +693,9 @@ class Annotator:
         folder = self._folder_of(opened.entry)
         if folder is None:
             raise ValueError("the scan has no folder on this machine: download the file instead")
-        replaceable: Collection[Path] | None = None if overwrite else opened.written
+        replaceable: Collection[Path] | None = None if overwrite else self._written
         saved = await self._write_files(format_id, folder, replaceable)
-        opened.written.update(saved.files)
+        self._written.update(saved.files)
         return saved
 
     async def export(self, format_id: str, folder: Path) -> Saved:
@@ -647,12 +725,16 @@ class Annotator:
 
     def _change(self, opened: Opened, bounds: ArrayBounds | None) -> Change:
         """Counts a change; any thread may, but where labels changed only with the lock."""
-        self._revision = next(self._revisions)
+        self._count()
         self._call_soon(self._has_changed.set)
         return Change(self.describe(), bounds, cut(opened.document.labels, bounds))
 
+    def _count(self) -> None:
+        with self._counting:
+            self._revision += 1
+
     def _note_change(self) -> None:
-        self._revision = next(self._revisions)
+        self._count()
         self.events.notify()
 
     def _set_busy(self, busy: Busy | None) -> None:
@@ -694,17 +776,20 @@ class Annotator:
             with opened.lock:
                 self._write_changes(opened)
 
+        trouble: str | None = None
         try:
             await asyncio.to_thread(write)
-        except OSError as error:
+        except Exception as error:  # whatever it is, the next change is a reason to try again
+            if opened.document.is_unsaved:
+                trouble = f"Unsaved work can't be kept for later: {error}. Save it soon."
             if self._trouble is None:
-                logger.warning("unsaved work can't be kept: %s", error)
-                self._trouble = f"Unsaved work can't be kept for later: {error}. Save it soon."
-                self._note_change()
-        else:
-            if self._trouble is not None:
-                self._trouble = None
-                self._note_change()
+                is_usual = isinstance(error, OSError)
+                logger.warning(
+                    "work can't be kept for later: %s", error, exc_info=None if is_usual else error
+                )
+        if (trouble is None) != (self._trouble is None):
+            self._trouble = trouble
+            self._note_change()
 
     def _write_changes(self, opened: Opened) -> None:
         """Writes what was done since the last time; called with the lock.
@@ -712,30 +797,27 @@ class Annotator:
         Raises:
             OSError: it can't be written.
         """
-        document, path = opened.document, opened.recovery_path
-        now = document.revision, document.is_unsaved
-        if now == opened.kept:
+        if opened.is_closed:
             return
-        if document.is_unsaved:
-            self._set_aside(opened)
-            recovery.write_recovery(path, document)
-            self._saved.discard(path)
-            entry = opened.entry
-            if entry.path is not None and entry.sent is not None:
-                kept = recovery.keep_scan(path, entry.sent)
-                entry.path, entry.sent = kept / entry.path.relative_to(entry.sent), None
-        elif self._recovery is None or self._recovery.path != path:
-            self._saved.add(path)
+        document, entry = opened.document, opened.entry
+        now = document.revision, document.is_unsaved
+        if any(not one.is_untouched for one in document.targets):
+            if opened.claim is None:
+                opened.claim = recovery.claim(opened.recovery_path)
+            if now != opened.kept or not opened.claim.path.exists():
+                if not document.is_unsaved:  # what was unsaved before isn't any more, at all events
+                    opened.claim.path.unlink(missing_ok=True)
+                recovery.write_recovery(opened.claim.path, document)
+            if document.is_unsaved and entry.sent is not None:
+                entry.path = find_image(recovery.keep_scan(opened.recovery_path, entry.sent))
+                entry.sent = None
+        elif opened.claim is not None:
+            opened.claim.path.unlink(missing_ok=True)
         opened.kept = now
 
-    def _set_aside(self, opened: Opened) -> None:
-        """Keeps what an earlier run left, before new work is written over it."""
-        found = self._recovery
-        if opened is self._opened and found is not None and found.path == opened.recovery_path:
-            aside = found.path.with_name(f"{found.path.name}.earlier")
-            with contextlib.suppress(FileNotFoundError):
-                found.path.replace(aside)
-            self._recovery = replace(found, path=aside)
+
+def _find_recoveries(opened: Opened) -> list[Recovery]:
+    return recovery.find_recoveries(opened.recovery_path, opened.document)
 
 
 async def _is_never_gone() -> bool:
@@ -746,9 +828,3 @@ def _begin_waiting(document: Document, session: Session, target_id: int) -> bool
     """Begins the prediction of what waits for a target, if that is still there and not locked."""
     found = [one for one in document.targets if one.id == target_id and not one.locked]
     return bool(found) and document.begin_waiting(session, target_id)
-
-
-def _join(one: ArrayBounds | None, other: ArrayBounds | None) -> ArrayBounds | None:
-    if one is None or other is None:
-        return one or other
-    return unite(one, other)

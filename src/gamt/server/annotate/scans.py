@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gamt.annotation.grid import page_to_file
 from gamt.io.image import Image
 from gamt.io.intensities import intensity_window
 from gamt.windows import NAMED_WINDOWS, IntensityWindow, WindowChoice
@@ -60,6 +61,7 @@ def describe_scan(entry: Entry, image: Image, window: WindowChoice) -> dict[str,
         "name": entry.name,
         "shape": image.array.shape[::-1],
         "spacing_mm": image.spacing_mm[::-1],
+        "file_voxel": page_to_file(image),
         "range": (low, high),
         "window": {"level": shown.level, "width": shown.width},
         "windows": [

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { nextTarget, notReceived, withWaiting } from "./store.ts";
+import { nextTarget, notReceived, Store, withWaiting } from "./store.ts";
 import type { PointPrompt, Prompt, State, Target } from "./types.ts";
 
 function target(id: number, prompts: Prompt[] = []): Target {
@@ -73,4 +73,17 @@ test("the target after the last one is the first; one alone has no next", () => 
   assert.equal(nextTarget(stateOf([target(1), target(4)], 1)), 4);
   assert.equal(nextTarget(stateOf([target(1), target(4)], 4)), 1);
   assert.equal(nextTarget(stateOf([target(1)])), null);
+});
+
+test("a listener that changes something is called again only once it is done", () => {
+  const store = new Store();
+  const heard: string[] = [];
+  store.subscribe(() => {
+    heard.push("begin");
+    if (store.now.highlighted === 1) store.change({ highlighted: null });
+    heard.push("end");
+  });
+  store.change({ highlighted: 1 });
+  assert.deepEqual(heard, ["begin", "end", "begin", "end"]);
+  assert.equal(store.now.highlighted, null);
 });

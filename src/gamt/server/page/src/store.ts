@@ -72,15 +72,32 @@ export class Store {
     highlighted: null,
   };
   private readonly listeners: (() => void)[] = [];
+  private isTelling = false;
+  private hasChanged = false;
 
   get now(): Readonly<Shown> {
     return this.shown;
   }
 
-  /** Change something, and tell everybody who wants to know. */
+  /**
+   * Change something, and tell everybody who wants to know.
+   *
+   * What a listener changes, or sets off (a row that is removed loses the focus), all are told of
+   * once they have heard of the change before: none is called in the middle of its own work.
+   */
   change(part: Partial<Shown>): void {
     this.shown = { ...this.shown, ...part };
-    for (const listener of this.listeners) listener();
+    this.hasChanged = true;
+    if (this.isTelling) return;
+    this.isTelling = true;
+    try {
+      while (this.hasChanged) {
+        this.hasChanged = false;
+        for (const listener of this.listeners) listener();
+      }
+    } finally {
+      this.isTelling = false;
+    }
   }
 
   subscribe(listener: () => void): void {

@@ -8,19 +8,33 @@ test("volumes have about three figures, and a small one isn't shown as none", ()
   assert.deepEqual(texts, ["0 ml", "< 0.01 ml", "0.42 ml", "12.3 ml", "1530 ml"]);
 });
 
+// The file has its voxels from left to right as (k, 19 - i, 14 - j).
+const FILE = {
+  file_voxel: [
+    [0, 0, 1, 0],
+    [-1, 0, 0, 19],
+    [0, -1, 0, 14],
+  ],
+};
+
+test("a point is told as the file counts voxels", () => {
+  const point = { kind: "point", positive: true, voxel: [2, 10, 30], id: 1 } as const;
+  assert.equal(placeText(FILE, { ...point, voxel: [2, 10, 30] }), "30, 17, 4");
+});
+
 test("a box on one slice is named by the slice, a 3-D one by its size", () => {
   const box = { kind: "box", positive: true, low: [2, 10, 30], high: [12, 11, 34], id: 1 } as const;
   assert.equal(
-    placeText({ ...box, low: [2, 10, 30], high: [12, 11, 34], plane: "coronal" }),
-    "coronal 10",
+    placeText(FILE, { ...box, low: [2, 10, 30], high: [12, 11, 34], plane: "coronal" }),
+    "coronal 4",
   );
   assert.equal(
-    placeText({ ...box, low: [2, 10, 30], high: [12, 11, 34], plane: null }),
-    "10 × 1 × 4",
+    placeText(FILE, { ...box, low: [2, 10, 30], high: [12, 11, 34], plane: null }),
+    "4 × 10 × 1",
   );
 });
 
 test("spacing is written without zeros that say nothing", () => {
-  const text = gridText([4, 5, 6], [0.8, 0.7031, 2.5]);
-  assert.equal(text, "4 × 5 × 6 voxels, 0.8 × 0.703 × 2.5 mm");
+  const text = gridText({ shape: [20, 15, 31], spacing_mm: [0.8, 0.7031, 2.5], ...FILE });
+  assert.equal(text, "31 × 20 × 15 voxels, 2.5 × 0.8 × 0.703 mm");
 });

@@ -1,7 +1,8 @@
 /** Numbers and names as the page writes them. */
 
 import { NORMAL } from "./tools/planes.ts";
-import type { Busy, LastPrediction, Prompt, State } from "./types.ts";
+import type { Busy, LastPrediction, Plane, Prompt, Scan, State, Vec3 } from "./types.ts";
+import { alongFileAxes, fileIndex, fileVoxel } from "./voxels.ts";
 
 const KINDS: Record<string, string> = {
   point: "Point",
@@ -28,19 +29,26 @@ export function kindText(kind: string): string {
   return KINDS[kind] ?? kind.charAt(0).toUpperCase() + kind.slice(1);
 }
 
-/** Where a prompt is. */
-export function placeText(prompt: Prompt): string {
+/** Where a prompt is, in voxels of the scan's file. */
+export function placeText(scan: Pick<Scan, "file_voxel">, prompt: Prompt): string {
   switch (prompt.kind) {
     case "point":
-      return prompt.voxel.join(", ");
+      return fileVoxel(scan, prompt.voxel).join(", ");
     case "box":
-      if (prompt.plane) return `${prompt.plane} ${prompt.low[NORMAL[prompt.plane]]}`;
-      return prompt.high.map((high, axis) => high - (prompt.low[axis] ?? 0)).join(" × ");
+      if (prompt.plane) return sliceText(scan, prompt.plane, prompt.low[NORMAL[prompt.plane]]);
+      return alongFileAxes(
+        scan,
+        prompt.high.map((high, axis) => high - (prompt.low[axis] ?? 0)) as Vec3,
+      ).join(" × ");
     case "mask":
       return prompt.name;
     default:
-      return `${prompt.plane} ${prompt.index}`;
+      return sliceText(scan, prompt.plane, prompt.index);
   }
+}
+
+function sliceText(scan: Pick<Scan, "file_voxel">, plane: Plane, index: number): string {
+  return `${plane} ${fileIndex(scan, plane, index)}`;
 }
 
 function nameOf(state: State, target: number): string {
@@ -65,8 +73,9 @@ export function lastText(state: State, last: LastPrediction): string {
   return parts.join(" · ");
 }
 
-/** Such as "256 × 256 × 120, 0.8 × 0.8 × 2.5 mm". */
-export function gridText(shape: readonly number[], spacing: readonly number[]): string {
+/** The scan as its file has it, such as "256 × 256 × 120, 0.8 × 0.8 × 2.5 mm". */
+export function gridText(scan: Pick<Scan, "shape" | "spacing_mm" | "file_voxel">): string {
+  const spacing = alongFileAxes(scan, scan.spacing_mm);
   const mm = spacing.map((one) => String(Number(one.toPrecision(3)))).join(" × ");
-  return `${shape.join(" × ")} voxels, ${mm} mm`;
+  return `${alongFileAxes(scan, scan.shape).join(" × ")} voxels, ${mm} mm`;
 }

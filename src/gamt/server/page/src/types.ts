@@ -86,6 +86,8 @@ export interface Scan {
   name: string;
   shape: Vec3;
   spacing_mm: Vec3;
+  /** Three rows of four integers: takes a voxel to the file's own, which people are shown. */
+  file_voxel: number[][];
   /** Least and largest value. */
   range: [number, number];
   /** What the scan is shown in at first. */

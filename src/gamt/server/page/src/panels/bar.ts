@@ -15,6 +15,9 @@ const LAYOUTS: { value: Layout; label: string }[] = [
   { value: "3d", label: "3-D" },
 ];
 
+/** Shown until a scan is open. */
+const NO_IMAGE: ImageEntry = { id: "none", name: "Choose a scan", is_open: false };
+
 /** Chosen by the numbers alone. */
 const CUSTOM = "custom";
 
@@ -56,9 +59,11 @@ export function mountBar(app: App): void {
 
     const images = state.images;
     byId<HTMLElement>("image-field").hidden = images.length === 0;
-    updateList(image, images, (one) => one.id, makeImage, updateImage);
     const open = images.find(({ is_open }) => is_open);
-    if (open && document.activeElement !== image) image.value = open.id;
+    // Without it, the only one would be chosen already, and choosing it no change.
+    const choices = open ? images : [NO_IMAGE, ...images];
+    updateList(image, choices, (one) => one.id, makeImage, updateImage);
+    if (document.activeElement !== image) image.value = (open ?? NO_IMAGE).id;
 
     for (const id of ["save-open", "load-mask"]) byId<HTMLButtonElement>(id).disabled = !scan;
     unsaved.hidden = !state.unsaved;
@@ -93,7 +98,7 @@ function showNumber(field: HTMLInputElement, value: number | undefined): void {
 }
 
 function makeImage(image: ImageEntry): HTMLOptionElement {
-  return element("option", { value: image.id }, image.name);
+  return element("option", { value: image.id, hidden: image === NO_IMAGE }, image.name);
 }
 
 function updateImage(option: HTMLElement, image: ImageEntry): void {

@@ -1,7 +1,7 @@
 /** Where files come in: the welcome, buttons, and dropping them anywhere. */
 
 import type { App } from "../app.ts";
-import { byId } from "../dom.ts";
+import { byId, element, updateList } from "../dom.ts";
 import { loadingOf } from "../store.ts";
 import type { Question } from "./question.ts";
 
@@ -10,6 +10,8 @@ export function mountFiles(app: App, question: Question): void {
   const folder = byId<HTMLInputElement>("scan-folder");
   const mask = byId<HTMLInputElement>("mask-file");
   const welcome = byId<HTMLElement>("welcome");
+  const kept = byId<HTMLElement>("kept");
+  const keptScans = byId<HTMLElement>("kept-scans");
 
   chooseBy(scans, ["open-scan", "welcome-open"], (files) => app.openFiles(files));
   chooseBy(folder, ["welcome-folder"], (files) => app.openFiles(files));
@@ -33,6 +35,16 @@ export function mountFiles(app: App, question: Question): void {
     const { state, connection } = app.store.now;
     const isWaiting = connection === "connecting" || loadingOf(app.store.now) !== null;
     welcome.hidden = isWaiting || state.scan !== null;
+    // Until one is open, images are those that an earlier run has left unsaved.
+    kept.hidden = state.images.length === 0;
+    updateList(
+      keptScans,
+      state.images,
+      ({ id }) => id,
+      ({ id, name }) =>
+        element("button", { type: "button", class: "button", onclick: () => app.openImage(id) }, name),
+      () => {},
+    );
   });
 }
 

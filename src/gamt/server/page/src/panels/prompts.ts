@@ -50,7 +50,13 @@ export function mountPrompts(app: App): void {
       (prompt) => prompt.id,
       (prompt) => makeRow(app, prompt.id),
       (row, prompt) =>
-        updateRow(row, prompt, prompt.id === store.now.highlighted, target?.locked ?? true),
+        updateRow(
+          row,
+          prompt,
+          app.state.scan ? placeText(app.state.scan, prompt) : "",
+          prompt.id === store.now.highlighted,
+          target?.locked ?? true,
+        ),
     );
     scales(target?.scale ?? null, !target || target.locked || target.scales.length === 0);
     for (const input of document.querySelectorAll<HTMLInputElement>("#scales input")) {
@@ -88,6 +94,7 @@ function makeRow(app: App, id: number): HTMLElement {
 function updateRow(
   row: HTMLElement,
   prompt: Prompt,
+  place: string,
   isHighlighted: boolean,
   isLocked: boolean,
 ): void {
@@ -100,8 +107,8 @@ function updateRow(
   row.classList.toggle("highlighted", isHighlighted);
   setIcon(row, prompt.positive ? "positive" : "negative");
   setText(kind, kindText(prompt.kind));
-  setText(where, isWaiting ? "sending" : placeText(prompt));
+  setText(where, isWaiting ? "sending" : place);
   remove.disabled = isWaiting || isLocked;
   const does = prompt.positive ? "adding" : "taking away";
-  setAttribute(remove, "aria-label", `Remove the ${prompt.kind} ${does}, ${placeText(prompt)}`);
+  setAttribute(remove, "aria-label", `Remove the ${prompt.kind} ${does}, ${place}`);
 }

@@ -4,7 +4,8 @@ import type { App } from "../app.ts";
 import { byId, setAttribute, setText } from "../dom.ts";
 import { loadingOf, type Connection } from "../store.ts";
 import { busyText, gridText, lastText, secondsText } from "../text.ts";
-import type { Busy, State } from "../types.ts";
+import type { Busy, State, Vec3 } from "../types.ts";
+import { fileVoxel } from "../voxels.ts";
 
 const CONNECTIONS: Record<Connection, string> = {
   connecting: "Connecting",
@@ -24,7 +25,7 @@ const BANNERS: Record<Connection, string> = {
     "printed: your work is kept.",
 };
 
-export function mountStatus(app: App, crosshair: () => readonly number[]): { place(): void } {
+export function mountStatus(app: App, crosshair: () => Vec3): { place(): void } {
   const { store } = app;
   const busy = byId<HTMLProgressElement>("busy");
   const activity = byId<HTMLElement>("activity");
@@ -52,7 +53,10 @@ export function mountStatus(app: App, crosshair: () => readonly number[]): { pla
   });
   const place = byId<HTMLElement>("place");
   return {
-    place: () => setText(place, store.now.state.scan ? crosshair().join(", ") : ""),
+    place: () => {
+      const { scan } = store.now.state;
+      setText(place, scan ? fileVoxel(scan, crosshair()).join(", ") : "");
+    },
   };
 }
 
@@ -66,5 +70,5 @@ function activityText(state: State, busy: Busy | null, waiting: number): string 
   if (busy) return `${busyText(state, busy)} · ${secondsText(busy.seconds)}`;
   if (waiting > 0) return "Sending the prompt";
   if (state.last) return lastText(state, state.last);
-  return state.scan ? gridText(state.scan.shape, state.scan.spacing_mm) : "No scan is open";
+  return state.scan ? gridText(state.scan) : "No scan is open";
 }

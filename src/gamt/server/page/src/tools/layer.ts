@@ -1,6 +1,7 @@
 /** The layer over the canvas that takes all of the pointer's events and shows the prompts. */
 
 import type { NewPrompt, Plane, Scan, Vec3 } from "../types.ts";
+import { fileVoxel } from "../voxels.ts";
 import { box } from "./box.ts";
 import { Draft } from "./draft.ts";
 import { Frame } from "./frame.ts";
@@ -423,7 +424,7 @@ export class ToolLayer {
     this.#pointer = null;
     this.#view.setCrosshair(voxel);
     this.#followCross();
-    this.#host.announce(`Voxel ${voxel.join(", ")}`);
+    this.#host.announce(`Voxel ${fileVoxel(scan, voxel).join(", ")}`);
   }
 
   #chooseNextPlane(): void {
