@@ -580,7 +580,7 @@ def test_what_is_unsaved_is_what_was_done_since(scan: Annotation) -> None:
     assert not scan.document.is_unsaved
     scan.add(scan.box(LIVER_BOX))
     assert scan.document.is_unsaved
-    scan.document.note_saved()
+    scan.document.note_saved(scan.document.revision)
     assert not scan.document.is_unsaved
     scan.document.choose_target(1)
     assert not scan.document.is_unsaved

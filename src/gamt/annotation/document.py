@@ -263,7 +263,7 @@ class Document:
         if self.current == begun.target.id and begun.current in self._targets:
             self.current = begun.current
         show(session, begun.target.step.state)
-        self.revision += 1
+        self._note_change()  # what was saved meanwhile has the prompt
 
     # --- steps without a prediction -------------------------------------------------------------
 
@@ -473,9 +473,9 @@ class Document:
         """Whether something would be lost that was not saved."""
         return not self._is_saved and any(not one.is_untouched for one in self.targets)
 
-    def note_saved(self) -> None:
-        """Takes what there is now as saved."""
-        self._is_saved = True
+    def note_saved(self, revision: int) -> None:
+        """Takes what there was at that revision as saved, which is nothing of what came since."""
+        self._is_saved = self._is_saved or revision == self.revision
 
     def put_back(self, targets: list[Target], current: int) -> ArrayBounds | None:
         """Takes other targets in place of all that there are.

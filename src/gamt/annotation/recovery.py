@@ -175,17 +175,20 @@ def keep_scan(path: Path, upload: Path) -> Path:
 
     Args:
         path: of the recovery file.
-        upload: the scan's file, or the folder of its series; it is moved.
+        upload: the scan's file, or the folder of its series; it is moved, unless there is one of
+            that name already: recovery files are of one scan each.
 
     Returns:
-        Where it is now.
+        Where the one that is kept is.
 
     Raises:
         OSError: it can't be moved.
     """
-    folder = _scan_folder(path)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Path(shutil.move(upload, folder / upload.name))
+    kept = _scan_folder(path) / upload.name
+    if kept.exists():  # the same scan was uploaded before
+        return kept
+    kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Path(shutil.move(upload, kept))
 
 
 def kept_scans() -> list[Path]:

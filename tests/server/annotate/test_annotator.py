@@ -1,5 +1,6 @@
 """What all tabs of the page share, over real sockets."""
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from gamt import Session
-from gamt.annotation import recovery
+from gamt.annotation import recovery, saving
+from gamt.annotation.document import Document
 from gamt.io.image import read_image, write_image
 from gamt.server.engine import Workspace
 from tests.doubles import DEFAULTS, Thresholder, block, picture
@@ -325,7 +327,45 @@ def test_downloads_are_what_is_saved(page: Page, tmp_path: Path) -> None:
     path = tmp_path / "downloaded.nii.gz"
     path.write_bytes(answer.content)
     np.testing.assert_array_equal(read_image(path).array, BODY)
-    assert not page.state()["unsaved"]
+    wait_until(lambda: not page.state()["unsaved"])
+
+
+def test_a_download_that_the_page_gives_up_is_not_saved(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, folders = saving.save, []
+
+    def save_much(document: Document, format_id: str, folder: Path, *rest: Any) -> list[Path]:
+        files = save(document, format_id, folder, *rest)
+        os.truncate(files[0], 2**26)  # more than is on its way at a time
+        folders.append(folder)
+        return files
+
+    monkeypatch.setattr(saving, "save", save_much)
+    page.box()
+    with page.http.stream("GET", "api/download?format=nifti") as answer:
+        assert answer.status_code == 200
+    wait_until(lambda: not folders[0].exists())
+    assert page.state()["unsaved"]
+
+
+def test_what_was_saved_with_a_prompt_that_is_taken_back_is_not_what_there_is(
+    gated: tuple[Page, Gated],
+) -> None:
+    page, segmenter = gated
+    page.prompt(**POINT_IN_OTHER)
+    segmenter.stops = True
+    with ThreadPoolExecutor(2) as threads:
+        running = threads.submit(page.box)
+        reach(segmenter)
+        saved = page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status()
+        assert not saved.json()["state"]["unsaved"]
+        cancelling = threads.submit(page.post, "cancel")
+        _let_through_soon(segmenter)
+        cancelling.result().raise_for_status()
+        running.result()
+    assert [one["kind"] for one in page.state()["targets"][0]["prompts"]] == ["point"]
+    assert page.state()["unsaved"]
 
 
 def test_a_mask_becomes_targets_to_go_on_from(page: Page, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,6 +50,9 @@ Sample = Callable[[], Image]
 
 Begin = Callable[[Document, Session], object]
 """Begins what is to be predicted."""
+
+NoteSent = Callable[[], Awaitable[None]]
+"""Takes note that a file was sent whole."""
 
 Move = Callable[[Document, Session], ArrayBounds | None]
 """Changes labels; returns the bounds (z, y, x) of what changed."""
@@ -480,6 +483,8 @@ class Annotator:
                 if not isinstance(error, Cancelled) or run.why_cancelled == "gone":
                     with lock:
                         document.take_back(run.session)
+                if isinstance(error, ValueError):  # not the user's: prompts were checked before
+                    raise RuntimeError(f"a prediction failed: {error}") from error
                 raise
 
         async def whole() -> Change:
@@ -620,9 +625,25 @@ class Annotator:
         opened.written.update(saved.files)
         return saved
 
-    async def export(self, format_id: str, folder: Path) -> Saved:
-        """Writes the labels to an empty folder, for the page to download; see `save`."""
-        return await self._write_files(format_id, folder, ())
+    async def export(self, format_id: str, folder: Path) -> tuple[Path, NoteSent]:
+        """Writes the labels to an empty folder, for the page to download; see `save`.
+
+        Returns:
+            The file, and what takes note that the page has got all of it.
+        """
+        opened, segmenter = self.opened, self._engine.segmenter.name
+
+        def write(document: Document) -> tuple[Path, int]:
+            files = saving.save(document, format_id, folder, segmenter, ())
+            return files[0], document.revision
+
+        path, revision = await self.use(write)
+
+        async def note_sent() -> None:
+            if format_id in saving.COMPLETE and opened is self._opened:
+                await self.change(lambda document: document.note_saved(revision))
+
+        return path, note_sent
 
     async def _write_files(
         self, format_id: str, folder: Path, replaceable: Collection[Path] | None
@@ -632,7 +653,7 @@ class Annotator:
         def write(document: Document) -> Saved:
             files = saving.save(document, format_id, folder, segmenter, replaceable)
             if format_id in saving.COMPLETE:
-                document.note_saved()
+                document.note_saved(document.revision)
             return Saved(tuple(files), saving.tell_losses(document, format_id))
 
         saved = await self.use(write)
@@ -722,8 +743,7 @@ class Annotator:
             self._saved.discard(path)
             entry = opened.entry
             if entry.path is not None and entry.sent is not None:
-                kept = recovery.keep_scan(path, entry.sent)
-                entry.path, entry.sent = kept / entry.path.relative_to(entry.sent), None
+                entry.path, entry.sent = find_image(recovery.keep_scan(path, entry.sent)), None
         elif self._recovery is None or self._recovery.path != path:
             self._saved.add(path)
         opened.kept = now
