@@ -15,10 +15,12 @@ from gamt import Session, history
 from gamt.annotation.document import Document, UnknownError
 from gamt.annotation.grid import to_array
 from gamt.annotation.prompts import BoxPrompt, DrawnPrompt, NewPrompt, PointPrompt, rasterise
+from gamt.annotation.targets import Target
 from gamt.axes import Plane, bounding_range
+from gamt.history import PackedMask
 from gamt.io.format import ImageError
 from gamt.io.image import Image, write_image
-from gamt.session import Cancelled
+from gamt.session import ArrayBounds, Cancelled
 from tests.annotation.scans import (
     LIVER,
     LIVER_BOX,
@@ -309,10 +311,10 @@ def test_a_superseded_prompt_counts_as_if_it_had_been_predicted(tmp_path: Path) 
         scan.document.begin(scan.session, 1, prompt)
         with pytest.raises(Cancelled):
             scan.document.predict(scan.session)
-    assert scan.document.is_waiting(1)
+    assert scan.document.target(1).step.waiting
     stop.clear()
     scan.add(quick[2])
-    assert not scan.document.is_waiting(1)
+    assert not scan.document.target(1).step.waiting
     for prompt in quick:
         patient.add(prompt)
     np.testing.assert_array_equal(scan.document.labels, patient.document.labels)
@@ -638,3 +640,31 @@ def test_an_explanation_is_a_page_about_the_target(scan: Annotation) -> None:
     assert scan.session.encoded == encoded  # no slice was encoded again
     with pytest.raises(Cancelled):
         scan.document.explain(scan.session, 1, cancelled=lambda: True)
+
+
+class Watched(Document):
+    """Notes what it says of its targets whenever it is about to change a label."""
+
+    def __init__(self, image: Image) -> None:
+        self.seen: list[tuple[int, list[int]]] = []
+        super().__init__(image)
+
+    def _paint(self, before: PackedMask | None, after: PackedMask | None) -> ArrayBounds | None:
+        self.seen.append((self.current, [one["id"] for one in self.describe()]))
+        return super()._paint(before, after)
+
+
+def test_whenever_it_is_asked_the_current_target_is_one_of_all(tmp_path: Path) -> None:
+    image = make_image(tmp_path)
+    document = Watched(image)
+    session = Session(Thresholder(), observer=document.observer)
+    document.attach(session)
+    write_image(tmp_path / "mask.nii.gz", 4 * LIVER + 7 * SPLEEN.astype(np.uint8), like=image)
+    document.load_mask(session, tmp_path / "mask.nii.gz", "mask.nii.gz")
+    others = [Target(9, "one", "#ff0000"), Target(12, "two", "#00ff00")]
+    document.put_back(others, 12)
+    document.remove_target(12)
+    document.remove_target(9)
+    assert len(document.seen) > 4
+    assert all(current in ids for current, ids in document.seen)
+    assert [(one.id, document.current) for one in document.targets] == [(1, 1)]

@@ -110,7 +110,7 @@ def test_what_waited_for_its_prediction_still_does(tmp_path: Path) -> None:
     scan = Annotation.of(make_image(tmp_path))
     scan.document.begin(scan.session, 1, scan.box(LIVER_BOX))
     again = reopen(scan)
-    assert again.document.is_waiting(1)
+    assert again.document.target(1).step.waiting
     assert again.document.begin_waiting(again.session, 1)
     again.document.predict(again.session)
     again.document.finish(0.1)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gamt.annotation.views import tight, unite
+from gamt.annotation.views import largest, tight
 
 
 def test_a_disagreement_is_kept_without_what_is_0_around_it() -> None:
@@ -16,7 +16,7 @@ def test_a_disagreement_is_kept_without_what_is_0_around_it() -> None:
 def test_of_two_disagreements_the_larger_one_counts() -> None:
     one = tight((0, 0, 0), np.array([[[5, 3]]], np.uint8))
     other = tight((0, 0, 1), np.array([[[4, 6]]], np.uint8))
-    found = unite(one, other)
+    found = largest(one, other)
     assert found.bounds == [[0, 1], [0, 1], [0, 3]]
     assert found.amount.tolist() == [[[5, 4, 6]]]
 
@@ -25,5 +25,5 @@ def test_where_planes_agree_nothing_is_added() -> None:
     nothing = tight((3, 3, 3), np.zeros((2, 2, 2), np.uint8))
     something = tight((0, 0, 1), np.array([[[4]]], np.uint8))
     for pair in ((nothing, something), (something, nothing)):
-        assert unite(*pair) is something
-    assert unite(nothing, nothing).amount.size == 0
+        assert largest(*pair) is something
+    assert largest(nothing, nothing).amount.size == 0

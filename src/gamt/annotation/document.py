@@ -1,6 +1,6 @@
 """One scan with its targets: what was said of each, what came of it, and whose the voxels are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ class Document:
         self._is_saved = True
         self._begun: Begun | None = None
         self._image_doubt = next(doubt_image(image.array), None)
-        self.current = self._new_target().id
+        self.current = _new_target(self._targets).id
 
     def attach(self, session: Session, window: object = None) -> None:
         """Gives a session the scan and a target buffer.
@@ -335,16 +335,16 @@ class Document:
             raise ImageError(Path(name), f"found {len(values)} labels, expected {room} at most")
         changed: ArrayBounds | None = None
         names = read_label_names(path)
+        begun = [chosen] if chosen is not None else []
         if chosen is None:
-            self._targets = {one.id: one for one in kept}
+            targets = {one.id: one for one in kept}
+            alone = strip_suffix(Path(name)) if len(values) == 1 else ""
+            begun = [_new_target(targets, one, names.get(one, alone)) for one in values]
+            self._targets, self.current = targets, begun[-1].id
         numbers = number_labels(labels, values)
-        for number, (value, where) in enumerate(
-            zip(values, find_objects(numbers), strict=True), start=1
+        for number, (target, where) in enumerate(
+            zip(begun, find_objects(numbers), strict=True), start=1
         ):
-            target = chosen
-            if target is None:
-                alone = strip_suffix(Path(name)) if len(values) == 1 else ""
-                target = self._new_target(value, names.get(value, alone))
             mask = PackedMask(labels.shape, where, np.packbits(numbers[where] == number))
             self._prompts += 1
             loaded = Loaded(self._prompts, MaskPrompt(name), mask)
@@ -361,7 +361,7 @@ class Document:
             raise ValueError(f"there are {MAX_LABEL} targets, and no room for more")
         chosen = None if name is None else self._read_new_name(name)
         shade = None if color is None else read_color(color)
-        target = self._new_target(wanted_name=chosen or "")
+        target = _new_target(self._targets, wanted_name=chosen or "")
         target.color = shade or target.color
         self.current = target.id
         self._note_change()
@@ -400,11 +400,12 @@ class Document:
         if self._begun is not None and self._begun.target is target:
             self._begun = None
         after = [one for one in sorted(self._targets) if one > target_id]
-        del self._targets[target_id]
-        if not self._targets:
-            self._new_target()
+        left = {n: one for n, one in self._targets.items() if n != target_id}
+        if not left:
+            _new_target(left)
+        self._targets = left
         if self.current == target_id:
-            self.current = (after or sorted(self._targets))[0 if after else -1]
+            self.current = (after or sorted(left))[0 if after else -1]
         self._note_change()
         return self._paint(target.claim, None)
 
@@ -429,10 +430,6 @@ class Document:
         if target_id not in self._targets:
             raise UnknownError(f"found no target {target_id}")
         return self._targets[target_id]
-
-    def is_waiting(self, target_id: int) -> bool:
-        """Says whether a target has prompts that no prediction has seen; see `begin_waiting`."""
-        return bool(self.target(target_id).step.waiting)
 
     def describe(self) -> list[dict[str, Any]]:
         """Returns all targets as the page gets them (`Target` in types.ts)."""
@@ -488,17 +485,16 @@ class Document:
             Bounds (z, y, x) of what changed in `labels`; None where nothing did.
         """
         changed: ArrayBounds | None = None
-        gone, self._targets = self.targets, {}
+        gone = self.targets
         self._begun = self.last = None
+        self._targets, self.current = {one.id: one for one in targets}, current
         for one in gone:
             changed = join(changed, self._paint(one.claim, None))
-        for one in sorted(targets, key=lambda each: each.rank):
-            self._targets[one.id] = one
+        for one in targets:
             numbers = [prompt.id for prompt in one.step.prompts]
             self._prompts = max(self._prompts, *numbers, 0)
             self._clock = max(self._clock, one.rank, one.step.stamp)
             changed = join(changed, self._paint(None, one.claim))
-        self.current = current
         self._note_change()
         return changed
 
@@ -528,26 +524,9 @@ class Document:
             raise ValueError(f"{target.name} is locked: unlock it to change it")
         return target
 
-    def _new_target(self, wanted_id: int = 0, wanted_name: str = "") -> Target:
-        """Adds an empty target, with the id and name that are wanted if nobody has them."""
-        free = next(n for n in range(1, MAX_LABEL + 1) if n not in self._targets)
-        if 1 <= wanted_id <= MAX_LABEL and wanted_id not in self._targets:
-            free = wanted_id
-        try:
-            name = self._read_new_name(wanted_name)
-        except ValueError:
-            names = {one.name for one in self._targets.values()}
-            numbers = (free, *range(1, MAX_LABEL + 1))
-            name = next(n for n in map(default_name, numbers) if n not in names)
-        self._targets[free] = Target(free, name, default_color(free))
-        return self._targets[free]
-
     def _read_new_name(self, text: str, target: Target | None = None) -> str:
         """Returns a name that no other target has."""
-        name = read_name(text)
-        if any(one.name == name for one in self._targets.values() if one is not target):
-            raise ValueError(f"there is another target named {name}")
-        return name
+        return _read_new_name((one for one in self._targets.values() if one is not target), text)
 
     def _note_change(self) -> None:
         """Takes note of a change of what is saved."""
@@ -626,6 +605,29 @@ class Document:
             if total <= MOST_BYTES or not past:
                 return
             min(past, key=lambda one: one.past[0].stamp).forget_oldest()
+
+
+def _new_target(targets: dict[int, Target], wanted_id: int = 0, wanted_name: str = "") -> Target:
+    """Adds an empty target, with the id and name that are wanted if nobody has them."""
+    free = next(n for n in range(1, MAX_LABEL + 1) if n not in targets)
+    if 1 <= wanted_id <= MAX_LABEL and wanted_id not in targets:
+        free = wanted_id
+    try:
+        name = _read_new_name(targets.values(), wanted_name)
+    except ValueError:
+        names = {one.name for one in targets.values()}
+        numbers = (free, *range(1, MAX_LABEL + 1))
+        name = next(n for n in map(default_name, numbers) if n not in names)
+    targets[free] = Target(free, name, default_color(free))
+    return targets[free]
+
+
+def _read_new_name(others: Iterable[Target], text: str) -> str:
+    """Returns a name that no other target has."""
+    name = read_name(text)
+    if any(one.name == name for one in others):
+        raise ValueError(f"there is another target named {name}")
+    return name
 
 
 def last_before(history: History[Step], actions: tuple[Action, ...]) -> Step:

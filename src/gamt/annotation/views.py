@@ -82,7 +82,7 @@ class Views(Observer):
             return
         low, amount = found
         new = tight(low, np.rint(amount * 255).astype(np.uint8))
-        self.disagreement = new if self.disagreement is None else unite(self.disagreement, new)
+        self.disagreement = new if self.disagreement is None else largest(self.disagreement, new)
 
 
 def tight(low: Sequence[int], amount: npt.NDArray[np.uint8]) -> Disagreement:
@@ -92,7 +92,7 @@ def tight(low: Sequence[int], amount: npt.NDArray[np.uint8]) -> Disagreement:
     return Disagreement([[n + a, n + b] for n, a, b in zip(low, *bounds, strict=True)], part)
 
 
-def unite(one: Disagreement, other: Disagreement) -> Disagreement:
+def largest(one: Disagreement, other: Disagreement) -> Disagreement:
     """Returns the larger of two disagreements, voxel by voxel."""
     held = [each for each in (one, other) if each.amount.size]
     if len(held) < 2:

@@ -67,6 +67,19 @@ def gated(tmp_path: Path) -> Iterator[tuple[Page, Gated]]:
         segmenter.through.set()
 
 
+@pytest.fixture
+def submitted(gated: tuple[Page, Gated], monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Gets whatever is submitted to the thread that predicts."""
+    submit, found = Workspace._submit, list[object]()
+
+    def note(*arguments: Any) -> Any:
+        found.append(arguments)
+        return submit(*arguments)
+
+    monkeypatch.setattr(Workspace, "_submit", note)
+    return found
+
+
 def reach(segmenter: Gated) -> None:
     assert segmenter.reached.wait(SECONDS)
 
@@ -163,17 +176,10 @@ def test_two_tabs_show_the_same(url: str, page: Page) -> None:
 
 
 def test_a_prompt_supersedes_the_prediction_that_runs_and_nothing_of_either_is_lost(
-    gated: tuple[Page, Gated], monkeypatch: pytest.MonkeyPatch
+    gated: tuple[Page, Gated], submitted: list[object]
 ) -> None:
     page, segmenter = gated
     segmenter.stops = True
-    submit, submitted = Workspace._submit, []
-
-    def count(*arguments: Any) -> Any:
-        submitted.append(arguments)
-        return submit(*arguments)
-
-    monkeypatch.setattr(Workspace, "_submit", count)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(page.box)
         reach(segmenter)
@@ -200,6 +206,48 @@ def test_a_prompt_for_another_target_waits_for_the_prediction_that_runs(
         assert first.result().labels is not None
         second.result()
     np.testing.assert_array_equal(page.array, BODY + 2 * OTHER)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("DELETE", "prompts/77?target=1", 404),
+        ("POST", "mask?name=junk.nii.gz", 400),
+        ("POST", "scale", 400),
+    ],
+)
+def test_what_is_refused_does_not_end_the_prediction_that_runs(
+    method: str, path: str, status: int, gated: tuple[Page, Gated], submitted: list[object]
+) -> None:
+    page, segmenter = gated
+    segmenter.stops = True
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(page.box)
+        reach(segmenter)
+        content = b'{"target": 1, "scale": "large"}'
+        second = threads.submit(page.http.request, method, f"api/{path}", content=content)
+        wait_until(lambda: len(submitted) == 2)
+        segmenter.through.set()
+        first.result()
+        assert second.result().status_code == status
+    page.show(page.get("labels"))
+    np.testing.assert_array_equal(page.array, BODY)
+
+
+def test_an_image_that_can_not_be_opened_is_not_in_the_way_of_a_prediction(
+    gated: tuple[Page, Gated],
+) -> None:
+    page, segmenter = gated
+    segmenter.stops = True
+    with ThreadPoolExecutor(2) as threads:
+        running = threads.submit(page.box)
+        reach(segmenter)
+        assert page.http.post("api/images?name=x.nii.gz", content=b"junk").status_code == 400
+        assert page.state()["busy"]["kind"] == "box"
+        cancelling = threads.submit(page.post, "cancel")
+        _let_through_soon(segmenter)
+        assert cancelling.result().json()["targets"][0]["prompts"] == []
+        assert running.result().labels is None
 
 
 def test_a_cancelled_prediction_leaves_no_prompt(gated: tuple[Page, Gated]) -> None:
@@ -565,6 +613,46 @@ def test_where_unsaved_work_can_not_be_kept_the_target_says_so(
     monkeypatch.setattr(recovery, "write_recovery", lambda *_: None)
     page.prompt(kind="point", voxel=[9, 8, 3])
     wait_until(lambda: page.state()["targets"][0]["note"] is None)
+
+
+def test_after_any_failure_the_next_change_is_kept_again(page: Page) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recovery, "write_recovery", Failing(MemoryError("no memory")))
+        page.box()
+        wait_until(lambda: "no memory" in (page.state()["targets"][0]["note"] or ""))
+    page.prompt(kind="point", voxel=[9, 8, 3])
+    wait_until(lambda: any(recovery.recovery_folder().glob("*.npz")))
+    wait_until(lambda: page.state()["targets"][0]["note"] is None)
+
+
+def test_a_scan_whose_unsaved_work_can_not_be_kept_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write_scan(tmp_path, "one.nii.gz"), write_scan(tmp_path, "two.nii.gz")
+    kept: list[Path] = []
+    monkeypatch.setattr(recovery, "write_recovery", Failing(OSError(28, "No space left")))
+    with annotating(*paths, tell_kept=kept.append) as url, open_page(url) as page:
+        page.box()
+        refused = page.post("images/2/open")
+        assert (refused.status_code, "No space left" in refused.text) == (400, True)
+        assert page.state()["images"][0]["is_open"]
+        page.prompt(kind="point", voxel=[9, 8, 3], positive=False)  # and goes on
+        assert page.array[3, 5, 10] == 0
+    assert kept == []  # no file is named that isn't there
+    with annotating(*paths) as url, open_page(url) as page:
+        page.box()
+        page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status()
+        page.post("images/2/open").raise_for_status()
+
+
+class Failing:
+    """Fails whenever it is called."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, *_: object) -> None:
+        raise self.error
 
 
 def test_a_first_mask_is_loaded_with_the_scan(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import threading
 import time
@@ -16,7 +15,7 @@ import numpy as np
 
 import gamt
 from gamt.annotation import recovery, saving
-from gamt.annotation.document import Document
+from gamt.annotation.document import Document, join
 from gamt.annotation.recovery import Recovery
 from gamt.io.formats import strip_suffix
 from gamt.io.image import Image
@@ -27,7 +26,7 @@ from gamt.server.annotate.uploads import find_image
 from gamt.server.annotate.volume import choose_dtype
 from gamt.server.engine import Engine, IsGone, Prediction, Run, Workspace
 from gamt.server.memory import TooLarge
-from gamt.session import ArrayBounds, Cancelled, Session, unite
+from gamt.session import ArrayBounds, Cancelled, Session
 
 logger = logging.getLogger("gamt.server")
 
@@ -64,6 +63,10 @@ class NothingOpenError(ValueError):
 
 class SupersededError(ValueError):
     """A prompt came between; what was asked for has to be asked for again."""
+
+
+class UnkeptError(ValueError):
+    """Unsaved work would be lost, since it can't be kept for later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +178,10 @@ class Annotator:
         self._is_stopping = is_stopping
         self._opened: Opened | None = None
         self._opening = asyncio.Lock()
-        self._revisions = itertools.count(2)
         self._revision = 1
-        self._busy: Busy | None = None
+        self._counting = threading.Lock()
+        self._busy: Busy | None = None  # set by the thread of the open workspace alone
+        self._reading: Busy | None = None  # an image that is being opened meanwhile
         self._recovery: Recovery | None = None
         self._trouble: str | None = None
         self._has_changed = asyncio.Event()
@@ -202,7 +206,7 @@ class Annotator:
         """Returns all that the page shows (`State` in types.ts); any thread may ask."""
         opened, found = self._opened, self._recovery
         document = None if opened is None else opened.document
-        busy, last = self._busy, None if document is None else document.last
+        busy, last = self._busy or self._reading, None if document is None else document.last
         targets = [] if document is None else document.describe()
         if self._trouble is not None and document is not None:
             for one in targets:
@@ -241,7 +245,7 @@ class Annotator:
         }
 
     def _message(self) -> dict[str, Any]:
-        busy = self._busy
+        busy = self._busy or self._reading
         return {
             "revision": self._revision,
             "busy": None if busy is None else busy.describe(),
@@ -266,7 +270,7 @@ class Annotator:
         """Writes what is not saved.
 
         Returns:
-            The file that holds it; None where all is saved.
+            The file that holds it; None where all is saved, or it can't be written.
         """
         for task in self._tasks:
             task.cancel()
@@ -276,7 +280,12 @@ class Annotator:
             await self._close(opened)
         for path in self._saved:
             recovery.discard(path)
-        return opened.recovery_path if opened is not None and opened.document.is_unsaved else None
+        if opened is None or not opened.document.is_unsaved:
+            return None
+        if self._trouble is not None:
+            logger.error("%s: unsaved work is lost", opened.image.name)
+            return None
+        return opened.recovery_path
 
     async def _open_first(self, first: "Future[Image]", previous: Path | None) -> None:
         async with self._opening:
@@ -318,6 +327,7 @@ class Annotator:
         Raises:
             ImageError: it can't be read.
             TooLarge: it doesn't fit into memory.
+            UnkeptError: what is unsaved can't be kept; it stays open.
         """
 
         async def work() -> dict[str, Any]:
@@ -350,8 +360,13 @@ class Annotator:
         return self._sample() if entry.path is None else self._read(entry.path)
 
     async def _open(self, entry: Entry, read: Callable[[], Image]) -> None:
-        self._set_busy(Busy("open", 0, time.monotonic()))
+        self._reading = Busy("open", 0, time.monotonic())
+        self.events.notify()
         try:
+            if self._opened is not None:
+                await self._write_recovery(self._opened)
+                if self._trouble is not None:
+                    raise UnkeptError(self._trouble)
             opened = await self._load(entry, read)
             if self._opened is not None:
                 await self._close(self._opened)
@@ -360,9 +375,10 @@ class Annotator:
             self._recovery = await asyncio.to_thread(
                 recovery.find_recovery, opened.recovery_path, opened.document
             )
-            self._opened, self._trouble = opened, None
+            self._opened = opened
         finally:
-            self._set_busy(None)
+            self._reading = None
+            self.events.notify()
         self._note_change()
 
     async def _load(self, entry: Entry, read: Callable[[], Image]) -> Opened:
@@ -463,17 +479,27 @@ class Annotator:
             start = time.monotonic()
             self._set_busy(Busy(kind, target, start))
             try:
-                with lock:
-                    wanted, changed = begin(document, run.session)
-                if wanted:
-                    predict(run)
-                with lock:
-                    found = document.finish(time.monotonic() - start) if wanted else None
-                    bounds = _join(changed, found)
-                    changes.append(self._change(opened, bounds))
+                try:
+                    with lock:
+                        wanted, changed = begin(document, run.session)
+                except Exception:
+                    # This is refused, but what gave way to it goes on.
+                    with lock:
+                        wanted = _begin_waiting(document, run.session, target)
+                    with contextlib.suppress(Cancelled):
+                        complete(run, start, wanted, None)
+                    raise
+                complete(run, start, wanted, changed)
             finally:
                 self._set_busy(None)
             return Prediction(ran=True, complete=run.session.is_complete)
+
+        def complete(run: Run, start: float, wanted: bool, changed: ArrayBounds | None) -> None:
+            if wanted:
+                predict(run)
+            with lock:
+                found = document.finish(time.monotonic() - start) if wanted else None
+                changes.append(self._change(opened, join(changed, found)))
 
         def predict(run: Run) -> None:
             try:
@@ -668,12 +694,16 @@ class Annotator:
 
     def _change(self, opened: Opened, bounds: ArrayBounds | None) -> Change:
         """Counts a change; any thread may, but where labels changed only with the lock."""
-        self._revision = next(self._revisions)
+        self._count()
         self._call_soon(self._has_changed.set)
         return Change(self.describe(), bounds, cut(opened.document.labels, bounds))
 
+    def _count(self) -> None:
+        with self._counting:
+            self._revision += 1
+
     def _note_change(self) -> None:
-        self._revision = next(self._revisions)
+        self._count()
         self.events.notify()
 
     def _set_busy(self, busy: Busy | None) -> None:
@@ -717,9 +747,12 @@ class Annotator:
 
         try:
             await asyncio.to_thread(write)
-        except OSError as error:
+        except Exception as error:  # whatever it is, the next change is a reason to try again
             if self._trouble is None:
-                logger.warning("unsaved work can't be kept: %s", error)
+                is_usual = isinstance(error, OSError)
+                logger.warning(
+                    "unsaved work can't be kept: %s", error, exc_info=None if is_usual else error
+                )
                 self._trouble = f"Unsaved work can't be kept for later: {error}. Save it soon."
                 self._note_change()
         else:
@@ -766,9 +799,3 @@ def _begin_waiting(document: Document, session: Session, target_id: int) -> bool
     """Begins the prediction of what waits for a target, if that is still there and not locked."""
     found = [one for one in document.targets if one.id == target_id and not one.locked]
     return bool(found) and document.begin_waiting(session, target_id)
-
-
-def _join(one: ArrayBounds | None, other: ArrayBounds | None) -> ArrayBounds | None:
-    if one is None or other is None:
-        return one or other
-    return unite(one, other)
