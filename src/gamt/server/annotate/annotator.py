@@ -290,7 +290,8 @@ class Annotator:
     async def _open_first(self, first: "Future[Image]", previous: Path | None) -> None:
         async with self._opening:
             try:
-                await self._open(self._entries[0], first.result)
+                # Not waited for in one of the loop's threads: the server's end would wait for that.
+                await self._open(self._entries[0], lambda: asyncio.wrap_future(first))
             except (ValueError, TooLarge) as error:
                 logger.error("%s", error)
                 return
@@ -333,7 +334,7 @@ class Annotator:
         async def work() -> dict[str, Any]:
             async with self._opening:
                 if self._opened is None or self._opened.entry is not entry:
-                    await self._open(entry, lambda: self._read_entry(entry))
+                    await self._open(entry, lambda: asyncio.to_thread(self._read_entry, entry))
             return self.describe()
 
         return await self._finish(work())
@@ -359,7 +360,7 @@ class Annotator:
     def _read_entry(self, entry: Entry) -> Image:
         return self._sample() if entry.path is None else self._read(entry.path)
 
-    async def _open(self, entry: Entry, read: Callable[[], Image]) -> None:
+    async def _open(self, entry: Entry, read: Callable[[], Awaitable[Image]]) -> None:
         self._reading = Busy("open", 0, time.monotonic())
         self.events.notify()
         try:
@@ -381,9 +382,10 @@ class Annotator:
             self.events.notify()
         self._note_change()
 
-    async def _load(self, entry: Entry, read: Callable[[], Image]) -> Opened:
-        def prepare() -> tuple[Image, dict[str, Any], np.dtype[Any], Document, Path]:
-            image = read()
+    async def _load(self, entry: Entry, read: Callable[[], Awaitable[Image]]) -> Opened:
+        image = await read()
+
+        def prepare() -> tuple[dict[str, Any], np.dtype[Any], Document, Path]:
             described = describe_scan(entry, image, self._engine.settings.window)
             document = Document(image)
             formats = saving.formats_of(document)
@@ -393,9 +395,9 @@ class Annotator:
             )
             described["formats"] = [{"id": one.id, "label": one.label} for one in formats]
             path = recovery.recovery_path(image, entry.is_sent)
-            return image, described, choose_dtype(image.array), document, path
+            return described, choose_dtype(image.array), document, path
 
-        image, described, dtype, document, path = await asyncio.to_thread(prepare)
+        described, dtype, document, path = await asyncio.to_thread(prepare)
         workspace = self._engine.open(document.observer, self._report)
         try:
             shape = image.array.shape
