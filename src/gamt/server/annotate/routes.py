@@ -146,8 +146,7 @@ class _Handlers:
         if request.path_params["id"] != opened.entry.id:
             raise HTTPException(404, "found another image than the one that is open")
         pieces = make_nifti(opened.image, opened.dtype)
-        accepted = request.headers.get("accept-encoding", "")
-        if "gzip" in [one.partition(";")[0].strip() for one in accepted.split(",")]:
+        if _accepts_gzip(request.headers.get("accept-encoding", "")):
             return StreamingResponse(
                 stream_gzipped(pieces),
                 media_type="application/octet-stream",
@@ -331,6 +330,15 @@ class _Handlers:
 
     def _state(self) -> Response:
         return JSONResponse(self._annotator.describe())
+
+
+def _accepts_gzip(header: str) -> bool:
+    """Says whether an Accept-Encoding names gzip, other than to refuse it by a weight of 0."""
+    for one in header.split(","):
+        name, _, weight = one.replace(" ", "").lower().partition(";q=")
+        if name == "gzip":
+            return weight == "" or weight.strip("0.") != ""
+    return False
 
 
 async def _send_file(path: Path, note_sent: NoteSent) -> AsyncIterator[bytes]:
