@@ -14,8 +14,10 @@ import pytest
 from gamt.annotation import recovery
 from gamt.annotation.prompts import DrawnPrompt
 from gamt.annotation.recovery import (
-    discard,
-    find_recovery,
+    claim,
+    discard_scan,
+    find_recoveries,
+    is_at_work,
     keep_scan,
     kept_scans,
     recovery_path,
@@ -120,16 +122,48 @@ def test_what_waited_for_its_prediction_still_does(tmp_path: Path) -> None:
 def test_what_is_found_is_told_before_it_is_restored(tmp_path: Path) -> None:
     scan = annotate(make_image(tmp_path))
     path = recovery_path(scan.document.image)
-    assert find_recovery(path, scan.document) is None
+    assert find_recoveries(path, scan.document) == []
     write_recovery(path, scan.document)
-    found = find_recovery(path, Annotation.of(scan.document.image).document)
-    assert found is not None
+    (found,) = find_recoveries(path, Annotation.of(scan.document.image).document)
     # Three prompts of the liver, two of the spleen, and a mask.
     assert (found.path, found.targets, found.prompts) == (path, 3, 6)
     assert found.saved_at.endswith("+00:00")
-    discard(path)
-    assert find_recovery(path, scan.document) is None
-    discard(path)  # and that is no error
+
+
+def test_no_run_is_given_a_file_that_is_there_or_that_another_one_has(tmp_path: Path) -> None:
+    scan = annotate(make_image(tmp_path))
+    first = recovery_path(scan.document.image)
+    one, other = claim(first), claim(first)
+    assert one.path == first
+    assert other.path != first
+    for each in (one, other):
+        write_recovery(each.path, scan.document)
+    assert is_at_work(first)
+    assert find_recoveries(first, scan.document) == []
+    one.release()
+    assert [each.path for each in find_recoveries(first, scan.document)] == [first]
+    other.release()
+    assert not is_at_work(first)
+    third = claim(first)
+    assert third.path not in (one.path, other.path)
+    third.release()
+    found = {each.path for each in find_recoveries(first, scan.document)}
+    assert found == {one.path, other.path}
+    assert set(first.parent.iterdir()) == found
+
+
+def test_what_was_written_last_is_offered_first(tmp_path: Path) -> None:
+    scan = annotate(make_image(tmp_path))
+    first = recovery_path(scan.document.image)
+    paths = []
+    for seconds in (20, 30, 10):
+        run = claim(first)
+        write_recovery(run.path, scan.document)
+        os.utime(run.path, (seconds, seconds))
+        run.release()
+        paths.append(run.path)
+    found = [each.path for each in find_recoveries(first, scan.document)]
+    assert found == [paths[1], paths[0], paths[2]]
 
 
 def test_every_scan_has_a_file_of_its_own(tmp_path: Path) -> None:
@@ -158,7 +192,7 @@ def test_a_broken_file_is_set_aside_and_told(
     path.write_bytes(path.read_bytes()[:-200] if content is None else content)
     before = path.read_bytes()
     with caplog.at_level(logging.WARNING, "gamt"):
-        assert find_recovery(path, scan.document) is None
+        assert find_recoveries(path, scan.document) == []
     assert "what an earlier run left can't be read" in caplog.text
     assert not path.exists()
     assert path.with_name(f"{path.name}.broken").read_bytes() == before
@@ -173,7 +207,7 @@ def test_what_is_about_another_scan_is_set_aside(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="about another scan"):
         restore(path, other.document, other.session)
     assert [one["prompts"] for one in other.document.describe()] == [[]]
-    assert find_recovery(path, other.document) is None
+    assert find_recoveries(path, other.document) == []
     assert not path.exists()
 
 
@@ -188,9 +222,9 @@ def test_bytes_that_are_changed_are_told_and_never_a_traceback(tmp_path: Path) -
         for place in generator.integers(0, len(whole), 5):
             broken[place] ^= int(generator.integers(1, 256))
         path.write_bytes(bytes(broken))
-        find_recovery(path, scan.document)
+        find_recoveries(path, scan.document)
     path.write_bytes(whole)
-    assert find_recovery(path, scan.document) is not None
+    assert len(find_recoveries(path, scan.document)) == 1
 
 
 def test_an_upload_is_kept_until_it_is_discarded(tmp_path: Path) -> None:
@@ -205,7 +239,10 @@ def test_an_upload_is_kept_until_it_is_discarded(tmp_path: Path) -> None:
     assert kept_scans() == [kept]
     again = read_image(kept)
     assert recovery_path(again, uploaded=True) == path
-    discard(path)
+    discard_scan(path)
+    assert kept_scans() == [kept]
+    path.unlink()
+    discard_scan(path)
     assert kept_scans() == []
     assert not kept.exists()
 

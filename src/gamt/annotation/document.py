@@ -470,9 +470,10 @@ class Document:
         """Whether something would be lost that was not saved."""
         return not self._is_saved and any(not one.is_untouched for one in self.targets)
 
-    def note_saved(self, revision: int) -> None:
-        """Takes what there was at that revision as saved, which is nothing of what came since."""
-        self._is_saved = self._is_saved or revision == self.revision
+    def note_saved(self, revision: int | None = None) -> None:
+        """Takes what there is as saved; with a revision, only if nothing has changed since it."""
+        if revision in (None, self.revision):
+            self._is_saved = True
 
     def put_back(self, targets: list[Target], current: int) -> ArrayBounds | None:
         """Takes other targets in place of all that there are.

@@ -1,14 +1,17 @@
 """What of a document was not saved, in a file from which a later run goes on.
 
-There is one file a scan, in the user's state folder, named by what the scan holds and where it
-lies. It is replaced at once and whole, so that the last one written is there however a run ends.
+Every run that has unsaved work of a scan has a file for it, in the user's state folder, named by
+what the scan holds and where it lies, and a number. It is replaced at once and whole, so that the
+last one written is there however a run ends. While a run is at work on it, its lock says so; no
+other run touches it then, and none ever writes to a file that is there already.
 """
 
 import hashlib
+import itertools
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,6 +21,7 @@ from typing import Any, cast, get_args
 import numpy as np
 import numpy.typing as npt
 import platformdirs
+from filelock import FileLock, Timeout
 
 from gamt.annotation.document import Document
 from gamt.annotation.prompts import MaskPrompt, describe_prompt, read_prompt
@@ -59,13 +63,34 @@ class Recovery:
     prompts: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Claim:
+    """A recovery file that is this run's alone.
+
+    Attributes:
+        path: of the file; there is none before it is written.
+        lock: held as long as this run is at work on it.
+    """
+
+    path: Path
+    lock: FileLock
+
+    def release(self) -> None:
+        """Leaves the file, as it is, to other runs."""
+        with suppress(OSError):  # where open files can't be removed, an empty one stays
+            _lock_path(self.path).unlink(missing_ok=True)
+        self.lock.release()
+
+
 def recovery_folder() -> Path:
     """Returns the folder of the recovery files, whether it is there or not."""
     return platformdirs.user_state_path("gamt") / "recovery"
 
 
 def recovery_path(image: Image, uploaded: bool = False) -> Path:
-    """Returns where the recovery file of a scan is, whether it is there or not.
+    """Returns where the first recovery file of a scan is, whether it is there or not.
+
+    The others have a number added to its name.
 
     Args:
         image: the scan.
@@ -78,6 +103,30 @@ def recovery_path(image: Image, uploaded: bool = False) -> Path:
         digest.update(repr(part).encode("utf-8", "surrogateescape"))
     digest.update(np.ascontiguousarray(array).data.cast("B"))
     return recovery_folder() / f"{digest.hexdigest()}.npz"
+
+
+def claim(first: Path) -> Claim:
+    """Takes the first recovery file of a scan that isn't there, and that no other run has.
+
+    Args:
+        first: see `recovery_path`.
+
+    Raises:
+        OSError: the folder can't be written to.
+    """
+    first.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in _numbered(first):
+        if (lock := _take(path)) is not None:
+            if not path.exists():
+                return Claim(path, lock)
+            lock.release()
+    raise AssertionError("numbers have no end")
+
+
+def is_at_work(first: Path) -> bool:
+    """Says whether a run has unsaved work of a scan; see `claim`."""
+    locks = first.parent.glob(f"{first.stem}*{_lock_path(first).suffix}")
+    return any(_is_taken(one.with_suffix("")) for one in locks)
 
 
 def write_recovery(path: Path, document: Document) -> None:
@@ -115,18 +164,32 @@ def write_recovery(path: Path, document: Document) -> None:
     write_npz(path, {"document": text, **bits})
 
 
-def find_recovery(path: Path, document: Document) -> Recovery | None:
-    """Returns what a recovery file holds; None where there is none for the document's scan.
+def find_recoveries(first: Path, document: Document) -> list[Recovery]:
+    """Returns what the recovery files of a scan hold, but for those that runs are at work on.
 
     A file that is broken or about another scan is set aside (``.broken`` is added to its name), and
     a warning in the log ("gamt") says so.
+
+    Args:
+        first: see `recovery_path`.
+        document: of the scan.
+
+    Returns:
+        The one that was written last comes first; those without a prompt are left out.
     """
-    if not path.exists():
-        return None
+    paths = [one for one in _files_of(first) if not _is_taken(one)]
+    found = [one for path in paths if (one := _look_at(path, document)) is not None]
+    return sorted(found, key=lambda one: one.path.stat().st_mtime_ns, reverse=True)
+
+
+def _look_at(path: Path, document: Document) -> Recovery | None:
     try:
         content = _read(path, document)
+    except FileNotFoundError:
+        return None  # another run was quicker
     except (CaseError, ValueError, OSError) as error:
-        aside = path.with_name(f"{path.name}.broken")
+        wanted = path.with_name(f"{path.name}.broken")
+        aside = next(one for one in _numbered(wanted) if not one.exists())
         with suppress(OSError):
             path.replace(aside)
         logger.warning("what an earlier run left can't be read (%s); it is kept: %s", error, aside)
@@ -164,42 +227,81 @@ def restore(path: Path, document: Document, session: Session) -> ArrayBounds | N
     return changed
 
 
-def discard(path: Path) -> None:
-    """Removes a recovery file, and the uploaded scan beside it, as far as they are there."""
-    path.unlink(missing_ok=True)
-    shutil.rmtree(_scan_folder(path), ignore_errors=True)
-
-
-def keep_scan(path: Path, upload: Path) -> Path:
-    """Keeps an uploaded scan beside its recovery file, until that is discarded.
+def keep_scan(first: Path, upload: Path) -> Path:
+    """Keeps an uploaded scan beside its recovery files; see `discard_scan`.
 
     Args:
-        path: of the recovery file.
-        upload: the scan's file, or the folder of its series; it is moved, unless there is one of
-            that name already: recovery files are of one scan each.
+        first: see `recovery_path`.
+        upload: the scan's file, or the folder of its series; it is moved, unless the same scan is
+            kept already.
 
     Returns:
-        Where the one that is kept is.
+        Where it is now.
 
     Raises:
         OSError: it can't be moved.
     """
-    kept = _scan_folder(path) / upload.name
-    if kept.exists():  # the same scan was uploaded before
-        return kept
-    kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Path(shutil.move(upload, kept))
+    kept = _scan_folder(first) / upload.name
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.move(upload, kept)
+    return kept
 
 
 def kept_scans() -> list[Path]:
     """Returns the uploaded scans that are kept, the one that was worked on last first."""
-    files = [one for one in recovery_folder().glob("*.npz") if _scan_folder(one).is_dir()]
-    files.sort(key=lambda one: one.stat().st_mtime, reverse=True)
-    return [scan for one in files for scan in sorted(_scan_folder(one).iterdir())[:1]]
+    folders = recovery_folder().glob("*.scan")
+    times = {
+        folder: max(one.stat().st_mtime for one in files)
+        for folder in folders
+        if (files := _files_of(folder.with_suffix(".npz")))
+    }
+    folders_by_time = sorted(times, key=lambda one: times[one], reverse=True)
+    return [scan for one in folders_by_time for scan in sorted(one.iterdir())[:1]]
 
 
-def _scan_folder(path: Path) -> Path:
-    return path.with_suffix(".scan")
+def discard_scan(first: Path) -> None:
+    """Removes an uploaded scan, unless there is unsaved work of it; see `keep_scan`."""
+    if not _files_of(first) and not is_at_work(first):
+        shutil.rmtree(_scan_folder(first), ignore_errors=True)
+
+
+def _scan_folder(first: Path) -> Path:
+    return first.with_suffix(".scan")
+
+
+def _numbered(first: Path) -> Iterator[Path]:
+    """Gives a path, and without end the same with a number: ``a.npz``, ``a-2.npz``, ..."""
+    yield first
+    for number in itertools.count(2):
+        yield first.with_stem(f"{first.stem}-{number}")
+
+
+def _files_of(first: Path) -> list[Path]:
+    return list(first.parent.glob(f"{first.stem}*.npz"))
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
+
+
+def _take(path: Path) -> FileLock | None:
+    """Locks a recovery file; returns None where another run has it."""
+    lock = FileLock(_lock_path(path), thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+def _is_taken(path: Path) -> bool:
+    if not _lock_path(path).exists():
+        return False
+    lock = _take(path)
+    if lock is not None:
+        Claim(path, lock).release()  # that of a run that was killed
+    return lock is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

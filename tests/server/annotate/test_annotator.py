@@ -564,15 +564,110 @@ def test_looking_at_a_scan_leaves_what_an_earlier_run_kept(tmp_path: Path) -> No
             page.post("targets")
 
 
-def test_new_work_does_not_destroy_what_is_still_offered(tmp_path: Path) -> None:
+def test_what_is_not_taken_up_is_offered_until_it_is_answered(tmp_path: Path) -> None:
+    path = write_scan(tmp_path)
+    for count in (3, 1, 2):  # prompts of three runs, none of which takes up what is offered
+        with annotating(path) as url, open_page(url) as page:
+            for k in range(count):
+                page.prompt(kind="point", voxel=[9, 8, 2 + k])
+    with annotating(path) as url, open_page(url) as page:
+        assert page.state()["recovery"]["prompts"] == 2
+        assert page.change("recovery", {"restore": False}).state["recovery"]["prompts"] == 1
+        assert page.change("recovery", {"restore": False}).state["recovery"]["prompts"] == 3
+        change = page.change("recovery", {"restore": True})
+        assert change.state["recovery"] is None
+        assert len(change.state["targets"][0]["prompts"]) == 3
+    with annotating(path) as url, open_page(url) as page:
+        assert page.change("recovery", {"restore": False}).state["recovery"] is None
+    assert list(recovery.recovery_folder().iterdir()) == []
+
+
+def test_new_work_that_makes_way_for_what_is_restored_is_offered_next(tmp_path: Path) -> None:
     path = write_scan(tmp_path)
     with annotating(path) as url, open_page(url) as page:
         page.box()
     with annotating(path) as url, open_page(url) as page:
         page.prompt(kind="point", voxel=[9, 8, 3])
-        wait_until(lambda: any(recovery.recovery_folder().glob("*.earlier")))
-        change = page.change("recovery", {"restore": True})
-        assert [one["kind"] for one in change.state["targets"][0]["prompts"]] == ["box"]
+        page.post("targets", {"name": "new"})
+        page.prompt(2, **POINT_IN_OTHER)
+        state = page.change("recovery", {"restore": True}).state
+        assert [one["kind"] for one in state["targets"][0]["prompts"]] == ["box"]
+        assert (state["recovery"]["targets"], state["recovery"]["prompts"]) == (2, 2)
+        state = page.change("recovery", {"restore": True}).state
+        assert [one["name"] for one in state["targets"]][1:] == ["new"]
+
+
+def test_an_earlier_segmentation_is_no_unsaved_work(tmp_path: Path) -> None:
+    path, mask = write_scan(tmp_path), tmp_path / "earlier.nii.gz"
+    write_image(mask, BODY.astype(np.uint8), spacing_mm=SPACING_MM)
+    with annotating(path) as url, open_page(url) as page:
+        page.prompt(kind="point", voxel=[9, 8, 3])
+    with annotating(path, previous=mask) as url, open_page(url) as page:
+        wait_until(lambda: bool(page.state()["targets"][0]["prompts"]))
+        assert not page.state()["unsaved"]
+    with annotating(path) as url, open_page(url) as page:
+        state = page.change("recovery", {"restore": True}).state
+        assert [one["kind"] for one in state["targets"][0]["prompts"]] == ["point"]
+        assert state["recovery"] is None
+
+
+def test_two_runs_on_a_scan_keep_what_is_unsaved_each_for_itself(tmp_path: Path) -> None:
+    path = write_scan(tmp_path)
+    kept: list[Path] = []
+    with annotating(path, tell_kept=kept.append) as url, open_page(url) as page:
+        page.box()
+        wait_until(lambda: any(recovery.recovery_folder().glob("*.npz")))
+        with annotating(path, tell_kept=kept.append) as second, open_page(second) as other:
+            state = other.state()
+            assert state["recovery"] is None
+            assert "Another run" in state["targets"][0]["note"]
+            other.prompt(kind="point", voxel=[9, 8, 3])
+        page.prompt(kind="point", voxel=[9, 8, 3], positive=False)
+    assert len(set(kept)) == 2
+    assert all(one.is_file() for one in kept)
+    with annotating(path) as url, open_page(url) as page:
+        state = page.state()
+        assert (state["recovery"]["prompts"], state["targets"][0]["note"]) == (2, None)
+        assert page.change("recovery", {"restore": False}).state["recovery"]["prompts"] == 1
+
+
+def test_a_recovery_file_that_is_removed_is_written_again_at_the_end(tmp_path: Path) -> None:
+    kept: list[Path] = []
+    with annotating(write_scan(tmp_path), tell_kept=kept.append) as url, open_page(url) as page:
+        page.box()
+        wait_until(lambda: any(recovery.recovery_folder().glob("*.npz")))
+        next(recovery.recovery_folder().glob("*.npz")).unlink()
+    assert [one.is_file() for one in kept] == [True]
+
+
+def test_saved_work_is_not_offered_in_the_same_run_and_saved_over_without_asking(
+    tmp_path: Path,
+) -> None:
+    paths = write_scan(tmp_path, "one.nii.gz"), write_scan(tmp_path, "two.nii.gz")
+    with annotating(*paths) as url, open_page(url) as page:
+        page.box()
+        wait_until(lambda: any(recovery.recovery_folder().glob("*.npz")))
+        page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status()
+        page.post("images/2/open").raise_for_status()
+        state = page.post("images/1/open").raise_for_status().json()
+        assert state["recovery"] is None
+        page.box()
+        page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status()
+
+
+def test_a_series_that_is_sent_again_is_kept_like_the_first_time(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    write_image(folder / "pair.mhd", picture(BODY), spacing_mm=SPACING_MM)
+    files = [("files", (one.name, one.read_bytes())) for one in sorted(folder.iterdir())]
+    with annotating() as url, Page(url) as page:
+        for _ in range(2):
+            page.http.post("api/images?name=pair.mhd", files=files).raise_for_status()
+            page.box()
+            wait_until(lambda: any(recovery.recovery_folder().glob("*.npz")))
+        for entry in page.state()["images"]:
+            page.post(f"images/{entry['id']}/open").raise_for_status()
+            assert page.state()["targets"][0]["note"] is None
 
 
 def test_saved_work_is_not_offered_again(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ STOP_SECONDS = 0.2
 EXPLANATION = "explanation"
 """The topic of predictions that are made anew to be explained."""
 
+SHARED = "Another run is at work on this scan; each keeps what is unsaved for itself."
+"""The note of a scan that was opened twice."""
+
 Reader = Callable[[Path], Image]
 """Reads an image; raises ImageError."""
 
@@ -94,9 +97,11 @@ class Opened:
         document: its targets.
         workspace: where its predictions are made.
         lock: held by whoever uses the document, but for the thread of a prediction that runs.
-        recovery_path: where its unsaved work goes.
+        recovery_path: the first of the files where its unsaved work may be.
         kept: the document's revision, and whether that was unsaved, when this was last looked at.
-        written: files of it that this run has saved.
+        is_shared: whether another run was at work on the scan when it was opened.
+        claim: of the file where its unsaved work goes; None before there is any.
+        is_closed: whether another image has taken its place, or the server ends.
     """
 
     entry: Entry
@@ -107,8 +112,10 @@ class Opened:
     workspace: Workspace
     recovery_path: Path
     kept: tuple[int, bool]
+    is_shared: bool = False
+    claim: recovery.Claim | None = None
+    is_closed: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
-    written: set[Path] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +189,11 @@ class Annotator:
         self._counting = threading.Lock()
         self._busy: Busy | None = None  # set by the thread of the open workspace alone
         self._reading: Busy | None = None  # an image that is being opened meanwhile
-        self._recovery: Recovery | None = None
+        self._recoveries: list[Recovery] = []
         self._trouble: str | None = None
         self._has_changed = asyncio.Event()
-        self._saved: set[Path] = set()  # recovery files of images without unsaved work
+        self._written: set[Path] = set()  # by this run, for the user
+        self._touched: set[Path] = set()  # recovery paths of all images that were opened
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -204,14 +212,14 @@ class Annotator:
 
     def describe(self) -> dict[str, Any]:
         """Returns all that the page shows (`State` in types.ts); any thread may ask."""
-        opened, found = self._opened, self._recovery
+        opened, found = self._opened, next(iter(self._recoveries), None)
         document = None if opened is None else opened.document
         busy, last = self._busy or self._reading, None if document is None else document.last
         targets = [] if document is None else document.describe()
-        if self._trouble is not None and document is not None:
-            for one in targets:
-                if one["id"] == document.current:
-                    one["note"] = " ".join(filter(None, [one["note"], self._trouble]))
+        for one in targets:
+            if opened is not None and one["id"] == opened.document.current:
+                shared = SHARED if opened.is_shared else None
+                one["note"] = " ".join(filter(None, [one["note"], self._trouble, shared])) or None
         return {
             "revision": self._revision,
             "version": gamt.__version__,
@@ -275,17 +283,10 @@ class Annotator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        opened = self._opened
-        if opened is not None:
-            await self._close(opened)
-        for path in self._saved:
-            recovery.discard(path)
-        if opened is None or not opened.document.is_unsaved:
-            return None
-        if self._trouble is not None:
-            logger.error("%s: unsaved work is lost", opened.image.name)
-            return None
-        return opened.recovery_path
+        kept = None if self._opened is None else await self._close(self._opened)
+        for path in self._touched:
+            recovery.discard_scan(path)
+        return kept
 
     async def _open_first(self, first: "Future[Image]", previous: Path | None) -> None:
         async with self._opening:
@@ -297,9 +298,21 @@ class Annotator:
                 return
         if previous is not None:
             try:
-                await self.load_mask(previous, previous.name, None)
+                await self._load_previous(previous)
             except ValueError as error:
                 logger.error("%s", error)
+
+    async def _load_previous(self, path: Path) -> None:
+        """Lets targets begin with a segmentation that is there, and so isn't unsaved work."""
+
+        def load(document: Document, session: Session) -> ArrayBounds | None:
+            was_saved = not document.is_unsaved
+            changed = document.load_mask(session, path, path.name)
+            if was_saved:
+                document.note_saved()
+            return changed
+
+        await self.step("mask", self.opened.document.current, load)
 
     async def _watch_stop(self) -> None:
         """Ends the prediction that runs when the server stops; its prompt is kept."""
@@ -373,10 +386,10 @@ class Annotator:
                 await self._close(self._opened)
             if entry not in self._entries:
                 self._entries.append(entry)
-            self._recovery = await asyncio.to_thread(
-                recovery.find_recovery, opened.recovery_path, opened.document
-            )
+            opened.is_shared = await asyncio.to_thread(recovery.is_at_work, opened.recovery_path)
+            self._recoveries = await asyncio.to_thread(_find_recoveries, opened)
             self._opened = opened
+            self._touched.add(opened.recovery_path)
         finally:
             self._reading = None
             self.events.notify()
@@ -410,18 +423,25 @@ class Annotator:
         kept = document.revision, document.is_unsaved
         return Opened(entry, image, described, dtype, document, workspace, path, kept)
 
-    async def _close(self, opened: Opened) -> None:
-        """Frees what the open scan takes, and keeps what is unsaved of it."""
+    async def _close(self, opened: Opened) -> Path | None:
+        """Frees what the open scan takes, and keeps what is unsaved of it.
+
+        Returns:
+            The file that holds it; None where all is saved, or it can't be written.
+        """
         opened.workspace.close()
         await asyncio.to_thread(opened.workspace.join)
         await self._write_recovery(opened)
-        found = self._recovery
-        is_aside = found is not None and found.path != opened.recovery_path
-        if found is not None and is_aside and not opened.document.is_unsaved:
-            # It was neither taken up nor discarded, and nothing has taken its place.
-            with contextlib.suppress(FileNotFoundError):
-                found.path.replace(opened.recovery_path)
-            self._saved.discard(opened.recovery_path)
+        with opened.lock:
+            claim, opened.claim, opened.is_closed = opened.claim, None, True
+        if claim is not None:
+            claim.release()
+        if not opened.document.is_unsaved:
+            return None
+        if claim is None or self._trouble is not None:
+            logger.error("%s: unsaved work is lost", opened.image.name)
+            return None
+        return claim.path
 
     def _folder_of(self, entry: Entry) -> Path | None:
         """Returns where results of an image are saved; None where there is no such place."""
@@ -575,24 +595,37 @@ class Annotator:
 
     async def recover(self, wanted: bool) -> Change:
         """Puts what an earlier run didn't save in the targets' place, or discards it."""
-        opened, found = self.opened, self._recovery
+        opened, found = self.opened, next(iter(self._recoveries), None)
         if found is None:
             raise ValueError("an earlier run has left nothing of this scan")
-        if not wanted:
-            found.path.unlink(missing_ok=True)
-            self._recovery = None
-            if found.path == opened.recovery_path:
-                self._saved.add(found.path)
-            return await self.tell()
-        change = await self.step(
-            "recovery",
-            opened.document.current,
-            lambda document, session: recovery.restore(found.path, document, session),
-        )
-        if found.path != opened.recovery_path:
-            found.path.unlink(missing_ok=True)
-        self._recovery = None
-        return replace(change, state=self.describe())
+        is_done = not wanted
+        change: Change | None = None
+
+        def put_back(document: Document, session: Session) -> ArrayBounds | None:
+            nonlocal is_done
+            self._write_changes(opened)  # of new work, which is offered in its turn
+            try:
+                changed = recovery.restore(found.path, document, session)
+            except FileNotFoundError as error:
+                raise ValueError("another run has taken up what was left of this scan") from error
+            if opened.claim is not None:
+                opened.claim.release()
+                opened.claim = None
+            is_done = True
+            return changed
+
+        try:
+            if wanted:
+                change = await self.step("recovery", opened.document.current, put_back)
+                await self._write_recovery(opened)
+                is_done = is_done and self._trouble is None
+            if is_done:
+                found.path.unlink(missing_ok=True)
+        finally:
+            if opened is self._opened:
+                self._recoveries = await asyncio.to_thread(_find_recoveries, opened)
+        told = await self.tell()
+        return told if change is None else replace(change, state=told.state)
 
     # What needs the document alone.
 
@@ -648,9 +681,9 @@ class Annotator:
         folder = self._folder_of(opened.entry)
         if folder is None:
             raise ValueError("the scan has no folder on this machine: download the file instead")
-        replaceable: Collection[Path] | None = None if overwrite else opened.written
+        replaceable: Collection[Path] | None = None if overwrite else self._written
         saved = await self._write_files(format_id, folder, replaceable)
-        opened.written.update(saved.files)
+        self._written.update(saved.files)
         return saved
 
     async def export(self, format_id: str, folder: Path) -> tuple[Path, NoteSent]:
@@ -681,7 +714,7 @@ class Annotator:
         def write(document: Document) -> Saved:
             files = saving.save(document, format_id, folder, segmenter, replaceable)
             if format_id in saving.COMPLETE:
-                document.note_saved(document.revision)
+                document.note_saved()
             return Saved(tuple(files), saving.tell_losses(document, format_id))
 
         saved = await self.use(write)
@@ -768,29 +801,25 @@ class Annotator:
         Raises:
             OSError: it can't be written.
         """
-        document, path = opened.document, opened.recovery_path
-        now = document.revision, document.is_unsaved
-        if now == opened.kept:
+        if opened.is_closed:
             return
+        document, entry = opened.document, opened.entry
+        now = document.revision, document.is_unsaved
         if document.is_unsaved:
-            self._set_aside(opened)
-            recovery.write_recovery(path, document)
-            self._saved.discard(path)
-            entry = opened.entry
-            if entry.path is not None and entry.sent is not None:
-                entry.path, entry.sent = find_image(recovery.keep_scan(path, entry.sent)), None
-        elif self._recovery is None or self._recovery.path != path:
-            self._saved.add(path)
+            if opened.claim is None:
+                opened.claim = recovery.claim(opened.recovery_path)
+            if now != opened.kept or not opened.claim.path.exists():
+                recovery.write_recovery(opened.claim.path, document)
+            if entry.sent is not None:
+                entry.path = find_image(recovery.keep_scan(opened.recovery_path, entry.sent))
+                entry.sent = None
+        elif opened.claim is not None:
+            opened.claim.path.unlink(missing_ok=True)
         opened.kept = now
 
-    def _set_aside(self, opened: Opened) -> None:
-        """Keeps what an earlier run left, before new work is written over it."""
-        found = self._recovery
-        if opened is self._opened and found is not None and found.path == opened.recovery_path:
-            aside = found.path.with_name(f"{found.path.name}.earlier")
-            with contextlib.suppress(FileNotFoundError):
-                found.path.replace(aside)
-            self._recovery = replace(found, path=aside)
+
+def _find_recoveries(opened: Opened) -> list[Recovery]:
+    return recovery.find_recoveries(opened.recovery_path, opened.document)
 
 
 async def _is_never_gone() -> bool:
