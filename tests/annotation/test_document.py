@@ -617,6 +617,8 @@ def test_what_is_unsaved_is_what_was_done_since(scan: Annotation) -> None:
     assert not scan.document.is_unsaved
     scan.add(scan.box(LIVER_BOX))
     assert scan.document.is_unsaved
+    scan.document.note_saved(scan.document.revision - 1)
+    assert scan.document.is_unsaved
     scan.document.note_saved()
     assert not scan.document.is_unsaved
     scan.document.choose_target(1)

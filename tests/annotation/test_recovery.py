@@ -244,6 +244,19 @@ def test_an_upload_is_kept_until_it_is_discarded(tmp_path: Path) -> None:
     assert not kept.exists()
 
 
+def test_a_series_that_is_uploaded_again_and_again_is_kept_once(tmp_path: Path) -> None:
+    image = make_image(tmp_path)
+    path = recovery_path(image, uploaded=True)
+    kept = set()
+    for number in range(3):
+        upload = tmp_path / str(number) / "series"
+        upload.mkdir(parents=True)
+        (upload / "1.dcm").write_bytes(b"a slice")
+        kept.add(keep_scan(path, upload))
+    (folder,) = kept
+    assert [one.name for one in folder.iterdir()] == ["1.dcm"]
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_leaves_the_last_or_the_one_before(tmp_path: Path) -> None:
     scan = annotate(make_image(tmp_path))

@@ -41,6 +41,13 @@ main(sys.argv[2:])
 """
 """Runs the command line with another page than the built one, which tests need not have."""
 
+LAUNCH_SLOWLY = f"""
+import time
+from gamt.io import image
+image.read_image = lambda *_: time.sleep({10 * SECONDS})
+{LAUNCH}"""
+"""As `LAUNCH`, with scans that take for ever to be read."""
+
 
 @pytest.fixture
 def built(tmp_path: Path) -> Path:
@@ -110,10 +117,14 @@ class Annotating:
 
 @contextmanager
 def annotating(
-    built: Path, *arguments: str | Path, options: Sequence[str] = ("--no-browser",), **env: str
+    built: Path,
+    *arguments: str | Path,
+    options: Sequence[str] = ("--no-browser",),
+    launch: str = LAUNCH,
+    **env: str,
 ) -> Iterator[Annotating]:
     process = subprocess.Popen(
-        [sys.executable, "-c", LAUNCH, built, "annotate", *options, *arguments],
+        [sys.executable, "-c", launch, built, "annotate", *options, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -208,6 +219,15 @@ def test_a_second_ctrl_c_does_not_wait_for_what_can_not_be_cancelled(
         with pytest.raises(subprocess.TimeoutExpired):
             running.process.wait(1)
         assert running.stop()[0] == 128 + signal.SIGINT
+
+
+@pytest.mark.slow
+def test_ctrl_c_does_not_wait_for_the_scan_to_be_read(built: Path, tmp_path: Path) -> None:
+    with annotating(built, save_scan(tmp_path), launch=LAUNCH_SLOWLY) as running:
+        running.browser.get(running.url)
+        assert running.browser.get("api/state").json()["busy"]["kind"] == "open"
+        status, printed = running.stop()
+    assert (status, printed.strip()) == (0, "stopped")
 
 
 @pytest.mark.slow

@@ -16,15 +16,11 @@ import pytest
 from PIL import Image
 from selenium import webdriver
 
+from gamt.server.annotate.gate import CONTENT_SECURITY_POLICY
+
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "src" / "gamt" / "server" / "page"
 
-#: That of `gamt annotate`'s page.
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "connect-src 'self'; font-src 'self' data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
-)
 HTML = """<!doctype html><title>Viewer</title><link rel="stylesheet" href="style.css">
 <link rel="icon" href="data:,"><main><canvas></canvas></main>
 <script type="module" src="main.js"></script>"""
@@ -144,7 +140,7 @@ def viewer_page(browser: webdriver.Chrome, folder: Path) -> Iterator[ViewerPage]
             kind, body = sent.get(self.path[1:], ("text/plain", b""))
             self.send_response(200 if self.path[1:] in sent else 404)
             self.send_header("Content-Type", kind)
-            self.send_header("Content-Security-Policy", POLICY)
+            self.send_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
             self.end_headers()
             self.wfile.write(body)
 

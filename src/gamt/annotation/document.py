@@ -263,7 +263,7 @@ class Document:
         if self.current == begun.target.id and begun.current in self._targets:
             self.current = begun.current
         show(session, begun.target.step.state)
-        self.revision += 1
+        self._note_change()  # what was saved meanwhile has the prompt
 
     # --- steps without a prediction -------------------------------------------------------------
 
@@ -480,9 +480,10 @@ class Document:
         """Whether something would be lost that was not saved."""
         return not self._is_saved and any(not one.is_untouched for one in self.targets)
 
-    def note_saved(self) -> None:
-        """Takes what there is now as saved."""
-        self._is_saved = True
+    def note_saved(self, revision: int | None = None) -> None:
+        """Takes what there is as saved; with a revision, only if nothing has changed since it."""
+        if revision in (None, self.revision):
+            self._is_saved = True
 
     def put_back(self, targets: list[Target], current: int) -> ArrayBounds | None:
         """Takes other targets in place of all that there are.

@@ -8,7 +8,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -130,8 +130,8 @@ def annotate(
     settings = options.choose_settings()
     read = partial(_read, volume=volume)
     key = secrets.token_urlsafe()
-    with listen(HOST, port) as listener, ThreadPoolExecutor(1, "scan") as reader:
-        first = reader.submit(_read_first, read, paths[0], previous) if paths else None
+    with listen(HOST, port) as listener:
+        first = _begin_reading(lambda: _read_first(read, paths[0], previous)) if paths else None
         model = options.load_segmenter()
         if first is not None and previous is not None:
             first.result()  # whether they belong together is known before there is an address
@@ -213,6 +213,25 @@ def _read_first(read: Callable[[Path], "Image"], path: Path, previous: Path | No
     if previous is not None:
         read_labels(previous, image)
     return image
+
+
+def _begin_reading(read: Callable[[], "Image"]) -> "Future[Image]":
+    """Reads a scan in a thread that doesn't keep the command from ending, as an executor's would.
+
+    Returns:
+        The scan, when it is read; it can't be cancelled.
+    """
+    future: Future[Image] = Future()
+    future.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            future.set_result(read())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="scan", daemon=True).start()
+    return future
 
 
 def _introduce(listener: socket.socket, segmenter: str, key: str, browser: bool) -> None:

@@ -1,5 +1,6 @@
 """What all tabs of the page share, over real sockets."""
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,13 +9,16 @@ from typing import Any
 
 import httpx
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from gamt import Session
-from gamt.annotation import recovery
+from gamt.annotation import recovery, saving
+from gamt.annotation.document import Document
 from gamt.io.image import read_image, write_image
+from gamt.prompts import SlicePrompt
 from gamt.server.engine import Workspace
-from tests.doubles import DEFAULTS, Thresholder, block, picture
+from tests.doubles import DEFAULTS, Mask, Thresholder, block, picture
 from tests.server.annotate.annotating import (
     BODY,
     SECONDS,
@@ -22,6 +26,7 @@ from tests.server.annotate.annotating import (
     SPACING_MM,
     Page,
     annotating,
+    parse_change,
     write_scan,
 )
 from tests.server.test_engine import Gated
@@ -332,18 +337,48 @@ def test_a_locked_target_takes_no_prompt(page: Page) -> None:
 def test_the_explanation_is_a_page_without_scripts(page: Page) -> None:
     page.box()
     answer = page.get("explanation?target=1")
-    assert answer.text.startswith("<!")
+    assert "Target 1" in answer.text
+    assert "<script" not in answer.text
     assert "script-src" not in answer.headers["content-security-policy"]
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
 def test_where_views_agree_there_is_no_disagreement(page: Page) -> None:
     page.box()
-    response = page.get("disagreement?target=1")
-    before = page.labels.copy()
-    change = page.show(response)
-    assert change.labels is None or not change.labels.any()
-    np.testing.assert_array_equal(before > 0, BODY[:, ::-1, ::-1])
+    change = parse_change(page.get("disagreement?target=1").content)
+    assert (change.low, change.high, change.labels) == (None, None, None)
+
+
+class CoronalDoubter(Thresholder):
+    """A thresholder that sees nothing in the first six columns of coronal slices.
+
+    On a grid of 0.5 mm, axial slices have 14 * 1.0 / 0.5 = 28 rows and coronal ones more; both have
+    20 columns.
+    """
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
+        found = super().segment(image, prompt)
+        if image.shape[0] > 28 and image.shape[1] == SHAPE[2]:
+            found[:, :6] = False
+        return found
+
+
+def test_where_one_view_sees_nothing_the_page_gets_that_it_disagrees(tmp_path: Path) -> None:
+    path = write_scan(tmp_path)
+    with annotating(path, segmenter=CoronalDoubter()) as url, open_page(url) as page:
+        page.box()
+        change = parse_change(page.get("disagreement?target=1").content)
+    assert change.low is not None
+    assert change.high is not None
+    assert change.labels is not None
+    amount = np.zeros(SHAPE, np.uint8)  # (k, j, i)
+    amount[tuple(slice(a, b) for a, b in zip(change.low, change.high, strict=True))[::-1]] = (
+        change.labels
+    )
+    body = BODY[:, ::-1, ::-1]
+    # The coronal view looked at x = 5, beside what it saw: i = 19 - 5. It agrees from x = 6 on.
+    assert (amount[:, :, 14][body[:, :, 14]] > 250).all()
+    assert not amount[:, :, :14].any()
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -373,7 +408,45 @@ def test_downloads_are_what_is_saved(page: Page, tmp_path: Path) -> None:
     path = tmp_path / "downloaded.nii.gz"
     path.write_bytes(answer.content)
     np.testing.assert_array_equal(read_image(path).array, BODY)
-    assert not page.state()["unsaved"]
+    wait_until(lambda: not page.state()["unsaved"])
+
+
+def test_a_download_that_the_page_gives_up_is_not_saved(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, folders = saving.save, []
+
+    def save_much(document: Document, format_id: str, folder: Path, *rest: Any) -> list[Path]:
+        files = save(document, format_id, folder, *rest)
+        os.truncate(files[0], 2**26)  # more than is on its way at a time
+        folders.append(folder)
+        return files
+
+    monkeypatch.setattr(saving, "save", save_much)
+    page.box()
+    with page.http.stream("GET", "api/download?format=nifti") as answer:
+        assert answer.status_code == 200
+    wait_until(lambda: not folders[0].exists())
+    assert page.state()["unsaved"]
+
+
+def test_what_was_saved_with_a_prompt_that_is_taken_back_is_not_what_there_is(
+    gated: tuple[Page, Gated],
+) -> None:
+    page, segmenter = gated
+    page.prompt(**POINT_IN_OTHER)
+    segmenter.stops = True
+    with ThreadPoolExecutor(2) as threads:
+        running = threads.submit(page.box)
+        reach(segmenter)
+        saved = page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status()
+        assert not saved.json()["state"]["unsaved"]
+        cancelling = threads.submit(page.post, "cancel")
+        _let_through_soon(segmenter)
+        cancelling.result().raise_for_status()
+        running.result()
+    assert [one["kind"] for one in page.state()["targets"][0]["prompts"]] == ["point"]
+    assert page.state()["unsaved"]
 
 
 def test_a_mask_becomes_targets_to_go_on_from(page: Page, tmp_path: Path) -> None:
@@ -689,17 +762,11 @@ def test_the_server_ends_while_it_predicts_and_keeps_the_prompt(tmp_path: Path) 
         np.testing.assert_array_equal(page.array, BODY)
 
 
-def test_where_unsaved_work_can_not_be_kept_the_target_says_so(
-    page: Page, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(recovery, "write_recovery", fail)
-    page.box()
-    wait_until(lambda: "No space left" in (page.state()["targets"][0]["note"] or ""))
-    monkeypatch.undo()
-    monkeypatch.setattr(recovery, "write_recovery", lambda *_: None)
+def test_where_unsaved_work_can_not_be_kept_the_target_says_so(page: Page) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recovery, "write_recovery", Failing(OSError(28, "No space left on device")))
+        page.box()
+        wait_until(lambda: "No space left" in (page.state()["targets"][0]["note"] or ""))
     page.prompt(kind="point", voxel=[9, 8, 3])
     wait_until(lambda: page.state()["targets"][0]["note"] is None)
 

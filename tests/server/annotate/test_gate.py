@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gamt.server.annotate.annotator import Annotator
 from tests.server.annotate.annotating import KEY, SECONDS, Page, annotating
 
 
@@ -41,6 +42,12 @@ def test_the_key_in_the_address_becomes_a_cookie_that_no_script_sees(url: str) -
     with Page(url) as page:
         assert "<title>page</title>" in page.http.get("./").text
         assert page.http.get("main.js").headers["content-type"].startswith("text/javascript")
+
+
+def test_the_address_without_its_slash_leads_to_the_one_with_it(url: str) -> None:
+    answer = httpx.get(f"{url}/annotate?key={KEY}", timeout=SECONDS)
+    assert (answer.status_code, answer.headers["location"]) == (307, f"/annotate/?key={KEY}")
+    assert answer.headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize("path", ["", "main.js", "api/state", "api/events", "api/unknown"])
@@ -85,6 +92,7 @@ def test_through_a_tunnel_the_browser_knows_another_port(url: str, host: str) ->
     [
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://[x"},
         {"Origin": "http://127.0.0.1:1"},
         {"Sec_Fetch_Site": "cross-site"},
         {"Sec_Fetch_Site": "same-site"},
@@ -132,16 +140,32 @@ def test_no_path_leads_out_of_the_page(url: str, path: str) -> None:
     assert b"secret" not in content.replace(path.encode(), b"")
 
 
+def check_headers(answer: httpx.Response) -> None:
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
 def test_all_answers_have_strict_headers(url: str) -> None:
     for path in ("", "main.js", "unknown.js", "api/state", "api/unknown", "?key=wrong"):
-        headers = ask(url, path, Cookie=cookie_of(url)).headers
-        policy = headers["content-security-policy"]
-        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
-        assert "frame-ancestors 'none'" in policy
-        assert "unsafe" not in policy
-        assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        check_headers(ask(url, path, Cookie=cookie_of(url)))
     assert ask(url, "api/state", Cookie=cookie_of(url)).headers["cache-control"] == "no-store"
+
+
+def test_so_has_the_answer_where_the_server_failed(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Annotator) -> None:
+        raise TypeError("found a mistake of ours")
+
+    monkeypatch.setattr(Annotator, "describe", fail)
+    answer = ask(url, "api/state", Cookie=cookie_of(url))
+    assert answer.status_code == 500
+    assert answer.headers["cache-control"] == "no-store"
+    check_headers(answer)
 
 
 def test_the_protocol_of_the_viewers_takes_the_same_key(url: str) -> None:

@@ -374,6 +374,24 @@ def test_the_files_of_a_series_are_one_image(page: Page, tmp_path: Path) -> None
     assert read_image(path).array.shape == BODY.shape
 
 
+@pytest.mark.parametrize(
+    ("accepted", "is_packed"),
+    [
+        ("gzip", True),
+        ("br, gzip;q=0.5", True),
+        ("gzip; q=0", False),
+        ("br, gzip;q=0.00", False),
+        ("identity", False),
+    ],
+)
+def test_the_scan_is_packed_for_those_who_can_unpack_it(
+    page: Page, accepted: str, is_packed: bool
+) -> None:
+    headers = {"Accept-Encoding": accepted}
+    answer = page.http.get("api/images/1/volume", headers=headers).raise_for_status()
+    assert ("content-encoding" in answer.headers) == is_packed
+
+
 # --- with nothing open --------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,6 +52,9 @@ Sample = Callable[[], Image]
 
 Begin = Callable[[Document, Session], object]
 """Begins what is to be predicted."""
+
+NoteSent = Callable[[], Awaitable[None]]
+"""Takes note that a file was sent whole."""
 
 Move = Callable[[Document, Session], ArrayBounds | None]
 """Changes labels; returns the bounds (z, y, x) of what changed."""
@@ -300,7 +303,8 @@ class Annotator:
     async def _open_first(self, first: "Future[Image]", previous: Path | None) -> None:
         async with self._opening:
             try:
-                await self._open(self._entries[0], first.result)
+                # Not waited for in one of the loop's threads: the server's end would wait for that.
+                await self._open(self._entries[0], lambda: asyncio.wrap_future(first))
             except (ValueError, TooLarge) as error:
                 logger.error("%s", error)
                 return
@@ -355,7 +359,7 @@ class Annotator:
         async def work() -> dict[str, Any]:
             async with self._opening:
                 if self._opened is None or self._opened.entry is not entry:
-                    await self._open(entry, lambda: self._read_entry(entry))
+                    await self._open(entry, lambda: asyncio.to_thread(self._read_entry, entry))
             return self.describe()
 
         return await self._finish(work())
@@ -381,7 +385,7 @@ class Annotator:
     def _read_entry(self, entry: Entry) -> Image:
         return self._sample() if entry.path is None else self._read(entry.path)
 
-    async def _open(self, entry: Entry, read: Callable[[], Image]) -> None:
+    async def _open(self, entry: Entry, read: Callable[[], Awaitable[Image]]) -> None:
         self._reading = Busy("open", 0, time.monotonic())
         self.events.notify()
         try:
@@ -402,9 +406,10 @@ class Annotator:
             self.events.notify()
         self._note_change()
 
-    async def _load(self, entry: Entry, read: Callable[[], Image]) -> Opened:
-        def prepare() -> tuple[Image, dict[str, Any], np.dtype[Any], Document, Path]:
-            image = read()
+    async def _load(self, entry: Entry, read: Callable[[], Awaitable[Image]]) -> Opened:
+        image = await read()
+
+        def prepare() -> tuple[dict[str, Any], np.dtype[Any], Document, Path]:
             described = describe_scan(entry, image, self._engine.settings.window)
             document = Document(image)
             formats = saving.formats_of(document)
@@ -414,9 +419,9 @@ class Annotator:
             )
             described["formats"] = [{"id": one.id, "label": one.label} for one in formats]
             path = recovery.recovery_path(image)
-            return image, described, choose_dtype(image.array), document, path
+            return described, choose_dtype(image.array), document, path
 
-        image, described, dtype, document, path = await asyncio.to_thread(prepare)
+        described, dtype, document, path = await asyncio.to_thread(prepare)
         workspace = self._engine.open(document.observer, self._report)
         try:
             shape = image.array.shape
@@ -543,6 +548,8 @@ class Annotator:
                 if not isinstance(error, Cancelled) or run.why_cancelled == "gone":
                     with lock:
                         document.take_back(run.session)
+                if isinstance(error, ValueError):  # not the user's: prompts were checked before
+                    raise RuntimeError(f"a prediction failed: {error}") from error
                 raise
 
         async def whole() -> Change:
@@ -698,9 +705,25 @@ class Annotator:
         self._written.update(saved.files)
         return saved
 
-    async def export(self, format_id: str, folder: Path) -> Saved:
-        """Writes the labels to an empty folder, for the page to download; see `save`."""
-        return await self._write_files(format_id, folder, ())
+    async def export(self, format_id: str, folder: Path) -> tuple[Path, NoteSent]:
+        """Writes the labels to an empty folder, for the page to download; see `save`.
+
+        Returns:
+            The file, and what takes note that the page has got all of it.
+        """
+        opened, segmenter = self.opened, self._engine.segmenter.name
+
+        def write(document: Document) -> tuple[Path, int]:
+            files = saving.save(document, format_id, folder, segmenter, ())
+            return files[0], document.revision
+
+        path, revision = await self.use(write)
+
+        async def note_sent() -> None:
+            if format_id in saving.COMPLETE and opened is self._opened:
+                await self.change(lambda document: document.note_saved(revision))
+
+        return path, note_sent
 
     async def _write_files(
         self, format_id: str, folder: Path, replaceable: Collection[Path] | None

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
@@ -92,19 +91,18 @@ def make_annotate_app(
     annotator = Annotator(engine, entries, read, sample, output, is_stopping)
     sent = tempfile.TemporaryDirectory(prefix="gamt-", ignore_cleanup_errors=True)
     api = make_routes(annotator, body_limits, Path(sent.name), is_stopping)
-    app.mount(
-        "/annotate",
-        Starlette(
-            routes=[
-                Mount("/api", Router(api, redirect_slashes=False)),
-                Mount("/", StaticFiles(directory=page, html=True))
-                if (page / "index.html").is_file()
-                else Route("/{path:path}", _tell_unbuilt),
-            ],
-            middleware=[Middleware(PageGate, key=key)],
-            exception_handlers=PAGE_ERRORS,
-        ),
+    behind_gate = Starlette(
+        routes=[
+            Mount("/api", Router(api, redirect_slashes=False)),
+            Mount("/", StaticFiles(directory=page, html=True))
+            if (page / "index.html").is_file()
+            else Route("/{path:path}", _tell_unbuilt),
+        ],
+        exception_handlers=PAGE_ERRORS,
     )
+    app.add_route("/annotate", _add_slash)
+    # As a middleware of the application, the gate wouldn't see its answers to unexpected errors.
+    app.mount("/annotate", PageGate(behind_gate, key))
     around = app.router.lifespan_context
 
     @asynccontextmanager
@@ -118,6 +116,11 @@ def make_annotate_app(
 
     app.router.lifespan_context = lifespan
     return app
+
+
+async def _add_slash(request: Request) -> Response:
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(f"/annotate/{query}", headers={"Cache-Control": "no-store"})
 
 
 async def _tell_unbuilt(request: Request) -> Response:

@@ -1,5 +1,6 @@
 """What the page is told of errors: a status and {"detail": text}."""
 
+import errno
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,6 +19,9 @@ from gamt.server.memory import TooLarge
 
 logger = logging.getLogger("gamt.server")
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The disk is, or the user's share of it."""
+
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
@@ -33,6 +37,24 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     await discard_body(request)
     return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+
+
+async def _refuse_value(request: Request, error: Exception) -> Response:
+    """Refuses what users can't mean, which is a ValueError of Python's or of gamt's kinds."""
+    kind = type(error)
+    if kind is not ValueError and not kind.__module__.startswith("gamt."):
+        return await _admit(request, error)
+    logger.debug("%s was refused", request.url.path, exc_info=error)
+    return await _refuse_with(400)(request, error)
+
+
+async def _refuse_file(request: Request, error: Exception) -> Response:
+    """Says which file can't be read or written, and why."""
+    assert isinstance(error, OSError)
+    if error.errno not in FULL and error.filename is None:  # it is of no file
+        return await _admit(request, error)
+    logger.warning("%s failed: %s", request.url.path, error)
+    return await _refuse_with(507 if error.errno in FULL else 500)(request, error)
 
 
 async def _refuse_closed(request: Request, error: Exception) -> Response:
@@ -59,8 +81,8 @@ PAGE_ERRORS: Mapping[Any, Handler] = {
     SupersededError: _refuse_with(409),
     OverwriteError: _refuse_with(409),
     TooLarge: _refuse_with(413),
-    ValueError: _refuse_with(400),  # of users: all that is checked is one
-    OSError: _refuse_with(507),  # of the disk
+    ValueError: _refuse_value,
+    OSError: _refuse_file,
     Closed: _refuse_closed,
     ClientDisconnect: _note_gone,
     Exception: _admit,

@@ -28,7 +28,6 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "style-src 'self'",
         "img-src 'self' data: blob:",
         "connect-src 'self'",
-        "worker-src 'self' blob:",
         "font-src 'self' data:",
         "base-uri 'none'",
         "form-action 'none'",
@@ -118,7 +117,7 @@ def _is_own(request: Request, is_api: bool) -> bool:
     """
     headers = request.headers
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
         return False
     site = headers.get("sec-fetch-site")
     return not is_api or site in (None, "same-origin") or (site, request.method) == ("none", "GET")

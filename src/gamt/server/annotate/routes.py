@@ -5,11 +5,13 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from email.message import Message
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.routing import Route
 
@@ -17,9 +19,9 @@ from gamt.annotation.document import Document
 from gamt.annotation.prompts import DrawnPrompt, read_prompt
 from gamt.io.json_files import JsonValue, parse_json
 from gamt.server.annotate import uploads
-from gamt.server.annotate.annotator import Annotator, Begin, Move
+from gamt.server.annotate.annotator import Annotator, Begin, Move, NoteSent
 from gamt.server.annotate.changes import Change, answer, encode_change
-from gamt.server.annotate.volume import make_nifti, stream, stream_gzipped
+from gamt.server.annotate.volume import CHUNK_BYTES, make_nifti, stream, stream_gzipped
 from gamt.server.bodies import BodyLimits, read_body
 from gamt.server.clients import watch
 from gamt.session import ArrayBounds, Session
@@ -144,8 +146,7 @@ class _Handlers:
         if request.path_params["id"] != opened.entry.id:
             raise HTTPException(404, "found another image than the one that is open")
         pieces = make_nifti(opened.image, opened.dtype)
-        accepted = request.headers.get("accept-encoding", "")
-        if "gzip" in [one.partition(";")[0].strip() for one in accepted.split(",")]:
+        if _accepts_gzip(request.headers.get("accept-encoding", "")):
             return StreamingResponse(
                 stream_gzipped(pieces),
                 media_type="application/octet-stream",
@@ -286,14 +287,16 @@ class _Handlers:
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="gamt-"))
         remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
         try:
-            saved = await self._annotator.export(request.query_params.get("format", ""), folder)
+            path, note_sent = await self._annotator.export(
+                request.query_params.get("format", ""), folder
+            )
         except BaseException:
             await remove()
             raise
-        return FileResponse(
-            saved.files[0],
-            filename=saved.files[0].name,
+        return StreamingResponse(
+            _send_file(path, note_sent),
             media_type="application/octet-stream",
+            headers=_attachment(path),
             background=remove,
         )
 
@@ -327,6 +330,33 @@ class _Handlers:
 
     def _state(self) -> Response:
         return JSONResponse(self._annotator.describe())
+
+
+def _accepts_gzip(header: str) -> bool:
+    """Says whether an Accept-Encoding names gzip, other than to refuse it by a weight of 0."""
+    for one in header.split(","):
+        name, _, weight = one.replace(" ", "").lower().partition(";q=")
+        if name == "gzip":
+            return weight == "" or weight.strip("0.") != ""
+    return False
+
+
+async def _send_file(path: Path, note_sent: NoteSent) -> AsyncIterator[bytes]:
+    """Gives a file in pieces; whoever takes it and stays to the end has all of it."""
+    with path.open("rb") as file:
+        async for piece in stream(iter(partial(file.read, CHUNK_BYTES), b"")):
+            yield piece
+    await note_sent()
+
+
+def _attachment(path: Path) -> dict[str, str]:
+    """Returns the headers of a file that a browser writes to a folder of the user's."""
+    header = Message()
+    header.add_header("Content-Disposition", "attachment", filename=path.name)
+    return {
+        "Content-Disposition": header["Content-Disposition"],
+        "Content-Length": str(path.stat().st_size),
+    }
 
 
 @asynccontextmanager

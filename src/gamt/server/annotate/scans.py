@@ -16,11 +16,12 @@ SHOWN_PERCENTILES = (1.0, 99.0)
 """Of the foreground's values, what is between them is told apart at first."""
 
 SAMPLED_VOXELS = 2**20
-"""That these percentiles are taken of: of more, they would hardly differ."""
+"""About as many are looked at for these percentiles and for air: with more, neither would differ
+much."""
 
-AIR_HU = -900
-"""A scan with values at or below this is taken for CT: there is air, and no other modality has
-values so far below 0."""
+AIR_HU = (-1100, -900)
+"""Air in CT, -1000 HU, with its noise. A scan that reaches this low is taken for CT, unless most of
+its low values are lower still, as in phase images of MR, some of which reach from -4096 to 4095."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +53,7 @@ def describe_scan(entry: Entry, image: Image, window: WindowChoice) -> dict[str,
         window: that the segmenter sees it in.
     """
     low, high = _range(image.array)
-    is_ct = low <= AIR_HU
+    is_ct = _is_ct(image.array, low)
     shown = window if isinstance(window, IntensityWindow) else None
     if shown is None:
         shown = NAMED_WINDOWS["soft-tissue"] if is_ct else _usual_window(image.array)
@@ -72,6 +73,23 @@ def describe_scan(entry: Entry, image: Image, window: WindowChoice) -> dict[str,
     }
 
 
+def _is_ct(array: npt.NDArray[Any], low: float) -> bool:
+    """Says whether values (z, y, x), of which `low` is the least, are those of CT."""
+    if low > AIR_HU[1] or low >= AIR_HU[0]:
+        return low <= AIR_HU[1]
+    sample = _sample(array)
+    # The least is left out: files of CT have one value of that kind where the scanner saw nothing.
+    is_low = (low < sample) & (sample <= AIR_HU[1])
+    is_air = is_low & (sample >= AIR_HU[0])
+    return bool(2 * is_air.sum() >= is_low.sum())
+
+
+def _sample(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Returns every so many voxels along each axis, so that they are no more than needed."""
+    step = max(1, round((array.size / SAMPLED_VOXELS) ** (1 / 3)))
+    return array[::step, ::step, ::step]
+
+
 def _range(array: npt.NDArray[Any]) -> tuple[float, float]:
     """Returns the least and the largest finite value; 0 and 0 where there is none."""
     low, high = array.min(), array.max()
@@ -85,8 +103,7 @@ def _range(array: npt.NDArray[Any]) -> tuple[float, float]:
 
 def _usual_window(array: npt.NDArray[Any]) -> IntensityWindow:
     """Returns a window that tells most values of the foreground apart; of width 1 or more."""
-    step = max(1, round((array.size / SAMPLED_VOXELS) ** (1 / 3)))
-    found = intensity_window(array[::step, ::step, ::step], *SHOWN_PERCENTILES)
+    found = intensity_window(_sample(array), *SHOWN_PERCENTILES)
     if found.low < found.high:
         return found
     return IntensityWindow(found.low - 0.5, found.high + 0.5)

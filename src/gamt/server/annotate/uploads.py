@@ -63,7 +63,7 @@ async def receive(request: Request, name: str, folder: Path) -> Path:
         path = folder / check_name(name)
         with path.open("xb") as file:
             async for part in request.stream():
-                file.write(part)
+                await run_in_threadpool(file.write, part)
         request.state.body_read = True
         return path
     async with request.form(max_files=MOST_FILES, max_fields=0) as form:
