@@ -144,7 +144,14 @@ class Page:
 
     @property
     def cross(self) -> list[int]:
-        """The voxel where the planes meet, as the page says it."""
+        """The voxel [i, j, k] where the planes meet."""
+        to_file = np.vstack([self.state["scan"]["file_voxel"], (0, 0, 0, 1)])
+        found = np.linalg.solve(to_file, [*self.place, 1])
+        return [round(n) for n in found[:3].tolist()]
+
+    @property
+    def place(self) -> list[int]:
+        """The voxel of the scan's file where the planes meet, as the page says it."""
         return [int(n) for n in self.browser.find_element(By.ID, "place").text.split(",")]
 
     @property

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -13,6 +15,8 @@ from selenium.webdriver.support.select import Select
 from benchmarks.browser.driver import Page
 from benchmarks.browser.scans import AXES, SHAPE, draw_scan
 from benchmarks.browser.server import AnnotateServer
+
+# mypy: allow-untyped-calls
 
 ORIENTATIONS = {
     "RAS": 0.0,  # as the page has it
@@ -71,6 +75,12 @@ def test_the_pixel_under_the_cursor_is_the_voxel_that_the_server_gets(
         assert (voxel[first], voxel[second]) == place
         # The saved file has it at the place that nibabel finds, in the file's own order.
         assert opened.result()[tuple(voxel)]
+        # A click moves the cross, whose voxel people are told as the scan's file counts it.
+        scan: Any = nib.load(scans[codes])
+        turned: Any = nib.as_closest_canonical(scan)
+        np.testing.assert_allclose(
+            scan.affine @ (*opened.place, 1), turned.affine @ (*voxel, 1), atol=1e-3
+        )
 
 
 @pytest.mark.slow

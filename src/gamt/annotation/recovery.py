@@ -96,7 +96,7 @@ def recovery_path(image: Image) -> Path:
     """
     digest = hashlib.blake2b(digest_size=16)
     array = image.array
-    for part in (array.shape, array.dtype.str, image.affine.tolist()):
+    for part in (array.shape, array.dtype.str, image.affine.tolist(), image.turn.tolist()):
         digest.update(repr(part).encode())
     digest.update(np.ascontiguousarray(array).data.cast("B"))
     return recovery_folder() / f"{digest.hexdigest()}.npz"
