@@ -369,10 +369,15 @@ class Annotator:
             document = Document(image)
             formats = saving.formats_of(document)
             folder = self._folder_of(entry)
-            described["output"] = (
-                None if folder is None else str(folder / saving.file_name(document, formats[0].id))
-            )
-            described["formats"] = [{"id": one.id, "label": one.label} for one in formats]
+            described["output"] = None if folder is None else str(folder)
+            described["formats"] = [
+                {
+                    "id": one.id,
+                    "label": one.label,
+                    "file": saving.file_name(document, one.id),
+                }
+                for one in formats
+            ]
             path = recovery.recovery_path(image, entry.is_sent)
             return image, described, choose_dtype(image.array), document, path
 

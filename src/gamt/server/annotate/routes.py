@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
@@ -294,6 +295,8 @@ class _Handlers:
             saved.files[0],
             filename=saved.files[0].name,
             media_type="application/octet-stream",
+            # Headers are ASCII; names of targets needn't be.
+            headers=None if saved.note is None else {"Gamt-Note": quote(saved.note)},
             background=remove,
         )
 

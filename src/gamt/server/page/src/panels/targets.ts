@@ -65,7 +65,8 @@ function makeRow(app: App, question: Question, id: number): HTMLElement {
     if (!target) return;
     const text = `Its mask (${volumeText(target.volume_ml)}) and its prompts go with it.`;
     const isEmpty = target.voxels === 0 && target.prompts.length === 0;
-    if (isEmpty || (await question.ask(`Delete ${target.name}?`, text, "Delete")))
+    const answers = { yes: "Delete", isDanger: true };
+    if (isEmpty || (await question.ask(`Delete ${target.name}?`, text, answers)))
       app.removeTarget(id);
   };
   const row = element(
