@@ -54,6 +54,8 @@ export class Connection {
   /** A request has failed as it does where the server is gone. */
   reopen(): void {
     if (this.source) void this.retry(this.source);
+    // Nobody listens now: that begins again by itself, or once the page is seen.
+    else this.handler.lost();
   }
 
   private close(): void {

@@ -59,10 +59,14 @@ function start(viewer: Viewer): void {
   viewer.onFailure((message) => toasts.error(message));
 
   let { tool } = store.now;
+  let scan: string | null = null;
   tools.setTool(tool);
   store.subscribe(() => {
-    if (store.now.tool !== tool) {
+    const shown = store.now.state.scan?.id ?? null;
+    // What is being drawn belongs to the tool and the scan that it was begun with.
+    if (store.now.tool !== tool || shown !== scan) {
       tool = store.now.tool;
+      scan = shown;
       tools.setTool(tool);
     }
     tools.draw();
@@ -80,7 +84,7 @@ function hostOf(app: App): ToolHost {
   const announcer = byId<HTMLElement>("announcer");
   return {
     get state() {
-      return app.state;
+      return app.isScanShown ? app.state : null;
     },
     get positive() {
       return store.now.positive;
