@@ -162,9 +162,10 @@ test("another tab's change that is told of during a request is asked for after i
   app.addPrompt(click);
   FakeEvents.latest.tell(3);
   const before = server.count("GET labels");
-  server.state = { ...server.state, revision: 2 };
+  const own = { ...server.state, revision: 2 };
+  server.answers.set("POST prompts", () => new Response(changeOf(own)));
+  server.state = { ...server.state, revision: 3 };
   letGo();
-  server.answers.set("GET state", () => Response.json({ ...server.state, revision: 3 }));
   await settle();
   assert.equal(server.count("GET labels"), before + 1);
 });
