@@ -42,6 +42,8 @@ const ARROWS: Readonly<Record<string, [number, number]>> = {
 };
 const PAGES: Readonly<Record<string, number>> = { PageUp: 1, PageDown: -1 };
 const ZOOMS: Readonly<Record<string, number>> = { "+": 1.25, "=": 1.25, "-": 0.8 };
+/** Keys that do nothing more when they are held down. */
+const ONCE: ReadonlySet<string> = new Set(["x", "enter", "backspace", "delete"]);
 /** Pixels of a drag that an arrow turns the 3-D view by. */
 const TURN = 20;
 
@@ -169,7 +171,8 @@ export class ToolLayer {
   }
 
   get #shown(): (Plane | "3d")[] {
-    return this.#view.tiles().map(({ plane }) => plane);
+    const all = this.#view.tiles().map(({ plane }) => plane);
+    return [...all.filter((plane) => plane !== "3d"), ...all.filter((plane) => plane === "3d")];
   }
 
   #drawTile(tile: Tile, plane: Plane, index: number, frame: Frame): SVGElement {
@@ -440,8 +443,7 @@ export class ToolLayer {
     if (arrow !== undefined) this.#step(arrow, count);
     else if (page !== undefined && plane !== "3d") this.#view.scroll(plane, page * count);
     else if (zoom !== undefined) this.#zoom(zoom);
-    // Keys that are held down move and zoom on; the others are pressed once.
-    else if (event.repeat) return true;
+    else if (event.repeat && ONCE.has(key.toLowerCase())) return true;
     else if (key.toLowerCase() === "x") this.#chooseNextPlane();
     else if (key === "Enter") return this.#enter();
     else if (key === " ") this.#isSpaceDown = true;
