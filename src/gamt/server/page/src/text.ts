@@ -1,6 +1,6 @@
 /** Numbers and names as the page writes them. */
 
-import { NORMAL } from "./tools/planes.ts";
+import { NORMAL } from "./planes.ts";
 import type { Busy, LastPrediction, Prompt, State } from "./types.ts";
 
 const KINDS: Record<string, string> = {

@@ -16,7 +16,7 @@ import {
   wheelZoom,
   windowDrag,
 } from "./navigate.ts";
-import { centreOf, inPlane, nearestVoxel, NORMAL, onSlice, placeOn } from "./planes.ts";
+import { centreOf, inPlane, nearestVoxel, NORMAL, onSlice, placeOn } from "../planes.ts";
 import { point } from "./point.ts";
 import { scribble } from "./scribble.ts";
 import type { DrawingTool, Place, Tile, Tool, ToolHost, View } from "./tool.ts";
