@@ -84,7 +84,8 @@ def test_x_takes_the_next_plane(page: Page) -> None:
     page.press("p", "x")
     # On the coronal plane, up is towards the head.
     step(page, Keys.ARROW_UP, 3)
-    page.press(Keys.PAGE_DOWN, "x", "x", Keys.ENTER)
+    # Past the sagittal plane and the 3-D view, back to the axial one.
+    page.press(Keys.PAGE_DOWN, "x", "x", "x", Keys.ENTER)
     (point,) = page.wait_for_prompts(1)
     assert point["voxel"] == [i, j - 1, k + 3]
 

@@ -1,6 +1,6 @@
 /** Numbers and names as the page writes them. */
 
-import { NORMAL } from "./tools/planes.ts";
+import { NORMAL } from "./planes.ts";
 import type { Busy, LastPrediction, Prompt, State } from "./types.ts";
 
 const KINDS: Record<string, string> = {
@@ -43,20 +43,21 @@ export function placeText(prompt: Prompt): string {
   }
 }
 
-function nameOf(state: State, target: number): string {
+/** A target's name. */
+export function targetName(state: State, target: number): string {
   return state.targets.find(({ id }) => id === target)?.name ?? `target ${target}`;
 }
 
 /** What the server is doing. */
 export function busyText(state: State, busy: Busy): string {
   const slices = busy.planned > 0 ? ` · slice ${busy.done} of ${busy.planned}` : "";
-  return `${kindText(busy.kind)} · ${nameOf(state, busy.target)}${slices}`;
+  return `${kindText(busy.kind)} · ${targetName(state, busy.target)}${slices}`;
 }
 
 /** What the last prediction was, how long it took, and what it has looked at. */
 export function lastText(state: State, last: LastPrediction): string {
   const parts = [
-    `${kindText(last.kind)} · ${nameOf(state, last.target)}`,
+    `${kindText(last.kind)} · ${targetName(state, last.target)}`,
     secondsText(last.seconds),
   ];
   if (last.planes.length > 0) parts.push(`${last.planes.join(", ")} voted`);

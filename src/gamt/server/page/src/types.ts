@@ -1,5 +1,5 @@
 /**
- * What the page and its server tell each other (`gamt/server/annotate.py`).
+ * What the page and its server tell each other (`gamt/server/annotate/`).
  *
  * A voxel is [i, j, k]: indices into the NIfTI image that the server sends, whose axes run towards
  * the patient's right, front and head, as nearly as the scan's own axes do. Bounds are half-open.

@@ -25,6 +25,7 @@ export function mountPrompts(app: App): void {
   const why = byId<HTMLAnchorElement>("why");
   const disagreement = byId<HTMLInputElement>("disagreement");
   const scales = segments(byId("scales"), "scale", SCALES, (scale) => app.chooseScale(scale));
+  const legend = byId<HTMLElement>("disagreement-legend");
   disagreement.addEventListener("change", () => app.setDisagreement(disagreement.checked));
   const opacity = byId<HTMLInputElement>("opacity");
   const setOpacity = () => app.setOpacity(opacity.valueAsNumber / 100);
@@ -37,7 +38,7 @@ export function mountPrompts(app: App): void {
     const prompts = target?.prompts ?? [];
     setText(title, target ? `Prompts of ${target.name}` : "Prompts");
     setText(count, prompts.length > 0 ? String(prompts.length) : "");
-    none.hidden = prompts.length > 0;
+    none.hidden = target === null || prompts.length > 0;
     const isPredicting = target !== null && store.now.state.busy?.target === target.id;
     // What is said of a target may be outdated by then, but nothing moves until there is a result.
     if (!isPredicting) {
@@ -58,6 +59,7 @@ export function mountPrompts(app: App): void {
     }
     disagreement.checked = store.now.disagreement;
     disagreement.disabled = !target;
+    legend.hidden = !store.now.disagreement;
     const canExplain = target !== null && target.prompts.some(({ id }) => id > 0);
     setAttribute(why, "href", canExplain ? explanationUrl(target.id) : null);
     // A link without an address is none to screen readers.

@@ -3,7 +3,7 @@
 import type { App } from "../app.ts";
 import { byId, setAttribute, setText } from "../dom.ts";
 import { loadingOf, type Connection } from "../store.ts";
-import { busyText, gridText, lastText, secondsText } from "../text.ts";
+import { busyText, gridText, lastText, secondsText, targetName } from "../text.ts";
 import type { Busy, State } from "../types.ts";
 
 const CONNECTIONS: Record<Connection, string> = {
@@ -28,6 +28,8 @@ export function mountStatus(app: App, crosshair: () => readonly number[]): { pla
   const { store } = app;
   const busy = byId<HTMLProgressElement>("busy");
   const activity = byId<HTMLElement>("activity");
+  const announcer = byId<HTMLElement>("announcer");
+  let wasPredicting = false;
   const connection = byId<HTMLElement>("connection");
   const engine = byId<HTMLElement>("engine");
   const banner = byId<HTMLElement>("banner");
@@ -39,7 +41,14 @@ export function mountStatus(app: App, crosshair: () => readonly number[]): { pla
     const { state } = store.now;
     const predicting = state.busy?.kind === "open" ? null : state.busy;
     showBusy(busy, predicting);
-    setText(activity, activityText(state, predicting, store.now.waiting.length));
+    const text = activityText(state, predicting, store.now.waiting.length);
+    setText(activity, text);
+    // Screen readers are told when it begins and ends, not every slice.
+    const isPredicting = predicting !== null;
+    if (isPredicting !== wasPredicting) {
+      setText(announcer, predicting ? `Predicting ${targetName(state, predicting.target)}` : text);
+    }
+    wasPredicting = isPredicting;
     setText(connection, CONNECTIONS[store.now.connection]);
     setAttribute(connection, "data-state", store.now.connection);
     setText(engine, state.version ? `${state.segmenter} · GAMT ${state.version}` : "");
@@ -57,7 +66,8 @@ export function mountStatus(app: App, crosshair: () => readonly number[]): { pla
 }
 
 function showBusy(progress: HTMLProgressElement, busy: Busy | null): void {
-  progress.hidden = busy === null;
+  // It keeps its place, so that nothing beside it moves.
+  progress.classList.toggle("idle", busy === null);
   setAttribute(progress, "max", busy?.planned || null);
   setAttribute(progress, "value", busy?.planned ? busy.done : null);
 }
