@@ -77,6 +77,11 @@ export class App {
     return withWaiting(state, notReceived(state, waiting));
   }
 
+  /** Whether a prompt waits for the server to be reached; until then it can be taken back. */
+  isUnsent(id: number): boolean {
+    return this.unsent.some((one) => one.id === id);
+  }
+
   // Prompts of the current target
 
   addPrompt(prompt: NewPrompt): void {

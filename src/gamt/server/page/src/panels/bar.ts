@@ -39,6 +39,10 @@ export function mountBar(app: App): void {
   const setNumbers = () => {
     if (width.valueAsNumber > 0 && Number.isFinite(level.valueAsNumber)) {
       app.setWindow(level.valueAsNumber, width.valueAsNumber);
+    } else {
+      // What can't be a window isn't left standing as if it were.
+      level.value = numberText(store.now.window?.level);
+      width.value = numberText(store.now.window?.width);
     }
   };
   for (const field of [level, width]) {
@@ -129,9 +133,11 @@ function windowsOf(app: App): NamedWindow[] {
 }
 
 function showNumber(field: HTMLInputElement, value: number | undefined): void {
-  if (document.activeElement !== field) {
-    field.value = value === undefined ? "" : String(Number(value.toPrecision(5)));
-  }
+  if (document.activeElement !== field) field.value = numberText(value);
+}
+
+function numberText(value: number | undefined): string {
+  return value === undefined ? "" : String(Number(value.toPrecision(5)));
 }
 
 function makeImage(image: ImageEntry): HTMLOptionElement {

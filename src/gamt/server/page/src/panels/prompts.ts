@@ -51,7 +51,11 @@ export function mountPrompts(app: App): void {
       (prompt) => prompt.id,
       (prompt) => makeRow(app, prompt.id),
       (row, prompt) =>
-        updateRow(row, prompt, prompt.id === store.now.highlighted, target?.locked ?? true),
+        updateRow(row, prompt, {
+          isHighlighted: prompt.id === store.now.highlighted,
+          isUnsent: app.isUnsent(prompt.id),
+          isLocked: target?.locked ?? true,
+        }),
     );
     scales(target?.scale ?? null, !target || target.locked || target.scales.length === 0);
     for (const input of document.querySelectorAll<HTMLInputElement>("#scales input")) {
@@ -90,8 +94,7 @@ function makeRow(app: App, id: number): HTMLElement {
 function updateRow(
   row: HTMLElement,
   prompt: Prompt,
-  isHighlighted: boolean,
-  isLocked: boolean,
+  { isHighlighted, isUnsent, isLocked }: Record<"isHighlighted" | "isUnsent" | "isLocked", boolean>,
 ): void {
   const [sign, kind, where, remove] = row.children;
   if (!sign || !kind || !where || !(remove instanceof HTMLButtonElement)) return;
@@ -102,8 +105,8 @@ function updateRow(
   row.classList.toggle("highlighted", isHighlighted);
   setIcon(row, prompt.positive ? "positive" : "negative");
   setText(kind, kindText(prompt.kind));
-  setText(where, isWaiting ? "sending" : placeText(prompt));
-  remove.disabled = isWaiting || isLocked;
+  setText(where, isUnsent ? "not sent" : isWaiting ? "sending" : placeText(prompt));
+  remove.disabled = (isWaiting && !isUnsent) || isLocked;
   const does = prompt.positive ? "adding" : "taking away";
   setAttribute(remove, "aria-label", `Remove the ${prompt.kind} ${does}, ${placeText(prompt)}`);
 }
