@@ -53,9 +53,10 @@ def test_each_format_says_what_its_file_will_be_called(page: Page, scan: Path) -
 
 
 def test_what_a_file_leaves_out_is_said_when_it_is_saved(page: Page) -> None:
+    page.click("axial", (20, 28))
     page.press("s")
     page.drag("axial", [(14, 20), (20, 28), (26, 30)])
-    page.wait_for_prompts(1)
+    page.wait_for_prompts(2)
     page.press("^s")
     choose(page, "Challenge")
     page.push("Save")
