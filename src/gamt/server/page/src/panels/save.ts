@@ -141,7 +141,7 @@ export class SaveDialog {
   }
 }
 
-/** What the files don't hold, as the server says it: a sentence's end without its capital. */
+/** What the files don't hold, which the server says without a capital and a full stop. */
 function noteOf(note: string): HTMLElement {
   return element("p", { class: "note", role: "status" }, `Please note: ${note}.`);
 }
