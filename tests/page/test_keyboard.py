@@ -97,11 +97,14 @@ def test_the_focus_goes_on_to_the_next_prompt_once_one_is_removed(page: Page) ->
     page.wait_for_prompts(1)
     page.click("axial", (22, 30))
     page.wait_for_prompts(2)
-    first, second = page.browser.find_elements(By.CSS_SELECTOR, "#prompts button")
+    wait_for_rows(page, 2)
+    first, _ = page.browser.find_elements(By.CSS_SELECTOR, "#prompts button")
     page.browser.execute_script("arguments[0].focus()", first)
     page.press(Keys.ENTER)
     wait_for_rows(page, 1)
-    assert page.browser.switch_to.active_element == second
+    second = page.browser.find_element(By.CSS_SELECTOR, "#prompts button")
+    focused = page.browser.switch_to.active_element
+    assert focused == second, focused.get_attribute("outerHTML")
     page.press(Keys.ENTER)
     wait_for_rows(page, 0)
     assert page.browser.switch_to.active_element.get_attribute("id") == "overlay"
