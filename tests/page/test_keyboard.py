@@ -97,14 +97,16 @@ def test_the_focus_goes_on_to_the_next_prompt_once_one_is_removed(page: Page) ->
     page.wait_for_prompts(1)
     page.click("axial", (22, 30))
     page.wait_for_prompts(2)
-    removal = page.browser.find_elements(By.CSS_SELECTOR, "#prompts button")[0]
-    page.browser.execute_script("arguments[0].focus()", removal)
+    wait_for_rows(page, 2)
+    first, _ = page.browser.find_elements(By.CSS_SELECTOR, "#prompts button")
+    page.browser.execute_script("arguments[0].focus()", first)
     page.press(Keys.ENTER)
-    page.wait_for_prompts(1)
-    left = page.browser.find_element(By.CSS_SELECTOR, "#prompts button")
-    assert page.browser.switch_to.active_element == left
+    wait_for_rows(page, 1)
+    second = page.browser.find_element(By.CSS_SELECTOR, "#prompts button")
+    focused = page.browser.switch_to.active_element
+    assert focused == second, focused.get_attribute("outerHTML")
     page.press(Keys.ENTER)
-    page.wait_for_prompts(0)
+    wait_for_rows(page, 0)
     assert page.browser.switch_to.active_element.get_attribute("id") == "overlay"
 
 
@@ -115,8 +117,8 @@ def test_plus_zooms_a_slice_around_the_crosshair_and_0_shows_all_of_it(page: Pag
     page.wait_for_prompts(1)
 
     def width() -> float:
-        (mark,) = page.find_marks("axial")
-        return float(mark.find_element(By.CSS_SELECTOR, ".ink").rect["width"])
+        ink = page.browser.find_element(By.CSS_SELECTOR, "#overlay [data-plane=axial] .ink")
+        return float(ink.rect["width"])
 
     before = width()
     page.press("+", "+")
@@ -159,6 +161,15 @@ def test_tab_and_arrows_bring_every_tool_into_sight(page: Page, size: tuple[int,
             page.press(Keys.ARROW_DOWN)
     finally:
         page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def wait_for_rows(page: Page, number: int) -> None:
+    """Waits until so many prompts are in the list."""
+    rows = "#prompts .given"
+    wait_until(
+        lambda: len(page.browser.find_elements(By.CSS_SELECTOR, rows)) == number,
+        f"{number} prompts in the list",
+    )
 
 
 def tab_to(page: Page, name: str) -> None:

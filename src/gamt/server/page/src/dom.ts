@@ -82,9 +82,9 @@ function removeRow(row: HTMLElement): void {
   const focused = document.activeElement;
   const place = focused ? controlsOf(row).indexOf(focused as HTMLElement) : -1;
   const next = row.nextElementSibling ?? row.previousElementSibling;
-  row.remove();
-  if (place < 0) return;
   const heir = next && controlsOf(next)[place];
-  if (heir) heir.focus();
-  else focusSlices();
+  // First: a row that is removed with the focus in it tells its listeners, who may update the list.
+  if (place >= 0 && heir) heir.focus();
+  else if (place >= 0) focusSlices();
+  row.remove();
 }

@@ -29,7 +29,8 @@ export function mountStatus(app: App, crosshair: () => readonly number[]): { pla
   const busy = byId<HTMLProgressElement>("busy");
   const activity = byId<HTMLElement>("activity");
   const announcer = byId<HTMLElement>("announcer");
-  let wasPredicting = false;
+  let begun: string | null = null;
+  let ended = "";
   const connection = byId<HTMLElement>("connection");
   const engine = byId<HTMLElement>("engine");
   const banner = byId<HTMLElement>("banner");
@@ -41,14 +42,17 @@ export function mountStatus(app: App, crosshair: () => readonly number[]): { pla
     const { state } = store.now;
     const predicting = state.busy?.kind === "open" ? null : state.busy;
     showBusy(busy, predicting);
-    const text = activityText(state, predicting, store.now.waiting.length);
-    setText(activity, text);
-    // Screen readers are told when it begins and ends, not every slice.
-    const isPredicting = predicting !== null;
-    if (isPredicting !== wasPredicting) {
-      setText(announcer, predicting ? `Predicting ${targetName(state, predicting.target)}` : text);
+    setText(activity, activityText(state, predicting, store.now.waiting.length));
+    // Screen readers are told when a prediction begins and ends, not every slice.
+    const beginning = predicting && `Predicting ${targetName(state, predicting.target)}`;
+    if (beginning && beginning !== begun) setText(announcer, beginning);
+    begun = beginning;
+    // What it was is known a moment after it has ended.
+    const end = state.last ? lastText(state, state.last) : "";
+    if (!predicting && end !== ended) {
+      ended = end;
+      setText(announcer, end);
     }
-    wasPredicting = isPredicting;
     setText(connection, CONNECTIONS[store.now.connection]);
     setAttribute(connection, "data-state", store.now.connection);
     setText(engine, state.version ? `${state.segmenter} · GAMT ${state.version}` : "");
