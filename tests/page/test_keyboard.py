@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from benchmarks.browser.driver import Page, read_labels, wait_until
@@ -84,9 +85,91 @@ def test_x_takes_the_next_plane(page: Page) -> None:
     page.press("p", "x")
     # On the coronal plane, up is towards the head.
     step(page, Keys.ARROW_UP, 3)
-    page.press(Keys.PAGE_DOWN, "x", "x", Keys.ENTER)
+    # Past the sagittal plane and the 3-D view, back to the axial one.
+    page.press(Keys.PAGE_DOWN, "x", "x", "x", Keys.ENTER)
     (point,) = page.wait_for_prompts(1)
     assert point["voxel"] == [i, j - 1, k + 3]
+
+
+@pytest.mark.slow
+def test_the_focus_goes_on_to_the_next_prompt_once_one_is_removed(page: Page) -> None:
+    page.click("axial", (20, 28))
+    page.wait_for_prompts(1)
+    page.click("axial", (22, 30))
+    page.wait_for_prompts(2)
+    wait_for_rows(page, 2)
+    first, _ = page.browser.find_elements(By.CSS_SELECTOR, "#prompts button")
+    page.browser.execute_script("arguments[0].focus()", first)
+    page.press(Keys.ENTER)
+    wait_for_rows(page, 1)
+    second = page.browser.find_element(By.CSS_SELECTOR, "#prompts button")
+    focused = page.browser.switch_to.active_element
+    assert focused == second, focused.get_attribute("outerHTML")
+    page.press(Keys.ENTER)
+    wait_for_rows(page, 0)
+    assert page.browser.switch_to.active_element.get_attribute("id") == "overlay"
+
+
+@pytest.mark.slow
+def test_plus_zooms_a_slice_around_the_crosshair_and_0_shows_all_of_it(page: Page) -> None:
+    page.press("b")
+    page.drag("axial", [(12, 18), (30, 40)])
+    page.wait_for_prompts(1)
+
+    def width() -> float:
+        ink = page.browser.find_element(By.CSS_SELECTOR, "#overlay [data-plane=axial] .ink")
+        return float(ink.rect["width"])
+
+    before = width()
+    page.press("+", "+")
+    page.let_it_draw()
+    assert width() == pytest.approx(1.25**2 * before, rel=0.02)
+    page.press("0")
+    page.let_it_draw()
+    assert width() == pytest.approx(before, rel=0.001)
+
+
+@pytest.mark.slow
+def test_a_key_held_down_adds_one_target(page: Page) -> None:
+    before = len(page.state["targets"])
+    press = {"key": "a", "code": "KeyA", "text": "a", "windowsVirtualKeyCode": 65}
+    for is_repeat in (False, True, True, True):
+        down = {"type": "keyDown", "autoRepeat": is_repeat, **press}
+        page.browser.execute_cdp_cmd("Input.dispatchKeyEvent", down)
+    page.browser.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": "keyUp", **press})
+    wait_until(lambda: len(page.state["targets"]) > before, "another target")
+    page.let_it_draw()
+    assert len(page.state["targets"]) == before + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(1280, 600), (640, 450)])
+def test_tab_and_arrows_bring_every_tool_into_sight(page: Page, size: tuple[int, int]) -> None:
+    width, height = size
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        tools = page.browser.find_elements(By.CSS_SELECTOR, "#rail button")
+        page.browser.execute_script("arguments[0].focus()", tools[0])
+        for tool in tools:
+            assert page.browser.switch_to.active_element == tool
+            top, bottom = page.browser.execute_script(
+                "const box = arguments[0].getBoundingClientRect(); return [box.top, box.bottom];",
+                tool,
+            )
+            assert 0 <= top < bottom <= height
+            page.press(Keys.ARROW_DOWN)
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def wait_for_rows(page: Page, number: int) -> None:
+    """Waits until so many prompts are in the list."""
+    rows = "#prompts .given"
+    wait_until(
+        lambda: len(page.browser.find_elements(By.CSS_SELECTOR, rows)) == number,
+        f"{number} prompts in the list",
+    )
 
 
 def tab_to(page: Page, name: str) -> None:

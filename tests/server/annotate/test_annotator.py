@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
@@ -391,6 +392,8 @@ def test_saving_writes_beside_the_scan_and_asks_before_it_replaces(
     saved = page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status().json()
     path = tmp_path / "scan_seg.nii.gz"
     assert saved["files"][0] == str(path)
+    scan = page.state()["scan"]
+    assert Path(scan["output"], scan["formats"][0]["file"]) == path
     np.testing.assert_array_equal(read_image(path).array, BODY)
     assert not saved["state"]["unsaved"]
     page.post("save", {"format": "nifti", "overwrite": False}).raise_for_status()  # its own
@@ -447,6 +450,18 @@ def test_what_was_saved_with_a_prompt_that_is_taken_back_is_not_what_there_is(
         running.result()
     assert [one["kind"] for one in page.state()["targets"][0]["prompts"]] == ["point"]
     assert page.state()["unsaved"]
+
+
+def test_a_download_says_what_it_leaves_out_as_saving_does(page: Page) -> None:
+    page.post("targets", {"name": "Größe"}).raise_for_status()
+    page.box(target=2)
+    page.prompt(2, kind="scribble", plane="axial", index=4, points=[[8, 6], [9, 7]], radius=1)
+    saved = page.post("save", {"format": "npz", "overwrite": True}).raise_for_status().json()
+    # A case of the challenge knows no scribbles, and target 2, alone in it, becomes 1.
+    assert saved["note"].startswith("1 prompt is left out")
+    assert "Größe: 1" in saved["note"]
+    assert unquote(page.get("download?format=npz").headers["gamt-note"]) == saved["note"]
+    assert "gamt-note" not in page.get("download?format=nifti").headers
 
 
 def test_a_mask_becomes_targets_to_go_on_from(page: Page, tmp_path: Path) -> None:

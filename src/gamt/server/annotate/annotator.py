@@ -414,10 +414,15 @@ class Annotator:
             document = Document(image)
             formats = saving.formats_of(document)
             folder = self._folder_of(entry)
-            described["output"] = (
-                None if folder is None else str(folder / saving.file_name(document, formats[0].id))
-            )
-            described["formats"] = [{"id": one.id, "label": one.label} for one in formats]
+            described["output"] = None if folder is None else str(folder)
+            described["formats"] = [
+                {
+                    "id": one.id,
+                    "label": one.label,
+                    "file": saving.file_name(document, one.id),
+                }
+                for one in formats
+            ]
             path = recovery.recovery_path(image)
             return described, choose_dtype(image.array), document, path
 
@@ -705,25 +710,25 @@ class Annotator:
         self._written.update(saved.files)
         return saved
 
-    async def export(self, format_id: str, folder: Path) -> tuple[Path, NoteSent]:
+    async def export(self, format_id: str, folder: Path) -> tuple[Saved, NoteSent]:
         """Writes the labels to an empty folder, for the page to download; see `save`.
 
         Returns:
-            The file, and what takes note that the page has got all of it.
+            What was written, and what takes note that the page has got all of it.
         """
         opened, segmenter = self.opened, self._engine.segmenter.name
 
-        def write(document: Document) -> tuple[Path, int]:
+        def write(document: Document) -> tuple[Saved, int]:
             files = saving.save(document, format_id, folder, segmenter, ())
-            return files[0], document.revision
+            return Saved(tuple(files), saving.tell_losses(document, format_id)), document.revision
 
-        path, revision = await self.use(write)
+        saved, revision = await self.use(write)
 
         async def note_sent() -> None:
             if format_id in saving.COMPLETE and opened is self._opened:
                 await self.change(lambda document: document.note_saved(revision))
 
-        return path, note_sent
+        return saved, note_sent
 
     async def _write_files(
         self, format_id: str, folder: Path, replaceable: Collection[Path] | None

@@ -9,6 +9,7 @@ from email.message import Message
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
@@ -19,7 +20,7 @@ from gamt.annotation.document import Document
 from gamt.annotation.prompts import DrawnPrompt, read_prompt
 from gamt.io.json_files import JsonValue, parse_json
 from gamt.server.annotate import uploads
-from gamt.server.annotate.annotator import Annotator, Begin, Move, NoteSent
+from gamt.server.annotate.annotator import Annotator, Begin, Move, NoteSent, Saved
 from gamt.server.annotate.changes import Change, answer, encode_change
 from gamt.server.annotate.volume import CHUNK_BYTES, make_nifti, stream, stream_gzipped
 from gamt.server.bodies import BodyLimits, read_body
@@ -287,16 +288,16 @@ class _Handlers:
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="gamt-"))
         remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
         try:
-            path, note_sent = await self._annotator.export(
+            saved, note_sent = await self._annotator.export(
                 request.query_params.get("format", ""), folder
             )
         except BaseException:
             await remove()
             raise
         return StreamingResponse(
-            _send_file(path, note_sent),
+            _send_file(saved.files[0], note_sent),
             media_type="application/octet-stream",
-            headers=_attachment(path),
+            headers=_attachment(saved),
             background=remove,
         )
 
@@ -349,14 +350,17 @@ async def _send_file(path: Path, note_sent: NoteSent) -> AsyncIterator[bytes]:
     await note_sent()
 
 
-def _attachment(path: Path) -> dict[str, str]:
+def _attachment(saved: Saved) -> dict[str, str]:
     """Returns the headers of a file that a browser writes to a folder of the user's."""
-    header = Message()
+    path, header = saved.files[0], Message()
     header.add_header("Content-Disposition", "attachment", filename=path.name)
-    return {
+    headers = {
         "Content-Disposition": header["Content-Disposition"],
         "Content-Length": str(path.stat().st_size),
     }
+    if saved.note is not None:  # headers are ASCII; names of targets needn't be
+        headers["Gamt-Note"] = quote(saved.note)
+    return headers
 
 
 @asynccontextmanager

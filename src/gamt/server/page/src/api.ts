@@ -28,11 +28,6 @@ export function explanationUrl(target: number): string {
   return `${ROOT}explanation?target=${target}`;
 }
 
-/** The file that Save would write, as a download. */
-export function downloadUrl(format: string): string {
-  return `${ROOT}download?format=${encodeURIComponent(format)}`;
-}
-
 /** Where the server says that something has changed. */
 export const EVENTS_URL = `${ROOT}events`;
 
@@ -120,11 +115,28 @@ export async function loadMask(file: File): Promise<Change> {
 export interface Saved {
   state: State;
   files: string[];
+  /** What the files don't hold of the work; null where they hold all. */
+  note: string | null;
 }
 
 export async function save(format: string, overwrite: boolean): Promise<Saved> {
   const body = JSON.stringify({ format, overwrite });
   return (await (await request("POST", "save", body)).json()) as Saved;
+}
+
+export interface Download {
+  name: string;
+  content: Blob;
+  /** As of `Saved`. */
+  note: string | null;
+}
+
+/** The file that Save would write. */
+export async function download(format: string, name: string): Promise<Download> {
+  const response = await request("GET", `download?format=${encodeURIComponent(format)}`);
+  const note = response.headers.get("Gamt-Note");
+  const content = new Blob([await received(response)]);
+  return { name, content, note: note === null ? null : decodeURIComponent(note) };
 }
 
 /**

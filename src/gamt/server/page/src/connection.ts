@@ -7,6 +7,8 @@ const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 5000;
 
 export interface ConnectionHandler {
+  /** Events are asked for; those of earlier are over. */
+  opening(): void;
   /** The server answers, for the first time or again: what was missed meanwhile is in `state`. */
   connected(state: State): void;
   told(revision: number, busy: Busy | null): void;
@@ -24,7 +26,21 @@ export class Connection {
     this.handler = handler;
   }
 
-  open(): void {
+  /**
+   * Listen, as long as the page is seen: browsers keep a few connections for all tabs together, and
+   * a tab that nobody sees must not take one.
+   */
+  start(): void {
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.close();
+      else this.open();
+    });
+    this.open();
+  }
+
+  private open(): void {
+    if (this.source || document.hidden) return;
+    this.handler.opening();
     const source = new EventSource(EVENTS_URL);
     this.source = source;
     source.onopen = () => void this.greet(source);
@@ -38,11 +54,19 @@ export class Connection {
   /** A request has failed as it does where the server is gone. */
   reopen(): void {
     if (this.source) void this.retry(this.source);
+    // Nobody listens now: that begins again by itself, or once the page is seen.
+    else this.handler.lost();
+  }
+
+  private close(): void {
+    this.source?.close();
+    this.source = null;
   }
 
   private async greet(source: EventSource): Promise<void> {
     try {
       const state = await readState();
+      if (source !== this.source) return;
       this.retryMs = FIRST_RETRY_MS;
       this.handler.connected(state);
     } catch {

@@ -68,5 +68,23 @@ export function updateList<T>(
     if (row === place) place = place.nextElementSibling;
     else list.insertBefore(row, place);
   }
-  for (const row of rows.values()) row.remove();
+  for (const row of rows.values()) removeRow(row);
+}
+
+/** Have the keys that come next go to the slices. */
+export function focusSlices(): void {
+  byId<SVGSVGElement>("overlay").focus({ preventScroll: true });
+}
+
+/** Remove a row; the focus goes on to the same control of the next one, not to nowhere. */
+function removeRow(row: HTMLElement): void {
+  const controlsOf = (of: Element) => [...of.querySelectorAll<HTMLElement>("button, input")];
+  const focused = document.activeElement;
+  const place = focused ? controlsOf(row).indexOf(focused as HTMLElement) : -1;
+  const next = row.nextElementSibling ?? row.previousElementSibling;
+  const heir = next && controlsOf(next)[place];
+  // First: a row that is removed with the focus in it tells its listeners, who may update the list.
+  if (place >= 0 && heir) heir.focus();
+  else if (place >= 0) focusSlices();
+  row.remove();
 }

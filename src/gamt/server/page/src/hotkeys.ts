@@ -147,12 +147,14 @@ export function listenForHotkeys(
   addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.isComposing) return;
     const combo = comboOf(event);
-    const isTyping = takesLetters(event.target) && combo !== "Ctrl+S";
-    if (isTyping || document.querySelector("dialog[open]")) return;
-    if (onSlices(event)) return;
+    // The browser's own Save is meant nowhere on this page.
+    if (combo === "Ctrl+S") event.preventDefault();
+    else if (takesLetters(event.target)) return;
+    if (document.querySelector("dialog[open]") || onSlices(event)) return;
     const run = runs.get(combo);
     if (!run) return;
     event.preventDefault();
-    run();
+    // A key that is held down is pressed once.
+    if (!event.repeat) run();
   });
 }

@@ -1,7 +1,7 @@
 /** The page: its parts, made and made known to each other. */
 
 import { App, rememberedTheme } from "./app.ts";
-import { byId, setText } from "./dom.ts";
+import { byId, element, setText } from "./dom.ts";
 import { hotkeysOf, listenForHotkeys } from "./hotkeys.ts";
 import { icon, type IconName } from "./icons.ts";
 import { mountBar } from "./panels/bar.ts";
@@ -29,7 +29,17 @@ try {
   start(new Viewer(byId("canvas")));
 } catch (error) {
   // No WebGL 2, say: without a viewer there is nothing to work on.
-  toasts.error(error instanceof Error ? error.message : String(error));
+  showFailure(error instanceof Error ? error.message : String(error));
+}
+
+/** In place of all views, with all controls off. */
+function showFailure(message: string): void {
+  const title = element("h2", {}, "The page can't draw");
+  const card = element("div", { class: "drop" }, title, element("p", {}, message));
+  byId("stage").append(element("div", { id: "failure", role: "alert" }, card));
+  for (const one of document.querySelectorAll<HTMLButtonElement>("button, input, select")) {
+    one.disabled = true;
+  }
 }
 
 function start(viewer: Viewer): void {
@@ -59,10 +69,14 @@ function start(viewer: Viewer): void {
   viewer.onFailure((message) => toasts.error(message));
 
   let { tool } = store.now;
+  let scan: string | null = null;
   tools.setTool(tool);
   store.subscribe(() => {
-    if (store.now.tool !== tool) {
+    const shown = store.now.state.scan?.id ?? null;
+    // What is being drawn belongs to the tool and the scan that it was begun with.
+    if (store.now.tool !== tool || shown !== scan) {
       tool = store.now.tool;
+      scan = shown;
       tools.setTool(tool);
     }
     tools.draw();
@@ -80,7 +94,7 @@ function hostOf(app: App): ToolHost {
   const announcer = byId<HTMLElement>("announcer");
   return {
     get state() {
-      return app.state;
+      return app.isScanShown ? app.state : null;
     },
     get positive() {
       return store.now.positive;

@@ -26,8 +26,34 @@ test("another tab's change between two of this page's is noticed", () => {
   assert.equal(revisions.behind, false);
 });
 
+test("what the server says while an answer is on its way is no miss once that is here", () => {
+  const revisions = new Revisions(3);
+  revisions.told(4);
+  assert.equal(revisions.behind, false);
+  revisions.answered(4);
+  assert.equal(revisions.outdated, false);
+});
+
+test("another tab's change that was told of before this page's answer isn't forgotten", () => {
+  const revisions = new Revisions(3);
+  revisions.told(5);
+  revisions.answered(4);
+  assert.equal(revisions.outdated, true);
+});
+
+test("what is older than an answer is no news", () => {
+  const revisions = new Revisions(3);
+  revisions.answered(4);
+  revisions.told(3);
+  assert.equal(revisions.outdated, false);
+});
+
 test("a server that has begun anew counts from lower down", () => {
   const revisions = new Revisions(30);
-  revisions.told(1);
-  assert.equal(revisions.behind, true);
+  revisions.told(31);
+  revisions.forgetTold();
+  revisions.restart(1);
+  assert.equal(revisions.outdated, false);
+  revisions.told(2);
+  assert.equal(revisions.outdated, true);
 });

@@ -7,6 +7,8 @@
 export class Revisions {
   private known: number;
   private isBehind = false;
+  /** The highest one that the events told of. */
+  private highest = 0;
 
   constructor(first: number) {
     this.known = first;
@@ -26,13 +28,23 @@ export class Revisions {
     return isNewer;
   }
 
-  /** The server says that it is at this revision, while nothing is on its way to this page. */
+  /** The events say that the server is at this revision; its answer may still be on its way. */
   told(revision: number): void {
-    if (revision !== this.known) this.isBehind = true;
+    this.highest = Math.max(this.highest, revision);
   }
 
-  /** Whether state and labels have to be asked for again. */
+  /** Other events begin: perhaps those of another server, which counts from lower down. */
+  forgetTold(): void {
+    this.highest = 0;
+  }
+
+  /** Whether an answer was missed: state and labels have to be asked for again. */
   get behind(): boolean {
     return this.isBehind;
+  }
+
+  /** Whether there is more than what is shown: something was missed, or is on its way. */
+  get outdated(): boolean {
+    return this.isBehind || this.highest > this.known;
   }
 }

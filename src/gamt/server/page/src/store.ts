@@ -16,6 +16,8 @@ export type Connection = "connecting" | "connected" | "lost" | "refused";
 export interface Waiting {
   /** Negative: no prompt of the server's has such a number. */
   id: number;
+  /** That it was drawn on. */
+  scan: string;
   target: number;
   prompt: NewPrompt;
 }
@@ -115,7 +117,9 @@ export function loadingOf({ loading, state }: Readonly<Shown>): Loading | null {
 export function withWaiting(state: State, waiting: readonly Waiting[]): State {
   if (waiting.length === 0) return state;
   const targets = state.targets.map((target) => {
-    const added = waiting.filter((one) => one.target === target.id);
+    const added = waiting.filter(
+      (one) => one.scan === state.scan?.id && one.target === target.id,
+    );
     if (added.length === 0) return target;
     const prompts: Prompt[] = added.map(({ id, prompt }) => ({ ...prompt, id }));
     return { ...target, prompts: [...target.prompts, ...prompts] };
@@ -123,11 +127,15 @@ export function withWaiting(state: State, waiting: readonly Waiting[]): State {
   return { ...state, targets };
 }
 
-/** Those of `waiting` that the server hasn't got: what to send again after a broken connection. */
+/**
+ * Those of `waiting` that the server hasn't got: what to send again after a broken connection. None
+ * of another scan's, or of a target that is gone.
+ */
 export function notReceived(state: State, waiting: readonly Waiting[]): Waiting[] {
   const received = new Map<number, string[]>();
   for (const target of state.targets) received.set(target.id, target.prompts.map(contentOf));
-  return waiting.filter(({ target, prompt }) => {
+  return waiting.filter(({ scan, target, prompt }) => {
+    if (scan !== state.scan?.id) return false;
     const prompts = received.get(target);
     if (!prompts) return false;
     const place = prompts.lastIndexOf(contentOf(prompt));

@@ -1,6 +1,6 @@
 /** Numbers and names as the page writes them. */
 
-import { NORMAL } from "./tools/planes.ts";
+import { NORMAL } from "./planes.ts";
 import type { Busy, LastPrediction, Plane, Prompt, Scan, State, Vec3 } from "./types.ts";
 import { alongFileAxes, fileIndex, fileVoxel } from "./voxels.ts";
 
@@ -51,20 +51,21 @@ function sliceText(scan: Pick<Scan, "file_voxel">, plane: Plane, index: number):
   return `${plane} ${fileIndex(scan, plane, index)}`;
 }
 
-function nameOf(state: State, target: number): string {
+/** A target's name. */
+export function targetName(state: State, target: number): string {
   return state.targets.find(({ id }) => id === target)?.name ?? `target ${target}`;
 }
 
 /** What the server is doing. */
 export function busyText(state: State, busy: Busy): string {
   const slices = busy.planned > 0 ? ` · slice ${busy.done} of ${busy.planned}` : "";
-  return `${kindText(busy.kind)} · ${nameOf(state, busy.target)}${slices}`;
+  return `${kindText(busy.kind)} · ${targetName(state, busy.target)}${slices}`;
 }
 
 /** What the last prediction was, how long it took, and what it has looked at. */
 export function lastText(state: State, last: LastPrediction): string {
   const parts = [
-    `${kindText(last.kind)} · ${nameOf(state, last.target)}`,
+    `${kindText(last.kind)} · ${targetName(state, last.target)}`,
     secondsText(last.seconds),
   ];
   if (last.planes.length > 0) parts.push(`${last.planes.join(", ")} voted`);

@@ -1,5 +1,5 @@
 /**
- * What the page and its server tell each other (`gamt/server/annotate.py`).
+ * What the page and its server tell each other (`gamt/server/annotate/`).
  *
  * A voxel is [i, j, k]: indices into the NIfTI image that the server sends, whose axes run towards
  * the patient's right, front and head, as nearly as the scan's own axes do. Bounds are half-open.
@@ -94,10 +94,10 @@ export interface Scan {
   window: { level: number; width: number };
   /** Such as lung and bone; none where these mean nothing. */
   windows: NamedWindow[];
-  /** Where Save writes; null where the page has to download. */
+  /** The folder that Save writes to; null where the page has to download. */
   output: string | null;
-  /** What it can be saved as, the first one being usual. */
-  formats: { id: string; label: string }[];
+  /** What it can be saved as, the first one being usual; `file` is the name that it gets. */
+  formats: { id: string; label: string; file: string }[];
 }
 
 export interface ImageEntry {

@@ -4,7 +4,7 @@
  * Everywhere else on the page a voxel is that of the image which the server sends.
  */
 
-import { NORMAL } from "./tools/planes.ts";
+import { NORMAL } from "./planes.ts";
 import type { Plane, Scan, Vec3 } from "./types.ts";
 
 type Grid = Pick<Scan, "file_voxel">;

@@ -1,7 +1,7 @@
 /** The bar at the top: scans, window, views, theme, help, Save. */
 
 import type { App } from "../app.ts";
-import { byId, element, setAttribute, updateList } from "../dom.ts";
+import { byId, element, focusSlices, setAttribute, updateList } from "../dom.ts";
 import { setIcon } from "../icons.ts";
 import type { Layout } from "../store.ts";
 import type { ImageEntry, NamedWindow } from "../types.ts";
@@ -31,18 +31,29 @@ export function mountBar(app: App): void {
   const unsaved = byId<HTMLElement>("unsaved");
   const layouts = segments(byId("layout"), "layout", LAYOUTS, (value) => app.setLayout(value));
 
-  image.addEventListener("change", () => app.openImage(image.value));
-  windowName.addEventListener("change", () => {
+  onChoice(image, () => {
+    const open = app.store.now.state.images.find(({ is_open }) => is_open);
+    if (image.value !== open?.id) app.openImage(image.value);
+  });
+  onChoice(windowName, () => {
     const chosen = windowsOf(app).find(({ name }) => name === windowName.value);
     if (chosen) app.setWindow(chosen.level, chosen.width);
   });
   const setNumbers = () => {
     if (width.valueAsNumber > 0 && Number.isFinite(level.valueAsNumber)) {
       app.setWindow(level.valueAsNumber, width.valueAsNumber);
+    } else {
+      // What can't be a window isn't left standing as if it were.
+      level.value = numberText(store.now.window?.level);
+      width.value = numberText(store.now.window?.width);
     }
   };
-  level.addEventListener("change", setNumbers);
-  width.addEventListener("change", setNumbers);
+  for (const field of [level, width]) {
+    field.addEventListener("change", setNumbers);
+    field.addEventListener("keydown", ({ key }) => {
+      if (key === "Enter" || key === "Escape") focusSlices();
+    });
+  }
   theme.addEventListener("click", () =>
     app.setTheme(store.now.theme === "dark" ? "light" : "dark"),
   );
@@ -54,7 +65,8 @@ export function mountBar(app: App): void {
     if (document.title !== title) document.title = title;
     document.documentElement.dataset["theme"] = store.now.theme;
     const other = store.now.theme === "dark" ? "light" : "dark";
-    setAttribute(theme, "aria-label", other === "dark" ? "Dark theme" : "Light theme");
+    for (const name of ["aria-label", "title"])
+      setAttribute(theme, name, other === "dark" ? "Dark theme" : "Light theme");
     setIcon(theme, other === "dark" ? "moon" : "sun");
 
     const images = state.images;
@@ -76,13 +88,47 @@ export function mountBar(app: App): void {
       makeName,
       () => {},
     );
-    windowName.value =
-      windows.find((one) => one.level === window?.level && one.width === window.width)?.name ??
-      CUSTOM;
+    const shown = windows.find(
+      (one) => one.level === window?.level && one.width === window.width,
+    );
+    if (document.activeElement !== windowName) {
+      windowName.value = scan ? (shown?.name ?? CUSTOM) : "";
+    }
     showNumber(level, window?.level);
     showNumber(width, window?.width);
     layouts(layout, scan === null);
   });
+}
+
+/**
+ * Have what is chosen from a list take effect, and give the keys back to the slices.
+ *
+ * In a closed list, arrows and letters choose all that they pass: they count once Enter is pressed
+ * or the list is left.
+ */
+function onChoice(list: HTMLSelectElement, use: () => void): void {
+  let isPassing = false;
+  let isChanged = false;
+  const take = () => {
+    if (isChanged) use();
+    isChanged = false;
+  };
+  list.addEventListener("keydown", ({ key, altKey }) => {
+    isPassing = key !== "Enter" && key !== " " && !altKey;
+    if (key !== "Enter" || !isChanged) return;
+    take();
+    focusSlices();
+  });
+  list.addEventListener("pointerdown", () => {
+    isPassing = false;
+  });
+  list.addEventListener("change", () => {
+    isChanged = true;
+    if (isPassing) return;
+    take();
+    focusSlices();
+  });
+  list.addEventListener("blur", take);
 }
 
 /** The named ones, after the one that the scan is shown in at first. */
@@ -92,9 +138,11 @@ function windowsOf(app: App): NamedWindow[] {
 }
 
 function showNumber(field: HTMLInputElement, value: number | undefined): void {
-  if (document.activeElement !== field) {
-    field.value = value === undefined ? "" : String(Number(value.toPrecision(5)));
-  }
+  if (document.activeElement !== field) field.value = numberText(value);
+}
+
+function numberText(value: number | undefined): string {
+  return value === undefined ? "" : String(Number(value.toPrecision(5)));
 }
 
 function makeImage(image: ImageEntry): HTMLOptionElement {

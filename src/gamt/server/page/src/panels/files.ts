@@ -29,7 +29,11 @@ export function mountFiles(app: App, question: Question): void {
   addEventListener("drop", (event) => {
     event.preventDefault();
     documentElement.classList.remove("dropping");
-    void droppedFiles(event.dataTransfer).then((files) => dropped(app, question, files));
+    // What is asked there comes first.
+    if (document.querySelector("dialog[open]")) return;
+    droppedFiles(event.dataTransfer)
+      .then((files) => dropped(app, question, files))
+      .catch((error: unknown) => app.fail(error));
   });
   app.store.subscribe(() => {
     const { state, connection } = app.store.now;
@@ -67,7 +71,8 @@ async function dropped(app: App, question: Question, files: File[]): Promise<voi
     return;
   }
   const text = `Is it a mask of ${scan.name} to go on from, or another scan?`;
-  const isMask = await question.ask(`Open ${first.name}`, text, "It is a mask", "Another scan");
+  const answers = { yes: "It is a mask", no: "Another scan" };
+  const isMask = await question.ask(`Open ${first.name}`, text, answers);
   if (isMask === true) await app.loadMask(first);
   if (isMask === false) app.openFiles(files);
 }

@@ -12,9 +12,10 @@ const ON_SLICES: [string, string][] = [
   ["Ctrl+Wheel", "Zoom"],
   ["Ctrl+Drag", "Window: level and width"],
   ["Space+Drag", "Pan, as with the middle button"],
-  ["Arrows", "Move the crosshair; with Shift, ten voxels"],
+  ["Arrows", "Move the crosshair (with Shift, ten voxels), or turn the 3-D view"],
   ["Page Up/Down", "Scroll; with Shift, ten slices"],
-  ["X", "Next plane for the keys"],
+  ["X", "Next view for the keys"],
+  ["+ and -", "Zoom"],
   ["Enter", "Point, corner, end of a line"],
   ["Backspace", "Take the last corner back"],
   ["Delete", "Remove the prompt pointed at"],
@@ -25,6 +26,8 @@ const TOOL_NAMES: [Tool, string][] = [
   ["box", "Box"],
   ["scribble", "Scribble"],
   ["lasso", "Lasso"],
+  ["navigate", "Navigate"],
+  ["window", "Window"],
 ];
 
 export class HelpDialog {

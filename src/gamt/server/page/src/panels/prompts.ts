@@ -25,6 +25,7 @@ export function mountPrompts(app: App): void {
   const why = byId<HTMLAnchorElement>("why");
   const disagreement = byId<HTMLInputElement>("disagreement");
   const scales = segments(byId("scales"), "scale", SCALES, (scale) => app.chooseScale(scale));
+  const legend = byId<HTMLElement>("disagreement-legend");
   disagreement.addEventListener("change", () => app.setDisagreement(disagreement.checked));
   const opacity = byId<HTMLInputElement>("opacity");
   const setOpacity = () => app.setOpacity(opacity.valueAsNumber / 100);
@@ -37,7 +38,7 @@ export function mountPrompts(app: App): void {
     const prompts = target?.prompts ?? [];
     setText(title, target ? `Prompts of ${target.name}` : "Prompts");
     setText(count, prompts.length > 0 ? String(prompts.length) : "");
-    none.hidden = prompts.length > 0;
+    none.hidden = target === null || prompts.length > 0;
     const isPredicting = target !== null && store.now.state.busy?.target === target.id;
     // What is said of a target may be outdated by then, but nothing moves until there is a result.
     if (!isPredicting) {
@@ -50,13 +51,11 @@ export function mountPrompts(app: App): void {
       (prompt) => prompt.id,
       (prompt) => makeRow(app, prompt.id),
       (row, prompt) =>
-        updateRow(
-          row,
-          prompt,
-          app.state.scan ? placeText(app.state.scan, prompt) : "",
-          prompt.id === store.now.highlighted,
-          target?.locked ?? true,
-        ),
+        updateRow(row, prompt, app.state.scan ? placeText(app.state.scan, prompt) : "", {
+          isHighlighted: prompt.id === store.now.highlighted,
+          isUnsent: app.isUnsent(prompt.id),
+          isLocked: target?.locked ?? true,
+        }),
     );
     scales(target?.scale ?? null, !target || target.locked || target.scales.length === 0);
     for (const input of document.querySelectorAll<HTMLInputElement>("#scales input")) {
@@ -64,6 +63,7 @@ export function mountPrompts(app: App): void {
     }
     disagreement.checked = store.now.disagreement;
     disagreement.disabled = !target;
+    legend.hidden = !store.now.disagreement;
     const canExplain = target !== null && target.prompts.some(({ id }) => id > 0);
     setAttribute(why, "href", canExplain ? explanationUrl(target.id) : null);
     // A link without an address is none to screen readers.
@@ -95,8 +95,7 @@ function updateRow(
   row: HTMLElement,
   prompt: Prompt,
   place: string,
-  isHighlighted: boolean,
-  isLocked: boolean,
+  { isHighlighted, isUnsent, isLocked }: Record<"isHighlighted" | "isUnsent" | "isLocked", boolean>,
 ): void {
   const [sign, kind, where, remove] = row.children;
   if (!sign || !kind || !where || !(remove instanceof HTMLButtonElement)) return;
@@ -107,8 +106,8 @@ function updateRow(
   row.classList.toggle("highlighted", isHighlighted);
   setIcon(row, prompt.positive ? "positive" : "negative");
   setText(kind, kindText(prompt.kind));
-  setText(where, isWaiting ? "sending" : place);
-  remove.disabled = isWaiting || isLocked;
+  setText(where, isUnsent ? "not sent" : isWaiting ? "sending" : place);
+  remove.disabled = (isWaiting && !isUnsent) || isLocked;
   const does = prompt.positive ? "adding" : "taking away";
   setAttribute(remove, "aria-label", `Remove the ${prompt.kind} ${does}, ${place}`);
 }

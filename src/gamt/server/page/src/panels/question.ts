@@ -2,46 +2,74 @@
 
 import { byId, element } from "../dom.ts";
 
+interface Answers {
+  yes: string;
+  /** "Cancel" where it isn't given. */
+  no?: string;
+  /** Whether `yes` destroys something: it looks so, and Enter means `no`. */
+  isDanger?: boolean;
+}
+
+/** Asks one question at a time. */
 export class Question {
   private readonly dialog = byId<HTMLDialogElement>("question");
+  /** Hands over the answer to the question that is open. */
+  private settle: ((answer: boolean | null) => void) | null = null;
+
+  constructor() {
+    this.dialog.addEventListener("close", () => {
+      // The event comes late: by now, the next question may be open.
+      if (!this.dialog.open) this.answer(null);
+    });
+  }
 
   get isOpen(): boolean {
-    return this.dialog.open;
+    return this.settle !== null;
   }
 
   /** Close it unanswered, where the question has become idle. */
   dismiss(): void {
-    this.dialog.close();
+    this.answer(null);
   }
 
   /**
    * Ask, and wait for the answer.
    *
-   * @returns whether `yes` was chosen; false for `no`, null where it was left unanswered.
+   * @returns whether `yes` was chosen; false for `no`, null where it was left unanswered, as it is
+   *   where another question is open.
    */
-  ask(title: string, text: string, yes: string, no = "Cancel"): Promise<boolean | null> {
-    const { dialog } = this;
-    const answer = (value: string) => () => dialog.close(value);
-    dialog.replaceChildren(
+  ask(title: string, text: string, answers: Answers): Promise<boolean | null> {
+    if (this.isOpen) return Promise.resolve(null);
+    const { yes, no = "Cancel", isDanger = false } = answers;
+    const button = (label: string, kind: string, isFirst: boolean, answer: boolean) =>
+      element(
+        "button",
+        {
+          type: "button",
+          class: `button ${kind}`,
+          autofocus: isFirst,
+          onclick: () => this.answer(answer),
+        },
+        label,
+      );
+    this.dialog.replaceChildren(
       element("h2", { id: "question-title" }, title),
       element("p", {}, text),
       element(
         "div",
         { class: "row end" },
-        element("button", { type: "button", class: "button", onclick: answer("no") }, no),
-        element(
-          "button",
-          { type: "button", class: "button primary", autofocus: true, onclick: answer("yes") },
-          yes,
-        ),
+        button(no, "", isDanger, false),
+        button(yes, isDanger ? "danger" : "primary", !isDanger, true),
       ),
     );
-    dialog.returnValue = "";
-    dialog.showModal();
-    return new Promise((resolve) => {
-      const answered = () =>
-        resolve(dialog.returnValue === "" ? null : dialog.returnValue === "yes");
-      dialog.addEventListener("close", answered, { once: true });
-    });
+    this.dialog.showModal();
+    return new Promise((resolve) => (this.settle = resolve));
+  }
+
+  private answer(answer: boolean | null): void {
+    const { settle } = this;
+    this.settle = null;
+    this.dialog.close();
+    settle?.(answer);
   }
 }

@@ -1,7 +1,7 @@
 /** The rail of tools at the left. */
 
 import type { App } from "../app.ts";
-import { byId, element, setAttribute } from "../dom.ts";
+import { byId, element, focusSlices, setAttribute } from "../dom.ts";
 import type { IconName } from "../icons.ts";
 import { icon } from "../icons.ts";
 import { currentTarget } from "../store.ts";
@@ -45,7 +45,7 @@ export function mountRail(app: App): void {
   moveByArrows(rail);
   // After a click, unlike after Enter, the keys are meant for the slices again.
   rail.addEventListener("click", (event) => {
-    if (event.detail > 0) byId<SVGSVGElement>("overlay").focus();
+    if (event.detail > 0) focusSlices();
   });
 
   store.subscribe(() => {

@@ -1,6 +1,6 @@
 /** One choice of several, side by side: radio buttons, so that arrows move between them. */
 
-import { element } from "../dom.ts";
+import { element, focusSlices } from "../dom.ts";
 
 /**
  * Fill a fieldset with choices.
@@ -17,6 +17,10 @@ export function segments<T extends string>(
     const input = element("input", { type: "radio", name, value, onchange: () => choose(value) });
     fieldset.append(element("label", {}, input, element("span", {}, label)));
     return input;
+  });
+  // After a click, unlike after an arrow, the keys are meant for the slices again.
+  fieldset.addEventListener("click", (event) => {
+    if (event.detail > 0 && event.target instanceof HTMLInputElement) focusSlices();
   });
   return (value, disabled) => {
     fieldset.disabled = disabled;

@@ -3,7 +3,7 @@
 import type { App } from "../app.ts";
 import { byId, setAttribute, setText } from "../dom.ts";
 import { loadingOf, type Connection } from "../store.ts";
-import { busyText, gridText, lastText, secondsText } from "../text.ts";
+import { busyText, gridText, lastText, secondsText, targetName } from "../text.ts";
 import type { Busy, State, Vec3 } from "../types.ts";
 import { fileVoxel } from "../voxels.ts";
 
@@ -29,6 +29,9 @@ export function mountStatus(app: App, crosshair: () => Vec3): { place(): void } 
   const { store } = app;
   const busy = byId<HTMLProgressElement>("busy");
   const activity = byId<HTMLElement>("activity");
+  const announcer = byId<HTMLElement>("announcer");
+  let begun: string | null = null;
+  let ended = "";
   const connection = byId<HTMLElement>("connection");
   const engine = byId<HTMLElement>("engine");
   const banner = byId<HTMLElement>("banner");
@@ -41,6 +44,16 @@ export function mountStatus(app: App, crosshair: () => Vec3): { place(): void } 
     const predicting = state.busy?.kind === "open" ? null : state.busy;
     showBusy(busy, predicting);
     setText(activity, activityText(state, predicting, store.now.waiting.length));
+    // Screen readers are told when a prediction begins and ends, not every slice.
+    const beginning = predicting && `Predicting ${targetName(state, predicting.target)}`;
+    if (beginning && beginning !== begun) setText(announcer, beginning);
+    begun = beginning;
+    // What it was is known a moment after it has ended.
+    const end = state.last ? lastText(state, state.last) : "";
+    if (!predicting && end !== ended) {
+      ended = end;
+      setText(announcer, end);
+    }
     setText(connection, CONNECTIONS[store.now.connection]);
     setAttribute(connection, "data-state", store.now.connection);
     setText(engine, state.version ? `${state.segmenter} · GAMT ${state.version}` : "");
@@ -61,7 +74,8 @@ export function mountStatus(app: App, crosshair: () => Vec3): { place(): void } 
 }
 
 function showBusy(progress: HTMLProgressElement, busy: Busy | null): void {
-  progress.hidden = busy === null;
+  // It keeps its place, so that nothing beside it moves.
+  progress.classList.toggle("idle", busy === null);
   setAttribute(progress, "max", busy?.planned || null);
   setAttribute(progress, "value", busy?.planned ? busy.done : null);
 }

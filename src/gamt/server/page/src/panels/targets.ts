@@ -17,6 +17,7 @@ export function mountTargets(app: App, question: Question): void {
   add.addEventListener("click", () => app.addTarget());
   const options = COLORS.map((value) => element("option", { value }));
   list.after(element("datalist", { id: COLOR_LIST }, ...options));
+  let current: number | null = null;
   app.store.subscribe(() => {
     const { state } = app.store.now;
     add.disabled = !state.scan;
@@ -27,6 +28,10 @@ export function mountTargets(app: App, question: Question): void {
       (target) => makeRow(app, question, target.id),
       (row, target) => updateRow(row, target, target.id === state.target),
     );
+    if (state.target !== current) {
+      current = state.target;
+      list.querySelector(".current")?.scrollIntoView({ block: "nearest" });
+    }
   });
 }
 
@@ -65,7 +70,8 @@ function makeRow(app: App, question: Question, id: number): HTMLElement {
     if (!target) return;
     const text = `Its mask (${volumeText(target.volume_ml)}) and its prompts go with it.`;
     const isEmpty = target.voxels === 0 && target.prompts.length === 0;
-    if (isEmpty || (await question.ask(`Delete ${target.name}?`, text, "Delete")))
+    const answers = { yes: "Delete", isDanger: true };
+    if (isEmpty || (await question.ask(`Delete ${target.name}?`, text, answers)))
       app.removeTarget(id);
   };
   const row = element(
@@ -100,7 +106,7 @@ function makeRow(app: App, question: Question, id: number): HTMLElement {
     ),
   );
   row.addEventListener("click", (event) => {
-    if (!(event.target as Element).closest("button, .color")) app.chooseTarget(id);
+    if (!(event.target as Element).closest("button, .color, .choice")) app.chooseTarget(id);
   });
   return row;
 }
@@ -113,7 +119,8 @@ function updateRow(row: HTMLElement, target: Target, isCurrent: boolean): void {
   choice.checked = isCurrent;
   setAttribute(choice, "aria-label", `Work on ${target.name}`);
   const color = part<HTMLInputElement>(".color");
-  color.value = target.color;
+  // While it is chosen from, it shows what is tried.
+  if (document.activeElement !== color) color.value = target.color;
   setAttribute(color, "aria-label", `Colour of ${target.name}`);
   const name = part<HTMLInputElement>(".name");
   if (document.activeElement !== name) name.value = target.name;

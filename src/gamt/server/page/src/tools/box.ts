@@ -7,7 +7,7 @@
  */
 
 import type { BoxPrompt, Plane, Vec3 } from "../types.ts";
-import { NORMAL } from "./planes.ts";
+import { NORMAL } from "../planes.ts";
 import type { DrawingTool } from "./tool.ts";
 
 /** Returns the box that holds two voxels, both of them inside; drawn on slices of `plane`. */

@@ -1,7 +1,7 @@
 /** Where the voxels of a plane's tile are on the screen. */
 
 import type { Plane, Vec3 } from "../types.ts";
-import { onSlice } from "./planes.ts";
+import { onSlice } from "../planes.ts";
 import type { View } from "./tool.ts";
 
 interface Point {

@@ -17,7 +17,7 @@ import {
   wheelZoom,
   windowDrag,
 } from "./navigate.ts";
-import { centreOf, inPlane, nearestVoxel, NORMAL, onSlice, placeOn } from "./planes.ts";
+import { centreOf, inPlane, nearestVoxel, NORMAL, onSlice, placeOn } from "../planes.ts";
 import { point } from "./point.ts";
 import { scribble } from "./scribble.ts";
 import type { DrawingTool, Place, Tile, Tool, ToolHost, View } from "./tool.ts";
@@ -42,6 +42,12 @@ const ARROWS: Readonly<Record<string, [number, number]>> = {
   ArrowDown: [0, 1],
 };
 const PAGES: Readonly<Record<string, number>> = { PageUp: 1, PageDown: -1 };
+const ZOOMS: Readonly<Record<string, number>> = { "+": 1.25, "=": 1.25, "-": 0.8 };
+/** Keys that do nothing more when they are held down. */
+const ONCE: ReadonlySet<string> = new Set(["x", "enter", "backspace", "delete"]);
+/** Pixels of a drag that an arrow turns the 3-D view by. */
+const TURN = 20;
+
 /** A press of the pointer that draws. */
 interface Stroke {
   tool: DrawingTool;
@@ -59,8 +65,8 @@ export class ToolLayer {
   readonly #wheel = new WheelSteps();
   readonly #fingers = new Map<number, Finger>();
   #tool: Tool = "point";
-  /** That keys act on: the one that was clicked last. */
-  #plane: Plane = "axial";
+  /** That keys act on: the one whose slice was clicked last, or that X has chosen. */
+  #plane: Plane | "3d" = "axial";
   #draft: Draft | null = null;
   #stroke: Stroke | null = null;
   #drag: Drag | null = null;
@@ -103,6 +109,10 @@ export class ToolLayer {
     window.addEventListener("keyup", (event) => {
       if (event.key === " ") this.#isSpaceDown = false;
     });
+    // A key that is let go in another window is never heard of.
+    window.addEventListener("blur", () => {
+      this.#isSpaceDown = false;
+    });
     view.onChange(() => {
       this.#followPointer();
       this.draw();
@@ -124,8 +134,8 @@ export class ToolLayer {
   /**
    * Takes a key that is meant for the picture; returns whether it was.
    *
-   * Arrows move the cross on the plane that was clicked last, the page keys scroll it, X takes the
-   * next plane; Enter marks a point, a corner or the end of a line, Backspace takes one back, Escape
+   * Arrows move the cross on the plane that was clicked last, or turn the 3-D view, the page keys
+   * scroll, plus and minus zoom, X takes the next view; Enter marks a point, a corner or the end of a line, Backspace takes one back, Escape
    * drops what is drawn; Delete removes the prompt that is pointed at.
    */
   handleKey(event: KeyboardEvent): boolean {
@@ -138,11 +148,19 @@ export class ToolLayer {
 
   /** Draws all prompts anew; to be called when the host's prompts changed. */
   draw(): void {
+    // Without a scan, there is nothing here for keys.
+    this.#overlay.tabIndex = this.#scan === null ? -1 : 0;
     const shown = this.#shown;
     if (!shown.includes(this.#plane)) this.#plane = shown[0] ?? this.#plane;
     const parts: SVGElement[] = [];
     for (const tile of this.#view.tiles()) {
-      if (tile.plane === "3d" || tile.index === null) continue;
+      if (tile.plane === "3d") {
+        const { x, y, width, height } = tile;
+        if (this.#plane === "3d")
+          parts.push(element("rect", { x, y, width, height, class: "active" }));
+        continue;
+      }
+      if (tile.index === null) continue;
       const frame = Frame.of(this.#view, tile.plane, tile.index);
       if (frame !== null) parts.push(this.#drawTile(tile, tile.plane, tile.index, frame));
     }
@@ -153,8 +171,9 @@ export class ToolLayer {
     return this.#host.state?.scan ?? null;
   }
 
-  get #shown(): Plane[] {
-    return this.#view.tiles().flatMap(({ plane }) => (plane === "3d" ? [] : [plane]));
+  get #shown(): (Plane | "3d")[] {
+    const all = this.#view.tiles().map(({ plane }) => plane);
+    return [...all.filter((plane) => plane !== "3d"), ...all.filter((plane) => plane === "3d")];
   }
 
   #drawTile(tile: Tile, plane: Plane, index: number, frame: Frame): SVGElement {
@@ -197,6 +216,11 @@ export class ToolLayer {
     else if (first?.plane === plane && first.voxel[NORMAL[plane]] === index) {
       const points = [...draft.places, draft.tip].map((place) => place.point);
       clip.append(element("path", { d: pathThrough(points, frame, false), class: "edge" }));
+    }
+    // An open line whose slice was left is still to be seen.
+    if (first?.plane === plane && this.#isElsewhere(draft)) {
+      const points = draft.places.map((place) => place.point);
+      clip.append(element("path", { d: pathThrough(points, frame, false), class: "edge left" }));
     }
   }
 
@@ -248,6 +272,7 @@ export class ToolLayer {
   #beginStroke(x: number, y: number, positive: boolean): void {
     const tool = DRAWING[this.#tool];
     const place = this.#view.voxelAt(x, y);
+    if (this.#draft?.plane === place?.plane && this.#returnToLine()) return;
     if (tool !== undefined && place !== null)
       this.#stroke = { tool, positive, place, x, y, isDrag: false };
   }
@@ -294,6 +319,24 @@ export class ToolLayer {
   #isOpenLine(place: Place): boolean {
     const draft = this.#draft;
     return draft !== null && draft.tool.isFreehand && draft.plane === place.plane;
+  }
+
+  /** Whether an open line was begun on another slice of its plane than the one that is shown. */
+  #isElsewhere(draft: Draft): boolean {
+    const normal = NORMAL[draft.plane];
+    return draft.tool.isFreehand && draft.places[0]?.voxel[normal] !== this.#view.crosshair[normal];
+  }
+
+  /** Shows the slice of an open line that was left: it can't go on elsewhere; returns whether so. */
+  #returnToLine(): boolean {
+    const draft = this.#draft;
+    const [first] = draft?.places ?? [];
+    if (draft === null || first === undefined || !this.#isElsewhere(draft)) return false;
+    const voxel = this.#view.crosshair;
+    voxel[NORMAL[draft.plane]] = first.voxel[NORMAL[draft.plane]];
+    this.#view.setCrosshair(voxel);
+    this.#host.announce(`Back on the line's slice, ${draft.plane} ${voxel[NORMAL[draft.plane]]}`);
+    return true;
   }
 
   #release(event: PointerEvent): void {
@@ -395,8 +438,13 @@ export class ToolLayer {
     if (isControl(event.target)) return false;
     const arrow = ARROWS[key];
     const page = PAGES[key];
-    if (arrow !== undefined) this.#step(arrow, event.shiftKey ? LEAP : 1);
-    else if (page !== undefined) this.#view.scroll(this.#plane, page * (event.shiftKey ? LEAP : 1));
+    const zoom = ZOOMS[key];
+    const plane = this.#plane;
+    const count = event.shiftKey ? LEAP : 1;
+    if (arrow !== undefined) this.#step(arrow, count);
+    else if (page !== undefined && plane !== "3d") this.#view.scroll(plane, page * count);
+    else if (zoom !== undefined) this.#zoom(zoom);
+    else if (event.repeat && ONCE.has(key.toLowerCase())) return true;
     else if (key.toLowerCase() === "x") this.#chooseNextPlane();
     else if (key === "Enter") return this.#enter();
     else if (key === " ") this.#isSpaceDown = true;
@@ -410,16 +458,18 @@ export class ToolLayer {
 
   /** Moves the cross in a direction of the screen. */
   #step([dx, dy]: [number, number], voxels: number): void {
+    const plane = this.#plane;
+    if (plane === "3d") {
+      this.#view.rotate(dx * TURN, dy * TURN);
+      return;
+    }
     const scan = this.#scan;
     const cross = this.#view.crosshair;
-    const frame = Frame.of(this.#view, this.#plane, cross[NORMAL[this.#plane]]);
+    const frame = Frame.of(this.#view, plane, cross[NORMAL[plane]]);
     if (scan === null || frame === null) return;
     const [a, b] = frame.stepTowards(dx, dy);
-    const [x, y] = inPlane(this.#plane, cross);
-    const position = onSlice(this.#plane, cross[NORMAL[this.#plane]], [
-      x + a * voxels,
-      y + b * voxels,
-    ]);
+    const [x, y] = inPlane(plane, cross);
+    const position = onSlice(plane, cross[NORMAL[plane]], [x + a * voxels, y + b * voxels]);
     const voxel = nearestVoxel(position, scan.shape);
     this.#pointer = null;
     this.#view.setCrosshair(voxel);
@@ -430,23 +480,35 @@ export class ToolLayer {
   #chooseNextPlane(): void {
     const shown = this.#shown;
     this.#plane = shown[(shown.indexOf(this.#plane) + 1) % shown.length] ?? this.#plane;
-    this.#host.announce(`${this.#plane} plane`);
+    this.#host.announce(this.#plane === "3d" ? "3-D view" : `${this.#plane} plane`);
     this.draw();
+  }
+
+  /** Zooms around the cross, or the 3-D view. */
+  #zoom(factor: number): void {
+    const plane = this.#plane;
+    const place = plane === "3d" ? { x: 0, y: 0 } : this.#view.positionOf(plane, this.#view.crosshair);
+    if (place !== null) this.#view.zoom(plane, factor, place.x, place.y);
   }
 
   #enter(): boolean {
     const tool = DRAWING[this.#tool];
     if (tool === undefined || this.#stroke !== null) return false;
     const plane = this.#draft?.plane ?? this.#plane;
+    if (plane === "3d") return false;
+    if (this.#returnToLine()) return true;
     this.#mark(tool, this.#host.positive, centreOf(plane, this.#view.crosshair));
     this.draw();
     return true;
   }
 
   #remove(): boolean {
-    const id = this.#host.highlighted;
-    if (id === null) return false;
-    this.#host.removePrompt(id);
+    const { state, highlighted } = this.#host;
+    const target = state?.targets.find((one) => one.id === state.target);
+    if (!target?.prompts.some(({ id }) => id === highlighted) || highlighted === null) return false;
+    // It is as good as gone: the key again must not ask for it again.
+    this.#host.highlight(null);
+    this.#host.removePrompt(highlighted);
     return true;
   }
 

@@ -1,7 +1,7 @@
 /** What scribbles and lassos have in common: a line on the slice that it was begun on. */
 
 import type { DrawnPrompt } from "../types.ts";
-import { NORMAL } from "./planes.ts";
+import { NORMAL } from "../planes.ts";
 import type { Place } from "./tool.ts";
 
 /** Returns the line through places as a prompt, on the first one's slice; null without any. */

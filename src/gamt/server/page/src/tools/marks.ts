@@ -2,7 +2,7 @@
 
 import type { BoxPrompt, DrawnPrompt, NewPrompt, Plane, PointPrompt } from "../types.ts";
 import type { Frame } from "./frame.ts";
-import { AXES, inPlane, NORMAL } from "./planes.ts";
+import { AXES, inPlane, NORMAL } from "../planes.ts";
 
 /** How visible a point is from its own slice, and from those one, two and three slices away. */
 const FADING = [1, 0.5, 0.3, 0.15];

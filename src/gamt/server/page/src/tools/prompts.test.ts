@@ -5,7 +5,7 @@ import type { Plane, Vec3 } from "../types.ts";
 import { box } from "./box.ts";
 import { Draft } from "./draft.ts";
 import { lasso } from "./lasso.ts";
-import { centreOf } from "./planes.ts";
+import { centreOf } from "../planes.ts";
 import { point } from "./point.ts";
 import { scribble } from "./scribble.ts";
 import type { DrawingTool, Place } from "./tool.ts";

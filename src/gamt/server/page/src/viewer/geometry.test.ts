@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { inPlane } from "../planes.ts";
 import type { Vec3 } from "../types.ts";
 import {
   bringIntoSight,
@@ -10,7 +11,6 @@ import {
   moveBy,
   placeOf,
   pointAt,
-  pointOf,
   type SliceTile,
   wholeView,
   zoomAround,
@@ -37,15 +37,15 @@ test("a slice fits its tile, in the middle and in its true proportions", () => {
 
 test("the patient's left is on the right and the head above on a coronal slice", () => {
   const mapping = mapTile(GRID, wholeView(GRID), { ...AXIAL, plane: "coronal" });
-  const [x, y] = placeOf(mapping, pointOf("coronal", [0, 30, 3]));
-  const [xRight, yLower] = placeOf(mapping, pointOf("coronal", [49, 30, 0]));
+  const [x, y] = placeOf(mapping, inPlane("coronal", [0, 30, 3]));
+  const [xRight, yLower] = placeOf(mapping, inPlane("coronal", [49, 30, 0]));
   assert.ok(x > xRight && y < yLower);
 });
 
 test("the patient's front is on the left on a sagittal slice", () => {
   const mapping = mapTile(GRID, wholeView(GRID), { ...AXIAL, plane: "sagittal" });
-  const [front] = placeOf(mapping, pointOf("sagittal", [25, 59, 2]));
-  const [back] = placeOf(mapping, pointOf("sagittal", [25, 0, 2]));
+  const [front] = placeOf(mapping, inPlane("sagittal", [25, 59, 2]));
+  const [back] = placeOf(mapping, inPlane("sagittal", [25, 0, 2]));
   assert.ok(front < back);
 });
 

@@ -9,22 +9,10 @@
  * of every plane run against x and y.
  */
 
+import { AXES, inPlane } from "../planes.ts";
 import type { Plane, Vec3 } from "../types.ts";
 
 export type Layout = "all" | Plane | "3d";
-
-/** A plane's two axes and the one across it, as indices into [i, j, k]. */
-export interface Axes {
-  column: 0 | 1;
-  row: 1 | 2;
-  across: 0 | 1 | 2;
-}
-
-export const AXES: Record<Plane, Axes> = {
-  axial: { column: 0, row: 1, across: 2 },
-  coronal: { column: 0, row: 2, across: 1 },
-  sagittal: { column: 1, row: 2, across: 0 },
-};
 
 /** What is written at a plane's edges: left, top, right and bottom. */
 export const LETTERS: Record<Plane, [string, string, string, string]> = {
@@ -92,7 +80,7 @@ export function wholeView(grid: Grid): View {
 }
 
 export function mapTile(grid: Grid, view: View, tile: SliceTile): Mapping {
-  const { column, row } = AXES[tile.plane];
+  const [column, row] = AXES[tile.plane];
   const mmPerPixel =
     Math.max(
       (grid.shape[column] * grid.spacing_mm[column]) / tile.width,
@@ -119,30 +107,8 @@ export function placeOf({ origin, step }: Mapping, point: [number, number]): [nu
   return [(point[0] - origin[0]) / step[0], (point[1] - origin[1]) / step[1]];
 }
 
-/** The point of a plane that lies nearest to a place of the scan. */
-export function pointOf(plane: Plane, place: Vec3): [number, number] {
-  return [place[AXES[plane].column], place[AXES[plane].row]];
-}
-
-/** The place of the scan that a point of one of its slices is. */
-export function placeIn(plane: Plane, point: [number, number], index: number): Vec3 {
-  const { column, row, across } = AXES[plane];
-  const place: Vec3 = [0, 0, 0];
-  place[column] = point[0];
-  place[row] = point[1];
-  place[across] = index;
-  return place;
-}
-
 export function isInside(grid: Grid, voxel: Vec3): boolean {
   return voxel.every((index, axis) => index >= 0 && index < (grid.shape[axis] as number));
-}
-
-/** The voxel of the scan that is nearest to a place. */
-export function nearestVoxel(grid: Grid, place: Vec3): Vec3 {
-  return place.map((coordinate, axis) =>
-    Math.min(Math.max(Math.round(coordinate), 0), (grid.shape[axis] as number) - 1),
-  ) as Vec3;
 }
 
 export function covers(tile: Rectangle, x: number, y: number): boolean {
@@ -164,7 +130,7 @@ export function zoomAround(
   const zoom = Math.min(Math.max(view.zoom * factor, LEAST_ZOOM), LARGEST_ZOOM);
   const point = pointAt(mapTile(grid, view, tile), x, y);
   const center: Vec3 = [...view.center];
-  const { column, row } = AXES[tile.plane];
+  const [column, row] = AXES[tile.plane];
   center[column] = point[0] + ((center[column] - point[0]) * view.zoom) / zoom;
   center[row] = point[1] + ((center[row] - point[1]) * view.zoom) / zoom;
   return { center, zoom };
@@ -173,7 +139,7 @@ export function zoomAround(
 /** Moves a tile's picture by (dx, dy), as far as the middle of the tile stays in the scan. */
 export function moveBy(grid: Grid, view: View, tile: SliceTile, dx: number, dy: number): View {
   const { step } = mapTile(grid, view, tile);
-  const { column, row } = AXES[tile.plane];
+  const [column, row] = AXES[tile.plane];
   const center: Vec3 = [...view.center];
   const within = (value: number, axis: 0 | 1 | 2) =>
     Math.min(Math.max(value, 0), grid.shape[axis] - 1);
@@ -184,8 +150,8 @@ export function moveBy(grid: Grid, view: View, tile: SliceTile, dx: number, dy: 
 
 /** Moves the view to a voxel along those of a tile's axes where the tile doesn't show it. */
 export function bringIntoSight(grid: Grid, view: View, tile: SliceTile, voxel: Vec3): View {
-  const [x, y] = placeOf(mapTile(grid, view, tile), pointOf(tile.plane, voxel));
-  const { column, row } = AXES[tile.plane];
+  const [x, y] = placeOf(mapTile(grid, view, tile), inPlane(tile.plane, voxel));
+  const [column, row] = AXES[tile.plane];
   const center: Vec3 = [...view.center];
   if (x < tile.x || x >= tile.x + tile.width) center[column] = voxel[column];
   if (y < tile.y || y >= tile.y + tile.height) center[row] = voxel[row];

@@ -13,7 +13,7 @@ export class Letters {
     this.element.ariaHidden = "true";
     this.element.style.cssText =
       "position: absolute; overflow: hidden; pointer-events: none; color: #c9d1d9;" +
-      "font: 600 13px system-ui, sans-serif; text-shadow: 0 0 3px #000, 0 0 3px #000";
+      "font: 600 13px system-ui, sans-serif; line-height: 1.2";
   }
 
   /** @param tiles In CSS pixels from the canvas's corner. */
@@ -49,6 +49,10 @@ function letter(text: string, x: number, y: number, shift: string): HTMLElement 
   element.textContent = text;
   const { style } = element;
   style.position = "absolute";
+  // The crosshair may run through it.
+  style.background = "#000";
+  style.padding = "0 3px";
+  style.borderRadius = "3px";
   style.left = `${x}px`;
   style.top = `${y}px`;
   style.transform = `translate(${shift})`;

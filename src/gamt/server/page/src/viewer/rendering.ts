@@ -70,6 +70,8 @@ export class Rendering {
   private colors = colorTable([], 1);
   private window: [number, number] = [0, 1];
   private crosshair: Vec3 = [0, 0, 0];
+  /** That the canvas shall have, in its own pixels. */
+  private size: [number, number] = [0, 0];
   private azimuth = AZIMUTH;
   private elevation = ELEVATION;
   private scale = 1;
@@ -147,8 +149,7 @@ export class Rendering {
   /** Says how large the view is in device pixels; 0 where it isn't shown. */
   resize(width: number, height: number): void {
     const resolution = this.isSoftware ? RESOLUTION_IN_SOFTWARE : 1;
-    this.canvas.width = Math.round(width * resolution);
-    this.canvas.height = Math.round(height * resolution);
+    this.size = [Math.round(width * resolution), Math.round(height * resolution)];
     this.follow();
   }
 
@@ -188,7 +189,7 @@ export class Rendering {
   }
 
   private async update(): Promise<void> {
-    if (this.canvas.width * this.canvas.height === 0) return;
+    if (this.size[0] * this.size[1] === 0) return;
     this.niivue ??= await begin(this.canvas);
     const { niivue, coarse } = this;
     if (this.isScanStale) {
@@ -231,8 +232,12 @@ export class Rendering {
   }
 
   private draw(): void {
-    const { niivue, coarse } = this;
+    const { niivue, coarse, canvas } = this;
     if (!niivue || !coarse) return;
+    // Not before: a canvas that changes its size is empty until it is drawn.
+    const [width, height] = this.size;
+    if (canvas.width !== width && width > 0) canvas.width = width;
+    if (canvas.height !== height && height > 0) canvas.height = height;
     const { shape } = coarse.grid;
     niivue.scene.crosshairPos = this.crosshair.map(
       (index, axis) => (index + 0.5) / (shape[axis] as number),

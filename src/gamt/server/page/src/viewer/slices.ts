@@ -7,9 +7,10 @@
  * every window, which takes too long for a drag.)
  */
 
+import { AXES, inPlane } from "../planes.ts";
 import type { Patch, Plane, Target, Vec3 } from "../types.ts";
 import { colorTable } from "./colors.ts";
-import { AXES, type Mapping, placeOf, pointOf, type SliceTile } from "./geometry.ts";
+import { type Mapping, placeOf, type SliceTile } from "./geometry.ts";
 import type { Volume, Voxels } from "./nifti.ts";
 import { fragment, VERTEX } from "./shaders.ts";
 
@@ -166,7 +167,7 @@ export class SliceRenderer {
       gl.uniform1i(at("disagreement"), DISAGREEMENT);
       gl.uniform1i(at("colors"), COLORS);
       gl.uniform1i(at("index"), index);
-      const { column, row } = AXES[tile.plane];
+      const [column, row] = AXES[tile.plane];
       gl.uniform2i(at("last"), shape[column] - 1, shape[row] - 1);
       gl.uniform2fv(at("origin"), mapping.origin);
       gl.uniform2fv(at("stride"), mapping.step);
@@ -176,7 +177,7 @@ export class SliceRenderer {
       gl.uniform3iv(at("high"), high);
       gl.uniform1f(at("outline"), OUTLINE * ratio);
       gl.uniform2f(at("crosshairSize"), (CROSSHAIR * ratio) / 2, (CROSSHAIR_GAP * ratio) / 2);
-      const [x, y] = placeOf(mapping, pointOf(tile.plane, crosshair));
+      const [x, y] = placeOf(mapping, inPlane(tile.plane, crosshair));
       // On a pixel's centre, a line of odd width covers whole pixels.
       gl.uniform2f(at("crosshair"), Math.floor(x) + 0.5, Math.floor(y) + 0.5);
       gl.viewport(tile.x, gl.drawingBufferHeight - tile.y - tile.height, tile.width, tile.height);

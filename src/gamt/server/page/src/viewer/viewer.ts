@@ -1,15 +1,13 @@
 /** A scan in three planes and in 3-D, with labels: what is shown, and where on the screen. */
 
+import { inPlane, nearestVoxel, NORMAL, onSlice } from "../planes.ts";
 import type { Patch, Plane, Scan, Target, Vec3 } from "../types.ts";
 import * as geometry from "./geometry.ts";
-import { AXES, type Layout, type Tile } from "./geometry.ts";
+import type { Layout, Tile } from "./geometry.ts";
 import { Letters } from "./letters.ts";
 import { readVolume } from "./nifti.ts";
 import { Rendering } from "./rendering.ts";
 import { SliceRenderer } from "./slices.ts";
-
-/** How opaque labels are filled at first. */
-const OPACITY = 0.35;
 
 const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
 
@@ -40,7 +38,7 @@ export class Viewer {
   private tilesOnCanvas: Tile[] = [];
   private window: [number, number] = [0, 1];
   private targets: Target[] = [];
-  private opacity = OPACITY;
+  private opacity = 0.5;
   /** Of the canvas, in CSS pixels. */
   private width = 1;
   private height = 1;
@@ -144,7 +142,7 @@ export class Viewer {
   /** Moves the planes to a voxel, or the nearest one of the scan, and brings it into sight. */
   setCrosshair(voxel: Vec3): void {
     if (!this.grid) return;
-    this.voxel = geometry.nearestVoxel(this.grid, voxel);
+    this.voxel = nearestVoxel(voxel, this.grid.shape);
     for (const tile of this.sliceTiles()) {
       this.view = geometry.bringIntoSight(this.grid, this.view, tile, this.voxel);
     }
@@ -163,7 +161,7 @@ export class Viewer {
     const tile = this.sliceTiles().find((one) => geometry.covers(one, px, py));
     if (!grid || !tile) return null;
     const point = geometry.pointAt(geometry.mapTile(grid, this.view, tile), px, py);
-    const place = geometry.placeIn(tile.plane, point, this.voxel[AXES[tile.plane].across]);
+    const place = onSlice(tile.plane, this.voxel[NORMAL[tile.plane]], point);
     const voxel = place.map((coordinate) => Math.floor(coordinate + 0.5)) as Vec3;
     return geometry.isInside(grid, voxel) ? { plane: tile.plane, voxel, point } : null;
   }
@@ -173,7 +171,7 @@ export class Viewer {
     const tile = this.sliceTiles().find((one) => one.plane === plane);
     if (!this.grid || !tile) return null;
     const mapping = geometry.mapTile(this.grid, this.view, tile);
-    const [x, y] = this.toPage(...geometry.placeOf(mapping, geometry.pointOf(plane, place)));
+    const [x, y] = this.toPage(...geometry.placeOf(mapping, inPlane(plane, place)));
     return { x, y };
   }
 
@@ -181,7 +179,7 @@ export class Viewer {
     return this.tilesOnCanvas.map((tile) => {
       const [x, y] = this.toPage(tile.x, tile.y);
       const [width, height] = this.toPage(tile.width, tile.height);
-      const index = tile.plane === "3d" ? null : this.voxel[AXES[tile.plane].across];
+      const index = tile.plane === "3d" ? null : this.voxel[NORMAL[tile.plane]];
       return { plane: tile.plane, x, y, width, height, index };
     });
   }
@@ -189,7 +187,7 @@ export class Viewer {
   /** Shows another slice of a plane: so many further to the right, front or head. */
   scroll(plane: Plane, steps: number): void {
     const voxel = this.crosshair;
-    voxel[AXES[plane].across] += steps;
+    voxel[NORMAL[plane]] += steps;
     this.setCrosshair(voxel);
   }
 
@@ -304,7 +302,7 @@ export class Viewer {
     const slices = grid
       ? this.sliceTiles().map((tile) => ({
           tile,
-          index: this.voxel[AXES[tile.plane].across],
+          index: this.voxel[NORMAL[tile.plane]],
           mapping: geometry.mapTile(grid, this.view, tile),
         }))
       : [];

@@ -1,7 +1,7 @@
 /** Planes of a volume of voxels [i, j, k], and positions on their slices. */
 
-import type { Plane, Vec3 } from "../types.ts";
-import type { Place } from "./tool.ts";
+import type { Place } from "./tools/tool.ts";
+import type { Plane, Vec3 } from "./types.ts";
 
 type Axis = 0 | 1 | 2;
 
