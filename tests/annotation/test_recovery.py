@@ -246,7 +246,7 @@ def test_an_upload_is_kept_until_it_is_discarded(tmp_path: Path) -> None:
 
 def test_a_series_that_is_uploaded_again_and_again_is_kept_once(tmp_path: Path) -> None:
     image = make_image(tmp_path)
-    path = recovery_path(image, uploaded=True)
+    path = recovery_path(image)
     kept = set()
     for number in range(3):
         upload = tmp_path / str(number) / "series"

@@ -393,6 +393,7 @@ def test_a_label_on_another_grid_is_reported(folders: Folders) -> None:
     moved[2, 3] = 1.0  # mm
     write(folders.labels / "a.nii.gz", blocks(), moved)
     (error,) = errors(folders.prepare())
+    assert error is not None
     assert error.startswith("a.nii.gz: lies on another grid of voxels than a.nii.gz: found as many")
     assert error.endswith(", at another place or of another size")
 

@@ -27,6 +27,11 @@ const scan: Scan = {
   name: "scan",
   shape: [7, 6, 5],
   spacing_mm: [1, 1, 2],
+  file_voxel: [
+    [1, 0, 0, 0],
+    [0, 1, 0, 0],
+    [0, 0, 1, 0],
+  ],
   range: [0, 1],
   window: { level: 0.5, width: 1 },
   windows: [],
