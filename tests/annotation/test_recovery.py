@@ -244,6 +244,16 @@ def test_an_upload_is_kept_until_it_is_discarded(tmp_path: Path) -> None:
     assert not kept.exists()
 
 
+def test_a_series_that_is_uploaded_again_is_kept_once(tmp_path: Path) -> None:
+    first = recovery_path(make_image(tmp_path))
+    for number in range(3):
+        upload = tmp_path / str(number) / "series"
+        upload.mkdir(parents=True)
+        (upload / "slice.dcm").touch()
+        kept = keep_scan(first, upload)
+    assert [one.name for one in kept.iterdir()] == ["slice.dcm"]
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_leaves_the_last_or_the_one_before(tmp_path: Path) -> None:
     scan = annotate(make_image(tmp_path))
