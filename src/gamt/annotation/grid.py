@@ -62,17 +62,6 @@ def turn(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return volume[:, ::-1, ::-1]
 
 
-def page_affine(affine: npt.NDArray[np.float64], shape: Sequence[int]) -> npt.NDArray[np.float64]:
-    """Returns what takes the page's voxels (i, j, k) to scanner RAS coordinates (mm).
-
-    Args:
-        affine: (4, 4), takes the array's voxels (x, y, z) there (`Image.affine`).
-        shape: of the array (z, y, x).
-    """
-    moved: npt.NDArray[np.float64] = affine @ _flip(shape)
-    return moved
-
-
 def page_to_file(image: Image) -> list[list[int]]:
     """Returns the (3, 4) matrix that takes the page's voxels to (i, j, k) of the scan's file."""
     matrix = np.linalg.inv(image.turn) @ _flip(image.array.shape)
