@@ -32,11 +32,12 @@ try {
   showFailure(error instanceof Error ? error.message : String(error));
 }
 
-/** In place of all views, with all controls off. */
+/** Instead of all views and panels, with the bar's controls off. */
 function showFailure(message: string): void {
   const title = element("h2", {}, "The page can't draw");
   const card = element("div", { class: "drop" }, title, element("p", {}, message));
   byId("stage").append(element("div", { id: "failure", role: "alert" }, card));
+  for (const id of ["rail", "panel", "status"]) byId(id).replaceChildren();
   for (const one of document.querySelectorAll<HTMLButtonElement>("button, input, select")) {
     one.disabled = true;
   }
