@@ -505,10 +505,13 @@ class Workspace:
         self._engine.forget(self)
 
     def _try(self, work: Callable[[Session], T]) -> T:
-        """Does what a client asked for; what was wrong with that is no error of the server's."""
+        """Does what a client asked for.
+
+        What was wrong with that, or that nobody wants it any more, is no error of the server's.
+        """
         try:
             return work(self._session)
-        except (ValueError, TooLarge):
+        except (ValueError, TooLarge, Cancelled):
             raise
         except Exception as error:
             self._count(error)
