@@ -16,11 +16,11 @@ import numpy as np
 import gamt
 from gamt.annotation import recovery, saving
 from gamt.annotation.document import Document, join
-from gamt.annotation.recovery import Recovery
 from gamt.io.formats import strip_suffix
 from gamt.io.image import Image
 from gamt.server.annotate.changes import Change, cut
 from gamt.server.annotate.events import Events
+from gamt.server.annotate.keeping import Keeping, KeptWork
 from gamt.server.annotate.scans import Entry, describe_scan
 from gamt.server.annotate.uploads import find_image
 from gamt.server.annotate.volume import choose_dtype
@@ -97,11 +97,7 @@ class Opened:
         document: its targets.
         workspace: where its predictions are made.
         lock: held by whoever uses the document, but for the thread of a prediction that runs.
-        recovery_path: the first of the files where its unsaved work may be.
-        kept: the document's revision, and whether that was unsaved, when this was last looked at.
-        is_shared: whether another run was at work on the scan when it was opened.
-        claim: of the file where its work goes; None before there is any.
-        is_closed: whether another image has taken its place, or the server ends.
+        kept: what is kept of the work on it.
     """
 
     entry: Entry
@@ -110,11 +106,7 @@ class Opened:
     dtype: np.dtype[Any]
     document: Document
     workspace: Workspace
-    recovery_path: Path
-    kept: tuple[int, bool]
-    is_shared: bool = False
-    claim: recovery.Claim | None = None
-    is_closed: bool = False
+    kept: KeptWork
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -189,13 +181,10 @@ class Annotator:
         self._counting = threading.Lock()
         self._busy: Busy | None = None  # set by the thread of the open workspace alone
         self._reading: Busy | None = None  # an image that is being opened meanwhile
-        self._recoveries: list[Recovery] = []
+        self._keeping = Keeping()
         self._trouble: str | None = None
         self._has_changed = asyncio.Event()
         self._written: set[Path] = set()  # by this run, for the user
-        self._claims: dict[Path, tuple[recovery.Claim, bool]] = {}
-        # Files of images that were open before, and whether what is in them is unsaved.
-        self._touched: set[Path] = set()  # recovery paths of all images that were opened
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -214,13 +203,14 @@ class Annotator:
 
     def describe(self) -> dict[str, Any]:
         """Returns all that the page shows (`State` in types.ts); any thread may ask."""
-        opened, found = self._opened, next(iter(self._recoveries), None)
+        opened = self._opened
         document = None if opened is None else opened.document
+        found = None if opened is None else next(iter(opened.kept.offered), None)
         busy, last = self._busy or self._reading, None if document is None else document.last
         targets = [] if document is None else document.describe()
         for one in targets:
             if opened is not None and one["id"] == opened.document.current:
-                shared = SHARED if opened.is_shared else None
+                shared = SHARED if opened.kept.is_shared else None
                 one["note"] = " ".join(filter(None, [one["note"], self._trouble, shared])) or None
         return {
             "revision": self._revision,
@@ -290,14 +280,9 @@ class Annotator:
             await self._close(opened)
             if opened.document.is_unsaved and self._trouble is not None:
                 logger.error("%s: unsaved work is lost", opened.image.name)
-            elif opened.document.is_unsaved and opened.claim is not None:
-                kept = opened.claim.path
-        for claim, is_unsaved in self._claims.values():
-            if not is_unsaved:
-                claim.path.unlink(missing_ok=True)
-            claim.release()
-        for path in self._touched:
-            recovery.discard_scan(path)
+            elif opened.document.is_unsaved and opened.kept.claim is not None:
+                kept = opened.kept.claim.path
+        self._keeping.close()
         return kept
 
     async def _open_first(self, first: "Future[Image]", previous: Path | None) -> None:
@@ -398,7 +383,6 @@ class Annotator:
                 await self._close(self._opened)
             if entry not in self._entries:
                 self._entries.append(entry)
-            self._touched.add(opened.recovery_path)
             await self._go_on(opened)
             self._opened = opened
         finally:
@@ -436,24 +420,18 @@ class Annotator:
         except BaseException:
             workspace.close()
             raise
-        kept = document.revision, document.is_unsaved
-        return Opened(entry, image, described, dtype, document, workspace, path, kept)
+        kept = KeptWork(entry, document, path)
+        return Opened(entry, image, described, dtype, document, workspace, kept)
 
     async def _go_on(self, opened: Opened) -> None:
         """Puts back what this run has done to a scan before, whatever file it was opened from.
 
         What earlier runs left of it is offered.
         """
-        first, document = opened.recovery_path, opened.document
-        claim, _ = self._claims.pop(first, (None, False))
-        if claim is not None and claim.path.exists():
-            await opened.workspace.change(
-                lambda session: recovery.restore(claim.path, document, session)
-            )
-        opened.kept = document.revision, document.is_unsaved
-        opened.claim = claim
-        opened.is_shared = await asyncio.to_thread(recovery.is_at_work, first, claim)
-        self._recoveries = await asyncio.to_thread(_find_recoveries, opened)
+        kept = opened.kept
+        await asyncio.to_thread(self._keeping.begin, kept)
+        await opened.workspace.change(kept.go_on)
+        await asyncio.to_thread(kept.look)
 
     async def _close(self, opened: Opened) -> None:
         """Frees what the open scan takes, and keeps what was done to it."""
@@ -461,9 +439,7 @@ class Annotator:
         await asyncio.to_thread(opened.workspace.join)
         await self._write_recovery(opened)
         with opened.lock:
-            opened.is_closed = True
-        if opened.claim is not None:
-            self._claims[opened.recovery_path] = opened.claim, opened.document.is_unsaved
+            self._keeping.end(opened.kept)
 
     def _folder_of(self, entry: Entry) -> Path | None:
         """Returns where results of an image are saved; None where there is no such place."""
@@ -617,7 +593,8 @@ class Annotator:
 
     async def recover(self, wanted: bool) -> Change:
         """Puts what an earlier run didn't save in the targets' place, or discards it."""
-        opened, found = self.opened, next(iter(self._recoveries), None)
+        opened = self.opened
+        found = next(iter(opened.kept.offered), None)
         if found is None:
             raise ValueError("an earlier run has left nothing of this scan")
         is_done = not wanted
@@ -625,16 +602,7 @@ class Annotator:
 
         def put_back(document: Document, session: Session) -> ArrayBounds | None:
             nonlocal is_done
-            self._write_changes(opened)  # of new work, which is offered in its turn
-            try:
-                changed = recovery.restore(found.path, document, session)
-            except FileNotFoundError as error:
-                raise ValueError("another run has taken up what was left of this scan") from error
-            if opened.claim is not None:
-                if not opened.kept[1]:  # it is all saved
-                    opened.claim.path.unlink(missing_ok=True)
-                opened.claim.release()
-                opened.claim = None
+            changed = opened.kept.restore(found, session)
             is_done = True
             return changed
 
@@ -646,8 +614,7 @@ class Annotator:
             if is_done:
                 found.path.unlink(missing_ok=True)
         finally:
-            if opened is self._opened:
-                self._recoveries = await asyncio.to_thread(_find_recoveries, opened)
+            await asyncio.to_thread(opened.kept.look)
         told = await self.tell()
         return told if change is None else replace(change, state=told.state)
 
@@ -802,7 +769,7 @@ class Annotator:
 
         def write() -> None:
             with opened.lock:
-                self._write_changes(opened)
+                opened.kept.write()
 
         trouble: str | None = None
         try:
@@ -818,34 +785,6 @@ class Annotator:
         if (trouble is None) != (self._trouble is None):
             self._trouble = trouble
             self._note_change()
-
-    def _write_changes(self, opened: Opened) -> None:
-        """Writes what was done since the last time; called with the lock.
-
-        Raises:
-            OSError: it can't be written.
-        """
-        if opened.is_closed:
-            return
-        document, entry = opened.document, opened.entry
-        now = document.revision, document.is_unsaved
-        if any(not one.is_untouched for one in document.targets):
-            if opened.claim is None:
-                opened.claim = recovery.claim(opened.recovery_path)
-            if now != opened.kept or not opened.claim.path.exists():
-                if not document.is_unsaved:  # what was unsaved before isn't any more, at all events
-                    opened.claim.path.unlink(missing_ok=True)
-                recovery.write_recovery(opened.claim.path, document)
-            if document.is_unsaved and entry.sent is not None:
-                entry.path = find_image(recovery.keep_scan(opened.recovery_path, entry.sent))
-                entry.sent = None
-        elif opened.claim is not None:
-            opened.claim.path.unlink(missing_ok=True)
-        opened.kept = now
-
-
-def _find_recoveries(opened: Opened) -> list[Recovery]:
-    return recovery.find_recoveries(opened.recovery_path, opened.document)
 
 
 async def _is_never_gone() -> bool:
