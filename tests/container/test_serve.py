@@ -67,6 +67,7 @@ def test_make_docker_serve_runs_it_and_watches_its_health(engine: str) -> None:
             status = status.strip()
         log = image.call("logs", "gamt-serve")
         image.call("stop", "--time", "20", "gamt-serve")
+        make.stdout.read()  # under another make, it prints at its end, too
     image.remove()
     assert status == "healthy", log
     assert make.returncode == 0
