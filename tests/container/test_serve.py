@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import httpx
 import numpy as np
 import pytest
 from nnInteractive.inference.remote import nnInteractiveRemoteInferenceSession as RemoteSession
@@ -47,9 +48,22 @@ def running(engine: str) -> Iterator[Running]:
         *("--env", f"NN_INTERACTIVE_API_KEY={KEY}"),
         *(f"{image.name}:latest", "python", "-P", "-m", "gamt", "serve", "--port", str(port)),
     )
-    yield Running(image, name, f"http://127.0.0.1:{port}")
+    url = f"http://127.0.0.1:{port}"
+    wait_until_healthy(url)
+    yield Running(image, name, url)
     image.call("container", "rm", "--force", name)
     image.remove()
+
+
+def wait_until_healthy(url: str) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            httpx.get(f"{url}/healthz").raise_for_status()
+            return
+        except httpx.HTTPError:
+            assert time.monotonic() < until, "the server doesn't answer"
+            time.sleep(0.1)
 
 
 def test_make_docker_serve_runs_it_and_watches_its_health(engine: str) -> None:
