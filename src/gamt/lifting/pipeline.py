@@ -92,7 +92,7 @@ def lift(
     complete = all(one.label in found or first_seed(case, one) is None for one in case.prompts)
     done, before = 0, volume.embeddings.encoded
     for scan, members in crops(case, volume, found):
-        for group in split_by_memory(members, volume.planned):
+        for group in split_by_memory(members, volume.plan.settings):
             done += len(group)
             stopwatch = Stopwatch(budget.deadline(done), cancelled)
             targets = [
@@ -196,7 +196,7 @@ def crops(
         for window, (classes, regions) in seen.items()
         for crop, members in geometry.merge_overlapping(regions)
     ]
-    volume.planned = make_plan(
+    volume.plan = make_plan(
         volume, [(crop, [region for _, region in members]) for _, crop, members in groups]
     )
     for window, crop, members in groups:

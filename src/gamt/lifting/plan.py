@@ -13,7 +13,7 @@ from gamt.lifting.fusion import Votes
 from gamt.memory import available_bytes
 from gamt.settings import Settings
 from gamt.volume.geometry import Range, make_grid
-from gamt.volume.preparation import PreparedVolume
+from gamt.volume.preparation import Plan, PreparedVolume
 
 FIXED_BYTES = 2**26
 """What every case takes, however small it is (docs/constants.md)."""
@@ -79,7 +79,7 @@ def check_scan(volume: PreparedVolume, searches: bool) -> None:
         raise OverLimitError(needed, int(volume.limit_bytes))
 
 
-def make_plan(volume: PreparedVolume, groups: Sequence[tuple[Range, Sequence[Range]]]) -> Settings:
+def make_plan(volume: PreparedVolume, groups: Sequence[tuple[Range, Sequence[Range]]]) -> Plan:
     """Plans the work on a scan's classes within its limit.
 
     Where memory is short, classes are segmented one by one, and then the grid gets coarser.
@@ -88,23 +88,22 @@ def make_plan(volume: PreparedVolume, groups: Sequence[tuple[Range, Sequence[Ran
         volume: the scan, with its settings and its limit.
         groups: the crops, and the regions of the classes in each.
 
-    Returns:
-        The scan's settings; with other `votes_mb` and `max_grid_voxels` where memory is short.
-
     Raises:
         OverLimitError: there is not enough memory even so.
     """
     settings, limit = volume.settings, volume.limit_bytes
     most = settings.max_grid_voxels
     grids = [make_grid(crop, volume.spacing_mm, volume.voxel_mm, most) for crop, _ in groups]
-    voxels = min(most, sum(math.prod(one.shape) for one in grids))
-    if working_bytes(volume, groups, settings.votes_mb) + GRID_BYTES * voxels <= limit:
-        return settings
+    grid_bytes = GRID_BYTES * min(most, sum(math.prod(one.shape) for one in grids))
+    needed = working_bytes(volume, groups, settings.votes_mb) + grid_bytes
+    if needed <= limit:
+        return Plan(settings, needed)
     working = working_bytes(volume, groups, votes_mb=0)
-    room = int((limit - working) / GRID_BYTES)
-    if room < min(voxels, GRID_SHARE * limit / GRID_BYTES):
-        raise OverLimitError(working + GRID_BYTES * voxels, int(limit))
-    return replace(settings, votes_mb=0, max_grid_voxels=min(most, room))
+    room = int(limit - working)
+    if room < min(grid_bytes, GRID_SHARE * limit):
+        raise OverLimitError(working + grid_bytes, int(limit))
+    alone = replace(settings, votes_mb=0, max_grid_voxels=min(most, room // GRID_BYTES))
+    return Plan(alone, working + min(grid_bytes, room))
 
 
 def working_bytes(

@@ -4,6 +4,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,20 @@ from gamt.windows import IntensityWindow
 Shape = tuple[int, int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a prediction keeps within its limit of memory.
+
+    Attributes:
+        settings: those of the volume, with smaller `votes_mb` and `max_grid_voxels` where memory is
+            short.
+        needed_bytes: what the prediction takes with them, at most.
+    """
+
+    settings: Settings
+    needed_bytes: int
+
+
 class PreparedVolume:
     """A volume and what of it was prepared so far: for one case, or for as long as it is in use.
 
@@ -29,8 +44,7 @@ class PreparedVolume:
         embeddings: of the segmenter that it is prepared for.
         settings: percentiles and voxel size are taken from here.
         limit_bytes: memory that a prediction may take; no limit by default.
-        planned: the settings, with a smaller `votes_mb` and `max_grid_voxels` where that limit asks
-            for it.
+        plan: how the latest prediction keeps within it.
         coarser: why the latest prediction had coarser voxels than the settings say, in one line;
             None where it had not.
     """
@@ -51,7 +65,7 @@ class PreparedVolume:
             settings: percentiles, voxel size and largest grid are taken from here.
         """
         self.limit_bytes = math.inf
-        self.planned = settings
+        self.plan = Plan(settings, needed_bytes=0)
         self.coarser: str | None = None
         self.image = image
         self.spacing_mm = spacing_mm
@@ -107,7 +121,7 @@ class PreparedVolume:
         """
         key = crop, window
         if key not in self._scans:
-            limit = self.planned.max_grid_voxels
+            limit = self.plan.settings.max_grid_voxels
             grid = geometry.make_grid(crop, self.spacing_mm, self.voxel_mm, limit)
             self._note_coarser(grid)
 
@@ -135,7 +149,7 @@ class PreparedVolume:
             for mm, raw, size in zip(self.spacing_mm, grid.raw_shape, grid.shape, strict=True)
             if size > 1
         )
-        reason = "max_grid_voxels" if self.planned == self.settings else "for lack of memory"
+        reason = "max_grid_voxels" if self.plan.settings == self.settings else "for lack of memory"
         self.coarser = (
             f"segmented on a grid of {side_mm:.3g} mm instead of {self.voxel_mm:.3g} mm: {reason}"
         )
