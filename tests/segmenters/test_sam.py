@@ -435,6 +435,77 @@ def test_batches_shrink_where_memory_does_not_suffice(
     assert sizes[4:] == [5, 2, 2, 1]
 
 
+class Full:
+    """A part of a network whose device has no room for anything."""
+
+    def __call__(self, *arguments: object) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+
+# To torch this is the CPU; to the segmenter it is a device beside the CPU.
+BESIDE = "cpu:0"
+
+
+@pytest.mark.parametrize("part", ["_encoder", "_decoder"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_network_without_room_for_one_item_goes_on_on_the_cpu(
+    part: str,
+    dtype: str,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    prompts = [SlicePrompt((5, 6, 40, 30))]
+    slices = draw_slice((40, 56))[None]
+    # What the network is to be after the move: on a CPU, in a precision for which it has units.
+    precision = "float32" if dtype == "float32" else "auto"
+    whole = make(small_network(SMALL), checkpoint, dtype=precision)
+    (expected,) = whole.decode(whole.encode(slices), prompts)
+    segmenter = make(small_network(SMALL), checkpoint, device=BESIDE, dtype=dtype)
+    fingerprint = segmenter.fingerprint
+    monkeypatch.setattr(segmenter, part, Full())
+    for _ in range(2):
+        embeddings = segmenter.encode(slices)
+        (found,) = segmenter.decode(embeddings, prompts)
+        # Embeddings in bfloat16 have 8 significant bits.
+        tolerance = TOLERANCE if dtype == "float32" else 0.5
+        np.testing.assert_allclose(found.logits, expected.logits, rtol=0, atol=tolerance)
+    assert segmenter.traits.device == "cpu"
+    assert segmenter.fingerprint == fingerprint
+    assert segmenter.pack(embeddings[0]).dtype == ("float32" if dtype == "float32" else "uint16")
+    expected_line = "small: no room on cpu:0, the CPU goes on: CUDA out of memory."
+    assert caplog.messages == [expected_line]  # once, for it stays there
+
+
+def test_a_network_that_does_not_fit_its_device_begins_on_the_cpu(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Tight(sam.ImageEncoder):
+        def __init__(self, module: Network, dtype: torch.dtype) -> None:
+            if not caplog.messages:  # before the move
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            super().__init__(module, dtype)
+
+    monkeypatch.setattr(sam, "ImageEncoder", Tight)
+    segmenter = make(small_network(SMALL), checkpoint, device=BESIDE)
+    assert segmenter.traits.device == "cpu"
+    assert len(segmenter.encode(draw_slice((40, 56))[None])) == 1
+    assert "the CPU goes on" in caplog.text
+
+
+def test_other_errors_do_not_move_the_network(
+    network: Network, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> Any:
+        raise RuntimeError("no kernel image is available")
+
+    segmenter = make(network, checkpoint, device=BESIDE)
+    monkeypatch.setattr(segmenter, "_encoder", fail)
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        segmenter.encode(draw_slice((40, 56))[None])
+    assert segmenter.traits.device == BESIDE
+
+
 class Cramped:
     """A part of a network that has room for two items at once."""
 
