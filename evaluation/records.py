@@ -55,8 +55,14 @@ COLUMNS = (
 )
 """The official CSV's, in its order."""
 
-Output = Literal["written", "stale", "none"]
+Output = Literal["written", "stale", "broken", "none"]
+"""What a run has written.
 
+- "written": a segmentation of the case.
+- "stale": nothing, or only past the limit, so that the segmentation of an earlier run counts again.
+- "broken": what can't be read or is no segmentation of the case, so that zeros count.
+- "none": as "stale", but there is no earlier segmentation, or it was removed; zeros count.
+"""
 
 _SETTINGS = ("method", "strict_time", "started", "cases")
 """What run.json has at least."""
@@ -91,9 +97,9 @@ class Interaction:
         clicks: by class, what was clicked before the run; None where the class was perfect. Empty
             for the box.
         seconds: that the method took.
-        output: whether the run wrote a file, or an earlier run's counts again, or there is none
-            and zeros count.
-        failure: what went wrong with the run, in a line; None where nothing is known to.
+        output: what the run has written.
+        failure: what went wrong with the run, or is wrong with what it wrote, in a line; None where
+            nothing is known to.
         dsc: mean Dice, NaN without a class.
         nsd: mean surface Dice; 0 where `dsc` is at most 0.2.
         class_dsc: by class.
@@ -147,8 +153,8 @@ class CaseRecord:
 
     @property
     def predicted(self) -> bool:
-        """Whether the method ever wrote a file."""
-        return any(one.output != "none" for one in self.interactions)
+        """Whether the method ever wrote a segmentation of the case."""
+        return any(one.output in ("written", "stale") for one in self.interactions)
 
     @property
     def seconds(self) -> float:
