@@ -13,7 +13,9 @@ Only the records are read back; the CSVs are made anew from them.
 """
 
 import dataclasses
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ import numpy as np
 import pandas as pd
 from scipy import integrate
 
+from evaluation.removal import remove_tree
 from gamt.io.files import atomic_write
 
 CLICKS = 5
@@ -257,9 +260,25 @@ class TeamFolder:
         """What the method printed on a case, named with its suffix."""
         return self.path / "logs" / f"{case.removesuffix('.npz')}.txt"
 
+    @property
+    def work(self) -> Path:
+        """Holds the folders that the method works in; gone in the end."""
+        return self.path / "work"
+
     def work_folder(self, case: str) -> Path:
-        """Where the method works on a case; gone once the case is done."""
-        return (self.path / "work" / case.removesuffix(".npz")).resolve()
+        """Where the method works on a case; gone once the case is done.
+
+        Its name is not the case's, which a container's engine may take for more than a name.
+        """
+        name = hashlib.sha256(os.fsencode(case)).hexdigest()[:16]
+        return (self.work / name).resolve()
+
+    def remove_work(self, case: str) -> None:
+        """Removes all that the method has worked in on a case, as far as it goes."""
+        folder = self.work_folder(case)
+        # Where one couldn't be used, there are others, of longer names.
+        for one in folder.parent.glob(f"{folder.name}*"):
+            remove_tree(one)
 
     def settings(self) -> dict[str, Any]:
         """Returns what was evaluated and how: `method`, `strict_time`, `cases` and more.
@@ -287,7 +306,7 @@ class TeamFolder:
 
     def remove_leftovers(self) -> None:
         """Removes what an evaluation that was killed has left."""
-        shutil.rmtree(self.path / "work", ignore_errors=True)
+        remove_tree(self.work)
         for folder in (self.path, self.path / "records", self.path / "logs"):
             for partial in folder.glob(_PARTIAL):
                 partial.unlink()
@@ -399,4 +418,5 @@ def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequenc
 
 def _write_text(path: Path, text: str) -> None:
     with atomic_write(path) as file:
-        file.write(text.encode())
+        # The name of a case may hold bytes that are no text.
+        file.write(text.encode(errors="backslashreplace"))

@@ -12,7 +12,6 @@ import math
 import os
 import shutil
 import stat
-import subprocess
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,12 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluation.records import Output
+from evaluation.removal import remove_tree
+from gamt.cli.console import printable
 from gamt.io.case import read_volume
 from gamt.io.files import atomic_write_files
 from gamt.io.npz import CaseError, open_npz, write_npz
 
-REMOVE_SECONDS = 60
-"""How long removing a folder may take: on a network's disk it may hang."""
 
 class Workplace:
     """A folder with ``inputs/`` and ``outputs/``, and the segmentation that counts.
@@ -70,16 +69,13 @@ class Workplace:
             OSError: a file can't be written.
         """
         self.make_room()
-        self._mend()
-        if self._see() != self._version:
-            # The run before was late, or what it wrote is broken.
-            _remove(self._output)
-            if self._counts is not None:
-                write_npz(self._output, {"segs": self._counts})
-            self._version = self._see()
-        _remove(self._source)
-        with atomic_write_files(self._source) as path:
-            write(path)
+        try:
+            self._put(write)
+        except OSError:
+            # What is there is another user's by now, say.
+            remove_tree(self.folder)
+            self.folder = self._make()
+            self._put(write)
 
     def take_output(self, late: bool) -> tuple[Output, str | None]:
         """Makes what a run has written the segmentation that counts.
@@ -137,22 +133,23 @@ class Workplace:
             (folder / name).chmod(0o777)
         return folder
 
-    def _mend(self) -> None:
-        """Makes sure that the folders are there, lead nowhere else, and can be used.
-
-        Raises:
-            OSError: they can't be made.
-        """
-        try:
-            for one in (self.folder, self._source.parent, self._output.parent):
-                if not _is_folder(one):
-                    one.unlink(missing_ok=True)
-                    one.mkdir()
-                one.chmod(0o777)
-        except OSError:
-            # They are another user's now, say.
-            remove_tree(self.folder)
-            self.folder = self._make()
+    def _put(self, write: Callable[[Path], object]) -> None:
+        """Makes sure that the folders are there and lead nowhere else, and fills them."""
+        for one in (self.folder, self._source.parent, self._output.parent):
+            if not _is_folder(one):
+                one.unlink(missing_ok=True)
+                one.mkdir()
+            one.chmod(0o777)
+        found = self._see()
+        if found != self._version or (found is None) != (self._counts is None):
+            # The run before was late, or what it wrote is broken, or the folder is a new one.
+            _remove(self._output)
+            if self._counts is not None:
+                write_npz(self._output, {"segs": self._counts})
+            self._version = self._see()
+        _remove(self._source)
+        with atomic_write_files(self._source) as path:
+            write(path)
 
     def _see(self) -> "_Version":
         """Returns which version of an output there is."""
@@ -197,6 +194,21 @@ class Workplace:
         return segs
 
 
+_WIDEST = 16
+"""Bytes of a voxel of the widest type of number."""
+
+_HEADER = 1 << 16
+"""Bytes in which an array's header ends."""
+
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
 _Version = tuple[int, int, int] | None
 """Equal as long as a file is the same: (inode, size, time of change in ns); None without a file."""
 
@@ -222,30 +234,6 @@ def _is_folder(path: Path) -> bool:
         return stat.S_ISDIR(path.lstat().st_mode)
     except FileNotFoundError:
         return False
-
-
-def remove_tree(folder: Path) -> bool:
-    """Removes a folder with all that is in it, as far as it goes; returns whether it is gone."""
-    try:
-        if folder.is_symlink():
-            folder.unlink()
-        else:
-            shutil.rmtree(folder)
-    except FileNotFoundError:
-        pass
-    except (OSError, RecursionError):
-        # Folders without rights, or thousands of them in one another: these programs manage both.
-        for command in (("chmod", "-R", "u+rwX"), ("rm", "-rf")):
-            with suppress(OSError, subprocess.TimeoutExpired):
-                subprocess.run(
-                    (*command, "--", folder),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    check=False,
-                    timeout=REMOVE_SECONDS,
-                )
-    return not os.path.lexists(folder)
 
 
 def _remove(path: Path) -> None:
