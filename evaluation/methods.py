@@ -294,11 +294,12 @@ def _run(
             process.wait(limit)
         late = process.returncode is None
         _tell_to_end(process)
-        try:
-            told, _ = process.communicate(timeout=_LONGEST_END)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            told, _ = process.communicate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_LONGEST_END)
+        process.kill()  # one that hangs itself
+        assert process.stdout is not None
+        with process.stdout:
+            told = process.stdout.read()
     finally:
         _tell_to_end(process)
         _running.remove(process)
