@@ -22,6 +22,7 @@ FORBIDDEN = (
 )
 """Events of `sys.audit` that reading a file has no reason for; those of sockets are too."""
 
+_CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -60,15 +61,13 @@ class Watch:
         elif event == "exec" and arguments[0].co_filename.startswith("<"):
             if not arguments[0].co_filename.startswith("<frozen"):
                 self.seen.append(f"exec of {arguments[0].co_filename}")
-        elif (
-            event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES
-        ) or event in ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate"):
+        elif event in _CHANGES or (event == "open" and arguments[2] & _WRITES):
             self._check_place(event, arguments[0])
 
     def _check_place(self, event: str, place: object) -> None:
         outputs = os.fspath(self.outputs or "")
         if isinstance(place, int):  # a file that is open already
             return
-        path = os.path.abspath(os.fsdecode(place))  # type: ignore[arg-type]
+        path = os.path.abspath(os.fsdecode(place))  # type: ignore[arg-type]  # noqa: PTH100
         if path != outputs and not path.startswith(outputs + os.sep):
             self.seen.append(f"{event} of {path}")

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -54,7 +55,7 @@ class Tally:
     findings: list[Finding] = field(default_factory=list)
 
 
-class Died(Exception):
+class WorkerError(Exception):
     """A process that ended, or that was ended because it gave no sign of life."""
 
 
@@ -69,7 +70,7 @@ class Worker:
         """Returns what came of a task, and the longest that nothing was heard, in seconds.
 
         Raises:
-            Died: the process did not finish it.
+            WorkerError: the process did not finish it.
         """
         if self._process is None:
             self._start()
@@ -100,7 +101,7 @@ class Worker:
             begun = time.monotonic()
             if not self._pipe.poll(seconds):
                 self.stop()
-                raise Died(f"nothing was heard for {seconds:g} s")
+                raise WorkerError(f"nothing was heard for {seconds:g} s")
             longest = max(longest, time.monotonic() - begun)
             try:
                 report = self._pipe.recv()
@@ -108,7 +109,7 @@ class Worker:
                 assert self._process is not None
                 self._process.join()
                 status, self._process = self._process.exitcode, None
-                raise Died(f"the process ended with status {status}") from None
+                raise WorkerError(f"the process ended with status {status}") from None
             if report is not None:
                 return report, longest
 
@@ -145,7 +146,7 @@ def run_in_process(
             found = _run_batch(worker, seed, batch, folder, tally)
             if found and len(batch) > 1:
                 single = [_run_batch(worker, seed, (n,), folder, None) for n in batch]
-                found = sum(single, []) or found
+                found = list(chain(*single)) or found
             tally.findings += found
             if canary.exists():
                 canary.unlink()
@@ -173,7 +174,7 @@ def _run_batch(
     try:
         task = Task(seed, batch, folder / f"{batch[0]}-{len(batch)}")
         report, seconds = worker.run(task)
-    except Died as death:
+    except WorkerError as death:
         report, seconds = Report({-1: [str(death)]}), MOST_SECONDS
     if tally is not None:
         tally.files += len(batch)

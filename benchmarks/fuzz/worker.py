@@ -104,11 +104,11 @@ def _do(
     files = {name: draw_npz(task.seed, number).data for name, number in names.items()}
     files[HONEST] = honest_npz(companion())
     pipe.send(None)
-    watch.begin(task.folder)
     reset_peak()
+    watch.begin(task.folder)
     run = _predict(task.folder, files, pipe)
-    most = peak_bytes()
     seen = watch.end()
+    most = peak_bytes()
     found = {
         names.get(name, -1): what
         for name, what in judge(run, list(names), {HONEST: labels}).items()
