@@ -14,7 +14,8 @@ import numpy.typing as npt
 from gamt.io.case import Case, CaseError, read_case, write_segmentation
 from gamt.io.files import refuse_overwrite
 from gamt.lifting.budget import Budget, Cancelled
-from gamt.lifting.pipeline import lift
+from gamt.lifting.coarsening import lift_in_memory
+from gamt.lifting.plan import cache_bytes
 from gamt.lifting.progress import Report
 from gamt.lifting.target import Observer
 from gamt.plausibility import NO_NAMES, warn_of_input, warn_of_result, warn_of_scale
@@ -121,10 +122,10 @@ def predict_case(
     start = time.monotonic() if start is None else start
     has_box = any(prompts.box is not None for prompts in case.prompts)
     if not isinstance(cache, EmbeddingCache):
-        cache = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)
+        cache = EmbeddingCache(segmenter, cache_bytes(settings), cache)
     volume = PreparedVolume(case.image, case.spacing_mm, cache, settings)
     budget = Budget.for_run(settings, has_box, start, len(case.prompts), seconds)
-    lifted = lift(case, volume, budget, observer, progress, cancelled)
+    lifted = lift_in_memory(case, volume, budget, observer, progress, cancelled)
     taken = time.monotonic() - start
     return Prediction(lifted.labels, lifted.encoded, taken, lifted.complete, lifted.windows)
 

@@ -33,9 +33,11 @@ from gamt.interactions import (
 from gamt.io.case import Case
 from gamt.lifting.bodies import Found, Part
 from gamt.lifting.budget import Budget, Cancelled
+from gamt.lifting.coarsening import lift_in_memory
 from gamt.lifting.composition import Extent, compose, is_another_part
 from gamt.lifting.differences import agrees, differences
-from gamt.lifting.pipeline import Lifted, lift
+from gamt.lifting.pipeline import Lifted
+from gamt.lifting.plan import cache_bytes
 from gamt.lifting.progress import Report
 from gamt.lifting.sections import section_of
 from gamt.lifting.target import Observer
@@ -216,7 +218,9 @@ class Lifter:
             None if previous is None else previous.view(np.uint8),
             windows=windows or {},
         )
-        lifted = lift(case, self._volume, self._budget, self._observer, report, self._cancelled)
+        lifted = lift_in_memory(
+            case, self._volume, self._budget, self._observer, report, self._cancelled
+        )
         self.complete &= lifted.complete
         return lifted
 
@@ -296,7 +300,7 @@ class Session:
         self._progress = progress
         self._cancelled = cancelled
         if not isinstance(cache, EmbeddingCache):
-            cache = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)
+            cache = EmbeddingCache(segmenter, cache_bytes(settings), cache)
         self._embeddings = cache
         self._volume: PreparedVolume | None = None
         self._target_buffer: Any = None

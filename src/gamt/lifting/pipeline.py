@@ -12,6 +12,7 @@ from gamt.lifting.bodies import Found, find_along, find_at, share
 from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
 from gamt.lifting.doubt import doubt
 from gamt.lifting.fusion import Competition, Votes
+from gamt.lifting.plan import make_plan
 from gamt.lifting.polish import polish
 from gamt.lifting.postprocess import drop_pieces
 from gamt.lifting.progress import Progress, Report
@@ -78,6 +79,7 @@ def lift(
         cancelled: says whether the result is not wanted any more; asked before every step.
 
     Raises:
+        OverLimitError: it takes more memory than there is.
         Cancelled: `cancelled` said so.
     """
     observer = observer or Observer()
@@ -90,7 +92,7 @@ def lift(
     complete = all(one.label in found or first_seed(case, one) is None for one in case.prompts)
     done, before = 0, volume.embeddings.encoded
     for scan, members in crops(case, volume, found):
-        for group in split_by_memory(members, settings):
+        for group in split_by_memory(members, volume.plan.settings):
             done += len(group)
             stopwatch = Stopwatch(budget.deadline(done), cancelled)
             targets = [
@@ -168,6 +170,9 @@ def crops(
 
     Yields:
         A scan, and the classes in it with the raw region of each.
+
+    Raises:
+        OverLimitError: the work on them takes more memory than there is.
     """
     settings = volume.settings
     seen: dict[IntensityWindow, tuple[list[ClassPrompts], list[Range]]] = {}
@@ -186,9 +191,16 @@ def crops(
             classes, regions = seen.setdefault(case.windows[prompts.label], ([], []))
             classes.append(prompts)
             regions.append(region)
-    for window, (classes, regions) in seen.items():
-        for crop, members in geometry.merge_overlapping(regions):
-            yield volume.scan(crop, window), [(classes[n], regions[n]) for n in members]
+    groups = [
+        (window, crop, [(classes[n], regions[n]) for n in members])
+        for window, (classes, regions) in seen.items()
+        for crop, members in geometry.merge_overlapping(regions)
+    ]
+    volume.plan = make_plan(
+        volume, [(crop, [region for _, region in members]) for _, crop, members in groups]
+    )
+    for window, crop, members in groups:
+        yield volume.scan(crop, window), members
 
 
 def split_by_memory(
@@ -381,18 +393,9 @@ def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt
     Clicks count more, so they come last. Only new classes lose what was cut off.
     """
     for one in case.prompts:
-        for scribble in one.scribbles:
-            line = tuple(scribble.voxels.T)
-            if scribble.positive:
-                labels[line] = one.label
-            else:
-                labels[line] = np.where(labels[line] == one.label, 0, labels[line])
+        obey_scribbles(labels, one)
     for one in case.prompts:
-        for click in one.clicks:  # of several on a voxel, the last one counts
-            if click.positive:
-                labels[click.voxel] = one.label
-            elif labels[click.voxel] == one.label:
-                labels[click.voxel] = 0
+        obey_clicks(labels, one)
         is_new = case.previous is None or not any(
             (layer == one.label).any() for layer in case.previous
         )
@@ -402,3 +405,22 @@ def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt
             if kept is not mask:
                 labels[mask ^ kept] = 0
     return labels
+
+
+def obey_scribbles(labels: npt.NDArray[np.uint8], prompts: ClassPrompts) -> None:
+    """Puts the voxels of a class's scribbles on their side, in labels (z, y, x)."""
+    for scribble in prompts.scribbles:
+        line = tuple(scribble.voxels.T)
+        if scribble.positive:
+            labels[line] = prompts.label
+        else:
+            labels[line] = np.where(labels[line] == prompts.label, 0, labels[line])
+
+
+def obey_clicks(labels: npt.NDArray[np.uint8], prompts: ClassPrompts) -> None:
+    """Puts a class's clicks on their side, in labels (z, y, x)."""
+    for click in prompts.clicks:  # of several on a voxel, the last one counts
+        if click.positive:
+            labels[click.voxel] = prompts.label
+        elif labels[click.voxel] == prompts.label:
+            labels[click.voxel] = 0
