@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
@@ -27,17 +28,25 @@ _SHOWN = 20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code, 1 where a bar is missed."""
-    parser = argparse.ArgumentParser("python -m benchmarks.fuzz", description=benchmarks.fuzz.__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.fuzz", description=benchmarks.fuzz.__doc__
+    )
     number = {"type": int, "metavar": "N"}
     parser.add_argument("--short", action="store_true", help="a fiftieth of everything")
     parser.add_argument("--seed", default=0, help="of the files (%(default)s)", **number)
     parser.add_argument("--only", help="this npz file of the seed alone, in process", **number)
-    parser.add_argument("--files", default=10_000, help="npz files in process (%(default)s)", **number)
+    parser.add_argument(
+        "--files", default=10_000, help="npz files in process (%(default)s)", **number
+    )
     parser.add_argument("--script", default=1_000, help="by predict.sh (%(default)s)", **number)
-    parser.add_argument("--runs", default=20_000, help="a reader, by atheris (%(default)s)", **number)
+    parser.add_argument(
+        "--runs", default=20_000, help="a reader, by atheris (%(default)s)", **number
+    )
     parser.add_argument("--examples", default=2_000, help="by hypothesis (%(default)s)", **number)
     parser.add_argument("--workers", default=1, help="processes at a time (%(default)s)", **number)
-    parser.add_argument("--findings", type=Path, default=Path("out/fuzz"), help="folder for what fails")
+    parser.add_argument(
+        "--findings", type=Path, default=Path("out/fuzz"), help="folder for what fails"
+    )
     options = parser.parse_args(arguments)
     console = Console()
     part = 50 if options.short else 1
@@ -45,7 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.only is not None:
         files = range(options.only, options.only + 1)
     tally = _npz(
-        "In process", files, options, console, lambda numbers, folder, progress: run_in_process(
+        "In process",
+        files,
+        options,
+        console,
+        lambda numbers, folder, progress: run_in_process(
             options.seed, numbers, folder, options.workers, progress
         ),
     )
@@ -54,9 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Other files than those above.
         files = range(options.files, options.files + options.script // part)
         tally = _npz(
-            "By predict.sh", files, options, console, lambda numbers, folder, progress: run_script(
-                options.seed, numbers, folder, progress
-            ),
+            "By predict.sh",
+            files,
+            options,
+            console,
+            lambda numbers, folder, progress: run_script(options.seed, numbers, folder, progress),
         )
         bars += _bars("npz by predict.sh", tally)
         bars += _readers(options.examples // part, options.runs // part, options.findings, console)
@@ -114,10 +129,14 @@ def _bars(name: str, tally: Tally) -> list[Bar]:
 
 def _readers(examples: int, runs: int, findings: Path, console: Console) -> list[Bar]:
     """Lets hypothesis and atheris at the readers."""
-    tests = ["tests/benchmarks/fuzz/test_readers.py", f"--fuzz-examples={examples}"]
     with console.status("Hypothesis"):
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", *tests], cwd=_ROOT, capture_output=True, text=True
+            [sys.executable, "-m", "pytest", "-q", "tests/benchmarks/fuzz/test_readers.py"],
+            check=False,
+            cwd=_ROOT,
+            env=os.environ | {"GAMT_FUZZ_EXAMPLES": str(examples)},
+            capture_output=True,
+            text=True,
         )
     if done.returncode:
         console.print(escape(done.stdout), highlight=False)
@@ -132,7 +151,15 @@ def _readers(examples: int, runs: int, findings: Path, console: Console) -> list
             log = findings / f"atheris-{reader}.log"
             with log.open("wb") as stream:
                 done_guided = subprocess.run(
-                    [sys.executable, "-m", "benchmarks.fuzz.guided", reader, str(runs), findings],
+                    [
+                        sys.executable,
+                        "-m",
+                        "benchmarks.fuzz.guided",
+                        reader,
+                        str(runs),
+                        findings.resolve(),
+                    ],
+                    check=False,
                     cwd=_ROOT,
                     stdout=stream,
                     stderr=subprocess.STDOUT,
