@@ -1,4 +1,4 @@
-"""Runs of `predict_folder` with a segmenter that takes its time: is any late, and what do they find?
+"""Runs of `predict_folder` with a segmenter that takes its time: how late, and how good they are.
 
 A run is drawn by its number: the scan and its prompts, the time allowed, how the segmenter's calls
 take time (`LAWS`), how slow reading and the start were. Half of the runs have flat phantoms, boxes
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -28,7 +29,7 @@ from rich.progress import track
 
 from benchmarks import bars
 from benchmarks.bench import Bar, listed, new_table
-from benchmarks.phantoms import Phantom, first_click, flat_phantoms, vessel_phantoms
+from benchmarks.phantoms import Phantom, dice, first_click, flat_phantoms, vessel_phantoms
 from gamt import segmenters
 from gamt.axes import Plane
 from gamt.io.case import Case, read_case, write_case
@@ -243,7 +244,7 @@ def _boxed(phantom: Phantom) -> Scene:
     for one in phantom.prompts:
         assert one.box is not None, "flat phantoms have boxes"
         drawn = bars.inscribed_ellipsoid(one.box, phantom.truth.shape)
-        floor.append(bars.dice(drawn, phantom.truth == one.label))
+        floor.append(dice(drawn, phantom.truth == one.label))
     return Scene(phantom, bars.phantom_case(phantom), tuple(floor))
 
 
@@ -315,7 +316,7 @@ def draw_plan(seed: int, number: int) -> Plan:
     seconds = float(rng.uniform(*SECONDS))
     share = float(np.exp(rng.uniform(*np.log(SHARES))))
     if number % 2 == 0:
-        # All phantoms for one range of shares, then for the next: the ranges' means are of the same.
+        # All phantoms for one range of shares, then for the next: all means are of the same ones.
         row, scene = divmod(number // 2, len(flat_scenes()))
         ends = [SHARES[1], *BANDS[:-1], SHARES[0]]
         upper, lower = ends[row % len(BANDS)], ends[row % len(BANDS) + 1]
@@ -392,7 +393,7 @@ def run_plan(plan: Plan, need: Need) -> TimedRun:
             start = time.monotonic() - plan.starting
             predict_folder(source.parent, output.parent, segmenter, settings, start)
             end = time.monotonic()
-        problems, status, dice = check_output(output, scene.phantom)
+        problems, status, scores = check_output(output, scene.phantom)
     deadline = start + plan.seconds
     at_work = [one for one in segmenter.calls if one.begun <= deadline < one.begun + one.seconds]
     return TimedRun(
@@ -401,7 +402,7 @@ def run_plan(plan: Plan, need: Need) -> TimedRun:
         call=max((one.seconds for one in at_work), default=0.0),
         begun_late=sum(one.begun > deadline for one in segmenter.calls),
         longest=max((one.seconds for one in segmenter.calls), default=0.0),
-        dice=dice,
+        dice=scores,
         status=status,
         problems=tuple(problems),
         load=psutil.getloadavg()[0],
@@ -464,8 +465,8 @@ def print_times(runs: Sequence[TimedRun], console: Console) -> None:
         )
     console.print(grid)
     grid = new_table("Flat phantoms, boxes, by time", "Share", "Runs", "Mean Dice", "Ellipsoids")
-    for band, dice, floor, count in dice_by_share(runs):
-        grid.add_row(f">= {band:.0%}", str(count), f"{dice:.3f}", f"{floor:.3f}")
+    for band, mean, floor, count in dice_by_share(runs):
+        grid.add_row(f">= {band:.0%}", str(count), f"{mean:.3f}", f"{floor:.3f}")
     console.print(grid)
     for one in runs:
         wrong = [*one.problems]
@@ -506,9 +507,9 @@ def dice_by_share(runs: Sequence[TimedRun]) -> list[tuple[float, float, float, i
     for band in BANDS:
         members = [one for one in runs if one.plan.steady and band <= one.plan.share < upper]
         if members:
-            dice = float(np.mean([np.mean(one.dice) for one in members]))
+            mean = float(np.mean([np.mean(one.dice) for one in members]))
             floor = float(np.mean([np.mean(all_scenes()[one.plan.scene].floor) for one in members]))
-            rows.append((band, dice, floor, len(members)))
+            rows.append((band, mean, floor, len(members)))
         upper = band
     return rows
 
@@ -520,8 +521,8 @@ def time_bars(runs: Sequence[TimedRun]) -> list[Bar]:
     broken = [one for one in runs if one.problems]
     begun = sum(one.begun_late for one in runs)
     rows = dice_by_share(runs)
-    dice = [row[1] for row in rows]
-    rises = max((b - a for a, b in zip(dice, dice[1:], strict=False)), default=0.0)
+    means = [row[1] for row in rows]
+    rises = max((b - a for a, b in pairwise(means)), default=0.0)
     below = max((floor - one for _, one, floor, _ in rows), default=0.0)
     return [
         Bar(
@@ -534,7 +535,7 @@ def time_bars(runs: Sequence[TimedRun]) -> list[Bar]:
         Bar("Invalid outputs", f"{len(broken)} of {len(runs)}", "0", not broken),
         Bar(
             "Mean Dice of flat phantoms, most time first",
-            listed(dice),
+            listed(means),
             f"rises <= {GRACE}",
             rises <= GRACE,
         ),
