@@ -3,6 +3,7 @@
     python -m benchmarks.faults [times] [segmenters] [kills] [--seed 0] [--only N]
 
 - times: runs with a segmenter that takes its time (`benchmarks.fault_times`).
+- segmenters: segmenters that fail, each in its own way (`benchmarks.fault_segmenters`).
 
 Prints every bar with the figure measured beside it; the exit code is 1 where one is missed. Number
 N of a part and a seed is always the same; --only N does it alone.
@@ -14,11 +15,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from benchmarks import fault_times
+from benchmarks import fault_segmenters, fault_times
 from benchmarks.bench import Bar, print_bars
 from benchmarks.interaction import describe_machine
 
-PARTS = ("times",)
+PARTS = ("times", "segmenters")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = fault_times.run_plans(plans, console)
         fault_times.print_times(runs, console)
         found += fault_times.time_bars(runs)
+    if "segmenters" in parts:
+        every = range(len(fault_segmenters.FAULTS))
+        numbers = every if options.only is None else [options.only]
+        found_faults = fault_segmenters.run_faults(numbers, console)
+        fault_segmenters.print_faults(found_faults, console)
+        codes = fault_segmenters.check_exit_codes()
+        found += fault_segmenters.fault_bars(found_faults, codes)
     return print_bars("Bars: faults", found, console)
 
 
