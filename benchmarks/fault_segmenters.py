@@ -5,7 +5,7 @@ by none of the healthy cases before, between and after them. A victim's output h
 happened, unless it is as good as without the fault, and to be no worse than what its prompts, or
 the previous prediction, say by themselves; the healthy cases have to be bit for bit as alone.
 
-All victims have two bodies in opposite corners of one volume, whose three sides differ. So a slice's
+All victims have two bodies in opposite corners of a volume whose three sides differ. So a slice's
 shape tells its plane, and a prompt's place its class.
 """
 
@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -503,7 +504,7 @@ def draw_folder() -> tuple[Patient, ...]:
         _patient("3_healthy", other, healthy, is_victim=False),
         _patient("4_clicks", clicked, (0.0, 0.0)),
         _patient("5_round_2", second, bars.dice_of(boxed.truth, previous, (1, 2)), previous),
-        _patient("6_healthy", clicked, healthy, is_victim=False),
+        _patient("6_healthy", other, healthy, is_victim=False),
     )
 
 
@@ -599,11 +600,14 @@ def run_fault(number: int) -> FaultRun:
                 previous=case.previous,
             )
         ended: type[BaseException] | None = None
-        try:
-            predict_folder(inputs, outputs, segmenter, _settings(fault.seconds), progress=begin)
-        except BaseException as error:  # also those that end a process, to see that they do
-            ended = type(error)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            try:
+                predict_folder(inputs, outputs, segmenter, _settings(fault.seconds), progress=begin)
+            except BaseException as error:  # also those that end a process, to see that they do
+                ended = type(error)
         seconds = time.monotonic() - begun
+        problems += sorted({f"warns: {one.message}" for one in warned})
         if ended is not fault.ends:
             problems.append(f"ended by {ended}, expected {fault.ends}")
         problems += [f"left {one.name}" for one in outputs.glob(".*")]
