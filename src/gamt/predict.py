@@ -19,6 +19,7 @@ from gamt.lifting.progress import Report
 from gamt.lifting.target import Observer
 from gamt.plausibility import NO_NAMES, warn_of_input, warn_of_result, warn_of_scale
 from gamt.segmenters.base import Segmenter
+from gamt.segmenters.door import SegmenterFault
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache, open_store
 from gamt.volume.preparation import PreparedVolume
@@ -182,7 +183,8 @@ def predict_folder(
 def describe_error(error: Exception) -> str:
     """Returns an exception in one line, with its type where the text was not made for users."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, CaseError) else f"{type(error).__name__}: {text}"
+    known = isinstance(error, CaseError | SegmenterFault)
+    return text if known else f"{type(error).__name__}: {text}"
 
 
 def _predict_file(

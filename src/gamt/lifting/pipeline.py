@@ -81,6 +81,7 @@ def lift(
         Cancelled: `cancelled` said so.
     """
     observer = observer or Observer()
+    volume.embeddings.door.reopen()
     case = replace(case, windows=choose_windows(case, volume))
     found = find_seeds(case, volume, budget, cancelled)
     observer.begin_case(case, volume)

@@ -22,6 +22,7 @@ from gamt.lifting.budget import OutOfTime, Stopwatch, StridePlanner
 from gamt.lifting.progress import Progress
 from gamt.prompts import PixelBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
+from gamt.segmenters.door import SegmenterFault
 from gamt.settings import Settings
 from gamt.volume.scan import Scan, SliceRequest
 
@@ -281,7 +282,7 @@ def run(walk: Walk, scan: Scan, stopwatch: Stopwatch, strides: StridePlanner | N
         while True:
             requests = next(walk) if masks is None else walk.send(masks)
             stopwatch.lap()
-            masks = scan.decode(requests, stopwatch.lap)
+            masks = _usable(scan.decode(requests, stopwatch.lap))
             if strides is not None:
                 strides.end_round(len(requests))
     except StopIteration:
@@ -289,6 +290,20 @@ def run(walk: Walk, scan: Scan, stopwatch: Stopwatch, strides: StridePlanner | N
     except OutOfTime as up:
         _stop(walk, up)
         return False
+
+
+def _usable(answers: Sequence[SliceMask | SegmenterFault]) -> Sequence[SliceMask]:
+    """Returns a segmenter's answers.
+
+    Raises:
+        SegmenterFault: one of them is none.
+    """
+    masks = []
+    for answer in answers:
+        if isinstance(answer, SegmenterFault):
+            raise answer
+        masks.append(answer)
+    return masks
 
 
 def _stop(walk: Walk, up: OutOfTime) -> None:

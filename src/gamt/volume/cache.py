@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gamt.io.files import atomic_write
 from gamt.segmenters.base import Embedding, Segmenter, StorableSegmenter
+from gamt.segmenters.door import Door, SegmenterFault
 
 logger = logging.getLogger("gamt")
 
@@ -52,7 +53,7 @@ class EmbeddingCache:
     a time, but that `before_batch` may let others go on.
 
     Attributes:
-        segmenter: makes the embeddings.
+        door: asks the segmenter, which makes the embeddings.
         encoded: number of slices that it has encoded for this cache so far.
         found: number of times that a slice asked for was there already.
     """
@@ -67,7 +68,7 @@ class EmbeddingCache:
                 none. With a segmenter whose embeddings can't be written (`StorableSegmenter`) it
                 stays as it is, and the log says so.
         """
-        self.segmenter = segmenter
+        self.door = Door(segmenter)
         self.encoded = 0
         self.found = 0
         self._shelf = _Shelf()
@@ -80,6 +81,7 @@ class EmbeddingCache:
     def join(self) -> "EmbeddingCache":
         """Returns a cache for another user, which shares this one's embeddings and limit."""
         other = copy.copy(self)
+        other.door = Door(self.segmenter)
         other.encoded = other.found = 0
         other._shelf = _Shelf()
         self._memory.join(other._shelf)
@@ -88,6 +90,11 @@ class EmbeddingCache:
     def leave(self) -> None:
         """Gives up the cache's share; its embeddings stay until others need the room."""
         self._memory.leave(self._shelf)
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The 2-D model that makes the embeddings."""
+        return self.door.segmenter
 
     @property
     def used_bytes(self) -> int:
@@ -108,8 +115,8 @@ class EmbeddingCache:
         slices: Sequence[KeyedSlice],
         ahead: Iterable[KeyedSlice] = (),
         before_batch: Callable[[], None] = lambda: None,
-    ) -> list[Embedding]:
-        """Returns the embeddings of slices, encoding those that are missing.
+    ) -> list[Embedding | SegmenterFault]:
+        """Returns the embeddings of slices, or faults, encoding those that are missing.
 
         Args:
             slices: of one plane.
@@ -119,6 +126,7 @@ class EmbeddingCache:
                 what was encoded until then is kept.
         """
         wanted = {one.key: one for one in slices}
+        known: dict[str, Embedding | SegmenterFault]
         known = {key: made for key, one in wanted.items() if (made := self.find(one)) is not None}
         self.found += len(known)
         missing = {key: one for key, one in wanted.items() if key not in known}
@@ -132,9 +140,10 @@ class EmbeddingCache:
         for start in range(0, len(missing), size):
             before_batch()
             batch = list(missing.values())[start : start + size]
-            known |= encode_together([(self, one) for one in batch])
+            known |= encode_together([(self, one) for one in batch], before_batch)
         for one in slices:  # the latest used; while others went on, they may have pushed it out
-            self._memory.put(one.key, known[one.key], self._shelf)
+            if not isinstance(known[one.key], SegmenterFault):
+                self._memory.put(one.key, known[one.key], self._shelf)
         self._memory.trim()
         return [known[one.key] for one in slices]
 
@@ -160,22 +169,27 @@ class EmbeddingCache:
             self._store.write(one, embedding)
 
 
-def encode_together(slices: Sequence[tuple[EmbeddingCache, KeyedSlice]]) -> dict[str, Embedding]:
+def encode_together(
+    slices: Sequence[tuple[EmbeddingCache, KeyedSlice]],
+    before_repeat: Callable[[], None] = lambda: None,
+) -> dict[str, Embedding | SegmenterFault]:
     """Encodes a batch of slices for caches that share their memory, but for what is in it already.
 
     Args:
         slices: with the cache of each, one at least; all slices of one shape.
+        before_repeat: as for `Door.encode`.
 
     Returns:
-        The embeddings by key.
+        The embeddings by key, or faults, which are not kept.
     """
-    segmenter, memory = slices[0][0].segmenter, slices[0][0]._memory
+    door, memory = slices[0][0].door, slices[0][0]._memory
     known = {one.key: memory.get(one.key) for _, one in slices}
     missing = {one.key: (cache, one) for cache, one in slices if known[one.key] is None}
     if missing:
-        made = segmenter.encode(np.stack([one.pixels for _, one in missing.values()]))
+        made = door.encode(np.stack([one.pixels for _, one in missing.values()]), before_repeat)
         for (cache, one), embedding in zip(missing.values(), made, strict=True):
-            cache._keep(one, embedding)
+            if not isinstance(embedding, SegmenterFault):
+                cache._keep(one, embedding)
             known[one.key] = embedding
         memory.trim()
     return known

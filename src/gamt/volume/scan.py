@@ -8,9 +8,10 @@ from itertools import chain, zip_longest
 import numpy as np
 import numpy.typing as npt
 
-from gamt.axes import Plane, slice_view
+from gamt.axes import Plane, slice_shape, slice_view
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask
+from gamt.segmenters.door import SegmenterFault
 from gamt.volume.cache import EmbeddingCache, KeyedSlice
 from gamt.volume.geometry import Grid
 
@@ -76,23 +77,28 @@ class Scan:
 
     def decode(
         self, requests: Sequence[SliceRequest], before_batch: Callable[[], None] = lambda: None
-    ) -> Sequence[SliceMask]:
+    ) -> Sequence[SliceMask | SegmenterFault]:
         """Answers requests for slices of one plane or several, in as few calls as possible.
+
+        A request has a fault for an answer where the segmenter had none, neither alone nor with
+        others, or where it couldn't encode the slice.
 
         Args:
             requests: the questions.
-            before_batch: called before each batch of slices is encoded; what it raises ends the
-                call, and what was encoded until then is kept.
+            before_batch: called before each batch of slices is encoded, and before each part of a
+                failed call is tried again; what it raises ends the call, and what was encoded
+                until then is kept.
         """
         for request in requests:
             self.anchors.setdefault(request.plane, request.index)
-        answers: dict[int, SliceMask] = {}
+        answers: dict[int, SliceMask | SegmenterFault] = {}
         for key in dict.fromkeys((request.plane, request.multimask) for request in requests):
             same = [n for n, r in enumerate(requests) if (r.plane, r.multimask) == key]
             asked = [requests[n] for n in same]
             embeddings = self._embed(key[0], asked, before_batch)
             prompts = [request.prompt for request in asked]
-            masks = self._embeddings.segmenter.decode(embeddings, prompts, multimask=key[1])
+            shape = slice_shape(self.grid.shape, key[0])
+            masks = self._embeddings.door.decode(embeddings, prompts, shape, key[1], before_batch)
             answers.update(zip(same, masks, strict=True))
         return [answers[n] for n in range(len(requests))]
 
@@ -111,7 +117,7 @@ class Scan:
 
     def _embed(
         self, plane: Plane, requests: Sequence[SliceRequest], before_batch: Callable[[], None]
-    ) -> list[Embedding]:
+    ) -> list[Embedding | SegmenterFault]:
         batch = self.segmenter.traits.batch
         steps = zip_longest(*(request.ahead[:batch] for request in requests))
         ahead = dict.fromkeys(index for index in chain(*steps) if index is not None)
