@@ -4,6 +4,7 @@
 
 - times: runs with a segmenter that takes its time (`benchmarks.fault_times`).
 - segmenters: segmenters that fail, each in its own way (`benchmarks.fault_segmenters`).
+- kills: `gamt predict` and `evaluation run`, ended at random moments (`benchmarks.fault_kills`).
 
 Prints every bar with the figure measured beside it; the exit code is 1 where one is missed. Number
 N of a part and a seed is always the same; --only N does it alone.
@@ -11,15 +12,18 @@ N of a part and a seed is always the same; --only N does it alone.
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import fault_segmenters, fault_times
+from benchmarks import fault_kills, fault_segmenters, fault_times
 from benchmarks.bench import Bar, print_bars
 from benchmarks.interaction import describe_machine
 
-PARTS = ("times", "segmenters")
+PARTS = ("times", "segmenters", "kills")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (all)")
-    parser.add_argument("--runs", type=int, default=fault_times.RUNS, help="(%(default)s)")
+    parser.add_argument("--runs", type=int, default=fault_times.RUNS, help="times: (%(default)s)")
+    parser.add_argument(
+        "--counts",
+        type=int,
+        nargs=4,
+        metavar="N",
+        default=astuple(fault_kills.Counts()),
+        help="kills: SIGKILL and SIGTERM of predict, the same of evaluation run (%(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything drawn (%(default)s)")
     parser.add_argument("--only", type=int, metavar="N", help="does one of a single part")
     options = parser.parse_args(arguments)
@@ -57,6 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fault_segmenters.print_faults(found_faults, console)
         codes = fault_segmenters.check_exit_codes()
         found += fault_segmenters.fault_bars(found_faults, codes)
+    if "kills" in parts:
+        counts = fault_kills.Counts(*options.counts)
+        with tempfile.TemporaryDirectory() as folder:
+            targets = fault_kills.prepare(Path(folder), console)
+            trials = fault_kills.draw_trials(targets, counts, options.seed)
+            chosen = trials if options.only is None else [trials[options.only]]
+            ended = fault_kills.run_trials(chosen, console)
+        fault_kills.print_kills(ended, console)
+        found += fault_kills.kill_bars(ended)
     return print_bars("Bars: faults", found, console)
 
 
