@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pytest
 
 import gamt
+from gamt.memory import machine_bytes
 from gamt.server import frames
 from gamt.server.bodies import BodyLimits
 from gamt.server.engine import Workspace
-from gamt.server.memory import machine_bytes
 from tests.server.serving import serving
 from tests.server.test_engine import Gated
 from tests.server.test_leases import Clock
@@ -803,7 +803,7 @@ def test_a_failure_of_our_own_is_told_by_a_number_that_the_log_has_too(
         assert "Traceback" not in response.text
         (record,) = (one for one in caplog.records if one.name == "gamt.server")
         assert detail(response).split()[-1] in record.getMessage()
-        assert "RuntimeError" in record.getMessage()
+        assert "SegmenterFault" in record.getMessage()
         assert "secret" not in record.getMessage()  # nor are the places of prompts in the log
         segmenter.error = None
         assert meta(user.draw([2, 3], [3, 9], [5, 14]))["ran_prediction"]
