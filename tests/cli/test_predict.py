@@ -1,15 +1,30 @@
 """``gamt predict``: folders of cases."""
 
+import hashlib
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from gamt.io.case import write_case
 from gamt.prompts import ClassPrompts, Click
-from tests.cli.calls import FAILING, THRESHOLD, Run, on_terminal, one_line
-from tests.test_predict import BLOCK, SHAPE, bright_block, save, save_unlucky, segmentation
+from gamt.segmenters import Embedding
+from tests.cli.calls import FAILING, ROOT, THRESHOLD, Run, on_terminal, one_line
+from tests.test_predict import (
+    BLOCK,
+    SHAPE,
+    ThresholdSegmenter,
+    bright_block,
+    save,
+    save_unlucky,
+    segmentation,
+)
 
 
 def test_predict_writes_a_segmentation_for_each_case(tmp_path: Path, run: Run) -> None:
@@ -158,22 +173,73 @@ def test_predict_warns_of_an_empty_result(tmp_path: Path, run: Run) -> None:
     assert "; class 1: empty\nWARNING a: class 1: the segmentation is empty\n" in log
 
 
-class WaitingSegmenter(ThresholdSegmenter):
-    """Says when it is asked for the first time, and takes its time whenever it is asked."""
+# --- SIGTERM ------------------------------------------------------------------------------------
+
+
+class SlowSegmenter(ThresholdSegmenter):
+    """Says when it is asked, and takes a while."""
 
     def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
         print("encoding", flush=True)
-        # One long call, as of a network, in which no handler of Python's runs.
-        ctypes.PyDLL(None).usleep(300_000) if self.holds else time.sleep(0.3)
+        time.sleep(0.3)
         return super().encode(slices)
-
-    holds = False
 
 
 class HangingSegmenter(ThresholdSegmenter):
-    """Never comes to an end."""
+    """Says when it is asked, and then is in one call for hours, as of a network that hangs."""
 
     def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
         print("encoding", flush=True)
-        threading.Event().wait()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**11)
         raise AssertionError
+
+
+def start_predict(folder: Path, segmenter: str) -> "subprocess.Popen[str]":
+    """Starts a run over the cases a and b, and waits until its segmenter is asked."""
+    for name in ("a.npz", "b.npz"):
+        save(folder / "in" / name)
+    options = ("--no-budget", "--segmenter", f"tests.cli.test_predict:{segmenter}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gamt", "predict", folder / "in", folder / "out", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        text=True,
+        encoding="utf-8",
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "encoding\n"
+    return process
+
+
+def test_sigterm_finishes_the_case_at_hand_and_ends_with_143(tmp_path: Path) -> None:
+    with start_predict(tmp_path, "SlowSegmenter") as process:
+        process.terminate()
+        asked, log = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert asked.count("encoding") <= 1  # of 25 slices that the case has; one may just have begun
+    assert "asked to end: the case at hand is finished" in log
+    assert "b.npz: 1 cases not begun" in log
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.npz"]
+    assert segmentation(tmp_path / "out" / "a.npz")[5, 6, 10] == 1  # the box's middle
+    with np.load(tmp_path / "out" / "a.npz") as file:
+        assert "cut short" in str(file["status"])
+
+
+def test_a_second_sigterm_ends_at_once_also_amid_a_call_of_the_segmenter(tmp_path: Path) -> None:
+    with start_predict(tmp_path, "HangingSegmenter") as process:
+        assert process.stderr is not None
+        process.terminate()
+        assert "asked to end" in process.stderr.readline()
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(timeout=10) == 143
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_after_a_run_sigterm_means_what_it_did_before(tmp_path: Path, run: Run) -> None:
+    save(tmp_path / "in" / "a.npz")
+    before = signal.getsignal(signal.SIGTERM)
+    run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.set_wakeup_fd(-1) == -1
