@@ -39,7 +39,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """
     partial = None
     try:
-        _refuse_special(path)
+        refuse_special(path)
         partial, lock = _make_partial(path, _make_file)
         try:
             with os.fdopen(os.dup(lock), "wb") as file:
@@ -71,7 +71,7 @@ def atomic_write_files(path: Path) -> Iterator[Path]:
     """
     folder = None
     try:
-        _refuse_special(path)
+        refuse_special(path)
         folder, lock = _make_partial(path, _make_folder)
         try:
             yield folder / path.name
@@ -107,6 +107,22 @@ def remove_partials(folder: Path) -> None:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
                 finally:
                     os.close(lock)
+
+
+def refuse_special(path: Path) -> None:
+    """Refuses to replace what is neither a file nor a link, as `atomic_write` does.
+
+    Raises:
+        OSError: it is a folder, a pipe, a socket or a device.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except OSError:  # that there is nothing, or what hinders, shows when it is written
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        raise OSError(errno.EEXIST, "is no file; name another output", os.fspath(path))
 
 
 def _make_partial(path: Path, make: Callable[[Path], int | None]) -> tuple[Path, int]:
@@ -147,22 +163,6 @@ def _make_folder(path: Path) -> int | None:
         return os.open(path, os.O_RDONLY)
     except FileNotFoundError:  # taken for a leftover
         return None
-
-
-def _refuse_special(path: Path) -> None:
-    """Refuses to replace what is neither a file nor a link.
-
-    Raises:
-        OSError: it is a folder, a pipe, a socket or a device.
-    """
-    try:
-        mode = path.lstat().st_mode
-    except OSError:  # that there is nothing, or what hinders, shows when it is written
-        return
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
-        raise OSError(errno.EEXIST, "is no file; name another output", os.fspath(path))
 
 
 class OverwriteError(OSError):
@@ -210,6 +210,9 @@ def _data_file(header: Path) -> Path | None:
     """Returns the file that a header says its data are in; None of files that name none."""
     if not header.is_file():
         return None
-    with header.open("rb") as file:
-        named = _DATA_FILE.search(file.read(_HEAD))
+    try:
+        with header.open("rb") as file:
+            named = _DATA_FILE.search(file.read(_HEAD))
+    except OSError:  # left to its reader
+        return None
     return header.parent / os.fsdecode(named[1]) if named else None
