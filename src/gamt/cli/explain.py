@@ -189,10 +189,6 @@ def explain(
     write_page(explanation, out)
     prediction = explanation.prediction
     log_prediction(case, prediction, model, prediction.seconds, names)
-<<<<<<< HEAD
     echo(out)
-=======
-    typer.echo(out)
     if prediction.status != COMPLETE:
         raise typer.Exit(3)
->>>>>>> door

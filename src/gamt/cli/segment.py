@@ -174,13 +174,9 @@ def segment(
         write_image(output, labels, like=scan.image, names=scan.names)
     log_prediction(scan.case, prediction, model, prediction.seconds, scan.class_names)
     if verbose is not False:
-<<<<<<< HEAD
         echo(f"{output}: {_describe(scan, labels)}")
-=======
-        typer.echo(f"{output}: {_describe(scan, labels)}")
     if prediction.status != COMPLETE:
         raise typer.Exit(3)
->>>>>>> door
 
 
 def _describe(scan: "ImageCase", labels: "npt.NDArray[np.uint8]") -> str:
