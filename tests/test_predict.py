@@ -219,8 +219,9 @@ def test_the_traceback_is_there_at_debug_level(
     caplog.set_level(logging.DEBUG, "gamt")
     save_unlucky(tmp_path / "in" / "a.npz")
     predict_folder(tmp_path / "in", tmp_path / "out", FailingSegmenter(), UNLIMITED)
-    (record,) = [record for record in caplog.records if record.exc_info is not None]
-    assert record.levelno == logging.DEBUG
+    records = [record for record in caplog.records if record.exc_info is not None]
+    assert records[0].getMessage() == "a fault of the segmenter threshold"
+    assert all(record.levelno == logging.DEBUG for record in records)
 
 
 def test_a_failed_case_leaves_an_earlier_segmentation_as_it_was(tmp_path: Path) -> None:
