@@ -20,6 +20,7 @@ import numpy.typing as npt
 from nibabel.imageglobals import LoggingOutputSuppressor
 
 from gamt.io.format import (
+    MOST_RATIO,
     ImageError,
     StoredImage,
     check_memory,
@@ -36,8 +37,6 @@ logger = logging.getLogger("gamt")
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20
-_GZIP_RATIO = 1032
-"""Bytes that deflate makes of one at most."""
 _MOST_HEADER = 1 << 26
 """Bytes before the voxels: the header and its extensions, texts of some MiB at the most."""
 _MOST_REST = 1 << 26
@@ -211,7 +210,7 @@ def _check_voxels(path: Path, file: Any) -> int:
     is_packed = isinstance(holder.fileobj, gzip.GzipFile) or stored.suffix.lower() == ".gz"
     offset, size = file.dataobj.offset, stored.stat().st_size
     if is_packed:
-        check_size(path, shape, dtype.itemsize, size, _GZIP_RATIO)
+        check_size(path, shape, dtype.itemsize, size, MOST_RATIO)
     else:
         check_size(path, shape, dtype.itemsize, max(0, size - offset))
     scaled = 0 if file.dataobj.slope == 1 and file.dataobj.inter == 0 else 3 * 8
