@@ -63,8 +63,8 @@ def read(path: Path, volume: int | None) -> StoredImage:
         if len(shape) < 3 or min(shape) < 1:
             raise ImageError(path, f"found an image of shape {shape}, expected a 3-D volume")
         index = choose_volume(path, math.prod(shape[3:]), volume)
-        chosen = np.unravel_index(index, shape[3:]) if shape[3:] else ()
         end = _check_voxels(path, file)
+        chosen = np.unravel_index(index, shape[3:]) if shape[3:] else ()
         try:
             array = np.asanyarray(file.dataobj[(..., *chosen)])
             _check_rest(file.file_map["image"].fileobj, end)
