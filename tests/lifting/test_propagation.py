@@ -25,7 +25,6 @@ from gamt.lifting.propagation import (
     run,
     tight_box,
     together,
-    walk,
 )
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import SliceMask

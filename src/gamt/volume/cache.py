@@ -5,7 +5,7 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from gamt.io.files import atomic_write
 from gamt.segmenters.base import Embedding, Segmenter, StorableSegmenter
-from gamt.segmenters.door import Door, SegmenterFault
+from gamt.segmenters.door import BeforeCall, Door, SegmenterFault
 
 logger = logging.getLogger("gamt")
 
@@ -50,7 +50,7 @@ class EmbeddingCache:
     the cache that used it last. When the memory is full, what left caches had used goes first, then
     what the cache with the most bytes used least recently: what a cache has within its share, the
     limit over the number of caches, stays whatever the others do. Only one of them may be in use at
-    a time, but that `before_batch` may let others go on.
+    a time, but that `before_call` may let others go on.
 
     Attributes:
         door: asks the segmenter, which makes the embeddings.
@@ -114,7 +114,7 @@ class EmbeddingCache:
         self,
         slices: Sequence[KeyedSlice],
         ahead: Iterable[KeyedSlice] = (),
-        before_batch: Callable[[], None] = lambda: None,
+        before_call: BeforeCall = lambda call, slices: None,
     ) -> list[Embedding | SegmenterFault]:
         """Returns the embeddings of slices, or faults, encoding those that are missing.
 
@@ -122,7 +122,7 @@ class EmbeddingCache:
             slices: of one plane.
             ahead: slices of the same plane that are likely to be asked for next, the likeliest
                 first; they fill up a batch that is encoded anyway.
-            before_batch: called before each batch is encoded; what it raises ends the call, and
+            before_call: called before each batch is encoded; what it raises ends the call, and
                 what was encoded until then is kept.
         """
         wanted = {one.key: one for one in slices}
@@ -138,9 +138,9 @@ class EmbeddingCache:
                 missing[one.key] = one
                 room -= 1
         for start in range(0, len(missing), size):
-            before_batch()
             batch = list(missing.values())[start : start + size]
-            known |= encode_together([(self, one) for one in batch], before_batch)
+            before_call("encode", len(batch))
+            known |= encode_together([(self, one) for one in batch], before_call)
         for one in slices:  # the latest used; while others went on, they may have pushed it out
             if not isinstance(known[one.key], SegmenterFault):
                 self._memory.put(one.key, known[one.key], self._shelf)
@@ -171,7 +171,7 @@ class EmbeddingCache:
 
 def encode_together(
     slices: Sequence[tuple[EmbeddingCache, KeyedSlice]],
-    before_repeat: Callable[[], None] = lambda: None,
+    before_repeat: BeforeCall = lambda call, slices: None,
 ) -> dict[str, Embedding | SegmenterFault]:
     """Encodes a batch of slices for caches that share their memory, but for what is in it already.
 
