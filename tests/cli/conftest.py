@@ -66,5 +66,5 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         windows = {one.label: IntensityWindow(0, 1) for one in case.prompts}
         return Lifted(np.zeros(case.image.shape, np.uint8), 0, True, windows, {})
 
-    monkeypatch.setattr(predict, "lift", lift)
+    monkeypatch.setattr(predict, "lift_in_memory", lift)
     return seen
