@@ -145,8 +145,8 @@ class TrialRun:
     problems: tuple[str, ...]
 
 
-def prepare(folder: Path, console: Console) -> list[Target]:
-    """Writes cases and finds out what each command makes of them, undisturbed."""
+def prepare(folder: Path) -> list[Target]:
+    """Writes cases, and returns the commands: two of `gamt predict`, and two of the evaluator's."""
     python, inputs, small = sys.executable, folder / "cases", folder / "small"
     draw_cases(inputs, small)
     method = folder / "method.py"
@@ -164,17 +164,13 @@ def prepare(folder: Path, console: Console) -> list[Target]:
         words = [python, "-m", "evaluation", "run", "--cases", os.fspath(small), "--method", spec]
         return lambda out: [*words, "--out", f"{out}/out", "--name", "team", "--workers", "2"]
 
-    targets = [
+    return [
         Target("predict", inputs, folder / "predict", predict()),
         Target("predict, cache", inputs, folder / "cached", predict_with_cache),
         Target("evaluation, gamt", small, folder / "gamt", evaluate("gamt")),
         Target(
             "evaluation, command", small, folder / "any", evaluate(f"command:{python} {method}")
         ),
-    ]
-    return [
-        measure(one)
-        for one in track(targets, "Commands, undisturbed", console=console, transient=True)
     ]
 
 
@@ -209,7 +205,7 @@ def _within_noise(phantom: Phantom) -> Phantom:
 
 
 def measure(target: Target) -> Target:
-    """Lets a command end by itself.
+    """Returns a command with what it makes of the cases, undisturbed, and how long that takes.
 
     Raises:
         RuntimeError: it did not end well.
