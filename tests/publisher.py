@@ -192,12 +192,13 @@ def _handler(publisher: Publisher) -> type[BaseHTTPRequestHandler]:
                 self.send_header("ETag", offer.etag)
             self.end_headers()
             stop = start + offer.cuts.pop(0) if offer.cuts else total
-            if offer.pause_s is None:
+            pause_s = offer.pause_s
+            if pause_s is None:
                 self.wfile.write(offer.content[start:stop])
                 return
             for i in range(start, stop):
                 self.wfile.write(offer.content[i : i + 1])
-                time.sleep(offer.pause_s)
+                time.sleep(pause_s)
 
         def log_message(self, *message: object) -> None:
             pass

@@ -5,6 +5,7 @@ terabytes, or hash a key that is a tuple of tuples of tuples, each holding the o
 """
 
 import json
+import pickle
 import pickletools
 import zipfile
 from pathlib import Path
@@ -84,8 +85,7 @@ def check_zipped_pickles(path: Path) -> None:
     """Checks the pickles in a zip file of torch's.
 
     Raises:
-        ArchiveError: one of them takes too much to read.
-        ValueError, IndexError, KeyError: one of them is broken.
+        ArchiveError: one of them is broken or takes too much to read.
         zipfile.BadZipFile, OSError: the file can't be read.
     """
     with zipfile.ZipFile(path) as archive:
@@ -102,11 +102,13 @@ def check_legacy(path: Path) -> None:
     """Checks the pickles that begin a file of torch before 1.6.
 
     Raises:
-        ArchiveError: one of them takes too much to read.
-        ValueError, IndexError, KeyError: one of them is broken.
+        ArchiveError: one of them is broken or takes too much to read, or there is none.
         OSError: it can't be read.
     """
     with path.open("rb") as file:
+        if file.read(1) != pickle.PROTO:
+            raise ArchiveError("found neither a whole zip file nor a pickle")
+        file.seek(0)
         for _ in range(LEGACY_PICKLES):
             check_pickle(file)
 
@@ -115,9 +117,17 @@ def check_pickle(file: IO[bytes]) -> None:
     """Checks how much a pickle builds, without building it.
 
     Raises:
-        ArchiveError: it is too long, too deep, or refers to the same values too often.
-        ValueError, IndexError, KeyError: it is broken.
+        ArchiveError: it is broken, too long, too deep, or refers to the same values too often.
     """
+    try:
+        _count_values(file)
+    except ArchiveError:
+        raise
+    except (ValueError, LookupError) as error:
+        raise ArchiveError("found a broken pickle") from error
+
+
+def _count_values(file: IO[bytes]) -> None:
     stack: list[tuple[int, int]] = []  # of each value: how many it is made of, and how deep
     marks: list[int] = []
     remembered: dict[Any, tuple[int, int]] = {}
