@@ -3,7 +3,8 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import IO, Any
+from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,9 @@ class _Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_array(file: IO[bytes], size_bytes: int, most_bytes: int | None = None) -> npt.NDArray[Any]:
+def read_array(
+    file: BufferedIOBase, size_bytes: int, most_bytes: int | None = None
+) -> npt.NDArray[Any]:
     """Reads one array.
 
     Nothing is allocated before the sizes that the stream declares are known to be true and allowed.
@@ -79,8 +82,8 @@ def read_array(file: IO[bytes], size_bytes: int, most_bytes: int | None = None) 
             raise NpyError(f"a pickle that holds a {type(array).__name__} and no array")
         return array
     if header.bytes != data_bytes:
-        found = f"{data_bytes} bytes of data for {header.dtype} of shape {header.shape}"
-        raise NpyError(found, f"{header.bytes} bytes")
+        described = f"{header.dtype} of shape {header.shape}"
+        raise NpyError(f"{data_bytes} of the {header.bytes} bytes of {described}")
     if most_bytes is None:
         available = available_bytes()
         if header.bytes > available:
@@ -92,7 +95,7 @@ def read_array(file: IO[bytes], size_bytes: int, most_bytes: int | None = None) 
     return _read_data(file, header)
 
 
-def _read_header(file: IO[bytes]) -> tuple[_Header, int]:
+def _read_header(file: BufferedIOBase) -> tuple[_Header, int]:
     """Returns the header, and how many bytes it takes."""
     start = file.read(len(_MAGIC) + 2)
     version = tuple(start[len(_MAGIC) :])
@@ -130,12 +133,12 @@ def _parse_type(code: str) -> np.dtype[Any]:
     raise NpyError(f"the array type {code[:40]!r}")
 
 
-def _read_data(file: IO[bytes], header: _Header) -> npt.NDArray[Any]:
+def _read_data(file: BufferedIOBase, header: _Header) -> npt.NDArray[Any]:
     flat = np.empty(math.prod(header.shape), header.dtype)
     octets = flat.view(np.uint8)
     for start in range(0, octets.size, _CHUNK_BYTES):
         chunk = octets[start : start + _CHUNK_BYTES]
-        if file.readinto(chunk.data) != chunk.size:  # type: ignore[attr-defined]
+        if file.readinto(chunk.data) != chunk.size:
             raise NpyError("an array that ends too early")
     check_elements(flat)
     if header.dtype == np.bool_:
