@@ -37,7 +37,7 @@ BUILT := $(PAGE)/dist/index.html
 LIGHTHOUSE := tests/page/node_modules/.package-lock.json
 
 .PHONY: help setup setup-all run annotate serve test test-fast coverage test-page test-napari \
-	test-container lint bench bench-accuracy bench-page soak bench-container eval data weights page wheel docker \
+	test-container lint bench bench-accuracy bench-page soak faults bench-container eval data weights page wheel docker \
 	docker-run docker-serve docker-save format clean
 
 help: ## Show this list
@@ -117,6 +117,12 @@ bench-page: $(ALL) $(BUILT) ## Measure the page of gamt annotate in a browser
 soak: $(ALL) ## Let random users work on a server, and check its answers (MINUTES, 20 without, twice)
 	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes "$(MINUTES)")
 	$(BIN)/python -m benchmarks.soak --encodes $(if $(MINUTES),--minutes "$(MINUTES)")
+
+faults: $(ALL) ## Break the method in every way known: slow, failing and killed, and bad methods (25 minutes)
+	@status=0; \
+	$(BIN)/python -m benchmarks.faults || status=1; \
+	$(BIN)/python -m benchmarks.bad_methods || status=1; \
+	exit $$status
 
 bench-container: $(ALL) ## Measure the container's start-up and rebuild
 	$(BIN)/python -m benchmarks.container

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gamt.cli.console import UsageError, progress_bar, shows_progress, start_log
+from gamt.cli.console import UsageError, echo, progress_bar, shows_progress, start_log
 from gamt.cli.options import (
     Boxes,
     Cache,
@@ -189,6 +189,6 @@ def explain(
     write_page(explanation, out)
     prediction = explanation.prediction
     log_prediction(case, prediction, model, prediction.seconds, names)
-    typer.echo(out)
+    echo(out)
     if prediction.status != COMPLETE:
         raise typer.Exit(3)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gamt.cli.console import progress_bar, shows_progress, start_log
+from gamt.cli.console import echo, progress_bar, shows_progress, start_log
 from gamt.cli.options import (
     Boxes,
     Cache,
@@ -174,7 +174,7 @@ def segment(
         write_image(output, labels, like=scan.image, names=scan.names)
     log_prediction(scan.case, prediction, model, prediction.seconds, scan.class_names)
     if verbose is not False:
-        typer.echo(f"{output}: {_describe(scan, labels)}")
+        echo(f"{output}: {_describe(scan, labels)}")
     if prediction.status != COMPLETE:
         raise typer.Exit(3)
 
