@@ -385,6 +385,27 @@ def test_a_run_that_is_asked_to_finish_writes_the_case_at_hand_and_begins_no_oth
     assert f"stopped before {tmp_path}/in/b.npz: 2 cases not begun" in caplog.messages
 
 
+@pytest.mark.parametrize("step", ["read_case", "write_segmentation"])
+def test_asked_to_finish_while_it_reads_or_writes_a_run_still_writes_that_case(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.npz", "b.npz"):
+        save(tmp_path / "in" / name)
+    asked = threading.Event()
+    done = getattr(predict, step)
+
+    def do(*arguments: Any) -> Any:
+        asked.set()
+        return done(*arguments)
+
+    monkeypatch.setattr(predict, step, do)
+    (result,) = predict_folder(
+        tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED, finish=asked.is_set
+    )
+    assert result.outcome == ("degraded" if step == "read_case" else "fine")
+    assert segmentation(tmp_path / "out" / "a.npz")[5, 6, 10] == 1  # the box's middle
+
+
 def test_the_time_to_write_is_kept_of_the_time_limit() -> None:
     start = time.monotonic()
     limited = predict_case(
