@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from gamt import predict
-from gamt.io.case import Case, read_case, write_case
+from gamt.io.case import Case, read_case, write_case, write_segmentation
 from gamt.predict import Cancelled, FolderError, Prediction, predict_case, predict_folder
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.segmenters import Embedding, SliceMask, Traits, load
@@ -322,13 +322,12 @@ def test_a_disk_that_is_full_fails_one_case_and_leaves_nothing_partial(
     for name in ("a.npz", "b.npz"):
         save(tmp_path / "in" / name)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    write = predict.write_segmentation
 
     def write_on_full_disk(path: Path, *arguments: Any) -> None:
         full = path.name == "a.npz"
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]) if full else limits)
         try:
-            write(path, *arguments)
+            write_segmentation(path, *arguments)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
