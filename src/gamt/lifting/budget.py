@@ -125,6 +125,7 @@ class Stopwatch:
         cancelled: Callable[[], bool] = lambda: False,
         finish: Callable[[], bool] = lambda: False,
         pace: Pace | None = None,
+        kept: float = 0.0,
     ) -> None:
         """Times no call yet.
 
@@ -133,8 +134,11 @@ class Stopwatch:
             cancelled: says whether the caller wants no result any more.
             finish: says whether the caller wants what there is, as if the deadline had passed.
             pace: what earlier calls have cost; None without any.
+            kept: share of the time left that is kept for what comes after, 0..1: the deadline is
+                that much earlier.
         """
-        self._deadline = deadline
+        now = time.monotonic()
+        self._deadline = now + (1 - kept) * (deadline - now)
         self._cancelled = cancelled
         self._finish = finish
         self.pace = Pace() if pace is None else pace

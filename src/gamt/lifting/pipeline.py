@@ -38,6 +38,10 @@ from gamt.windows import IntensityWindow
 PLANNED = 0.9
 """Share of the time left that walks plan with; each plane has an equal one (docs/constants.md)."""
 
+FINISHING = 0.05
+"""Share of the time of some classes that is kept for what comes after their walks, such as fusing
+their votes (docs/constants.md)."""
+
 PREVIOUS_SCORE = np.float32(0.8)
 """What a previous prediction is worth against another class's correction: less than a click
 (docs/constants.md)."""
@@ -112,7 +116,7 @@ def lift(
 
     def watch(done: int, classes: int) -> Stopwatch:
         deadline = budget.deadline(done, classes, len(case.prompts))
-        return Stopwatch(deadline, cancelled, finish, pace)
+        return Stopwatch(deadline, cancelled, finish, pace, kept=FINISHING)
 
     found = find_seeds(case, volume, watch)
     observer.begin_case(case, volume)
