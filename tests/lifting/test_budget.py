@@ -197,6 +197,13 @@ def test_what_is_kept_of_the_time_is_not_for_calls(clock: Clock) -> None:
     assert Stopwatch(math.inf, kept=0.2).left == math.inf
 
 
+def test_what_will_come_once_more_is_kept_time_for(clock: Clock) -> None:
+    watch = Stopwatch(deadline=1010)
+    with watch.keeping():
+        clock.now += 3
+    assert watch.left == 4
+
+
 def test_no_call_fits_after_the_deadline(clock: Clock) -> None:
     with pytest.raises(OutOfTime):
         Stopwatch(deadline=999).before_call("encode", 1)

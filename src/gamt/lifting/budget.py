@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -148,6 +149,13 @@ class Stopwatch:
     def left(self) -> float:
         """Seconds until the deadline; infinite without one, negative after it."""
         return self._deadline - time.monotonic()
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keeps as much time as what is done meanwhile takes, because it will come once more."""
+        begun = time.monotonic()
+        yield
+        self._deadline -= time.monotonic() - begun
 
     def check_cancelled(self) -> None:
         """Goes on unless the caller wants no result any more.

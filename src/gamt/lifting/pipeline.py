@@ -146,9 +146,10 @@ def lift(
                     stopwatch, part, progress, lambda: volume.embeddings.encoded
                 )
                 walks = []
-                for target in targets:
-                    stopwatch.check_cancelled()
-                    walks += [noting(target, walk) for walk in stage(target, strides)]
+                with stopwatch.keeping():  # in the end, votes are fused once more
+                    for target in targets:
+                        stopwatch.check_cancelled()
+                        walks += [noting(target, walk) for walk in stage(target, strides)]
                 run(together(walks), scan, stopwatch, strides)
             for target in targets:
                 stopwatch.check_cancelled()
@@ -375,6 +376,11 @@ def axial_walk(target: Target, box: Box, strides: StridePlanner) -> Walk:
 def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
     """Walks the coronal and sagittal slices that the axial masks reach (paper, 2.2, 1 and 2)."""
     if target.previous is not None or target.prompts.box is None or target.misled:
+        return []
+    try:
+        strides.stopwatch.check()
+    except OutOfTime:
+        target.shortfall.is_cut_short = True
         return []
     probability = target.fuse()
     masks = probability > 0.5
