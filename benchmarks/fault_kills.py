@@ -145,8 +145,8 @@ class TrialRun:
     problems: tuple[str, ...]
 
 
-def prepare(folder: Path, console: Console) -> list[Target]:
-    """Writes cases and finds out what each command makes of them, undisturbed."""
+def prepare(folder: Path) -> list[Target]:
+    """Writes cases, and returns the commands: two of `gamt predict`, and two of the evaluator's."""
     python, inputs, small = sys.executable, folder / "cases", folder / "small"
     draw_cases(inputs, small)
     method = folder / "method.py"
@@ -164,17 +164,13 @@ def prepare(folder: Path, console: Console) -> list[Target]:
         words = [python, "-m", "evaluation", "run", "--cases", os.fspath(small), "--method", spec]
         return lambda out: [*words, "--out", f"{out}/out", "--name", "team", "--workers", "2"]
 
-    targets = [
+    return [
         Target("predict", inputs, folder / "predict", predict()),
         Target("predict, cache", inputs, folder / "cached", predict_with_cache),
         Target("evaluation, gamt", small, folder / "gamt", evaluate("gamt")),
         Target(
             "evaluation, command", small, folder / "any", evaluate(f"command:{python} {method}")
         ),
-    ]
-    return [
-        measure(one)
-        for one in track(targets, "Commands, undisturbed", console=console, transient=True)
     ]
 
 
@@ -209,7 +205,7 @@ def _within_noise(phantom: Phantom) -> Phantom:
 
 
 def measure(target: Target) -> Target:
-    """Lets a command end by itself.
+    """Returns a command with what it makes of the cases, undisturbed, and how long that takes.
 
     Raises:
         RuntimeError: it did not end well.
@@ -447,14 +443,25 @@ def _stamp(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def run_trials(trials: Sequence[Trial], console: Console) -> list[TrialRun]:
-    """Does trials, a few at a time."""
+    """Does trials, a few at a time, and prints what should not be so."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         runs = pool.map(run_trial, trials)
-        return list(track(runs, "Kills", len(trials), console=console, transient=True))
+        done = []
+        for run in track(runs, "Kills", len(trials), console=console, transient=True):
+            done.append(run)
+            for problem in run.problems:
+                console.print(f"{describe(run.trial)}: {problem}", markup=False)
+        return done
+
+
+def describe(trial: Trial) -> str:
+    """Names a trial for people."""
+    when = f"{trial.share:.0%} of its time" if trial.when == "at any time" else trial.when
+    return f"trial {trial.number} ({trial.target.name}, {trial.signal.name}, {when})"
 
 
 def print_kills(runs: Sequence[TrialRun], console: Console) -> None:
-    """Prints what was killed when, and what is wrong with it."""
+    """Prints what was ended when."""
     heads = ("Trials", "At work", "Partial files left", "Longest end, s", "Wrong")
     grid = new_table("Commands ended", "Command", "Signal", "When", *heads)
     rows = Counter((one.trial.target.name, one.trial.signal, one.trial.when) for one in runs)
@@ -471,12 +478,6 @@ def print_kills(runs: Sequence[TrialRun], console: Console) -> None:
             str(sum(bool(one.problems) for one in members)),
         )
     console.print(grid)
-    for run in runs:
-        trial = run.trial
-        when = f"{trial.share:.0%} of its time" if trial.when == "at any time" else trial.when
-        title = f"trial {trial.number} ({trial.target.name}, {trial.signal.name}, {when})"
-        for problem in run.problems:
-            console.print(f"{title}: {problem}", markup=False)
 
 
 def kill_bars(runs: Sequence[TrialRun]) -> list[Bar]:

@@ -678,13 +678,18 @@ def _check_log(fault: Fault, patient: Patient, status: str, lines: Sequence[str]
 
 
 def run_faults(numbers: Sequence[int], console: Console) -> list[FaultRun]:
-    """Segments the folder with each fault in turn, a few at a time."""
+    """Segments the folder with faults, a few at a time, and prints what should not be so."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(min(AT_ONCE, len(numbers)), mp.get_context("spawn")) as pool:
         runs = pool.map(run_fault, numbers)
-        return list(
-            track(runs, "Faults of a segmenter", len(numbers), console=console, transient=True)
-        )
+        done = []
+        title = "Faults of a segmenter"
+        for run in track(runs, title, len(numbers), console=console, transient=True):
+            done.append(run)
+            for problem in run.problems:
+                name = FAULTS[run.number].name
+                console.print(f"fault {run.number} ({name}): {problem}", markup=False)
+        return done
 
 
 def always_failing() -> FaultySegmenter:
@@ -728,7 +733,7 @@ def check_exit_codes() -> list[str]:
 
 
 def print_faults(runs: Sequence[FaultRun], console: Console) -> None:
-    """Prints what each fault came to, and what is wrong with it."""
+    """Prints what each fault came to."""
     names = [one.case.name for one in draw_folder() if one.is_victim]
     grid = new_table("Faults of a segmenter", "", "Status", *(f"Dice, {name}" for name in names))
     for run in runs:
@@ -739,10 +744,6 @@ def print_faults(runs: Sequence[FaultRun], console: Console) -> None:
         scores = [listed(one) for one in run.dice] or [""] * len(names)
         grid.add_row(f"{run.number} {fault.name}", f"{what[:120]}", *scores)
     console.print(grid, markup=False)
-    for run in runs:
-        for problem in run.problems:
-            name = FAULTS[run.number].name
-            console.print(f"fault {run.number} ({name}): {problem}", markup=False)
 
 
 def fault_bars(runs: Sequence[FaultRun], exit_codes: Sequence[str]) -> list[Bar]:

@@ -366,6 +366,16 @@ class TimedRun:
         """Whether it was later than the call at work explains, or than `SHORT_LATE`."""
         return self.late > max(SHORT_LATE, self.call)
 
+    @property
+    def wrong(self) -> list[str]:
+        """What should not be so, for people."""
+        wrong = [*self.problems]
+        if self.is_late:
+            wrong.append(f"late by {self.late:.2f} s, its call {self.call:.2f} s")
+        if self.begun_late:
+            wrong.append(f"{self.begun_late} calls begun after the deadline")
+        return wrong
+
 
 def run_plan(plan: Plan, need: Need) -> TimedRun:
     """Makes a run, from a file to a file."""
@@ -434,7 +444,7 @@ def check_output(output: Path, phantom: Phantom) -> tuple[list[str], str, tuple[
 
 
 def run_plans(plans: Sequence[Plan], console: Console) -> list[TimedRun]:
-    """Makes runs, a few at a time, each in a process that has nothing else to do."""
+    """Makes runs, a few at a time, and prints those that something is wrong with."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     numbers = sorted({plan.scene for plan in plans})
     pool = ProcessPoolExecutor(AT_ONCE, mp.get_context("spawn"))
@@ -445,11 +455,16 @@ def run_plans(plans: Sequence[Plan], console: Console) -> list[TimedRun]:
         listed_needs = list(track(found, title, len(cases), console=console, transient=True))
         needs = dict(zip(numbers, listed_needs, strict=True))
         runs = pool.map(run_plan, plans, [needs[plan.scene] for plan in plans])
-        return list(track(runs, "Runs in time", len(plans), console=console, transient=True))
+        done = []
+        for run in track(runs, "Runs in time", len(plans), console=console, transient=True):
+            done.append(run)
+            if wrong := run.wrong:
+                console.print(f"{describe(run)}: {'; '.join(wrong)}", markup=False)
+        return done
 
 
 def print_times(runs: Sequence[TimedRun], console: Console) -> None:
-    """Prints the runs by law and by share of the time, and those that something is wrong with."""
+    """Prints the runs by law, and by share of the time."""
     grid = new_table(
         "Late by, in seconds", "Calls", "Runs", "Latest", "Its call", "Longest call", "Mean Dice"
     )
@@ -468,12 +483,6 @@ def print_times(runs: Sequence[TimedRun], console: Console) -> None:
     for band, mean, floor, count in dice_by_share(runs):
         grid.add_row(f">= {band:.0%}", str(count), f"{mean:.3f}", f"{floor:.3f}")
     console.print(grid)
-    for one in runs:
-        wrong = [*one.problems]
-        wrong += [f"late by {one.late:.2f} s, its call {one.call:.2f} s"] if one.is_late else []
-        wrong += [f"{one.begun_late} calls begun after the deadline"] if one.begun_late else []
-        if wrong:
-            console.print(f"{describe(one)}: {'; '.join(wrong)}", markup=False)
     loads = [one.load for one in runs]
     console.print(f"Load of the machine: {np.mean(loads):.1f}, at most {max(loads):.1f}")
 

@@ -18,6 +18,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import track
 
 from benchmarks import fault_kills, fault_segmenters, fault_times
 from benchmarks.bench import Bar, print_bars
@@ -72,7 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "kills" in parts:
         counts = fault_kills.Counts(*options.counts)
         with tempfile.TemporaryDirectory() as folder:
-            targets = fault_kills.prepare(Path(folder), console)
+            named = track(
+                fault_kills.prepare(Path(folder)), "Undisturbed", console=console, transient=True
+            )
+            targets = [fault_kills.measure(one) for one in named]
             trials = fault_kills.draw_trials(targets, counts, options.seed)
             chosen = trials if options.only is None else [trials[options.only]]
             ended = fault_kills.run_trials(chosen, console)
