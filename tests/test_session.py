@@ -1247,7 +1247,7 @@ def test_a_segmenter_that_fails_changes_nothing(call: Any, monkeypatch: pytest.M
     session, buffer = begin()
     session.add_bbox_interaction(BOUNDS, True)
     with monkeypatch.context() as patch:
-        patch.setattr("gamt.session.lift", fail)
+        patch.setattr("gamt.session.lift_in_memory", fail)
         with pytest.raises(MemoryError):
             call(session)
     np.testing.assert_array_equal(buffer, BODY)

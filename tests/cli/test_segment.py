@@ -153,6 +153,22 @@ def test_an_output_that_cannot_be_is_found_out_first(name: str, tmp_path: Path, 
     assert name in log
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "name"),
+    [("segment", "-o", "out.nii"), ("convert", "", "out.npz"), ("explain", "--out", "out.html")],
+)
+def test_what_a_killed_command_has_left_beside_the_output_is_removed(
+    command: str, option: str, name: str, tmp_path: Path, run: Run
+) -> None:
+    scan = save_scan(tmp_path)
+    left = tmp_path / f".{'0' * 32}.partial"
+    left.write_bytes(b"half a result")
+    arguments = [command, scan, *filter(None, [option]), tmp_path / name, "--box", CORNERS]
+    assert run(*arguments)[0] == 0
+    assert not left.exists()
+    assert (tmp_path / name).is_file()
+
+
 @pytest.mark.parametrize("command", ["segment", "convert"])
 def test_a_failed_write_is_one_line_that_names_the_file(
     command: str, tmp_path: Path, run: Run, used: list[Settings], monkeypatch: pytest.MonkeyPatch
@@ -182,7 +198,7 @@ def test_a_failing_segmenter_gives_a_degraded_result_and_verbose_shows_where(
     assert "Traceback" not in log
     (line,) = (line for line in log.splitlines() if "RuntimeError: no luck with this one" in line)
     assert line.startswith("WARNING scan: ")
-    assert load_nifti(out)[3, 3, 3] == 1  # the middle of the box
+    assert load_nifti(out).any()
     assert "Traceback" in run(*arguments, "--verbose")[1]
 
 
@@ -262,7 +278,7 @@ def test_what_cannot_be_meant_is_warned_of(
     monkeypatch.chdir(tmp_path)
     save_scan(tmp_path)
     status, log = run("segment", "scan.nii.gz", "-o", "out.nii", *options, *THRESHOLD)
-    assert status == 0, log
+    assert status == (3 if "the segmentation is empty" in log else 0), log
     assert any(line.startswith("WARNING") and message in line for line in log.splitlines())
 
 
