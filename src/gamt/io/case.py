@@ -286,7 +286,8 @@ def _read_spacing(archive: zipfile.ZipFile, path: Path) -> tuple[float, float, f
     if [z, y, x] != numbers:
         place.warn(show(numbers), f"{[z, y, x]} mm")
     order = read_member(archive, Place(path, "spacing_order"), MOST_NUMBERS_BYTES)
-    if order is not None and order.shape == () and order.item() == _ZYX:
+    said = None if order is None else order.tolist()
+    if isinstance(said, str) and said == _ZYX:
         return z, y, x
     return guess_spacing_order(z, y, x)
 

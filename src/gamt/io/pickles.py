@@ -115,7 +115,7 @@ def check_elements(array: npt.NDArray[Any]) -> None:
     Raises:
         NpyError: there is some.
     """
-    if array.dtype.kind == "U" and array.size:
+    if array.dtype.kind == "U" and array.nbytes:
         codes = np.ascontiguousarray(array).reshape(-1).view(array.dtype.byteorder + "u4")
         if codes.max() > 0x10FFFF:
             raise NpyError("text of characters that don't exist")
