@@ -33,7 +33,7 @@ from gamt.io.case import (
     write_case,
     write_segmentation,
 )
-from gamt.io.pickles import load_plain
+from gamt.io.pickles import NpyError, load_plain
 from gamt.prompts import Box, ClassPrompts, Click, box_of_mask
 from gamt.windows import IntensityWindow
 
@@ -255,9 +255,9 @@ def test_image_that_is_none(tmp_path: Path, image: Any, found: str) -> None:
 
 
 def test_structured_image(tmp_path: Path) -> None:
-    assert failure(tmp_path, imgs=np.zeros((2, 3, 4), [("a", "u1")])).key == "imgs"
-    error = failure(tmp_path, imgs=np.zeros((2, 3, 4), [("a", "O")]))
-    assert "Object arrays cannot be loaded" in error.found
+    for inner in ("u1", "O"):
+        error = failure(tmp_path, imgs=np.zeros((2, 3, 4), [("a", inner)]))
+        assert (error.key, error.found) == ("imgs", "a structured array")
 
 
 @pytest.mark.parametrize(
@@ -1159,7 +1159,7 @@ ATTACKS = {
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_file_runs_code(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(NpyError):
         load_plain(ATTACKS[name])
     for key in ("imgs", "boxes", "clicks", "clicks_order", "spacing", "prev_pred"):
         path = save(tmp_path)
@@ -1187,7 +1187,7 @@ def test_attack_is_named(tmp_path: Path) -> None:
     with pytest.raises(CaseError) as caught:
         read_case(path)
     assert str(caught.value) == (
-        "scan.npz: key 'boxes': found UnpicklingError: asks for 'builtins.eval', "
+        "scan.npz: key 'boxes': found a pickle that asks for 'builtins.eval', "
         "expected a complete array of plain values"
     )
 
@@ -1215,7 +1215,7 @@ FORGERIES = {
         forged(NEW_ARRAY, b"(K\x01K\x63\x85", INT_TYPE, b"\x89C\x01\0tb"),
         MISFIT,
     ),
-    "filled twice": (forged(NEW_ARRAY, FILL_INT, FILL_INT), MISFIT),
+    "filled twice": (forged(NEW_ARRAY, FILL_INT, FILL_INT), "something else than an array"),
     "objects from bytes": (
         forged(
             b"cnumpy._core.numeric\n_frombuffer\n(C\x08ABCDEFGH",
@@ -1234,11 +1234,11 @@ FORGERIES = {
     "type of absurd length": (forged(DTYPE, b"(X\x09\0\0\0S99999999tR"), "the array type"),
     "no type": (forged(SCALAR, b"K\x01C\x01AtR"), "without a type"),
     "array by its class": (forged(b"cnumpy\nndarray\n(K\x63\x85tR"), "calls numpy.ndarray"),
-    "changed function": (forged(SCALAR[:-1], b"}b"), "changes a function"),
-    "bytes of any number": (forged(b"cbuiltins\nbytes\n(K\x63tR"), "takes 0 positional"),
+    "changed function": (forged(SCALAR[:-1], b"}b"), "something else than an array"),
+    "bytes of any number": (forged(b"cbuiltins\nbytes\n(K\x63tR"), "is broken"),
     "memo of any size": (forged(b"Nr\xff\xff\xff\x7f"), "numbers more values"),
     "memo of any size, as text": (forged(b"Np99999999999\n"), "numbers more values"),
-    "out-of-band data": (forged(b"\x97"), "buffer"),
+    "out-of-band data": (forged(b"\x97"), "uses NEXT_BUFFER"),
 }
 
 
@@ -1251,25 +1251,26 @@ def test_honest_form_of_the_forgeries_is_read() -> None:
 @pytest.mark.parametrize("name", FORGERIES)
 def test_forged_arrays_are_refused(name: str) -> None:
     data, reason = FORGERIES[name]
-    with pytest.raises(pickle.UnpicklingError, match=reason):
+    with pytest.raises(NpyError, match=reason):
         load_plain(data)
 
 
 def test_pickle_of_something_else_than_an_array(tmp_path: Path) -> None:
     replace_member(path := save(tmp_path), "boxes", lambda _: npy_of(pickle.dumps([BOX])))
-    with pytest.raises(CaseError, match="UnpicklingError: holds a list and no array"):
+    with pytest.raises(CaseError, match="found a pickle that holds a list and no array"):
         read_case(path)
 
 
 def test_list_within_itself(tmp_path: Path) -> None:
     endless: list[Any] = []
     endless.append(endless)
-    assert failure(tmp_path, boxes=objects(endless)).found == "[[[[[[[...]]]]]]] in entry 0"
+    error = failure(tmp_path, boxes=objects(endless))
+    assert error.found == "a pickle that holds a value that holds itself, or changes after its use"
 
 
 def test_nothing_is_imported_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "this", raising=False)
-    with pytest.raises(pickle.UnpicklingError, match=r"asks for 'this\.d'"):
+    with pytest.raises(NpyError, match=r"asks for 'this\.d'"):
         load_plain(b"cthis\nd\n.")
     assert "this" not in sys.modules
 

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pytest
 
 import gamt
+from gamt.memory import machine_bytes
 from gamt.server import frames
 from gamt.server.bodies import BodyLimits
 from gamt.server.engine import Workspace
-from gamt.server.memory import machine_bytes
 from tests.server.serving import serving
 from tests.server.test_engine import Gated
 from tests.server.test_leases import Clock

@@ -1,17 +1,14 @@
 """Memory is refused before it runs out."""
 
 import platform
-from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from gamt.server.memory import Memory, TooLarge, give_back, machine_bytes
+from gamt.server.memory import Memory, TooLarge, give_back
 
-MB, GIB = 2**20, 2**30
-V1_NONE = 9223372036854771712
-"""What version 1 of control groups says where there is no limit."""
+MB = 2**20
 
 
 def test_what_all_have_reserved_counts() -> None:
@@ -67,57 +64,6 @@ def test_what_is_handed_over_stays_in_place_of_what_was_there() -> None:
     assert memory.reserved_bytes == 5 * MB
     memory.release("a")
     assert memory.reserved_bytes == 0
-
-
-@pytest.mark.parametrize(
-    ("process", "limits", "expected"),
-    [
-        pytest.param("0::/\n", {"memory.max": GIB}, GIB, id="container"),
-        pytest.param("0::/\n", {"memory.max": "max"}, None, id="no limit"),
-        pytest.param("", {"memory.max": GIB}, GIB, id="no groups named"),
-        pytest.param(
-            "0::/system.slice/gamt.service\n",
-            {"system.slice/gamt.service/memory.max": GIB, "system.slice/memory.max": "max"},
-            GIB,
-            id="service",
-        ),
-        pytest.param(
-            "0::/slurm/job_1/step_0\n",
-            {"slurm/job_1/memory.max": GIB, "slurm/job_1/step_0/memory.max": 2 * GIB},
-            GIB,
-            id="a group above the process's",
-        ),
-        pytest.param("0::/mine\n", {"others/memory.max": GIB}, None, id="another process's"),
-        pytest.param(
-            "3:cpu,cpuacct:/job\n5:memory:/job\n",
-            {"memory/job/memory.limit_in_bytes": GIB, "cpu/job/memory.limit_in_bytes": 1},
-            GIB,
-            id="version 1",
-        ),
-        pytest.param(
-            "5:memory:/docker/1f\n",
-            {"memory/memory.limit_in_bytes": GIB},
-            GIB,
-            id="container, version 1",
-        ),
-        pytest.param(
-            "5:memory:/\n",
-            {"memory/memory.limit_in_bytes": V1_NONE},
-            None,
-            id="no limit, version 1",
-        ),
-    ],
-)
-def test_the_least_limit_of_the_processs_control_groups_counts(
-    tmp_path: Path, process: str, limits: dict[str, int | str], expected: int | None
-) -> None:
-    for name, limit in limits.items():
-        path = tmp_path / "cgroup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{limit}\n")
-    (tmp_path / "process").write_text(process)
-    total = int(psutil.virtual_memory().total)
-    assert machine_bytes(tmp_path / "cgroup", tmp_path / "process") == (expected or total)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone keeps free memory")

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,15 @@ __all__ = [
 logger = logging.getLogger("gamt")
 
 MAX_CLASSES = 255  # labels are uint8, and 0 is the background
+
+MOST_BOXES_BYTES = 2**20
+"""Of the array of all boxes."""
+
+MOST_CLICKS_BYTES = 64 * 2**20
+"""Of the array of all clicks, or of their order."""
+
+MOST_NUMBERS_BYTES = 2**16
+"""Of the spacing, its order, or the window."""
 
 _ZYX = "zyx"  # what `spacing_order` says in files whose spacing is (z, y, x)
 
@@ -252,25 +261,33 @@ def _read_volume(archive: zipfile.ZipFile, place: Place) -> npt.NDArray[Any]:
         raise place.error("no such key", expected)
     if volume.dtype.kind not in "biuf" or volume.ndim != 3 or volume.size == 0:
         raise place.error(describe(volume), expected)
-    return volume.astype(volume.dtype.newbyteorder("="), copy=False)
+    if volume.dtype.itemsize > np.float64().itemsize:
+        place.warn(str(volume.dtype), "float64")
+        with np.errstate(all="ignore"):  # what is too large becomes infinite
+            return volume.astype(np.float64)
+    if not volume.dtype.isnative:
+        volume = volume.byteswap(inplace=True).view(volume.dtype.newbyteorder("="))
+    return volume
 
 
 def _read_spacing(archive: zipfile.ZipFile, path: Path) -> tuple[float, float, float] | None:
     place = Place(path, "spacing")
-    array = read_member(archive, place)
+    array = read_member(archive, place, MOST_NUMBERS_BYTES)
     if array is None:
         return None
     expected = "3 numbers, mm per voxel along z, y, x"
-    numbers = [as_number(value) for value in as_sequence(array, expected, place)]
-    if len(numbers) != 3 or None in numbers:
-        raise place.error(show(array.tolist()), expected)
+    values = as_sequence(array, expected, place)
+    numbers = [as_number(value) for value in values] if len(values) == 3 else [None]
+    if None in numbers:
+        raise place.error(show(values), expected)
     z, y, x = (n if n is not None and is_believable((n,)) else 1.0 for n in numbers)
     if not is_believable((z, y, x)):
         z, y, x = 1.0, 1.0, 1.0
     if [z, y, x] != numbers:
         place.warn(show(numbers), f"{[z, y, x]} mm")
-    order = read_member(archive, Place(path, "spacing_order"))
-    if order is not None and order.shape == () and order.item() == _ZYX:
+    order = read_member(archive, Place(path, "spacing_order"), MOST_NUMBERS_BYTES)
+    said = None if order is None else order.tolist()
+    if isinstance(said, str) and said == _ZYX:
         return z, y, x
     return guess_spacing_order(z, y, x)
 
@@ -296,7 +313,7 @@ def guess_spacing_order(first: float, middle: float, last: float) -> tuple[float
 
 
 def _read_window(archive: zipfile.ZipFile, place: Place) -> IntensityWindow | None:
-    array = read_member(archive, place)
+    array = read_member(archive, place, MOST_NUMBERS_BYTES)
     if array is None:
         return None
     expected = (
@@ -330,24 +347,32 @@ def _read_previous(
 def _read_prompts(
     archive: zipfile.ZipFile, path: Path, shape: tuple[int, ...]
 ) -> tuple[ClassPrompts, ...]:
-    keys = ("boxes", "clicks", "clicks_order")
-    boxes, clicks, orders = (_read_entries(archive, Place(path, key)) for key in keys)
-    if not boxes and not clicks:
-        raise CaseError(path, "boxes", "no prompts", "an entry for each class here or in 'clicks'")
+    def read(key: str, most_bytes: int) -> Sequence[Any]:
+        return _read_entries(archive, Place(path, key), most_bytes)
+
+    # Each array is taken apart before the next is read: it takes far less memory then.
+    boxes = [
+        _parse_box(entry, shape, Place(path, "boxes", i))
+        for i, entry in enumerate(read("boxes", MOST_BOXES_BYTES))
+    ]
+    clicks = [
+        _parse_clicks(entry, shape, Place(path, "clicks", i))
+        for i, entry in enumerate(read("clicks", MOST_CLICKS_BYTES))
+    ]
     classes = len(boxes or clicks)
-    for key, entries in zip(keys, (boxes, clicks, orders), strict=True):
-        if len(entries) > MAX_CLASSES:
-            raise Place(path, key).error(f"{classes} classes", f"at most {MAX_CLASSES} (uint8)")
-        if entries and len(entries) != classes:
+    if not classes:
+        raise CaseError(path, "boxes", "no prompts", "an entry for each class here or in 'clicks'")
+    orders = read("clicks_order", MOST_CLICKS_BYTES)
+    for key, count in (("clicks", len(clicks)), ("clicks_order", len(orders))):
+        if count not in (0, classes):
             expected = f"one for each of the {classes} classes"
-            raise Place(path, key).error(f"{len(entries)} entries", expected)
+            raise Place(path, key).error(f"{count} entries", expected)
 
     def prompts_of(i: int) -> ClassPrompts:
-        box_place, clicks_place, order_place = (Place(path, key, i) for key in keys)
-        box = _parse_box(boxes[i], shape, box_place) if boxes else None
-        fg, bg = _parse_clicks(clicks[i], shape, clicks_place) if clicks else ([], [])
+        fg, bg = clicks[i] if clicks else ([], [])
+        order_place = Place(path, "clicks_order", i)
         in_time = _put_in_order(fg, bg, orders[i], order_place) if orders else fg + bg
-        return ClassPrompts(label=i + 1, box=box, clicks=tuple(in_time))
+        return ClassPrompts(i + 1, boxes[i] if boxes else None, tuple(in_time))
 
     return tuple(prompts_of(i) for i in range(classes))
 
@@ -395,14 +420,17 @@ def _parse_clicks(
     if not isinstance(entry, Mapping):
         raise place.error(show(entry), "a dict of 'fg' and 'bg', or None")
     expected = f"[z, y, x] in (0, 0, 0)..{tuple(size - 1 for size in shape)}"
+    depth, height, width = shape
+
+    def lies_within(index: int | None, size: int) -> TypeGuard[int]:
+        return index is not None and 0 <= index < size
 
     def click(value: object, name: str) -> Click:
-        voxel = [as_integer(number) for number in as_sequence(value, expected, place)]
-        match voxel:
-            case [int(z), int(y), int(x)] if all(
-                0 <= index < size for index, size in zip((z, y, x), shape, strict=True)
-            ):
-                return Click(z, y, x, positive=name == "fg")
+        match as_sequence(value, expected, place):
+            case [first, second, third]:
+                z, y, x = as_integer(first), as_integer(second), as_integer(third)
+                if lies_within(z, depth) and lies_within(y, height) and lies_within(x, width):
+                    return Click(z, y, x, positive=name == "fg")
         raise place.error(f"{name!r} click {show(value)}", expected)
 
     def listed(name: str) -> list[Click]:
@@ -431,22 +459,26 @@ def _put_in_order(
     return [next(upcoming[name]) for name in names]
 
 
-def _read_entries(archive: zipfile.ZipFile, place: Place) -> Sequence[Any]:
+def _read_entries(archive: zipfile.ZipFile, place: Place, most_bytes: int) -> Sequence[Any]:
     """Reads a key that holds one entry a class; empty if it is absent."""
-    array = read_member(archive, place)
+    array = read_member(archive, place, most_bytes)
     if array is None:
         return []
     if array.ndim == 0 and isinstance(array.item(), Mapping):  # the entry of an only class
         return [array.item()]
-    return as_sequence(array, "one entry for each class", place)
+    entries = as_sequence(array, "one entry for each class", place)
+    if len(entries) > MAX_CLASSES:
+        raise place.error(f"{len(entries)} classes", f"at most {MAX_CLASSES} (uint8)")
+    return entries
 
 
 def _to_labels(array: npt.NDArray[Any], highest: int) -> npt.NDArray[np.uint8] | None:
     """Returns `array` as uint8; None unless it holds whole numbers in 0..highest alone."""
     if array.dtype.kind not in "biuf":
         return None
-    if array.size and not (array.min() >= 0 and array.max() <= highest):  # False for NaN
-        return None
+    with np.errstate(all="ignore"):
+        if array.size and not (array.min() >= 0 and array.max() <= highest):  # False for NaN
+            return None
     labels = array.astype(np.uint8, copy=False)
     return labels if np.array_equal(labels, array) else None
 

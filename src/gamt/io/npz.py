@@ -1,7 +1,7 @@
 """The npz container: arrays under keys in one file that needs no trust.
 
 Whatever is wrong with a file, or with a value in it, ends in a `CaseError` that says what and
-where. What the keys mean is not known here, but in `gamt.io.case`.
+where. What the keys mean is not known here, but in `gamt.io.case`. docs/security.md has the limits.
 """
 
 import logging
@@ -9,7 +9,9 @@ import math
 import os
 import pickle
 import reprlib
+import stat
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +22,22 @@ import numpy.lib.format as npy
 import numpy.typing as npt
 
 from gamt.io.files import atomic_write
-from gamt.io.pickles import read_array
+from gamt.io.npy import read_array
+from gamt.io.pickles import NpyError
 
 logger = logging.getLogger("gamt")
+
+_MOST_CHARACTERS = 200
+"""Of what a message says about a value."""
+
+_MOST_DEFLATED = 1032
+"""Bytes that one byte of deflated data can become."""
+
+_ENCRYPTED = 0x1
+"""The flag of a zip archive's member."""
+
+_LOCAL_HEADER_BYTES = 30
+"""Before each member's name in a zip archive."""
 
 
 class CaseError(ValueError):
@@ -44,7 +59,7 @@ class CaseError(ValueError):
 
     def __str__(self) -> str:
         key = "" if self.key is None else f" key {self.key!r}:"
-        return f"{self.path.name}:{key} found {self.found}, expected {self.expected}"
+        return escape(f"{self.path.name}:{key} found {self.found}, expected {self.expected}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +82,9 @@ class Place:
 
     def warn(self, found: str, used: str) -> None:
         """Logs that something else is used than what the file holds."""
-        found = f"{found}{self._where}"
-        logger.warning("%s: key %r: found %s, used %s", self.path.name, self.key, found, used)
+        found = escape(f"{found}{self._where}")
+        name = escape(self.path.name)
+        logger.warning("%s: key %r: found %s, used %s", name, self.key, found, used)
 
     @property
     def _where(self) -> str:
@@ -79,12 +95,36 @@ def open_npz(path: Path) -> zipfile.ZipFile:
     """Opens a file for `read_member`; to be closed by the caller.
 
     Raises:
-        CaseError: the file is missing, or no zip archive.
+        CaseError: the file is missing, or no zip archive, or one whose members share a name or
+            bytes.
     """
+    expected = "a readable npz file"
     try:
-        return zipfile.ZipFile(path)
+        if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
+            raise ValueError("neither a file nor a folder")  # such as a pipe, which may never end
+        archive = zipfile.ZipFile(path)
     except Exception as error:  # zipfile passes on whatever a broken directory leads to
-        raise CaseError(path, None, _reason(error), "a readable npz file") from error
+        raise CaseError(path, None, _reason(error), expected) from error
+    try:
+        _check_members(archive, path)
+    except CaseError:
+        archive.close()
+        raise
+    return archive
+
+
+def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+    members = sorted(archive.infolist(), key=lambda one: one.header_offset)
+    names = Counter(one.filename for one in members)
+    end = 0
+    for one in members:
+        key = _shorten(one.filename.removesuffix(".npy"))
+        if names[one.filename] > 1:
+            raise CaseError(path, key, f"{names[one.filename]} arrays", "one")
+        if one.header_offset < end:
+            raise CaseError(path, key, "bytes that belong to another array", "an array of its own")
+        name_bytes = len(one.orig_filename)  # at least
+        end = one.header_offset + _LOCAL_HEADER_BYTES + name_bytes + one.compress_size
 
 
 def has_member(archive: zipfile.ZipFile, key: str) -> bool:
@@ -92,20 +132,48 @@ def has_member(archive: zipfile.ZipFile, key: str) -> bool:
     return f"{key}.npy" in archive.NameToInfo
 
 
-def read_member(archive: zipfile.ZipFile, place: Place) -> npt.NDArray[Any] | None:
+def read_member(
+    archive: zipfile.ZipFile, place: Place, most_bytes: int | None = None
+) -> npt.NDArray[Any] | None:
     """Reads the array under the key and nothing else; None if it is absent, or a saved None.
 
+    Args:
+        archive: from `open_npz`.
+        place: what to read.
+        most_bytes: that the array may have, for what is no volume; None for as many as there is
+            free memory. A pickled array has limits of its own, see `gamt.io.npy.read_array`.
+
     Raises:
-        CaseError: the array is broken, or holds something else than plain values.
+        CaseError: the array is broken, too large, or holds something else than plain values.
     """
     if not has_member(archive, place.key):
         return None
+    member = archive.getinfo(f"{place.key}.npy")
+    _check_member(member, place)
     try:
-        with archive.open(f"{place.key}.npy") as file:
-            array = read_array(file)
-    except Exception as error:  # zip, zlib, npy and pickle each fail in ways of their own
+        with archive.open(member) as file:
+            array = read_array(file, member.file_size, most_bytes)
+            file.read()  # to the end, where zipfile compares the checksum
+    except NpyError as error:
+        raise place.error(error.found, error.expected) from error
+    except Exception as error:  # zip, zlib and numpy each fail in ways of their own
         raise place.error(_reason(error), "a complete array of plain values") from error
     return None if array.dtype == object and array.ndim == 0 and array.item() is None else array
+
+
+def _check_member(member: zipfile.ZipInfo, place: Place) -> None:
+    expected = "an array stored as it is, or deflated"
+    if member.flag_bits & _ENCRYPTED:
+        raise place.error("encrypted data", expected)
+    if member.compress_type == zipfile.ZIP_DEFLATED:
+        most = member.compress_size * _MOST_DEFLATED
+    elif member.compress_type == zipfile.ZIP_STORED:
+        most = member.compress_size
+    else:
+        raise place.error(f"the compression method {member.compress_type}", expected)
+    if member.file_size > most:
+        found = f"{member.compress_size} bytes that are said to become {member.file_size}"
+        raise place.error(found, f"at most {most}")
 
 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -162,6 +230,8 @@ def as_number(value: object) -> float | None:
 
 def as_integer(value: object) -> int | None:
     """Returns a whole number of any type as an int; None for anything else."""
+    if type(value) is int:
+        return value
     number = as_number(value)
     if number is None or not number.is_integer():
         return None
@@ -174,14 +244,37 @@ def describe(array: npt.NDArray[Any]) -> str:
 
 
 def show(value: object) -> str:
-    """Returns a short text of anything a file may hold, however long or deep."""
+    """Returns a short text of anything a file may hold, arrays by their type and shape alone."""
     try:
-        return reprlib.repr(value.item() if isinstance(value, np.generic) else value)
+        return _shorten(_Preview().repr(value))
     except Exception:  # e.g. an int of more digits than Python prints
         return f"a {type(value).__name__}"
+
+
+def escape(text: str) -> str:
+    """Returns a text in one line that moves no cursor: what isn't printable is written as code."""
+    if text.isprintable():
+        return text
+    codes = (one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(codes)
+
+
+class _Preview(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+
+    def repr1(self, x: Any, level: int) -> str:
+        if isinstance(x, np.ndarray):
+            return describe(x)
+        return super().repr1(x.item() if isinstance(x, np.generic) else x, level)
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    return f"{type(error).__name__}: {error}"
+    return _shorten(f"{type(error).__name__}: {error}")
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 3]}..."

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
+from gamt.memory import machine_bytes
 from gamt.server import frames
 from gamt.server.bodies import DEFAULT_LIMITS, BodyLimits, read_body, receiving
 from gamt.server.clients import Client, DrawingKind, add_drawing, watch
@@ -29,7 +30,7 @@ from gamt.server.errors import RefusedError, handle_errors, refusing
 from gamt.server.gate import LEASE_HEADER, Gate, token_of
 from gamt.server.leases import FullError, Lease, Leases
 from gamt.server.legacy import Legacy
-from gamt.server.memory import TooLarge, machine_bytes
+from gamt.server.memory import TooLarge
 from gamt.server.messages import (
     AutoZoom,
     BoxPrompt,

@@ -18,9 +18,10 @@ import numpy.typing as npt
 from gamt.lifting.fusion import Votes
 from gamt.lifting.progress import Report
 from gamt.lifting.target import Observer
+from gamt.memory import machine_bytes
 from gamt.segmenters.base import Segmenter
 from gamt.server.ahead import EncodeAhead
-from gamt.server.memory import MB, Memory, TooLarge, give_back, machine_bytes
+from gamt.server.memory import MB, Memory, TooLarge, give_back
 from gamt.server.metrics import Metrics
 from gamt.server.turns import Turn, Turns
 from gamt.session import ArrayBounds, Cancelled, Session

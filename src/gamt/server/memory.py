@@ -5,9 +5,6 @@ import sys
 import threading
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-
-import psutil
 
 M_ARENA_MAX, ARENAS = -8, 2
 """The option of glibc's `mallopt`, and how many arenas there are: one computes at a time. By itself
@@ -90,37 +87,6 @@ class Memory:
         with self._lock:
             for key in [key for key in self._reserved if key[0] == who]:
                 del self._reserved[key]
-
-
-def machine_bytes(
-    cgroup: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")
-) -> int:
-    """Returns the memory of this machine, or less if a control group of the process says so.
-
-    Containers, services of systemd and jobs of Slurm have one, and so may any above it.
-
-    Args:
-        cgroup: where the groups are mounted.
-        process: the file that names those of this process.
-    """
-    limits = [int(psutil.virtual_memory().total)]
-    lines = process.read_text().splitlines() if process.is_file() else []
-    # In a container the file may name what the machine calls a group that is the root in here.
-    for line in ["0::/", "0:memory:/", *lines]:
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":  # version 2 of control groups
-            root, name = cgroup, "memory.max"
-        elif "memory" in controllers.split(","):
-            root, name = cgroup / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        parts = Path(group).parts[1:]
-        for depth in range(len(parts) + 1):
-            path = root.joinpath(*parts[:depth], name)
-            text = path.read_text().strip() if path.is_file() else "max"
-            if text != "max":
-                limits.append(int(text))
-    return min(limits)
 
 
 def give_back() -> None:
