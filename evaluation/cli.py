@@ -128,8 +128,8 @@ def run(
         typer.Option(
             metavar="SECONDS",
             min=0.001,
-            help="One run of the method is stopped after this time; it counts as one that wrote "
-            "nothing.",
+            help="One run of the method is stopped after this time; what it wrote is discarded, "
+            "and it counts as one that wrote nothing.",
         ),
     ] = RUN_LIMIT,
     remove_image: Annotated[

@@ -34,7 +34,8 @@ PUBLISHED_NOTE = (
 LEADERBOARD_NOTE = (
     "Means over cases; AUC is in 0..4, Final in 0..1. Below them 95 % bootstrap intervals, from "
     f"{LEAST_CASES} cases on: even the range of all scores is too narrow for fewer. A case without "
-    "any prediction counts as zeros. Missing: cases without a result yet, which no mean includes."
+    "any prediction counts as zeros, and so does a run whose output is broken. Missing: cases "
+    "without a result yet, which no mean includes."
 )
 COMPARISON_NOTE = (
     "First less second on the cases that both have, in identical files; p is Wilcoxon's "

@@ -349,7 +349,11 @@ def test_what_a_late_run_wrote_is_discarded_and_the_earlier_output_counts_again(
 
 def test_a_case_of_broken_outputs_alone_has_no_prediction(tmp_path: Path) -> None:
     block_case(tmp_path / "CT_block.npz")
-    method = Scripted(lambda output, run: output.write_bytes(b"no zip"))
+
+    def write(output: Path, run: int) -> None:
+        output.write_bytes(b"no zip")
+
+    method = Scripted(write)
     record = evaluate_file(tmp_path / "CT_block.npz", method, tmp_path)
     assert not record.predicted
     assert record.row()["DSC_AUC"] == 0
@@ -366,7 +370,7 @@ def test_an_output_may_be_of_any_type_of_number(tmp_path: Path, dtype: npt.DType
 
 def test_the_method_finds_nothing_but_its_two_folders(tmp_path: Path) -> None:
     block_case(tmp_path / "CT_block.npz")
-    found = set()
+    found: set[str] = set()
 
     def write(output: Path, run: int) -> None:
         found.update(one.name for one in output.parent.parent.rglob("*"))

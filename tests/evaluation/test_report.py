@@ -235,7 +235,28 @@ def test_it_says_that_files_are_gone_instead_of_pictures(drawn: TeamFolder) -> N
 def test_it_says_that_nothing_was_predicted_instead_of_pictures(tmp_path: Path) -> None:
     silent = make_record("CT_a.npz", (0.0,) * 6, output="none")
     text = report([write_team(tmp_path / "mine", [silent])])
-    assert "No pictures. The method never wrote a prediction." in text
+    assert "No pictures. The method never wrote a segmentation of this case." in text
+
+
+def test_it_says_what_is_broken(drawn: TeamFolder) -> None:
+    record = only_record(drawn)
+    reason = "CT_drawn.npz: found a named pipe"
+    second = dataclasses.replace(record.interactions[1], output="broken", failure=reason)
+    runs = (record.interactions[0], second, *record.interactions[2:])
+    changed = dataclasses.replace(record, interactions=runs)
+    changed.write(drawn.record_file("CT_drawn.npz"))
+    assert drawn.records() == [changed]
+    text = report([drawn])
+    assert "What this run wrote is no segmentation of the case; zeros count." in text
+    assert reason in text
+    assert '<td class="notes">1 broken output</td>' in text
+
+
+def test_a_case_of_broken_outputs_is_one_without_a_prediction(tmp_path: Path) -> None:
+    broken = make_record("CT_a.npz", (0.0,) * 6, output="broken")
+    text = report([write_team(tmp_path / "mine", [broken])])
+    assert "No pictures. The method never wrote a segmentation of this case." in text
+    assert '<td class="notes">no prediction, 6 broken outputs</td>' in text
 
 
 def test_predictions_of_another_shape_are_an_error(drawn: TeamFolder) -> None:
