@@ -3,22 +3,35 @@
 import logging
 import math
 import os
+import stat
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from gamt.io.case import Case, CaseError, read_case, write_segmentation
-from gamt.io.files import refuse_overwrite
+from gamt.io.files import refuse_overwrite, refuse_special, remove_partials
 from gamt.lifting.budget import Budget, Cancelled
-from gamt.lifting.pipeline import lift
+from gamt.lifting.coarsening import lift_in_memory
+from gamt.lifting.last_resort import last_resort
+from gamt.lifting.pipeline import Lifted
+from gamt.lifting.plan import cache_bytes
 from gamt.lifting.progress import Report
 from gamt.lifting.target import Observer
-from gamt.plausibility import NO_NAMES, warn_of_input, warn_of_result, warn_of_scale
+from gamt.plausibility import (
+    NO_NAMES,
+    count_voxels,
+    warn_of_input,
+    warn_of_result,
+    warn_of_scale,
+)
 from gamt.segmenters.base import Segmenter
+from gamt.segmenters.door import SegmenterFault
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache, open_store
 from gamt.volume.preparation import PreparedVolume
@@ -26,11 +39,17 @@ from gamt.windows import IntensityWindow
 
 logger = logging.getLogger("gamt")
 
+COMPLETE = "complete"
+"""The status of a segmentation for which everything was done."""
+
+Outcome = Literal["fine", "degraded", "failed"]
 
 __all__ = [
+    "COMPLETE",
     "Cancelled",
     "CaseResult",
     "FolderError",
+    "Outcome",
     "Prediction",
     "describe_error",
     "log_prediction",
@@ -54,6 +73,7 @@ class Prediction:
         complete: False where the time limit cut the method short.
         windows: by label, the intensities that each class was seen in: for `Case.windows` of the
             next round, which is to see it in the same.
+        status: "complete", or in one line why it is less than it could be, class by class.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -61,6 +81,7 @@ class Prediction:
     seconds: float
     complete: bool
     windows: Mapping[int, IntensityWindow]
+    status: str = COMPLETE
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +92,20 @@ class CaseResult:
         name: the file's name.
         seconds: time since the case's clock began, reading and writing included.
         error: why there is no segmentation, in one line; None where there is one.
-        complete: False where the time limit cut the method short, or where there is an error.
+        status: of the segmentation, as of `Prediction`; None where there is none.
     """
 
     name: str
     seconds: float
     error: str | None
-    complete: bool
+    status: str | None
+
+    @property
+    def outcome(self) -> Outcome:
+        """Says whether the segmentation is as good as it gets, less than that, or not there."""
+        if self.error is not None:
+            return "failed"
+        return "fine" if self.status == COMPLETE else "degraded"
 
 
 def predict_case(
@@ -91,6 +119,8 @@ def predict_case(
     seconds: float = math.inf,
     progress: Report = lambda done, planned: None,
     cancelled: Callable[[], bool] = lambda: False,
+    finish: Callable[[], bool] = lambda: False,
+    reserve: float = 0.0,
 ) -> Prediction:
     """Segments one case.
 
@@ -111,6 +141,8 @@ def predict_case(
             the method plans its next views only when the ones before are done.
         cancelled: asked before every batch of slices whether the result is not wanted any more,
             such as `threading.Event().is_set`.
+        finish: asked likewise whether the case is to be finished at once from what has been seen.
+        reserve: seconds of those allowed that are kept for what comes after, such as writing.
 
     Raises:
         Cancelled: `cancelled` said so.
@@ -121,12 +153,28 @@ def predict_case(
     start = time.monotonic() if start is None else start
     has_box = any(prompts.box is not None for prompts in case.prompts)
     if not isinstance(cache, EmbeddingCache):
-        cache = EmbeddingCache(segmenter, settings.cache_mb * 2**20, cache)
+        cache = EmbeddingCache(segmenter, cache_bytes(settings), cache)
     volume = PreparedVolume(case.image, case.spacing_mm, cache, settings)
-    budget = Budget.for_run(settings, has_box, start, len(case.prompts), seconds)
-    lifted = lift(case, volume, budget, observer, progress, cancelled)
-    taken = time.monotonic() - start
-    return Prediction(lifted.labels, lifted.encoded, taken, lifted.complete, lifted.windows)
+    budget = Budget.for_run(settings, has_box, start, len(case.prompts), seconds, reserve)
+    lifted = lift_in_memory(case, volume, budget, observer, progress, cancelled, finish)
+    return Prediction(
+        lifted.labels,
+        lifted.encoded,
+        time.monotonic() - start,
+        lifted.complete,
+        lifted.windows,
+        _describe_status(case, lifted, volume.coarser),
+    )
+
+
+def _describe_status(case: Case, lifted: Lifted, coarser: str | None) -> str:
+    """Returns the status of a prediction; `coarser` says why its voxels are, None where not."""
+    reasons = [] if coarser is None else [coarser]
+    if lifted.status != COMPLETE:
+        reasons.append(lifted.status)
+    voxels = count_voxels(lifted.labels)
+    reasons += [f"class {one.label}: empty" for one in case.prompts if not voxels[one.label]]
+    return "; ".join(reasons) or COMPLETE
 
 
 def predict_folder(
@@ -137,24 +185,31 @@ def predict_folder(
     start: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     cache: Path | None = None,
+    finish: Callable[[], bool] = lambda: False,
 ) -> list[CaseResult]:
     """Segments every ``*.npz`` of a folder, in the order of their names.
 
-    A case that fails is reported in the log ("gamt") and in its result, and the others are done.
-    One case at a time is held in memory.
+    A case whose file can be read has a segmentation, whatever fails: in the end its previous
+    prediction, or the shape that its prompts draw (`gamt.lifting.last_resort`). The log ("gamt"),
+    the result and the segmentation's `status` say so. A case without one is reported in the log and
+    in its result, and the others are done. One case at a time is held in memory.
 
     Args:
-        inputs: the folder, or a single case file. Files whose names begin with a dot don't count.
+        inputs: the folder, or a single case file. What has a name that begins with a dot doesn't
+            count; anything else named ``*.npz`` does, also where it is no file.
         outputs: the folder for the segmentations, named as their cases; made where there is none.
+            What an earlier run has left there that was killed is removed.
         segmenter: the 2-D model to lift.
         settings: how the method works, and the challenge's time limit.
         start: when the first case's clock began, on the clock of `time.monotonic`; None for now.
             The clock of every other case begins when the one before it is done.
         progress: called with the number of cases done and of all cases, first with none done.
         cache: a folder where encoded slices are kept for later runs; None keeps none.
+        finish: asked before every batch of slices whether the case at hand is to be finished at
+            once from what has been seen, and no other one begun.
 
     Returns:
-        One result a case, in order; empty where the folder holds no case.
+        One result a case that was begun, in order; empty where the folder holds none.
 
     Raises:
         FolderError: `inputs` doesn't exist, or nothing can be written to `outputs`.
@@ -167,22 +222,31 @@ def predict_folder(
     for path in paths:
         refuse_overwrite(outputs / path.name, [path])
     _make_writable(outputs)
+    remove_partials(outputs)
     if cache is not None and open_store(segmenter, cache) is None:
         cache = None  # the warning comes once, not with every case
     start = time.monotonic() if start is None else start
-    results = []
+    results: list[CaseResult] = []
     progress(0, len(paths))
     for path in paths:
-        results.append(_predict_file(path, outputs / path.name, segmenter, settings, start, cache))
+        if finish():
+            logger.error("stopped before %s: %d cases not begun", path, len(paths) - len(results))
+            break
+        output = outputs / path.name
+        results.append(_predict_file(path, output, segmenter, settings, start, cache, finish))
         start = time.monotonic()
         progress(len(results), len(paths))
+    _log_outcomes(results)
     return results
 
 
 def describe_error(error: Exception) -> str:
     """Returns an exception in one line, with its type where the text was not made for users."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
     text = " ".join(str(error).split())
-    return text if isinstance(error, CaseError) else f"{type(error).__name__}: {text}"
+    known = isinstance(error, CaseError | SegmenterFault)
+    return text if known else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def _predict_file(
@@ -192,22 +256,67 @@ def _predict_file(
     settings: Settings,
     start: float,
     cache: Path | None,
+    finish: Callable[[], bool],
 ) -> CaseResult:
     try:
+        refuse_special(output)
+        _refuse_no_file(path)
+        began = time.monotonic()
         case = read_case(path)
+        # A disk that is slow to read is slow to write, and as many voxels are written.
+        reserve = time.monotonic() - began
+    except Exception as error:
+        return _fail(path, start, error)
+    prediction, reason = None, ""
+    try:
         warn_of_input(case)
         warn_of_scale(case, settings.scale)
-        prediction = predict_case(case, segmenter, settings, start, cache)
-        write_segmentation(output, prediction.labels, segmenter.name)
-    except Exception as error:  # whatever a segmenter or the memory failed at, the others go on
+        prediction = predict_case(
+            case, segmenter, settings, start, cache, finish=finish, reserve=reserve
+        )
+    except Exception as error:  # whatever it is, the case has an output
         reason = describe_error(error)
-        # A CaseError names the file itself.
-        logger.error("%s", reason if isinstance(error, CaseError) else f"{path.name}: {reason}")
         logger.debug("%s: where it failed", path.name, exc_info=True)
-        return CaseResult(path.name, time.monotonic() - start, reason, complete=False)
+    try:
+        if prediction is None:  # here, because the handler's traceback holds on to memory
+            prediction = _predict_without(case, reason, start)
+        write_segmentation(output, prediction.labels, segmenter.name, prediction.status)
+    except Exception as error:
+        return _fail(path, start, error)
     seconds = time.monotonic() - start
     log_prediction(case, prediction, segmenter, seconds)
-    return CaseResult(path.name, seconds, None, prediction.complete)
+    return CaseResult(path.name, seconds, None, prediction.status)
+
+
+def _predict_without(case: Case, reason: str, start: float) -> Prediction:
+    """Returns what there is without any lifting, which failed for some reason."""
+    source = "the prompts' shape" if case.previous is None else "the previous prediction"
+    status = f"{source} alone ({reason})"
+    labels = last_resort(case)
+    return Prediction(labels, 0, time.monotonic() - start, False, {}, status)
+
+
+def _fail(path: Path, start: float, error: Exception) -> CaseResult:
+    """Reports a case that gets no segmentation; called where the error is handled."""
+    reason = describe_error(error)
+    # A CaseError names the file itself.
+    logger.error("%s", reason if isinstance(error, CaseError) else f"{path.name}: {reason}")
+    logger.debug("%s: where it failed", path.name, exc_info=True)
+    return CaseResult(path.name, time.monotonic() - start, reason, None)
+
+
+def _log_outcomes(results: Sequence[CaseResult]) -> None:
+    """Logs in one line how many cases are fine, degraded and failed; nothing of no case."""
+    counts = Counter(result.outcome for result in results)
+    if results:
+        level = logging.ERROR if counts["failed"] else logging.INFO
+        logger.log(
+            level,
+            "%d %s: %d fine, %d degraded, %d failed",
+            len(results),
+            "case" if len(results) == 1 else "cases",
+            *(counts[outcome] for outcome in get_args(Outcome)),
+        )
 
 
 def log_prediction(
@@ -219,6 +328,8 @@ def log_prediction(
 ) -> None:
     """Logs a finished case in one line, and warns of an empty result.
 
+    The line is a warning where the status is not "complete".
+
     Args:
         case: the scan and its prompts.
         prediction: its segmentation.
@@ -226,7 +337,8 @@ def log_prediction(
         seconds: that it took.
         names: of the classes, by label; those without one are called "class 1" etc.
     """
-    logger.info(
+    logger.log(
+        logging.INFO if prediction.status == COMPLETE else logging.WARNING,
         "%s: %s on %s, %d %s, window %s, %d slices encoded, %.1f s%s",
         case.name,
         segmenter.name,
@@ -236,7 +348,7 @@ def log_prediction(
         _describe_windows(prediction.windows, names),
         prediction.encoded,
         seconds,
-        "" if prediction.complete else ", cut short by the time limit",
+        "" if prediction.status == COMPLETE else f"; {prediction.status}",
     )
     warn_of_result(case, prediction.labels, names)
 
@@ -246,6 +358,8 @@ def _describe_windows(windows: Mapping[int, IntensityWindow], names: Mapping[int
     seen: dict[IntensityWindow, list[str]] = {}
     for label, window in windows.items():
         seen.setdefault(window, []).append(names.get(label, f"class {label}"))
+    if not seen:
+        return "none"
     if len(seen) == 1:
         return next(iter(seen)).describe()
     return "; ".join(f"{one.describe()} ({', '.join(whose)})" for one, whose in seen.items())
@@ -259,10 +373,26 @@ def _find_cases(inputs: Path) -> list[Path]:
         return sorted(
             path
             for path in inputs.iterdir()
-            if path.suffix == ".npz" and not path.name.startswith(".") and path.is_file()
+            if path.suffix == ".npz" and not path.name.startswith(".")
         )
     except OSError as error:
         raise FolderError(f"{inputs}: {error.strerror}, expected a folder of cases") from error
+
+
+def _refuse_no_file(path: Path) -> None:
+    """Refuses what is no file, and would keep its reader waiting or be read without end.
+
+    Raises:
+        CaseError: it is a folder, a pipe, a socket, a device, or a link to nowhere.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise CaseError(path, None, "a link to nowhere", "a file") from None
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        found = kinds.get(stat.S_IFMT(mode), "a device")
+        raise CaseError(path, None, found, "a file")
 
 
 def _make_writable(outputs: Path) -> None:

@@ -1,8 +1,21 @@
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from gamt.io.files import OverwriteError, atomic_write, atomic_write_files, refuse_overwrite
+from gamt.io import files
+from gamt.io.files import (
+    OverwriteError,
+    atomic_write,
+    atomic_write_files,
+    refuse_overwrite,
+    remove_partials,
+)
 
 
 def test_an_output_beside_the_inputs_is_allowed(tmp_path: Path) -> None:
@@ -118,3 +131,111 @@ def test_an_error_of_the_block_about_another_file_still_names_that_file(tmp_path
     with pytest.raises(OSError, match=r"No space left on device: 'mask\.nii'"):
         fail(OSError(28, "No space left on device", "mask.nii"))
     assert not list(tmp_path.iterdir())
+
+
+LEFT = f".{'0123456789abcdef' * 2}.partial"
+"""The name of what a killed process has left."""
+
+WRITER = """
+import sys
+from pathlib import Path
+from gamt.io.files import {function}
+with {function}(Path(sys.argv[1])):
+    print("at work", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_writer(function: str, path: Path) -> "subprocess.Popen[str]":
+    """Starts a process that is amid writing a file until its input ends."""
+    command = [sys.executable, "-c", WRITER.format(function=function), str(path)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
+    return process
+
+
+@pytest.mark.parametrize("function", ["atomic_write", "atomic_write_files"])
+def test_what_a_killed_process_left_is_removed_but_nothing_of_a_living_one(
+    function: str, tmp_path: Path
+) -> None:
+    with start_writer(function, tmp_path / "a.nii") as process:
+        (left,) = tmp_path.iterdir()
+        remove_partials(tmp_path)
+        assert [*tmp_path.iterdir()] == [left]
+        process.kill()
+    assert left.exists()
+    remove_partials(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_other_programs_have_hidden_stays(tmp_path: Path) -> None:
+    names = {".partial", f"{LEFT}.txt", LEFT[1:], ".0123.partial", "a.npz"}
+    for name in {*names, LEFT}:
+        (tmp_path / name).touch()
+    remove_partials(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_a_leftover_name_that_is_a_pipe_or_a_dangling_link_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / LEFT)
+    (tmp_path / LEFT.replace("0", "1")).symlink_to(tmp_path / "nowhere")
+    remove_partials(tmp_path)
+
+
+def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path: Path) -> None:
+    remove_partials(tmp_path / "none")
+
+
+def test_a_file_that_is_taken_for_a_leftover_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    make = files._make_file
+
+    def make_and_lose(path: Path) -> int:
+        descriptor = make(path)
+        if not made:
+            remove_partials(tmp_path)  # as another run does at its start
+        made.append(path)
+        return descriptor
+
+    monkeypatch.setattr(files, "_make_file", make_and_lose)
+    with atomic_write(tmp_path / "a.npz") as file:
+        file.write(b"whole")
+    assert len(made) == 2
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.npz": b"whole"}
+
+
+@pytest.mark.parametrize("write", [atomic_write, atomic_write_files])
+def test_what_is_no_file_is_not_replaced(
+    write: Callable[[Path], AbstractContextManager[object]], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe.nii")
+    (tmp_path / "folder.nii").mkdir()
+    for name, reason in (("pipe.nii", "is no file"), ("folder.nii", "Is a directory")):
+        with pytest.raises(OSError, match=rf"{reason}.*{name}"), write(tmp_path / name):
+            pytest.fail("it began to write")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.nii", "pipe.nii"]
+
+
+def test_a_file_that_does_not_fit_leaves_nothing_and_the_earlier_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    path.write_bytes(b"earlier")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"too large: '.*a\.npz'"), atomic_write(path) as file:
+            file.write(bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.npz": b"earlier"}
+
+
+def test_a_name_of_255_bytes_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".npz")
+    with atomic_write(path) as file:
+        file.write(b"whole")
+    assert path.read_bytes() == b"whole"

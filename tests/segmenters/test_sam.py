@@ -3,6 +3,8 @@
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from hypothesis import strategies as st
 from segment_anything import SamPredictor, sam_model_registry
 
 from gamt.axes import Plane
+from gamt.io.case import Case
+from gamt.predict import predict_case
 from gamt.prompts import Box, ClassPrompts, SlicePrompt
 from gamt.segmenters import SegmenterError, load, sam
 from gamt.segmenters.base import SliceMask, StorableSegmenter
@@ -24,6 +28,7 @@ from gamt.segmenters.frames import LongestSide, Squash
 from gamt.segmenters.networks import Network
 from gamt.segmenters.sam import SamEmbedding, SamSegmenter, is_lone_point
 from gamt.settings import Settings
+from gamt.volume.cache import EmbeddingCache
 from tests.doubles import lift, make_case
 from tests.small_sam import small_network
 
@@ -433,6 +438,133 @@ def test_batches_shrink_where_memory_does_not_suffice(
     for found, before in zip(segmenter.decode(embeddings, prompts), expected, strict=True):
         assert_like(found, before)
     assert sizes[4:] == [5, 2, 2, 1]
+
+
+class Full:
+    """A part of a network whose device has no room for anything."""
+
+    def __call__(self, *arguments: object) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+
+# To torch this is the CPU; to the segmenter it is a device beside the CPU.
+BESIDE = "cpu:0"
+
+
+@pytest.mark.parametrize("part", ["_encoder", "_decoder"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_network_without_room_for_one_item_goes_on_on_the_cpu(
+    part: str,
+    dtype: str,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    prompts = [SlicePrompt((5, 6, 40, 30))]
+    slices = draw_slice((40, 56))[None]
+    # What the network is to be after the move: on a CPU, in a precision for which it has units.
+    precision = "float32" if dtype == "float32" else "auto"
+    whole = make(small_network(SMALL), checkpoint, dtype=precision)
+    (expected,) = whole.decode(whole.encode(slices), prompts)
+    segmenter = make(small_network(SMALL), checkpoint, device=BESIDE, dtype=dtype)
+    fingerprint = segmenter.fingerprint
+    monkeypatch.setattr(segmenter, part, Full())
+    for _ in range(2):
+        embeddings = segmenter.encode(slices)
+        (found,) = segmenter.decode(embeddings, prompts)
+        # Embeddings in bfloat16 have 8 significant bits.
+        tolerance = TOLERANCE if dtype == "float32" else 0.5
+        np.testing.assert_allclose(found.logits, expected.logits, rtol=0, atol=tolerance)
+    assert segmenter.traits.device == "cpu"
+    assert segmenter.fingerprint == fingerprint
+    assert segmenter.pack(embeddings[0]).dtype == ("float32" if dtype == "float32" else "uint16")
+    expected_line = "small: no room on cpu:0, the CPU goes on: CUDA out of memory."
+    assert caplog.messages == [expected_line]  # once, for it stays there
+
+
+def test_a_network_that_does_not_fit_its_device_begins_on_the_cpu(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Tight(sam.ImageEncoder):
+        def __init__(self, module: Network, dtype: torch.dtype) -> None:
+            if not caplog.messages:  # before the move
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            super().__init__(module, dtype)
+
+    monkeypatch.setattr(sam, "ImageEncoder", Tight)
+    segmenter = make(small_network(SMALL), checkpoint, device=BESIDE)
+    assert segmenter.traits.device == "cpu"
+    assert len(segmenter.encode(draw_slice((40, 56))[None])) == 1
+    assert "the CPU goes on" in caplog.text
+
+
+def test_other_errors_do_not_move_the_network(
+    network: Network, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> Any:
+        raise RuntimeError("no kernel image is available")
+
+    segmenter = make(network, checkpoint, device=BESIDE)
+    monkeypatch.setattr(segmenter, "_encoder", fail)
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        segmenter.encode(draw_slice((40, 56))[None])
+    assert segmenter.traits.device == BESIDE
+
+
+@pytest.fixture
+def fill_gpu() -> Iterator[Callable[[], None]]:
+    """Gives what takes all memory of the GPU that is left, until the test ends."""
+    held: list[torch.Tensor] = []
+
+    def fill() -> None:
+        torch.cuda.empty_cache()
+        # The last are small enough for what torch keeps for small tensors.
+        for size in (2**30, 2**26, 2**24, 2**19, 512):
+            with suppress(torch.OutOfMemoryError):
+                while True:
+                    held.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
+
+    yield fill
+    held.clear()
+    torch.cuda.empty_cache()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("filled", ["before the network", "before the case", "amid the case"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_case_is_done_although_the_gpu_is_full(
+    filled: str,
+    dtype: str,
+    checkpoint: Path,
+    fill_gpu: Callable[[], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    image = np.stack([draw_slice((24, 32), seed) for seed in range(8)])
+    prompts = (ClassPrompts(1, Box(1, 7, 4, 6, 18, 8, 24)),)
+    case = Case("full", image, (1.0, 1.0, 1.0), prompts, None)
+    if filled == "before the network":
+        fill_gpu()
+    segmenter = make(small_network(SMALL), checkpoint, device="cuda", dtype=dtype)
+    if filled == "before the case":
+        fill_gpu()
+    cache = EmbeddingCache(segmenter, 2**30)
+    if filled == "amid the case":
+        assert segmenter.traits.device == "cuda"
+        predict_case(case, segmenter, Settings(budget=False), cache=cache)
+        assert not caplog.messages
+        (some,) = segmenter.encode(draw_slice((24, 32))[None])
+        assert some.features.device.type == "cuda"
+        fill_gpu()
+        case = replace(case, prompts=(ClassPrompts(1, Box(2, 7, 4, 7, 18, 8, 20)),))
+    prediction = predict_case(case, segmenter, Settings(budget=False), cache=cache)
+    assert prediction.complete
+    assert prediction.labels.shape == image.shape
+    assert segmenter.traits.device == "cpu"
+    assert "no room on cuda, the CPU goes on: " in caplog.text
+    if filled == "amid the case":  # what was encoded on the GPU is of use to the CPU
+        (answer,) = segmenter.decode([some], [SlicePrompt((5, 6, 20, 20))])
+        assert np.isfinite(answer.logits).all()
 
 
 class Cramped:

@@ -803,7 +803,7 @@ def test_a_failure_of_our_own_is_told_by_a_number_that_the_log_has_too(
         assert "Traceback" not in response.text
         (record,) = (one for one in caplog.records if one.name == "gamt.server")
         assert detail(response).split()[-1] in record.getMessage()
-        assert "RuntimeError" in record.getMessage()
+        assert "SegmenterFault" in record.getMessage()
         assert "secret" not in record.getMessage()  # nor are the places of prompts in the log
         segmenter.error = None
         assert meta(user.draw([2, 3], [3, 9], [5, 14]))["ran_prediction"]

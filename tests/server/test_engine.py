@@ -19,6 +19,7 @@ from gamt.io.case import Case
 from gamt.lifting.target import Observer
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, SliceMask
+from gamt.segmenters.door import SegmenterFault
 from gamt.server.engine import Closed, Engine, Prediction, Run, Workspace
 from gamt.server.memory import MB, TooLarge
 from gamt.server.metrics import Metrics
@@ -554,9 +555,9 @@ def test_a_failed_prediction_leaves_the_workspace_as_it_was_and_usable() -> None
         async with engine_of(segmenter, metrics) as engine:
             workspace, other = await begin(engine), await begin(engine)
             segmenter.error = MemoryError("no room")
-            with pytest.raises(MemoryError, match="no room"):
+            with pytest.raises(SegmenterFault, match="MemoryError: no room"):
                 await predict(workspace, box(BOX))
-            assert read(metrics)["gamt_errors_total", "MemoryError"] == 1
+            assert read(metrics)["gamt_errors_total", "SegmenterFault"] == 1
             segmenter.error = None
             assert not (await undo(workspace)).ran
             for each in (workspace, other):
@@ -603,9 +604,9 @@ def test_a_value_error_within_a_prediction_is_the_servers() -> None:
         async with engine_of(segmenter, metrics) as engine:
             workspace = await begin(engine)
             segmenter.error = ValueError("shapes differ")
-            with pytest.raises(ValueError, match="shapes differ"):
+            with pytest.raises(SegmenterFault, match="ValueError: shapes differ"):
                 await predict(workspace, box(BOX))
-            assert read(metrics)["gamt_errors_total", "ValueError"] == 1
+            assert read(metrics)["gamt_errors_total", "SegmenterFault"] == 1
 
     run(test)
 

@@ -35,7 +35,21 @@ Examples:
 
 The command line goes before the environment, and the environment before the preset.
 
-Exit status: 0 if all cases were segmented, 1 if not, 2 for wrong arguments.
+A case whose file can be read always has an output. Where the segmenter fails or the time is up,
+it is what the other views say, or the previous prediction, or the shape that the prompts draw; its
+'status' says so, and so does the log. After SIGTERM the case at hand is finished at once from what
+has been seen, and written; a second one ends at once.
+
+\b
+Exit status:
+  0    all cases are fine
+  3    all have an output, but some are degraded: a fault, cut short by the
+       time limit, coarser for lack of memory, or a class that is empty
+  4    some cases have no output
+  1    nothing could begin: no npz file, or a folder can't be used
+  2    wrong arguments
+  143  ended by SIGTERM
+  130  ended by Ctrl-C
 """
 
 
@@ -65,6 +79,7 @@ def predict(
     They are files of the CVPR 2025 challenge on interactive segmentation of 3-D scans.
     """
     start_log(verbose)
+    from gamt.cli.termination import TERMINATED, finish_on_sigterm
     from gamt.lifting.budget import process_start
     from gamt.predict import predict_folder
 
@@ -81,12 +96,15 @@ def predict(
         no_budget=no_budget,
     )
     settings, model = options.choose_settings(), options.load_segmenter()
-    with progress_bar(shown=shows_progress(verbose)) as progress:
-        results = predict_folder(inputs, outputs, model, settings, process_start(), progress, cache)
-    failed = sum(result.error is not None for result in results)
+    with progress_bar(shown=shows_progress(verbose)) as progress, finish_on_sigterm() as finish:
+        results = predict_folder(
+            inputs, outputs, model, settings, process_start(), progress, cache, finish
+        )
+        terminated = finish()
+    if terminated:
+        raise typer.Exit(TERMINATED)
     if not results:
         logger.error("%s: no npz file in this folder", inputs)
-    elif failed:
-        logger.error("%d of %d cases failed", failed, len(results))
-    if failed or not results:
         raise typer.Exit(1)
+    outcomes = {result.outcome for result in results}
+    raise typer.Exit(4 if "failed" in outcomes else 3 if "degraded" in outcomes else 0)

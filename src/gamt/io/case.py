@@ -180,16 +180,24 @@ def read_spacing(path: str | os.PathLike[str]) -> tuple[float, float, float] | N
 
 
 def write_segmentation(
-    path: str | os.PathLike[str], labels: npt.NDArray[Any], segmenter: str
+    path: str | os.PathLike[str],
+    labels: npt.NDArray[Any],
+    segmenter: str,
+    status: str = "complete",
 ) -> None:
-    """Writes `labels` (D, H, W), 0..255, and the name of the segmenter that made them.
+    """Writes a segmentation; the file appears at once and whole, or not at all.
 
-    The file appears at once and whole, or not at all.
+    Args:
+        path: the file.
+        labels: (D, H, W), 0..255, under the key `segs`.
+        segmenter: the name of the one that made them.
+        status: "complete", or why the segmentation is less than it could be, in one line.
 
     Raises:
         ValueError: `labels` isn't a volume of labels.
     """
-    write_npz(path, {"segs": _volume_of_labels(labels), "segmenter": np.array(segmenter)})
+    texts = {"segmenter": np.array(segmenter), "status": np.array(status)}
+    write_npz(path, {"segs": _volume_of_labels(labels), **texts})
 
 
 def write_case(

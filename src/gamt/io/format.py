@@ -4,13 +4,19 @@ A format is a module of `gamt.io.formats` with the attributes of `Format`, and o
 if it writes too. It is found there by itself: a new format is one new file.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+from gamt.memory import available_bytes
+
+MOST_RATIO = 1032
+"""Bytes that deflate makes of one at most; on images no other compression does better."""
 
 
 class ImageError(ValueError):
@@ -135,6 +141,63 @@ def choose_volume(path: Path, count: int, volume: int | None) -> int:
         volumes = "1 volume" if count == 1 else f"{count} volumes"
         raise VolumeError(path, f"found {volumes} and the number {volume}, expected {expected}")
     return volume or 0
+
+
+def check_size(
+    path: Path, shape: Sequence[int], voxel_bytes: int, stored_bytes: int, ratio: int = 1
+) -> None:
+    """Refuses an image that its file can't hold, or the memory, before any is taken.
+
+    Args:
+        path: the file, for errors.
+        shape: that the header declares, of all volumes.
+        voxel_bytes: of a voxel in the file.
+        stored_bytes: that the file has for voxels.
+        ratio: bytes that a byte of the file becomes at most; 1 where it isn't compressed.
+
+    Raises:
+        ImageError: it is too large.
+    """
+    size = math.prod(shape) * voxel_bytes
+    if size > stored_bytes * ratio:
+        packed = "" if ratio == 1 else " compressed"
+        raise ImageError(
+            path,
+            f"can't be read to its end: found {stored_bytes}{packed} bytes of voxels, expected "
+            f"{size} bytes for {' x '.join(map(str, shape))} voxels",
+        )
+
+
+def check_memory(path: Path, shape: Sequence[int], voxel_bytes: int) -> None:
+    """Refuses a volume that would not fit into the memory, before any is taken.
+
+    Args:
+        path: the file, for errors.
+        shape: of the volume.
+        voxel_bytes: that a voxel takes while it is read and turned, all copies together.
+
+    Raises:
+        ImageError: it is too large.
+    """
+    size, free = math.prod(shape) * voxel_bytes, available_bytes()
+    if size > free:
+        raise ImageError(
+            path,
+            f"found {' x '.join(map(str, shape))} voxels, which take {size / 2**30:.3g} GiB to "
+            f"read, expected {free / 2**30:.3g} GiB at most, the memory that is free",
+        )
+
+
+def data_file(header: Path, name: str) -> Path:
+    """Returns the file beside a header that it names for its data.
+
+    Raises:
+        ImageError: the name leads out of the header's folder, or to something else than a file.
+    """
+    found = header.parent / name
+    if Path(name).is_absolute() or ".." in Path(name).parts or not found.is_file():
+        raise ImageError(header, f"found the data file {name!r:.80}, expected a file beside it")
+    return found
 
 
 def reason(error: Exception) -> str:

@@ -195,6 +195,7 @@ class Image:
         return np.rint(_apply(matrix, np.asarray(point, dtype=np.float64)))[::-1]
 
 
+@np.errstate(all="ignore")  # numbers that make no sense are refused, and that is all
 def read_image(path: str | os.PathLike[str], volume: int | None = None) -> Image:
     """Reads a 3-D image of any format of `gamt.io.formats`, by what the file holds.
 
@@ -217,7 +218,7 @@ def read_image(path: str | os.PathLike[str], volume: int | None = None) -> Image
         raise ImageError(path, f"{found}, expected plain numbers")
     orientation = ornt_transform(io_orientation(affine), _LPS)
     array = np.ascontiguousarray(apply_orientation(stored.array, orientation).T)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    array = array.astype(_native(array.dtype), copy=False)
     back = inv_ornt_aff(orientation, stored.array.shape)
     x, y, z = (abs(np.linalg.inv(back)[:3, :3]) @ stored.spacing_mm).tolist()
     if not is_believable((z, y, x)):
@@ -233,6 +234,11 @@ def read_image(path: str | os.PathLike[str], volume: int | None = None) -> Image
         header=stored.header,
         second_affine=second,
     )
+
+
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Returns a type in the machine's byte order, and no float that few others know."""
+    return np.dtype(np.float64) if dtype.itemsize > 8 else dtype.newbyteorder("=")
 
 
 def _tell_grids(found: Image, expected: Image) -> str:

@@ -42,6 +42,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if is_out_of_memory(error):  # it is there, and who needs it takes the CPU instead
+            return device
         reason = str(error).strip().partition("\n")[0]
         raise SegmenterError(f"device {name!r} can't be used: {reason}") from error
     return device
@@ -88,6 +90,18 @@ def choose_batch(device: torch.device, side: int, bytes_each: int) -> int:
     return max(1, BATCH_PIXELS // side**2)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Says whether a device had no room for something.
+
+    On a full GPU, torch's own allocator raises `torch.OutOfMemoryError`; the driver, and libraries
+    that allocate by themselves, can be told by their message alone.
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    texts = "out of memory", "ALLOC_FAILED"
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+
+
 def in_batches(
     function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], size: int
 ) -> list[Result]:
@@ -99,15 +113,15 @@ def in_batches(
         size: of a batch, at most.
 
     Raises:
-        torch.OutOfMemoryError: the memory does not even suffice for one item.
+        RuntimeError: the memory does not even suffice for one item (`is_out_of_memory`).
     """
     results: list[Result] = []
     while len(results) < len(items):
         batch = items[len(results) : len(results) + size]
         try:
             results += function(batch)
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
+        except RuntimeError as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
                 raise
             size = len(batch) // 2
         else:

@@ -1,13 +1,14 @@
 """SAM and the models of its architecture, as segmenters."""
 
 import hashlib
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,13 @@ from gamt.prompts import SlicePrompt
 from gamt.segmenters import checkpoints
 from gamt.segmenters.base import SliceMask, Traits
 from gamt.segmenters.decoder import PromptDecoder, prompt_tokens
-from gamt.segmenters.devices import choose_batch, choose_device, choose_dtype, in_batches
+from gamt.segmenters.devices import (
+    choose_batch,
+    choose_device,
+    choose_dtype,
+    in_batches,
+    is_out_of_memory,
+)
 from gamt.segmenters.encoder import ImageEncoder
 from gamt.segmenters.frames import Frame, LongestSide
 from gamt.segmenters.networks import (
@@ -30,6 +37,13 @@ from gamt.segmenters.networks import (
     build_network,
     load_checkpoint,
 )
+
+logger = logging.getLogger("gamt")
+
+Result = TypeVar("Result")
+
+CPU = torch.device("cpu")
+"""Where a network goes on that has no room on its device."""
 
 PREPARATION = 1
 """Counts the changes of this package that change embeddings."""
@@ -79,6 +93,10 @@ class SamSegmenter:
     The image encoder runs in a precision of choice, and all that depends on the prompt in float32.
     In bfloat16 a prompt at 1024 px took 24 ms rather than 39 (one core with AVX-512), but the IoU
     with masks of float32 fell to 0.994; rounding the embeddings alone left it at 0.9995.
+
+    A GPU without room for a batch gets smaller ones. Without room for a single slice or prompt, or
+    for the network itself, the network moves to the CPU and stays there, as memory that others
+    hold is seldom given back; the log says so. What it has encoded stays of use.
     """
 
     def __init__(
@@ -112,21 +130,44 @@ class SamSegmenter:
         self.name = name
         self._device = choose_device(device)
         self._dtype = choose_dtype(dtype, self._device)
+        self._network = network
         self._frame = frame
         self._checkpoint = checkpoint
         self._habit = multimask
         self._preparation = preparation
-        network.to(self._device, torch.float32)
-        self._encoder = ImageEncoder(network.image_encoder, self._dtype)
-        self._decoder = PromptDecoder(network)
         tokens = network.image_encoder.pos_embed
         self._grid = (int(tokens.shape[1]), int(tokens.shape[2]))
-        batch = choose_batch(self._device, frame.side, ENCODING_TENSORS * tokens.nbytes)
-        self.traits = Traits(batch=batch, device=str(self._device))
-        mask_bytes = 4 * frame.low_res[0] * frame.low_res[1]
-        self._prompts_at_once = choose_batch(
-            self._device, frame.side, DECODING_TENSORS * mask_bytes
-        )
+        self._token_bytes = tokens.nbytes
+        self._with_room(lambda: self._place(self._device, self._dtype))
+
+    def _place(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Puts the network onto a device, where its encoder runs in some precision."""
+        self._network.to(device, torch.float32)
+        self._encoder = ImageEncoder(self._network.image_encoder, dtype)
+        self._decoder = PromptDecoder(self._network)
+        side, low_res = self._frame.side, self._frame.low_res
+        batch = choose_batch(device, side, ENCODING_TENSORS * self._token_bytes)
+        mask_bytes = 4 * low_res[0] * low_res[1]
+        self._prompts_at_once = choose_batch(device, side, DECODING_TENSORS * mask_bytes)
+        self._device = device
+        self.traits = Traits(batch=batch, device=str(device))
+
+    def _with_room(self, work: Callable[[], Result]) -> Result:
+        """Does what needs the device; where that has no room for it, the CPU does it."""
+        try:
+            return work()
+        except RuntimeError as error:
+            if self._device == CPU or not is_out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0]
+        # Outside of the handler, whose traceback holds on to the device's memory.
+        logger.warning("%s: no room on %s, the CPU goes on: %s", self.name, self._device, reason)
+        # Embeddings keep their precision, also where the CPU has no units to compute in it.
+        cpu_dtype = torch.float32 if self._dtype == torch.float32 else choose_dtype("auto", CPU)
+        self._place(CPU, cpu_dtype)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return work()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -145,12 +186,12 @@ class SamSegmenter:
 
         Returns:
             N embeddings, in order. They stay on the device.
-
-        Raises:
-            torch.OutOfMemoryError: the device has no room for a single slice.
         """
-        with torch.inference_mode():
-            return in_batches(self._encode_batch, list(slices), self.traits.batch)
+        return self._with_room(partial(self._encode_all, list(slices)))
+
+    @torch.inference_mode()
+    def _encode_all(self, slices: Sequence[npt.NDArray[np.uint8]]) -> list[SamEmbedding]:
+        return in_batches(self._encode_batch, slices, self.traits.batch)
 
     def _encode_batch(self, slices: Sequence[npt.NDArray[np.uint8]]) -> list[SamEmbedding]:
         images = self._frame.normalise(self._upload(self._frame.resize(np.stack(slices))))
@@ -190,7 +231,6 @@ class SamSegmenter:
 
         Raises:
             ValueError: a mask prompt has another shape than the slice.
-            torch.OutOfMemoryError: the device has no room for a single prompt.
         """
         questions = [
             self._understand(embedding, prompt, multimask)
@@ -202,12 +242,11 @@ class SamSegmenter:
         for index, question in enumerate(questions):
             groups[len(question.kinds), question.embedding.shape].append(index)
         answers: dict[int, SliceMask] = {}
-        with torch.inference_mode():
-            for indices in groups.values():
-                indices.sort(key=lambda index: questions[index].mask is None)
-                group = [questions[index] for index in indices]
-                found = in_batches(self._decode_batch, group, self._prompts_at_once)
-                answers.update(zip(indices, found, strict=True))
+        for indices in groups.values():
+            indices.sort(key=lambda index: questions[index].mask is None)
+            group = [questions[index] for index in indices]
+            found = self._with_room(partial(self._decode_all, group))
+            answers.update(zip(indices, found, strict=True))
         return [answers[index] for index in range(len(questions))]
 
     def _understand(
@@ -227,12 +266,18 @@ class SamSegmenter:
         several = self._habit(prompt) if multimask is None else multimask
         return _Question(embedding, places, kinds, mask, several)
 
+    @torch.inference_mode()
+    def _decode_all(self, questions: Sequence[_Question]) -> list[SliceMask]:
+        """Answers any number of questions that `_decode_batch` may answer together."""
+        return in_batches(self._decode_batch, questions, self._prompts_at_once)
+
     def _decode_batch(self, questions: Sequence[_Question]) -> list[SliceMask]:
         """Answers questions of as many tokens, on slices of one shape, those with a mask first."""
         masks = [one.mask for one in questions if one.mask is not None]
         stacked = np.reshape(masks, (len(masks), 1, *self._frame.low_res))
         low_res, ious = self._decoder(
-            [one.embedding.features for one in questions],
+            # Those from before the network moved are elsewhere.
+            [one.embedding.features.to(self._device) for one in questions],
             self._upload(np.stack([one.places for one in questions]).astype(np.float32)),
             self._upload(np.stack([one.kinds for one in questions])),
             self._upload(stacked.astype(np.float32)),
@@ -274,8 +319,8 @@ class SamSegmenter:
         expected = f"{(*self._grid, PROMPT_CHANNELS)} {packed}".replace("torch.", "")
         if f"{array.shape} {array.dtype}" != expected:
             raise ValueError(f"found {array.shape} {array.dtype}, expected {expected}")
-        features = torch.tensor(array).view(self._dtype).to(self._device)
-        return SamEmbedding(features.permute(2, 0, 1), shape)
+        features = torch.tensor(array).view(self._dtype).permute(2, 0, 1)
+        return SamEmbedding(self._with_room(lambda: features.to(self._device)), shape)
 
 
 def is_lone_point(prompt: SlicePrompt) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gamt.axes import Plane
 from gamt.segmenters.base import Segmenter
+from gamt.segmenters.door import SegmenterFault
 from gamt.server.metrics import Metrics
 from gamt.server.turns import Turn, Turns
 from gamt.volume.ahead import likely_scan
@@ -142,8 +143,11 @@ class EncodeAhead:
         try:
             batch = self._fill(plan)
             if batch:
-                encode_together(batch)
-                self._metrics.encoded.labels("ahead").inc(len(batch))
+                made = encode_together(batch).values()
+                faults = [one for one in made if isinstance(one, SegmenterFault)]
+                self._metrics.encoded.labels("ahead").inc(len(batch) - len(faults))
+                if faults:
+                    raise faults[0]
         finally:
             turn.give()
         return bool(batch)

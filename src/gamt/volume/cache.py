@@ -5,7 +5,7 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gamt.io.files import atomic_write
 from gamt.segmenters.base import Embedding, Segmenter, StorableSegmenter
+from gamt.segmenters.door import BeforeCall, Door, SegmenterFault
 
 logger = logging.getLogger("gamt")
 
@@ -49,10 +50,10 @@ class EmbeddingCache:
     the cache that used it last. When the memory is full, what left caches had used goes first, then
     what the cache with the most bytes used least recently: what a cache has within its share, the
     limit over the number of caches, stays whatever the others do. Only one of them may be in use at
-    a time, but that `before_batch` may let others go on.
+    a time, but that `before_call` may let others go on.
 
     Attributes:
-        segmenter: makes the embeddings.
+        door: asks the segmenter, which makes the embeddings.
         encoded: number of slices that it has encoded for this cache so far.
         found: number of times that a slice asked for was there already.
     """
@@ -65,9 +66,9 @@ class EmbeddingCache:
             limit_bytes: of memory; embeddings without an attribute `nbytes` count as nothing.
             folder: where embeddings outlive the process, shared with others; made where there is
                 none. With a segmenter whose embeddings can't be written (`StorableSegmenter`) it
-                stays as it is, and the log says so.
+                stays as it is, and the log says so. So it does from when it can't be written to.
         """
-        self.segmenter = segmenter
+        self.door = Door(segmenter)
         self.encoded = 0
         self.found = 0
         self._shelf = _Shelf()
@@ -80,6 +81,7 @@ class EmbeddingCache:
     def join(self) -> "EmbeddingCache":
         """Returns a cache for another user, which shares this one's embeddings and limit."""
         other = copy.copy(self)
+        other.door = Door(self.segmenter)
         other.encoded = other.found = 0
         other._shelf = _Shelf()
         self._memory.join(other._shelf)
@@ -88,6 +90,11 @@ class EmbeddingCache:
     def leave(self) -> None:
         """Gives up the cache's share; its embeddings stay until others need the room."""
         self._memory.leave(self._shelf)
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The 2-D model that makes the embeddings."""
+        return self.door.segmenter
 
     @property
     def used_bytes(self) -> int:
@@ -107,18 +114,19 @@ class EmbeddingCache:
         self,
         slices: Sequence[KeyedSlice],
         ahead: Iterable[KeyedSlice] = (),
-        before_batch: Callable[[], None] = lambda: None,
-    ) -> list[Embedding]:
-        """Returns the embeddings of slices, encoding those that are missing.
+        before_call: BeforeCall = lambda call, slices: None,
+    ) -> list[Embedding | SegmenterFault]:
+        """Returns the embeddings of slices, or faults, encoding those that are missing.
 
         Args:
             slices: of one plane.
             ahead: slices of the same plane that are likely to be asked for next, the likeliest
                 first; they fill up a batch that is encoded anyway.
-            before_batch: called before each batch is encoded; what it raises ends the call, and
+            before_call: called before each batch is encoded; what it raises ends the call, and
                 what was encoded until then is kept.
         """
         wanted = {one.key: one for one in slices}
+        known: dict[str, Embedding | SegmenterFault]
         known = {key: made for key, one in wanted.items() if (made := self.find(one)) is not None}
         self.found += len(known)
         missing = {key: one for key, one in wanted.items() if key not in known}
@@ -130,11 +138,12 @@ class EmbeddingCache:
                 missing[one.key] = one
                 room -= 1
         for start in range(0, len(missing), size):
-            before_batch()
             batch = list(missing.values())[start : start + size]
-            known |= encode_together([(self, one) for one in batch])
+            before_call("encode", len(batch))
+            known |= encode_together([(self, one) for one in batch], before_call)
         for one in slices:  # the latest used; while others went on, they may have pushed it out
-            self._memory.put(one.key, known[one.key], self._shelf)
+            if not isinstance(known[one.key], SegmenterFault):
+                self._memory.put(one.key, known[one.key], self._shelf)
         self._memory.trim()
         return [known[one.key] for one in slices]
 
@@ -156,26 +165,31 @@ class EmbeddingCache:
         """Keeps an embedding that was just made for this cache."""
         self.encoded += 1
         self._memory.put(one.key, embedding, self._shelf)
-        if self._store is not None:
-            self._store.write(one, embedding)
+        if self._store is not None and not self._store.write(one, embedding):
+            self._store = None
 
 
-def encode_together(slices: Sequence[tuple[EmbeddingCache, KeyedSlice]]) -> dict[str, Embedding]:
+def encode_together(
+    slices: Sequence[tuple[EmbeddingCache, KeyedSlice]],
+    before_repeat: BeforeCall = lambda call, slices: None,
+) -> dict[str, Embedding | SegmenterFault]:
     """Encodes a batch of slices for caches that share their memory, but for what is in it already.
 
     Args:
         slices: with the cache of each, one at least; all slices of one shape.
+        before_repeat: as for `Door.encode`.
 
     Returns:
-        The embeddings by key.
+        The embeddings by key, or faults, which are not kept.
     """
-    segmenter, memory = slices[0][0].segmenter, slices[0][0]._memory
+    door, memory = slices[0][0].door, slices[0][0]._memory
     known = {one.key: memory.get(one.key) for _, one in slices}
     missing = {one.key: (cache, one) for cache, one in slices if known[one.key] is None}
     if missing:
-        made = segmenter.encode(np.stack([one.pixels for _, one in missing.values()]))
+        made = door.encode(np.stack([one.pixels for _, one in missing.values()]), before_repeat)
         for (cache, one), embedding in zip(missing.values(), made, strict=True):
-            cache._keep(one, embedding)
+            if not isinstance(embedding, SegmenterFault):
+                cache._keep(one, embedding)
             known[one.key] = embedding
         memory.trim()
     return known
@@ -281,9 +295,9 @@ class EmbeddingStore:
         try:
             array = np.load(path, allow_pickle=False)
             return self._segmenter.unpack(array, (one.pixels.shape[0], one.pixels.shape[1]))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # of the file, or of a segmenter that unpacks it
             logger.warning("%s: not a readable embedding, made anew: %s", path, error)
             return None
 
@@ -291,16 +305,21 @@ class EmbeddingStore:
         """Says whether there is a file of a slice's embedding, readable or not."""
         return self._path(one).is_file()
 
-    def write(self, one: KeyedSlice, embedding: Embedding) -> None:
+    def write(self, one: KeyedSlice, embedding: Embedding) -> bool:
         """Writes a slice's embedding.
 
-        Raises:
-            OSError: the file can't be written; it names the path.
+        Returns:
+            Whether it could be written; if not, the log says why.
         """
         path = self._path(one)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as file:
-            np.save(file, self._segmenter.pack(embedding), allow_pickle=False)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                np.save(file, self._segmenter.pack(embedding), allow_pickle=False)
+        except Exception as error:  # of the disk, or of a segmenter that packs it
+            logger.warning("%s: no embedding can be kept: %s", self._folder, error)
+            return False
+        return True
 
     def _path(self, one: KeyedSlice) -> Path:
         return self._folder / one.key[:2] / f"{one.key}.npy"

@@ -3,6 +3,8 @@
 import math
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,25 @@ from gamt.io.intensities import intensity_window, normalise
 from gamt.settings import Settings
 from gamt.volume import geometry
 from gamt.volume.cache import EmbeddingCache
-from gamt.volume.geometry import Range
+from gamt.volume.geometry import Grid, Range
 from gamt.volume.scan import Scan
 from gamt.windows import IntensityWindow
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a prediction keeps within its limit of memory.
+
+    Attributes:
+        settings: those of the volume, with smaller `votes_mb` and `max_grid_voxels` where memory is
+            short.
+        needed_bytes: what the prediction takes with them, at most.
+    """
+
+    settings: Settings
+    needed_bytes: int
 
 
 class PreparedVolume:
@@ -24,7 +42,11 @@ class PreparedVolume:
         image: (z, y, x), any numeric type.
         spacing_mm: (z, y, x) in millimetres.
         embeddings: of the segmenter that it is prepared for.
-        settings: percentiles, voxel size and largest grid are taken from here.
+        settings: percentiles and voxel size are taken from here.
+        limit_bytes: memory that a prediction may take; no limit by default.
+        plan: how the latest prediction keeps within it.
+        coarser: why the latest prediction had coarser voxels than the settings say, in one line;
+            None where it had not.
     """
 
     def __init__(
@@ -42,6 +64,9 @@ class PreparedVolume:
             embeddings: of the segmenter that it is prepared for.
             settings: percentiles, voxel size and largest grid are taken from here.
         """
+        self.limit_bytes = math.inf
+        self.plan = Plan(settings, needed_bytes=0)
+        self.coarser: str | None = None
         self.image = image
         self.spacing_mm = spacing_mm
         self.embeddings = embeddings
@@ -49,6 +74,7 @@ class PreparedVolume:
         self._full_window: IntensityWindow | None = None
         self._lock = threading.Lock()
         self._scans: OrderedDict[tuple[Range, IntensityWindow], Scan] = OrderedDict()
+        self._on_blocks: tuple[Shape, PreparedVolume] | None = None
 
     @property
     def full_window(self) -> IntensityWindow:
@@ -68,7 +94,25 @@ class PreparedVolume:
     @property
     def latest_scan(self) -> Scan | None:
         """The scan that was asked for last; None before any was."""
+        if self._on_blocks is not None:
+            return self._on_blocks[1].latest_scan
         return next(reversed(self._scans.values()), None)
+
+    def on_blocks(
+        self, blocks: Shape, make_image: Callable[[], npt.NDArray[Any]]
+    ) -> "PreparedVolume":
+        """Returns the volume on coarser voxels; the last one stays ready.
+
+        Args:
+            blocks: how many voxels become one on each axis (z, y, x).
+            make_image: makes the coarser image (z, y, x).
+        """
+        if self._on_blocks is None or self._on_blocks[0] != blocks:
+            self._scans.clear()
+            z, y, x = (mm * block for mm, block in zip(self.spacing_mm, blocks, strict=True))
+            coarse = PreparedVolume(make_image(), (z, y, x), self.embeddings, self.settings)
+            self._on_blocks = blocks, coarse
+        return self._on_blocks[1]
 
     def scan(self, crop: Range, window: IntensityWindow) -> Scan:
         """Returns a crop on its grid, seen in a window of intensities, for another target.
@@ -77,8 +121,9 @@ class PreparedVolume:
         """
         key = crop, window
         if key not in self._scans:
-            limit = self.settings.max_grid_voxels
+            limit = self.plan.settings.max_grid_voxels
             grid = geometry.make_grid(crop, self.spacing_mm, self.voxel_mm, limit)
+            self._note_coarser(grid)
 
             def make_image() -> npt.NDArray[np.uint8]:
                 return grid.resample(normalise(grid.crop(self.image), window))
@@ -93,3 +138,18 @@ class PreparedVolume:
         self._scans.move_to_end(key)
         self._scans[key].anchors.clear()
         return self._scans[key]
+
+    def _note_coarser(self, grid: Grid) -> None:
+        """Says so where a grid is coarser than the settings ask for."""
+        wanted = geometry.make_grid((grid.low, grid.high), self.spacing_mm, self.voxel_mm)
+        if grid.shape == wanted.shape:
+            return
+        side_mm = min(
+            mm * (raw - 1) / (size - 1)
+            for mm, raw, size in zip(self.spacing_mm, grid.raw_shape, grid.shape, strict=True)
+            if size > 1
+        )
+        reason = "max_grid_voxels" if self.plan.settings == self.settings else "for lack of memory"
+        self.coarser = (
+            f"segmented on a grid of {side_mm:.3g} mm instead of {self.voxel_mm:.3g} mm: {reason}"
+        )

@@ -8,9 +8,10 @@ from itertools import chain, zip_longest
 import numpy as np
 import numpy.typing as npt
 
-from gamt.axes import Plane, slice_view
+from gamt.axes import Plane, slice_shape, slice_view
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask
+from gamt.segmenters.door import BeforeCall, SegmenterFault
 from gamt.volume.cache import EmbeddingCache, KeyedSlice
 from gamt.volume.geometry import Grid
 
@@ -75,26 +76,39 @@ class Scan:
         return self._embeddings.segmenter
 
     def decode(
-        self, requests: Sequence[SliceRequest], before_batch: Callable[[], None] = lambda: None
-    ) -> Sequence[SliceMask]:
+        self,
+        requests: Sequence[SliceRequest],
+        before_call: BeforeCall = lambda call, slices: None,
+    ) -> Sequence[SliceMask | SegmenterFault]:
         """Answers requests for slices of one plane or several, in as few calls as possible.
+
+        A request has a fault for an answer where the segmenter had none, neither alone nor with
+        others, or where it couldn't encode the slice.
 
         Args:
             requests: the questions.
-            before_batch: called before each batch of slices is encoded; what it raises ends the
-                call, and what was encoded until then is kept.
+            before_call: called before each batch of slices is encoded, before slices are decoded,
+                and before each part of a failed call is tried again; what it raises ends all of it,
+                and what was encoded until then is kept.
         """
         for request in requests:
             self.anchors.setdefault(request.plane, request.index)
-        answers: dict[int, SliceMask] = {}
+        answers: dict[int, SliceMask | SegmenterFault] = {}
         for key in dict.fromkeys((request.plane, request.multimask) for request in requests):
             same = [n for n, r in enumerate(requests) if (r.plane, r.multimask) == key]
             asked = [requests[n] for n in same]
-            embeddings = self._embed(key[0], asked, before_batch)
+            embeddings = self._embed(key[0], asked, before_call)
             prompts = [request.prompt for request in asked]
-            masks = self._embeddings.segmenter.decode(embeddings, prompts, multimask=key[1])
+            shape = slice_shape(self.grid.shape, key[0])
+            before_call("decode", len(asked))
+            masks = self._embeddings.door.decode(embeddings, prompts, shape, key[1], before_call)
             answers.update(zip(same, masks, strict=True))
         return [answers[n] for n in range(len(requests))]
+
+    def count_unseen(self, requests: Sequence[SliceRequest]) -> int:
+        """Returns how many slices have to be encoded before requests can be answered."""
+        asked = dict.fromkeys((request.plane, request.index) for request in requests)
+        return sum(not self._embeddings.has(self._slice(*one)) for one in asked)
 
     def ahead(self, planes: Sequence[Plane]) -> Iterator[KeyedSlice]:
         """Yields all slices of some planes in turn, the likeliest to be asked for first.
@@ -110,15 +124,15 @@ class Scan:
             yield from (self._slice(*one) for one in step if one is not None)
 
     def _embed(
-        self, plane: Plane, requests: Sequence[SliceRequest], before_batch: Callable[[], None]
-    ) -> list[Embedding]:
+        self, plane: Plane, requests: Sequence[SliceRequest], before_call: BeforeCall
+    ) -> list[Embedding | SegmenterFault]:
         batch = self.segmenter.traits.batch
         steps = zip_longest(*(request.ahead[:batch] for request in requests))
         ahead = dict.fromkeys(index for index in chain(*steps) if index is not None)
         return self._embeddings.embed(
             [self._slice(plane, request.index) for request in requests],
             (self._slice(plane, index) for index in ahead),
-            before_batch,
+            before_call,
         )
 
     def _slice(self, plane: Plane, index: int) -> KeyedSlice:

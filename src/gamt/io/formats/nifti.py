@@ -6,6 +6,8 @@
 import gzip
 import logging
 import math
+import struct
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +17,17 @@ from typing import Any, BinaryIO
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from nibabel.imageglobals import LoggingOutputSuppressor
 
-from gamt.io.format import ImageError, StoredImage, choose_volume, reason
+from gamt.io.format import (
+    MOST_RATIO,
+    ImageError,
+    StoredImage,
+    check_memory,
+    check_size,
+    choose_volume,
+    reason,
+)
 
 NAME = "NIfTI"
 SUFFIXES = (".nii", ".nii.gz")
@@ -26,6 +37,10 @@ logger = logging.getLogger("gamt")
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20
+_MOST_HEADER = 1 << 26
+"""Bytes before the voxels: the header and its extensions, texts of some MiB at the most."""
+_MOST_REST = 1 << 26
+"""Bytes that may follow the voxels of a compressed file; none do in a right one."""
 _UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by code: unknown, metre, millimetre, micron
 _SAME_SIZE = 1e-3
 """Share by which the header's voxel size may differ from the affine's: headers round numbers."""
@@ -45,13 +60,14 @@ def read(path: Path, volume: int | None) -> StoredImage:
     """
     with _opened(path) as file:
         shape = file.shape
-        if len(shape) < 3 or 0 in shape:
+        if len(shape) < 3 or min(shape) < 1:
             raise ImageError(path, f"found an image of shape {shape}, expected a 3-D volume")
         index = choose_volume(path, math.prod(shape[3:]), volume)
+        end = _check_voxels(path, file)
         chosen = np.unravel_index(index, shape[3:]) if shape[3:] else ()
         try:
             array = np.asanyarray(file.dataobj[(..., *chosen)])
-            _check_rest(file.file_map["image"].fileobj)
+            _check_rest(file.file_map["image"].fileobj, end)
         except Exception as error:  # a broken file can make nibabel fail in many ways
             raise ImageError(path, f"can't be read to its end: {reason(error)}") from error
         header = file.header
@@ -114,34 +130,108 @@ def _header_beside(image: Path) -> Path | None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Opens an image, whose data can be read in the block."""
+    """Opens an image, whose data can be read in the block.
+
+    Raises:
+        ImageError: the header makes no sense.
+    """
     with path.open("rb") as raw:
         head = raw.read(1024)
         raw.seek(0)
-        with gzip.open(raw) if head.startswith(_GZIP) else raw as file:
+        is_image = path.suffix.lower() == ".img"
+        is_pair = is_image or _kind(head) == "pair"
+        with (
+            gzip.open(raw) if head.startswith(_GZIP) else raw as file,
+            LoggingOutputSuppressor(),  # nibabel tells standard error what it makes of headers
+            warnings.catch_warnings(action="ignore"),
+        ):
             try:
-                if path.suffix.lower() == ".img" or _kind(head) == "pair":
+                if is_pair:
+                    header = _header_beside(path) if is_image else path
+                    assert header is not None  # or it would not be recognised
+                    with header.open("rb") as beside:
+                        _check_header(path, beside)
                     image = nib.load(path)
                 else:
+                    _check_header(path, file)
+                    file.seek(0)
                     holder = nib.FileHolder(fileobj=file)
                     start = file.read(8)
                     file.seek(0)
                     kind = nib.Nifti2Image if start[4:] == b"n+2\0" else nib.Nifti1Image
                     image = kind.from_file_map({"header": holder, "image": holder})
+            except ImageError:
+                raise
             except Exception as error:  # a broken file can make nibabel fail in many ways
                 raise ImageError(path, f"can't be read as NIfTI: {reason(error)}") from error
             yield image
 
 
-def _check_rest(stream: BinaryIO | None) -> None:
+def _check_header(path: Path, file: BinaryIO | gzip.GzipFile) -> None:
+    """Refuses a header whose extensions, or whose voxels, are nowhere near it.
+
+    nibabel would read as much as an extension says it has.
+    """
+    start = file.read(4)
+    file.seek(0)
+    kind = nib.Nifti2Header if 540 in (_whole(start, "<"), _whole(start, ">")) else nib.Nifti1Header
+    header = kind(file.read(kind.template_dtype.itemsize), check=False)
+    offset = float(header["vox_offset"])
+    if not 0 <= offset <= _MOST_HEADER:
+        expected = f"in the first {_MOST_HEADER >> 20} MiB"
+        raise ImageError(
+            path, f"found its voxels from byte {offset:g} on, expected them {expected}"
+        )
+    has_extensions = file.read(4)[:1] not in (b"", b"\0")
+    while has_extensions and (size := _whole(file.read(4), header.endianness)) is not None:
+        if not 8 <= size <= _MOST_HEADER:
+            expected = f"8 to {_MOST_HEADER}"
+            raise ImageError(path, f"found a header extension of {size} bytes, expected {expected}")
+        file.seek(file.tell() - 4 + size)
+        has_extensions = file.tell() < (offset or _MOST_HEADER)
+
+
+def _whole(data: bytes, order: str) -> int | None:
+    """Returns four bytes as a whole number; None if they are fewer."""
+    return int(struct.unpack(f"{order}i", data)[0]) if len(data) == 4 else None
+
+
+def _check_voxels(path: Path, file: Any) -> int:
+    """Refuses more voxels than the file, or the memory, has room for; returns where they end."""
+    header, shape = file.header, file.shape
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "biuf":
+        name = nib.nifti1.data_type_codes.label[dtype]
+        raise ImageError(path, f"found voxels of type {name}, expected plain numbers")
+    holder = file.file_map["image"]
+    stored = path if holder.filename is None else Path(holder.filename)
+    if not stored.is_file():
+        raise ImageError(path, f"found no file {stored.name}, expected one with its voxels")
+    is_packed = isinstance(holder.fileobj, gzip.GzipFile) or stored.suffix.lower() == ".gz"
+    offset, size = file.dataobj.offset, stored.stat().st_size
+    if is_packed:
+        check_size(path, shape, dtype.itemsize, size, MOST_RATIO)
+    else:
+        check_size(path, shape, dtype.itemsize, max(0, size - offset))
+    scaled = 0 if file.dataobj.slope == 1 and file.dataobj.inter == 0 else 3 * 8
+    check_memory(path, shape[:3], (1 if scaled else 2) * dtype.itemsize + scaled)
+    return int(offset + math.prod(shape) * dtype.itemsize)
+
+
+def _check_rest(stream: BinaryIO | None, end: int) -> None:
     """Reads a compressed stream to its end, for only there is its checksum compared.
 
+    Args:
+        stream: where the voxels are from; None where there is none of our own.
+        end: where they end. Not much may follow.
+
     Raises:
-        OSError, EOFError, zlib.error: the stream is damaged.
+        OSError, EOFError, zlib.error: the stream is damaged, or goes on and on.
     """
     if isinstance(stream, gzip.GzipFile):
         while stream.read(_CHUNK):
-            pass
+            if stream.tell() > end + _MOST_REST:
+                raise OSError(f"found over {_MOST_REST >> 20} MiB after the voxels, expected none")
 
 
 def _read_unit(path: Path, header: nib.Nifti1Header) -> float:
@@ -172,6 +262,8 @@ def _read_qform(header: nib.Nifti1Header) -> Any:
     if int(header["sform_code"]) == 0 or int(header["qform_code"]) == 0:
         return None
     try:
-        return header.get_qform()
+        affine = header.get_qform()
+        places = np.isfinite(affine).all() and np.linalg.matrix_rank(affine) == 4
+        return affine if places else None
     except (nib.spatialimages.HeaderDataError, ValueError):  # numbers that are no rotation
         return None

@@ -1,0 +1,187 @@
+"""Spoilt npz files through `gamt predict`, in processes that are watched from outside."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from queue import SimpleQueue
+
+from benchmarks.fuzz.arrays import CANARY
+from benchmarks.fuzz.judging import MOST_BYTES, MOST_SECONDS
+from benchmarks.fuzz.npz import draw_npz
+from benchmarks.fuzz.worker import Report, Task, serve
+
+BATCH = 10
+"""Files in a folder, beside an honest one."""
+
+_START_SECONDS = 120.0
+"""A process has begun by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A file with which something went wrong.
+
+    Attributes:
+        number: of the file; of the first of its folder where no single one is to blame.
+        kind: what is wrong with the file.
+        what: went wrong, in lines.
+    """
+
+    number: int
+    kind: str
+    what: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of many files.
+
+    Attributes:
+        files: how many there were.
+        failed: how many of them got no result.
+        most_bytes: of memory, at any time.
+        most_seconds: without a sign of life.
+        findings: what went wrong.
+    """
+
+    files: int = 0
+    failed: int = 0
+    most_bytes: int = 0
+    most_seconds: float = 0.0
+    findings: list[Finding] = field(default_factory=list)
+
+
+class WorkerError(Exception):
+    """A process that ended, or that was ended because it gave no sign of life."""
+
+
+class Worker:
+    """A process for spoilt files, begun anew where one has ended it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: multiprocessing.process.BaseProcess | None = None
+
+    def run(self, task: Task) -> tuple[Report, float]:
+        """Returns what came of a task, and the longest that nothing was heard, in seconds.
+
+        Raises:
+            WorkerError: the process did not finish it.
+        """
+        if self._process is None:
+            self._start()
+        self._pipe.send(task)
+        return self._wait(MOST_SECONDS)
+
+    def stop(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        process = context.Process(
+            target=serve, args=(theirs, self._folder / f"{id(self)}.stderr"), daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._process = process
+        self._wait(_START_SECONDS)
+
+    def _wait(self, seconds: float) -> tuple[Report, float]:
+        longest = 0.0
+        while True:
+            begun = time.monotonic()
+            if not self._pipe.poll(seconds):
+                self.stop()
+                raise WorkerError(f"nothing was heard for {seconds:g} s")
+            longest = max(longest, time.monotonic() - begun)
+            try:
+                report = self._pipe.recv()
+            except (EOFError, ConnectionError):
+                assert self._process is not None
+                self._process.join()
+                status, self._process = self._process.exitcode, None
+                raise WorkerError(f"the process ended with status {status}") from None
+            if report is not None:
+                return report, longest
+
+
+def run_in_process(
+    seed: int,
+    numbers: Sequence[int],
+    folder: Path,
+    workers: int,
+    progress: Callable[[int], None] = lambda files: None,
+) -> Tally:
+    """Puts files before `gamt predict`, some at a time beside an honest one.
+
+    Where something is wrong with a folder, each of its files is run again alone, to find which.
+
+    Args:
+        seed: of the files.
+        numbers: of the files.
+        folder: where all is done.
+        workers: processes at a time.
+        progress: is told of files that are done.
+    """
+    tally = Tally()
+    canary = Path(CANARY)
+    canary.unlink(missing_ok=True)
+    batches = [tuple(numbers[n : n + BATCH]) for n in range(0, len(numbers), BATCH)]
+    idle: SimpleQueue[Worker] = SimpleQueue()
+    for _ in range(workers):
+        idle.put(Worker(folder))
+
+    def run(batch: tuple[int, ...]) -> None:
+        worker = idle.get()
+        try:
+            found = _run_batch(worker, seed, batch, folder, tally)
+            if found and len(batch) > 1:
+                single = [_run_batch(worker, seed, (n,), folder, None) for n in batch]
+                found = list(chain(*single)) or found
+            tally.findings += found
+            if canary.exists():
+                canary.unlink()
+                tally.findings.append(Finding(batch[0], "", ("one of these files ran code",)))
+            progress(len(batch))
+        finally:
+            idle.put(worker)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(run, batches))
+    for _ in range(workers):
+        idle.get().stop()
+    return tally
+
+
+def _run_batch(
+    worker: Worker, seed: int, batch: tuple[int, ...], folder: Path, tally: Tally | None
+) -> list[Finding]:
+    """Returns what went wrong; adds to the tally, if there is one."""
+
+    def finding(number: int, *what: str) -> Finding:
+        number = batch[0] if number < 0 else number
+        return Finding(number, draw_npz(seed, number).kind, what)
+
+    try:
+        task = Task(seed, batch, folder / f"{batch[0]}-{len(batch)}")
+        report, seconds = worker.run(task)
+    except WorkerError as death:
+        report, seconds = Report({-1: [str(death)]}), MOST_SECONDS
+    if tally is not None:
+        tally.files += len(batch)
+        tally.failed += report.failed
+        tally.most_bytes = max(tally.most_bytes, report.most_bytes)
+        tally.most_seconds = max(tally.most_seconds, seconds)
+    found = [finding(number, *what) for number, what in report.found.items()]
+    if report.most_bytes > MOST_BYTES:
+        found.append(finding(-1, f"{report.most_bytes / 2**20:.0f} MiB of memory were taken"))
+    return found

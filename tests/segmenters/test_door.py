@@ -1,0 +1,213 @@
+"""What comes out of the door: answers that can be relied on, and faults that say what happened."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from gamt.prompts import SlicePrompt
+from gamt.segmenters.base import Embedding, SliceMask, Traits
+from gamt.segmenters.door import CERTAIN, FAULTS_IN_A_ROW, Door, SegmenterFault
+
+SHAPE = (3, 5)
+
+
+def mask(logits: object = None, quality: Any = 0.5) -> SliceMask:
+    filled = np.full(SHAPE, 2.0, np.float32) if logits is None else logits
+    return SliceMask(filled, quality)  # type: ignore[arg-type]
+
+
+class Scripted:
+    """Embeds a slice as its first pixel; `encoding` and `decoding` say what becomes of each.
+
+    Attributes:
+        encoded: the first pixels of the slices of each call.
+        decoded: the embeddings of each call.
+    """
+
+    name = "scripted"
+    traits = Traits()
+
+    def __init__(
+        self,
+        encoding: Callable[[int], Any] = lambda pixel: pixel,
+        decoding: Callable[[int], Any] = lambda pixel: mask(),
+    ) -> None:
+        self.encoding = encoding
+        self.decoding = decoding
+        self.encoded: list[list[int]] = []
+        self.decoded: list[list[int]] = []
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        pixels = [int(one[0, 0]) for one in slices]
+        self.encoded.append(pixels)
+        return [self.encoding(pixel) for pixel in pixels]
+
+    def decode(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt],
+        multimask: bool | None = None,
+    ) -> Sequence[SliceMask]:
+        self.decoded.append(list(embeddings))
+        return [self.decoding(one) for one in embeddings]
+
+
+def slices(*pixels: int, shape: tuple[int, int] = SHAPE) -> npt.NDArray[np.uint8]:
+    return np.stack([np.full(shape, pixel, np.uint8) for pixel in pixels])
+
+
+def decode(
+    door: Door, embeddings: Sequence[Any], shape: tuple[int, int] = SHAPE
+) -> list[SliceMask | SegmenterFault]:
+    return door.decode(embeddings, [SlicePrompt()] * len(embeddings), shape)
+
+
+def texts(results: Sequence[Any]) -> list[str | None]:
+    """The faults among results, None where there is an answer."""
+    return [str(one) if isinstance(one, SegmenterFault) else None for one in results]
+
+
+def unlucky(*numbers: int, error: BaseException | None = None) -> Callable[[int], Any]:
+    """Raises for some pixels."""
+
+    def answer(pixel: int) -> Any:
+        if pixel in numbers:
+            raise error or RuntimeError("no luck")
+        return pixel
+
+    return answer
+
+
+def test_good_answers_come_through_as_they_are() -> None:
+    made = [mask(), mask(quality=0), mask(quality=1)]
+    segmenter = Scripted(decoding=lambda n: made[n])
+    door = Door(segmenter)
+    assert door.encode(slices(0, 1, 2)) == [0, 1, 2]
+    assert decode(door, [0, 1, 2]) == made
+    assert segmenter.encoded == segmenter.decoded == [[0, 1, 2]]
+
+
+def test_of_a_batch_that_fails_only_the_guilty_slice_is_a_fault() -> None:
+    found = Door(Scripted(unlucky(7))).encode(slices(5, 7, 9))
+    assert [found[0], found[2]] == [5, 9]
+    assert texts(found) == [None, "RuntimeError: no luck", None]
+
+
+def test_of_prompts_that_fail_only_the_guilty_one_is_a_fault() -> None:
+    answer = unlucky(7)
+    found = decode(Door(Scripted(decoding=lambda n: answer(n) and mask())), [5, 7, 9])
+    assert texts(found) == [None, "RuntimeError: no luck", None]
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (None, "an answer of type NoneType, expected SliceMask"),
+        (mask(np.zeros((5, 3), np.float32)), "logits of shape (5, 3), expected (3, 5)"),
+        (mask(np.zeros(SHAPE, np.bool_)), "logits of type bool, expected float"),
+        (mask([[0.0] * 5] * 3), "logits of type list, expected float"),
+        (mask(np.full(SHAPE, np.nan, np.float32)), "NaN among the logits"),
+        (mask(np.where(np.eye(*SHAPE), np.nan, -np.inf)), "NaN among the logits"),
+        (mask(quality=float("nan")), "quality nan, expected 0..1"),
+        (mask(quality=-0.1), "quality -0.1, expected 0..1"),
+        (mask(quality=float("inf")), "quality inf, expected 0..1"),
+        (mask(quality="good"), "TypeError: "),
+    ],
+)
+def test_an_answer_that_is_none_is_a_fault_and_its_neighbours_are_answers(
+    answer: Any, fault: str
+) -> None:
+    found = decode(Door(Scripted(decoding=lambda n: answer if n == 1 else mask())), [0, 1, 2])
+    assert [one is None for one in texts(found)] == [True, False, True]
+    assert str(found[1]).startswith(fault)
+
+
+def test_infinite_logits_are_certain_and_the_state_stays() -> None:
+    logits = np.array([[np.inf, -np.inf, 3.0, -3.0, 0.0]], np.float32)
+    given = SliceMask(logits, 0.5, state="kept")
+    (found,) = decode(Door(Scripted(decoding=lambda n: given)), [0], (1, 5))
+    assert isinstance(found, SliceMask)
+    assert found.logits.tolist() == [[CERTAIN, -CERTAIN, 3.0, -3.0, 0.0]]
+    assert found.state == "kept"
+    assert np.isinf(given.logits).any()  # what the segmenter may still use is not changed
+
+
+def test_too_few_answers_are_a_fault_of_every_question() -> None:
+    class Forgetful(Scripted):
+        def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+            return []
+
+    found = Door(Forgetful()).encode(slices(1, 2))
+    assert texts(found) == ["0 answers of encode, expected 1"] * 2
+
+
+def test_a_question_whose_slice_has_no_embedding_is_not_asked() -> None:
+    segmenter = Scripted()
+    fault = SegmenterFault("RuntimeError: no luck")
+    found = decode(Door(segmenter), [4, fault, 6])
+    assert texts(found) == [None, "RuntimeError: no luck", None]
+    assert segmenter.decoded == [[4, 6]]
+
+
+def test_a_segmenter_that_only_fails_is_not_asked_for_ever() -> None:
+    segmenter = Scripted(unlucky(*range(10)))
+    found = Door(segmenter).encode(slices(*range(10)))
+    assert texts(found) == ["RuntimeError: no luck"] * 10
+    assert len(segmenter.encoded) == 1 + FAULTS_IN_A_ROW  # together, then one by one
+
+
+def test_slices_of_another_shape_are_asked_about_all_the_same() -> None:
+    door = Door(Scripted(unlucky(1)))
+    door.encode(slices(*[1] * 10))
+    assert texts(door.encode(slices(2))) == ["RuntimeError: no luck"]
+    assert door.encode(slices(2, shape=(5, 3))) == [2]
+
+
+def test_a_good_answer_ends_the_row_of_faults() -> None:
+    segmenter = Scripted(unlucky(1))
+    door = Door(segmenter)
+    for _ in range(FAULTS_IN_A_ROW + 2):
+        assert texts(door.encode(slices(1))) == ["RuntimeError: no luck"]
+        assert door.encode(slices(2)) == [2]
+
+
+def test_the_next_prediction_asks_again() -> None:
+    door = Door(Scripted(unlucky(1)))
+    door.encode(slices(*[1] * 10))
+    door.reopen()
+    assert door.encode(slices(2)) == [2]
+
+
+def test_a_fault_is_one_line_of_bounded_length() -> None:
+    error = RuntimeError("first\n  second " + "and more " * 1000)
+    (found,) = Door(Scripted(unlucky(1, error=error))).encode(slices(1))
+    assert str(found).startswith("RuntimeError: first second and more")
+    assert len(str(found)) <= 300
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), RecursionError("too deep")])
+def test_lack_of_memory_is_a_fault(error: Exception) -> None:
+    (found,) = Door(Scripted(unlucky(1, error=error))).encode(slices(1))
+    assert str(found) == f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_process_goes_through(error: type[BaseException]) -> None:
+    with pytest.raises(error):
+        Door(Scripted(unlucky(1, error=error()))).encode(slices(1))
+
+
+def test_the_caller_is_asked_before_a_failed_call_is_repeated() -> None:
+    class Up(Exception):  # noqa: N818
+        pass
+
+    def stop(call: str, slices: int) -> None:
+        raise Up
+
+    segmenter = Scripted(unlucky(1))
+    with pytest.raises(Up):
+        Door(segmenter).encode(slices(0, 1), stop)
+    assert segmenter.encoded == [[0, 1]]
