@@ -24,12 +24,14 @@ class IntensityWindow(NamedTuple):
         """Makes a window of its level and width, both in the image's own units.
 
         Raises:
-            ValueError: they are not finite, or the width isn't above 0.
+            ValueError: they or the bounds are not finite, or the width isn't above 0, or vanishes
+                beside the level.
         """
-        if not (math.isfinite(level) and 0 < width < math.inf):
+        low, high = level - width / 2, level + width / 2
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
             found = f"level {level:g}, width {width:g}"
             raise ValueError(f"found {found}, expected finite numbers, the width above 0")
-        return cls(level - width / 2, level + width / 2)
+        return cls(low, high)
 
     @property
     def level(self) -> float:

@@ -845,7 +845,8 @@ def test_segmentation_as_the_evaluator_reads_it(tmp_path: Path) -> None:
     labels = np.arange(24).reshape(2, 3, 4)
     write_segmentation(tmp_path / "scan.npz", labels, "sam")
     with np.load(tmp_path / "scan.npz") as written:  # no pickles needed
-        assert written.files == ["segs", "segmenter"]
+        assert written.files == ["segs", "segmenter", "status"]
+        assert str(written["status"]) == "complete"
         assert written["segs"].dtype == np.uint8
         np.testing.assert_array_equal(written["segs"], labels)
         assert str(written["segmenter"]) == "sam"

@@ -1,6 +1,5 @@
 """Archives and headers that lie, and arrays of kinds that are rare."""
 
-import io
 import os
 import struct
 import threading
@@ -205,8 +204,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_names_and_text_of_a_file_are_escaped(tmp_path: Path) -> None:
     path = tmp_path / "a\x1b[2J\nb\udcff.npz"
-    np.savez(io.BytesIO(), x=1)
-    os.replace(save(tmp_path, window=np.array("\x1b[2J\n")), path)
+    save(tmp_path, window=np.array("\x1b[2J\n")).replace(path)
     message = str(refused(path))
     assert message.isprintable()
     assert message.startswith(r"a\x1b[2J\nb\udcff.npz: key 'window': found '\x1b[2J\n', expected")
@@ -220,7 +218,7 @@ def test_names_and_text_of_a_file_are_escaped(tmp_path: Path) -> None:
         (objects([1, 2]), "object of shape (1,)"),
         (np.int64(7), "7"),
         ([np.float64(0.5)], "[0.5]"),
-        (10**5000, "a int"),
+        ([10**5000], "a list"),
     ],
 )
 def test_messages_describe_arrays_and_print_none(value: Any, text: str) -> None:
@@ -275,7 +273,8 @@ def test_odd_forms_of_small_keys_are_read(tmp_path: Path, arrays: Any) -> None:
         ("spacing", np.ones(3, complex)),
         ("spacing", np.ones(3, bool)),
         ("window", scalar_object(scalar_object(None))),
-        ("window", np.array([1e308, 1e308]) * 1.5),
+        ("window", np.array([1.5e308, 1.5e308])),
+        ("window", np.array([1e300, 1])),
     ],
 )
 def test_values_of_a_wrong_kind_name_their_key(tmp_path: Path, key: str, value: Any) -> None:

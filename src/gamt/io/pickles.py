@@ -358,7 +358,7 @@ class _Machine:
         kind = type(key)
         if kind in _NUMBERS:
             # Numbers can be chosen so that each is compared with all of the others.
-            self.spend(len(others) >> 3)
+            self.spend(len(others) >> 2)
         elif kind is not str and kind is not np.str_:
             raise _RefusalError("has a key that is neither text nor a number")
 
