@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.phantoms import dice
 from gamt.axes import Plane
-from gamt.io.case import Case
+from gamt.io.case import Case, write_case
 from gamt.lifting import coarsening, plan
 from gamt.lifting.budget import Budget
 from gamt.lifting.coarsening import (
@@ -28,7 +28,7 @@ from gamt.lifting.coarsening import (
 from gamt.lifting.pipeline import Lifted
 from gamt.lifting.plan import OverLimitError
 from gamt.lifting.target import Observer
-from gamt.predict import predict_case
+from gamt.predict import predict_case, predict_folder
 from gamt.prompts import Box, ClassPrompts, Click, Lasso, Region, Scribble, SliceBox, box_of_mask
 from gamt.session import Session
 from gamt.settings import PRESETS
@@ -221,6 +221,24 @@ def test_where_nothing_fits_the_error_names_the_need_in_one_line(
         predict_case(case, Thresholder(), UNLIMITED)
 
 
+def test_a_case_that_fits_in_no_way_has_the_prompts_shape_and_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = ball()
+    write_case(tmp_path / "a.npz", picture(truth), (1, 1, 1), [ClassPrompts(1, box_of_mask(truth))])
+    part = truth[16:24, 20:36, 12:32]
+    write_case(tmp_path / "b.npz", picture(part), (1, 1, 1), [ClassPrompts(1, box_of_mask(part))])
+    # The labels of a and masks of them take 300 KB, and all that is made of the 2560 voxels of b
+    # takes less.
+    give_bytes(monkeypatch, plan.FIXED_BYTES + 200_000)
+    first, second = predict_folder(tmp_path, tmp_path / "out", Thresholder(), UNLIMITED)
+    assert first.status is not None
+    assert first.status.startswith("the prompts' shape alone (OverLimitError: found that ")
+    assert second.status == "complete"
+    with np.load(tmp_path / "out" / "a.npz") as written:
+        assert dice(written["segs"] == 1, truth) > 0.8
+
+
 def test_an_observer_of_a_coarser_case_hears_of_its_begin_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -249,9 +267,9 @@ def test_within_the_systems_limit_a_case_is_finished_that_would_go_beyond_it() -
         import resource, sys
         import numpy as np, psutil
         from gamt import segmenters
-        from gamt.io.case import Case
+        from gamt.io.case import Case, write_case
         from gamt.lifting import coarsening
-        from gamt.predict import predict_case
+        from gamt.predict import predict_case, predict_folder
         from gamt.prompts import ClassPrompts, box_of_mask
 
         shape = (160, 256, 256)
