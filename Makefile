@@ -16,6 +16,7 @@ SYNC_SMALL = $(SYNC) --no-default-groups --group samples --extra explain
 SYNC_SERVER = $(SYNC_SMALL) --extra server --extra itk
 SYNC_READY = $(SYNC_SMALL) --extra evaluation --extra itk
 SYNC_ALL = $(SYNC) --all-extras
+EXPORT = $(UV) export --quiet --locked --no-emit-project
 
 # A process a core, each with one thread: more would wait for each other. The tests of a file stay in
 # one process, so that they share what is costly to make.
@@ -37,7 +38,8 @@ BUILT := $(PAGE)/dist/index.html
 LIGHTHOUSE := tests/page/node_modules/.package-lock.json
 
 .PHONY: help setup setup-all run annotate serve test test-fast coverage test-page test-napari \
-	test-container lint bench bench-accuracy bench-page soak bench-container eval data weights page wheel docker \
+	test-container lint audit bench bench-accuracy bench-page soak faults bench-container eval data \
+	weights page wheel sbom docker \
 	docker-run docker-serve docker-save format clean
 
 help: ## Show this list
@@ -88,6 +90,12 @@ lint: $(ALL) $(PACKAGES) ## Check style, types, and who imports whom; check and 
 	$(RUN_NPM) --prefix $(PAGE) run --silent check
 	$(RUN_NPM) --prefix $(PAGE) test --silent
 
+audit: $(ALL) ## Look for known vulnerabilities in all packages, and for weaknesses in the workflows
+	@mkdir -p out
+	$(EXPORT) --all-extras --all-groups --output-file out/requirements.txt
+	$(BIN)/python -m benchmarks.audit out/requirements.txt
+	$(BIN)/zizmor --offline --quiet .github
+
 bench: CORES := $(shell getconf _NPROCESSORS_ONLN)
 bench: $(ALL) $(BUILT) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see README)
 	@status=0; \
@@ -118,6 +126,12 @@ soak: $(ALL) ## Let random users work on a server, and check its answers (MINUTE
 	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes "$(MINUTES)")
 	$(BIN)/python -m benchmarks.soak --encodes $(if $(MINUTES),--minutes "$(MINUTES)")
 
+faults: $(ALL) ## Break the method in every way known: slow, failing and killed, and bad methods (25 minutes)
+	@status=0; \
+	$(BIN)/python -m benchmarks.faults || status=1; \
+	$(BIN)/python -m benchmarks.bad_methods || status=1; \
+	exit $$status
+
 bench-container: $(ALL) ## Measure the container's start-up and rebuild
 	$(BIN)/python -m benchmarks.container
 
@@ -145,6 +159,10 @@ page: $(BUILT) ## Build the page of gamt annotate
 
 wheel: $(BUILT) | $(UV) ## Build the Python package, with the page, into dist/
 	$(UV) build --wheel --out-dir dist
+
+sbom: | $(UV) ## List all Python packages that a release may run with, as CycloneDX into dist/
+	@mkdir -p dist
+	$(EXPORT) --all-extras --no-default-groups --format cyclonedx1.5 --output-file dist/gamt.cdx.json
 
 # The challenge's naming rule: the team is the file's name up to the first dot, lower-cased, the image
 # the team up to the first underscore.

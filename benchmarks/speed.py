@@ -46,6 +46,10 @@ SESSION_RATIO = {"float32": 20.0, "bfloat16": 50.0}
 RUNS_RATIO = {"float32": 4.5, "bfloat16": 15.0}
 """The same of one process an interaction, each of which begins anew."""
 
+MOST_DIFFERENT = 1e-4
+"""Share of pixels that may differ from the plain way's in float32 on a GPU, whose sums depend on
+the size of the batch. On a CPU none may."""
+
 START_FACTOR, START_SECONDS = 2.0, 2.0
 """Start to first mask: at most this many times `import torch` alone, and these seconds. Less the
 encoding, which on a CPU takes what its cores take for 3 TFLOP; see the throughput."""
@@ -94,7 +98,9 @@ def make_work() -> Work:
     return Work(image, prompts)
 
 
-def run_plainly(work: Work, weights: Path, console: Console) -> tuple[float, list[list[Mask]]]:
+def run_plainly(
+    work: Work, weights: Path, device: str, console: Console
+) -> tuple[float, list[list[Mask]]]:
     """Takes segment-anything's predictor: sets the image for every prompt, and predicts.
 
     Setting an image that was set before is the same work again. It is done and timed once a slice
@@ -105,12 +111,15 @@ def run_plainly(work: Work, weights: Path, console: Console) -> tuple[float, lis
     """
     from segment_anything import SamPredictor, sam_model_registry
 
-    predictor = SamPredictor(sam_model_registry["vit_b"](weights))
+    predictor = SamPredictor(sam_model_registry["vit_b"](weights).to(device))
+    if device == "cuda":  # whose first use takes seconds
+        predictor.set_image(np.zeros((*SHAPE[1:], 3), np.uint8))
     seconds = 0.0
     masks: dict[tuple[int, int], Mask] = {}
     for z in track(range(SHAPE[0]), "The plain way", console=console, transient=True):
         start = time.perf_counter()
         predictor.set_image(np.repeat(work.image[z][:, :, None], 3, axis=2))
+        synchronize(device)
         seconds += (time.perf_counter() - start) * CLASSES * INTERACTIONS
         start = time.perf_counter()
         for interaction, requests in enumerate(work.prompts):
@@ -141,10 +150,10 @@ def run_session(work: Work, segmenter: Segmenter) -> tuple[float, list[list[Mask
     return time.perf_counter() - start, masks
 
 
-def run_process(weights: Path, dtype: str) -> float:
+def run_process(weights: Path, device: str, dtype: str) -> float:
     """Does one interaction in a process of its own, as a container does; returns its seconds."""
     start = time.perf_counter()
-    start_python("interaction", str(weights), dtype)
+    start_python("interaction", str(weights), device, dtype)
     return time.perf_counter() - start
 
 
@@ -154,31 +163,34 @@ def start_python(*arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def case_bars(work: Work, weights: Path, console: Console) -> list[Bar]:
-    """Compares a session, and separate processes, with the plain way."""
-    plain, expected = run_plainly(work, weights, console)
+def case_bars(work: Work, weights: Path, device: str, console: Console) -> list[Bar]:
+    """Compares a session, and separate processes, with the plain way on the same device."""
+    plain, expected = run_plainly(work, weights, device, console)
     prompts = sum(len(requests) for requests in work.prompts)
     console.print(
-        f"{SHAPE[0]} slices, {CLASSES} classes, {INTERACTIONS} interactions, ViT-B, "
+        f"{SHAPE[0]} slices, {CLASSES} classes, {INTERACTIONS} interactions, ViT-B, {device}, "
         f"{torch.get_num_threads()} threads: {prompts} prompts, plainly {plain:.0f} s"
     )
     found = []
     for dtype, ratio in SESSION_RATIO.items():
-        names = f"Session, ViT-B, {dtype}", f"A process an interaction, ViT-B, {dtype}"
+        kind = f"ViT-B, {device}, {dtype}"
+        names = f"Session, {kind}", f"A process an interaction, {kind}"
         bars = f">= {ratio:g} x", f">= {RUNS_RATIO[dtype]:g} x"
-        if dtype != "float32" and choose_dtype("auto", torch.device("cpu")) == torch.float32:
-            reason = "no AMX in this processor"
+        if dtype != "float32" and choose_dtype("auto", torch.device(device)) == torch.float32:
+            reason = "no units for it in this processor"
             found += [Bar(name, reason, bar, None) for name, bar in zip(names, bars, strict=True)]
             continue
         with console.status(names[0]):
-            segmenter = segmenters.load("sam_vit_b", str(weights), "cpu", dtype=dtype)
+            segmenter = segmenters.load("sam_vit_b", str(weights), device, dtype=dtype)
             seconds, masks = run_session(work, segmenter)
         differ = int((np.array(masks) != np.array(expected)).sum())
-        figure = f"{plain / seconds:.1f} x ({seconds:.0f} s); {differ} pixels differ"
-        met = plain / seconds >= ratio and (differ == 0 or dtype != "float32")
+        pixels = np.array(expected).size
+        figure = f"{plain / seconds:.1f} x ({seconds:.1f} s); {differ} of {pixels} pixels differ"
+        exact = differ == 0 if device == "cpu" else differ <= MOST_DIFFERENT * pixels
+        met = plain / seconds >= ratio and (exact or dtype != "float32")
         found.append(Bar(names[0], figure, bars[0], met))
         with console.status(names[1]):
-            seconds = INTERACTIONS * run_process(weights, dtype)
+            seconds = INTERACTIONS * run_process(weights, device, dtype)
         figure = f"{plain / seconds:.1f} x ({seconds:.0f} s: one, times {INTERACTIONS})"
         found.append(Bar(names[1], figure, bars[1], plain / seconds >= RUNS_RATIO[dtype]))
     return found
@@ -254,10 +266,15 @@ def best_time(work: Callable[[], object], device: str, times: int = 3) -> float:
     for _ in range(times):
         start = time.perf_counter()
         work()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        synchronize(device)
         seconds.append(time.perf_counter() - start)
     return min(seconds)
+
+
+def synchronize(device: str) -> None:
+    """Waits for what a GPU has been asked to do."""
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def start_bar(weights: Path, console: Console) -> Bar:
@@ -305,18 +322,20 @@ def main(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["interaction"]:
         work = make_work()
         last = Work(work.image, work.prompts[-1:])
-        run_session(last, segmenters.load("sam_vit_b", arguments[1], "cpu", dtype=arguments[2]))
+        _, weights, device, dtype = arguments
+        run_session(last, segmenters.load("sam_vit_b", weights, device, dtype=dtype))
         return 0
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
-        weights = {}
-        for name in ARCHITECTURES:
-            weights[name] = Path(folder) / f"{name}.pth"
-            write_standin(name, weights[name])
-        found = case_bars(make_work(), weights["sam_vit_b"], console)
-        found.append(cache_bar(weights["sam_med2d"], console))
-        found.append(start_bar(weights["sam_vit_l"], console))
-        print_throughput(weights, console)
+        files = {name: Path(folder) / f"{name}.pth" for name in ARCHITECTURES}
+        for name, path in files.items():
+            write_standin(name, path)
+        found = []
+        for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+            found += case_bars(make_work(), files["sam_vit_b"], device, console)
+        found.append(cache_bar(files["sam_med2d"], console))
+        found.append(start_bar(files["sam_vit_l"], console))
+        print_throughput(files, console)
     return print_bars("Bars: SAM with stand-in weights", found, console)
 
 

@@ -6,14 +6,16 @@ The commands import what they need when they run, so that help is quick.
 import logging
 import os
 import re
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from evaluation import METHOD_SPECS, REPOSITORY
-from gamt.cli.console import UsageError, run_app, show_help, shows_progress, start_log
+from gamt.cli.console import UsageError, echo, run_app, show_help, shows_progress, start_log
 from gamt.cli.options import Verbose
 
 logger = logging.getLogger("gamt.evaluation")
@@ -81,8 +83,12 @@ OUT/TEAM gets:
 The same command again does only what is missing: after Ctrl-C, a crash, or with new cases.
 A case that failed is tried again.
 
+Whatever a method does, its case is scored: nothing in time, or nothing that is a segmentation of
+the case, counts as zeros, or as the earlier run of the case that wrote one. All processes that a
+run has started are ended with it.
+
 Exit status: 0 if all cases were evaluated, 1 if not or if nothing was ever predicted, 2 for wrong
-arguments, 130 after Ctrl-C.
+arguments, 130 after Ctrl-C, 143 after SIGTERM.
 """
 )
 def run(
@@ -140,6 +146,7 @@ def run(
     from evaluation.console import log_summary, progress_bar
     from evaluation.methods import parse_method
     from evaluation.records import TeamFolder
+    from evaluation.removal import remove_tree
     from evaluation.run import evaluate_folder, stop_workers
 
     parsed = parse_method(method, run_limit, parallel=workers > 1, remove_image=remove_image)
@@ -148,7 +155,7 @@ def run(
         raise UsageError(f"--name {team!r}: expected letters, digits, '.', '_' and '-'")
     folder = TeamFolder(out / team)
     try:
-        with progress_bar(team, shows_progress(verbose)) as show:
+        with _ended_by_sigterm(), progress_bar(team, shows_progress(verbose)) as show:
             result = evaluate_folder(
                 cases,
                 gts,
@@ -161,13 +168,14 @@ def run(
                 restart=restart,
                 show=show,
             )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         stop_workers()
-        typer.echo("interrupted; the same command goes on where it was", err=True)
-        raise typer.Exit(130) from None
+        remove_tree(folder.work)
+        echo("interrupted; the same command goes on where it was", err=True)
+        raise typer.Exit(143 if isinstance(interrupt, _Terminated) else 130) from None
     parsed.release()
     log_summary(result, folder)
-    typer.echo(f"{len(result.records)} of {result.total} cases: {folder.metrics_file}")
+    echo(f"{len(result.records)} of {result.total} cases: {folder.metrics_file}")
     if result.records and not any(record.predicted for record in result.records):
         logger.error("%s never wrote a prediction; %s says why", method, folder.path / "logs")
         raise typer.Exit(1)
@@ -208,7 +216,7 @@ def leaderboard(
     show_leaderboard(teams, Console())
     folder = to or results[0]
     write_leaderboard(teams, folder)
-    typer.echo(f"{folder / 'leaderboard.md'} {folder / 'leaderboard.csv'}")
+    echo(f"{folder / 'leaderboard.md'} {folder / 'leaderboard.csv'}")
 
 
 @app.command(
@@ -246,7 +254,7 @@ def report(
         check_output(to, ".html")
     path = to or results[0] / "report.html"
     write_report(find_teams(results), path, cases)
-    typer.echo(os.fspath(path))
+    echo(os.fspath(path))
 
 
 @app.command(
@@ -276,15 +284,15 @@ def fetch(
 
     plan = hub.plan(repository)
     missing = plan.missing_bytes(to)
-    typer.echo(f"{plan.url}, licence {plan.licence or 'unknown'}")
-    typer.echo(f"{len(plan.files) // 2} cases, {decimal(plan.bytes)}; to fetch: {decimal(missing)}")
+    echo(f"{plan.url}, licence {plan.licence or 'unknown'}")
+    echo(f"{len(plan.files) // 2} cases, {decimal(plan.bytes)}; to fetch: {decimal(missing)}")
     if plan.without_gts:
         logger.warning("%d more cases have no ground truth there: left out", len(plan.without_gts))
     if missing and not yes:
         typer.confirm(f"Fetch them into {to}?", abort=True)
     with download_bar(repository, shows_progress(verbose)) as progress:
         fetched = hub.fetch(plan, to, progress)
-    typer.echo(f"run --cases {fetched.cases} --gts {fetched.gts}")
+    echo(f"run --cases {fetched.cases} --gts {fetched.gts}")
 
 
 @app.command(
@@ -349,9 +357,27 @@ def prepare(
     failed = [one.error for one in prepared if one.error]
     for error in failed:
         logger.error("%s", error)
-    typer.echo(f"{len(prepared) - len(failed)} of {len(prepared)} cases: {out}")
+    echo(f"{len(prepared) - len(failed)} of {len(prepared)} cases: {out}")
     if failed:
         raise typer.Exit(1)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends an evaluation as Ctrl-C does."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Raises `_Terminated` upon SIGTERM."""
+
+    def end(number: int, frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

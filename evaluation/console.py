@@ -18,6 +18,7 @@ logger = logging.getLogger("gamt.evaluation")
 _TROUBLES = {
     "none": "wrote nothing, so zeros count",
     "stale": "wrote nothing, so the last prediction counts again",
+    "broken": "wrote no segmentation of the case, so zeros count",
 }
 
 

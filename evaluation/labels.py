@@ -12,6 +12,13 @@ from evaluation.compiled import compiled
 Bytes = npt.NDArray[np.uint8]
 Volume = npt.NDArray[Any]
 
+# What stands for types that compiled loops don't know.
+_COMPILED: dict[np.dtype[Any], np.dtype[Any]] = {
+    np.dtype(np.bool_): np.dtype(np.uint8),
+    np.dtype(np.float16): np.dtype(np.float32),
+    np.dtype(np.longdouble): np.dtype(np.float64),
+}
+
 # Codes of a byte, less the one that stands for everything that is no class.
 _MOST_CLASSES = 255
 
@@ -59,7 +66,7 @@ def coded(gts: Volume, segs: Volume) -> Iterator[Coded]:
             f"got {gts.shape} and {segs.shape}"
         )
     gts, segs = (
-        np.ascontiguousarray(one.view(np.uint8) if one.dtype == np.bool_ else one)
+        np.ascontiguousarray(one.astype(_COMPILED.get(one.dtype, one.dtype), copy=False))
         for one in (gts, segs)
     )
     if gts.dtype == np.uint8 and segs.dtype == np.uint8:

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from evaluation.records import COLUMNS, METRICS, MODALITIES, CaseRecord, TeamFolder
 from evaluation.statistics import LEAST_CASES, compare, confidence_interval
+from gamt.cli.console import printable
 from gamt.io.files import atomic_write
 
 ALL = "all"
@@ -242,7 +243,7 @@ def write_leaderboard(teams: Sequence[TeamFolder], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         with atomic_write(folder / name) as file:
-            file.write(text.encode())
+            file.write(text.encode(errors="backslashreplace"))  # names of cases may be no text
 
 
 def show_leaderboard(teams: Sequence[TeamFolder], console: Console) -> None:
@@ -270,8 +271,8 @@ def leaderboard_rows(ranked: pd.DataFrame) -> Rows:
     """Returns what `rank` returned as texts; what is missing only where something is."""
     return [
         {
-            "Modality": row["Modality"],
-            "Team": row["Team"],
+            "Modality": printable(row["Modality"]),
+            "Team": printable(row["Team"]),
             "Cases": str(row["Cases"]),
             **({"Missing": str(row["Missing"])} if ranked["Missing"].any() else {}),
             **{_title(metric): _with_interval(row, metric) for metric in METRICS},

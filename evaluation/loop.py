@@ -7,22 +7,24 @@ under the same keys as the official script's files.
 import math
 import os
 import shutil
+import tempfile
 import time
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from evaluation.clicks import simulate_clicks
 from evaluation.metrics import class_dsc, class_nsd
-from evaluation.records import CLICKS, CaseRecord, ClassClick, Interaction, Output
+from evaluation.records import CLICKS, CaseRecord, ClassClick, Interaction
+from evaluation.workplace import Workplace
 from gamt.io.case import read_volume
 from gamt.io.npz import (
-    CaseError,
     Place,
     as_number,
     as_sequence,
@@ -53,7 +55,22 @@ class Method(Protocol):
 
         Returns:
             What went wrong, in a line; None if nothing is known to. The output counts either way.
+
+        Raises:
+            LateError: the run was past its limit. What it wrote is discarded.
         """
+
+
+class LateError(Exception):
+    """A run of a method that was past its limit.
+
+    Args:
+        limit: in seconds.
+        troubles: what else went wrong, each in some words.
+    """
+
+    def __init__(self, limit: float, *troubles: str) -> None:
+        super().__init__(", ".join((f"stopped after {limit:g} s", *troubles)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,77 +110,83 @@ def evaluate_case(
 ) -> CaseRecord:
     """Runs a method on one case as the official script does, and scores every run.
 
+    Whatever the method does, every run of it is scored (docs/challenge.md, 4).
+
     Args:
         files: the case.
         method: what is evaluated.
-        folder: for the method to work in; emptied first.
+        folder: for the method to work in; what is there is removed first. It stays, for the caller
+            to remove once the record is safe (`evaluation.workplace.remove_tree`).
         log: gets what the method prints.
         prediction: npz, gets `segs` and `all_segs` unless nothing was ever predicted.
 
     Raises:
-        CaseError: the case, or what the method wrote, can't be used. The official script gives up
-            the whole team then.
+        CaseError: the case can't be used.
+        OSError: a file can't be written, such as on a full disk.
     """
     began = time.perf_counter()
     checksums = files.checksums()
     gts = read_volume(files.gts, "gts")
     spacing = _read_spacing(files.image)
-    inputs, outputs = _make_folders(folder)
-    source, output = inputs / files.case, outputs / files.case
-    template = folder / "template.npz"
-    has_box = _write_template(files, template)
-    shutil.copyfile(files.image, source)
+    workplace = Workplace(folder, files.case, gts.shape)
     log.unlink(missing_ok=True)
 
     orders: list[list[str | None]] = []
     voxels: list[dict[str, list[list[np.int64]]]] = []
     interactions: list[Interaction] = []
     predictions: list[npt.NDArray[np.uint8]] = []
-    segs: npt.NDArray[Any] = np.zeros_like(gts)
-    for number in range(1, CLICKS + 2):
-        if number == 1 and not has_box:
-            continue
-        clicks: tuple[ClassClick | None, ...] = ()
-        if number > 1:
-            previous = _to_bytes(segs)
-            clicks = _click(gts, previous)
-            orders = orders or [[] for _ in clicks]
-            voxels = voxels or [{"fg": [], "bg": []} for _ in clicks]
-            for click, order, listed in zip(clicks, orders, voxels, strict=True):
-                order.append(None if click is None else click.kind)
-                if click:
-                    listed[click.kind].append([np.int64(index) for index in click.voxel])
-            _write_source(source, template, voxels, orders, previous)
-        before = _changed(output)
-        start = time.perf_counter()
-        failure = method.run(folder, log)
-        seconds = time.perf_counter() - start
-        segs = _read_output(output, gts)
-        predictions.append(_to_bytes(segs))
-        state: Output = "none"
-        if (after := _changed(output)) is not None:
-            state = "stale" if after == before else "written"
-        by_class = class_dsc(gts, segs)
-        labels = tuple(by_class)
-        dsc, nsd, surfaces = _score(gts, segs, spacing, tuple(by_class.values()))
-        interactions.append(
-            Interaction(
-                number,
-                clicks,
-                seconds,
-                state,
-                failure,
-                dsc,
-                nsd,
-                tuple(by_class.values()),
-                surfaces,
+    # A file without a name is out of the method's reach, and gone with this process.
+    with tempfile.TemporaryFile(dir=folder.parent) as template:
+        has_box = _write_template(files, template)
+        for number in range(1, CLICKS + 2):
+            if number == 1 and not has_box:
+                continue
+            clicks: tuple[ClassClick | None, ...] = ()
+            if number == 1:
+                workplace.prepare(partial(shutil.copyfile, files.image))
+            else:
+                previous = _to_bytes(workplace.segs)
+                clicks = _click(gts, previous)
+                orders = orders or [[] for _ in clicks]
+                voxels = voxels or [{"fg": [], "bg": []} for _ in clicks]
+                for click, order, listed in zip(clicks, orders, voxels, strict=True):
+                    order.append(None if click is None else click.kind)
+                    if click:
+                        listed[click.kind].append([np.int64(index) for index in click.voxel])
+                arrays = {
+                    "clicks": object_array(voxels),
+                    "clicks_order": np.asanyarray(orders),
+                    "prev_pred": previous,
+                }
+                workplace.prepare(partial(_write_source, template, arrays))
+            failure, late = None, False
+            start = time.perf_counter()
+            try:
+                failure = method.run(workplace.folder, log)
+            except LateError as error:
+                failure, late = str(error), True
+            seconds = time.perf_counter() - start
+            output, trouble = workplace.take_output(late)
+            segs = workplace.segs
+            predictions.append(_to_bytes(segs))
+            by_class = class_dsc(gts, segs)
+            labels = tuple(by_class)
+            dsc, nsd, surfaces = _score(gts, segs, spacing, tuple(by_class.values()))
+            interactions.append(
+                Interaction(
+                    number,
+                    clicks,
+                    seconds,
+                    output,
+                    ", ".join(filter(None, (trouble, failure))) or None,
+                    dsc,
+                    nsd,
+                    tuple(by_class.values()),
+                    surfaces,
+                )
             )
-        )
-    if output.is_file():
-        write_npz(prediction, {"segs": segs, "all_segs": np.stack(predictions)})
-    shutil.rmtree(folder)
     took = sum(one.seconds for one in interactions)
-    return CaseRecord(
+    record = CaseRecord(
         case=files.case,
         image_file=os.fspath(files.image.resolve()),
         gts_file=os.fspath(files.gts.resolve()),
@@ -173,6 +196,10 @@ def evaluate_case(
         interactions=tuple(interactions),
         own_seconds=time.perf_counter() - began - took,
     )
+    workplace.make_room()
+    if record.predicted:
+        write_npz(prediction, {"segs": segs, "all_segs": np.stack(predictions)})
+    return record
 
 
 def _score(
@@ -196,18 +223,7 @@ def _click(gts: npt.NDArray[Any], segs: npt.NDArray[np.uint8]) -> tuple[ClassCli
     )
 
 
-def _make_folders(folder: Path) -> tuple[Path, Path]:
-    if folder.exists():
-        shutil.rmtree(folder)
-    inputs, outputs = folder / "inputs", folder / "outputs"
-    for one in (inputs, outputs):
-        one.mkdir(parents=True)
-        # A container may run as any user.
-        one.chmod(0o777)
-    return inputs, outputs
-
-
-def _write_template(files: CaseFiles, template: Path) -> bool:
+def _write_template(files: CaseFiles, template: IO[bytes]) -> bool:
     """Writes what the files of all runs after the first have in common.
 
     Returns:
@@ -225,27 +241,22 @@ def _write_template(files: CaseFiles, template: Path) -> bool:
             raise Place(files.image, "imgs").error("no such key", "a (D, H, W) volume")
         recent = "boxes" in keys and b"numpy._core" in archive.read("boxes.npy")
         if len(keys) == len(archive.infolist()) and not recent:
-            shutil.copyfile(files.image, template)  # spares compressing it all again
+            with files.image.open("rb") as image:  # spares compressing it all again
+                shutil.copyfileobj(image, template)
         else:
             arrays = {key: read_member(archive, Place(files.image, key)) for key in keys}
-            write_npz(template, {key: one for key, one in arrays.items() if one is not None})
+            with zipfile.ZipFile(template, "w") as copy:
+                write_members(copy, {key: one for key, one in arrays.items() if one is not None})
         return "boxes" in keys
 
 
 def _write_source(
-    source: Path,
-    template: Path,
-    voxels: Iterable[dict[str, list[list[np.int64]]]],
-    orders: list[list[str | None]],
-    previous: npt.NDArray[np.uint8],
+    template: IO[bytes], arrays: Mapping[str, npt.NDArray[Any]], source: Path
 ) -> None:
     """Writes the file of a run with clicks."""
-    shutil.copyfile(template, source)
-    arrays = {
-        "clicks": object_array(voxels),
-        "clicks_order": np.asanyarray(orders),
-        "prev_pred": previous,
-    }
+    template.seek(0)
+    with source.open("wb") as file:
+        shutil.copyfileobj(template, file)
     with zipfile.ZipFile(source, "a") as archive:
         write_members(archive, arrays)
 
@@ -263,30 +274,6 @@ def _read_spacing(path: Path) -> tuple[float, ...]:
     if len(spacing) != 3 or len(numbers) != 3:
         raise place.error(f"{array.tolist()}", expected)
     return spacing
-
-
-def _read_output(output: Path, gts: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Reads what lies in `outputs/`, zeros if there is nothing.
-
-    Raises:
-        CaseError: it is broken, or not of the shape of the ground truth.
-    """
-    if not output.is_file():
-        return np.zeros_like(gts, np.uint8)
-    segs = read_volume(output, "segs")
-    if segs.shape != gts.shape:
-        found = f"a volume of shape {segs.shape} in the method's output"
-        raise CaseError(output, "segs", found, f"{gts.shape}, as the ground truth")
-    return segs
-
-
-def _changed(output: Path) -> tuple[int, int] | None:
-    """Returns (inode, time of change in ns), equal for one version; None if there is no file."""
-    try:
-        status = output.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_mtime_ns
 
 
 def _to_bytes(segs: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -4,13 +4,14 @@ Methods are small and can be pickled; what is large is loaded where they run, on
 """
 
 import hashlib
+import json
 import logging
 import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -21,10 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
-from evaluation import METHOD_SPECS
-from evaluation.loop import Method
+from evaluation import METHOD_SPECS, supervisor
+from evaluation.loop import LateError, Method
 from gamt.cli.console import UsageError
 from gamt.cli.options import PredictOptions
 
@@ -218,13 +217,16 @@ class InProcess:
                 write_segmentation(
                     folder / "outputs" / path.name, prediction.labels, segmenter.name
                 )
-            except Cancelled:
-                return _stopped(self.run_limit)
+            except Cancelled as error:
+                raise LateError(self.run_limit) from error
             except Exception as error:  # a failure of the method is a result of the evaluation
                 reason = describe_error(error)
                 logging.getLogger("gamt").error("%s", reason)
                 return reason
-            log_prediction(case, prediction, segmenter, time.monotonic() - start)
+            took = time.monotonic() - start
+            log_prediction(case, prediction, segmenter, took)
+        if took > self.run_limit:
+            raise LateError(self.run_limit)
         return None
 
 
@@ -237,24 +239,25 @@ def has_gpu() -> bool:
 
 
 def stop_running() -> None:
-    """Stops what this process runs; for a process that is about to end."""
-    for stop in _running.copy():
-        stop()
-    # One that has only just been started isn't noted yet.
-    kill_children(os.getpid())
+    """Ends what this process runs; for a process that is about to end.
+
+    Were it not called, the same would happen a moment later: see `evaluation.supervisor`.
+    """
+    running = _running.copy()
+    for process in running:
+        _tell_to_end(process)
+    for process in running:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
 
 
-def kill_children(pid: int) -> None:
-    """Kills what a process has started, and what that has started in turn."""
-    with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(pid).children(recursive=True):
-            # A shell may be starting its next program: with its group, that one is killed too.
-            with suppress(ProcessLookupError):
-                leads = os.getpgid(child.pid) == child.pid
-                (os.killpg if leads else os.kill)(child.pid, signal.SIGKILL)
+STOP_SECONDS = 10
+"""How long ending what runs may take where someone waits for it."""
 
+_LONGEST_END = supervisor.END_SECONDS + supervisor.STOP_SECONDS + 10
+"""Seconds after which a supervisor that was told to end is late itself."""
 
-_running: list[Callable[[], None]] = []
+_running: list[subprocess.Popen[bytes]] = []
 
 # Runs of gamt in this process.
 _ONE_AT_A_TIME = threading.Lock()
@@ -263,45 +266,59 @@ _ONE_AT_A_TIME = threading.Lock()
 def _run(
     command: Sequence[str], folder: Path, log: Path, limit: float, stop: Sequence[str] = ()
 ) -> str | None:
-    """Runs a command; returns what went wrong.
+    """Runs a command, and ends all that it has started; returns what went wrong.
 
     Args:
         command: with its arguments.
         folder: where to run it.
         log: what it prints is added to this file.
         limit: seconds after which it is stopped.
-        stop: a command that stops it, where it isn't enough to stop all of its processes.
+        stop: a command that ends what runs elsewhere, such as a container.
+
+    Raises:
+        LateError: it was stopped.
     """
+    arguments = (os.fspath(folder), json.dumps(stop), *command)
     with log.open("ab") as file:
         process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
+            # Neither the folder nor the environment of the method is where it finds its modules.
+            (sys.executable, "-I", "-S", supervisor.__file__, *arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=file,
             start_new_session=True,
         )
-
-    def end() -> None:
-        if stop:
-            subprocess.run(stop, capture_output=True, check=False)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-
-    _running.append(end)
+    _running.append(process)
     try:
-        status = process.wait(limit)
-    except subprocess.TimeoutExpired:
-        end()
-        process.wait()
-        return _stopped(limit)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(limit)
+        late = process.returncode is None
+        _tell_to_end(process)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_LONGEST_END)
+        process.kill()  # one that hangs itself
+        assert process.stdout is not None
+        with process.stdout:
+            told = process.stdout.read()
     finally:
-        _running.remove(end)
-    return f"exit status {status}" if status else None
+        _tell_to_end(process)
+        _running.remove(process)
+    ended = json.loads(told) if told else {"status": None, "left": 0}
+    troubles = [f"left {ended['left']} processes that can't be ended"] if ended["left"] else []
+    if late:
+        raise LateError(limit, *troubles)
+    if ended["status"] is None:
+        troubles.append("killed the process that it was started by")
+    elif ended["status"]:
+        troubles.append(f"exit status {ended['status']}")
+    return ", ".join(troubles) or None
 
 
-def _stopped(limit: float) -> str:
-    return f"stopped after {limit:g} s"
+def _tell_to_end(process: subprocess.Popen[bytes]) -> None:
+    """Closes a supervisor's standard input, upon which it ends all that it has started."""
+    assert process.stdin is not None
+    with suppress(OSError):
+        process.stdin.close()
 
 
 def _find_container(

@@ -13,7 +13,9 @@ Only the records are read back; the CSVs are made anew from them.
 """
 
 import dataclasses
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ import numpy as np
 import pandas as pd
 from scipy import integrate
 
+from evaluation.removal import remove_tree
 from gamt.io.files import atomic_write
 
 CLICKS = 5
@@ -55,8 +58,14 @@ COLUMNS = (
 )
 """The official CSV's, in its order."""
 
-Output = Literal["written", "stale", "none"]
+Output = Literal["written", "stale", "broken", "none"]
+"""What a run has written.
 
+- "written": a segmentation of the case.
+- "stale": nothing, or only past the limit, so that the segmentation of an earlier run counts again.
+- "broken": what can't be read or is no segmentation of the case, so that zeros count.
+- "none": as "stale", but there is no earlier segmentation, or it was removed; zeros count.
+"""
 
 _SETTINGS = ("method", "strict_time", "started", "cases")
 """What run.json has at least."""
@@ -91,9 +100,9 @@ class Interaction:
         clicks: by class, what was clicked before the run; None where the class was perfect. Empty
             for the box.
         seconds: that the method took.
-        output: whether the run wrote a file, or an earlier run's counts again, or there is none
-            and zeros count.
-        failure: what went wrong with the run, in a line; None where nothing is known to.
+        output: what the run has written.
+        failure: what went wrong with the run, or is wrong with what it wrote, in a line; None where
+            nothing is known to.
         dsc: mean Dice, NaN without a class.
         nsd: mean surface Dice; 0 where `dsc` is at most 0.2.
         class_dsc: by class.
@@ -147,8 +156,8 @@ class CaseRecord:
 
     @property
     def predicted(self) -> bool:
-        """Whether the method ever wrote a file."""
-        return any(one.output != "none" for one in self.interactions)
+        """Whether the method ever wrote a segmentation of the case."""
+        return any(one.output in ("written", "stale") for one in self.interactions)
 
     @property
     def seconds(self) -> float:
@@ -251,9 +260,25 @@ class TeamFolder:
         """What the method printed on a case, named with its suffix."""
         return self.path / "logs" / f"{case.removesuffix('.npz')}.txt"
 
+    @property
+    def work(self) -> Path:
+        """Holds the folders that the method works in; gone in the end."""
+        return self.path / "work"
+
     def work_folder(self, case: str) -> Path:
-        """Where the method works on a case; gone once the case is done."""
-        return (self.path / "work" / case.removesuffix(".npz")).resolve()
+        """Where the method works on a case; gone once the case is done.
+
+        Its name is not the case's, which a container's engine may take for more than a name.
+        """
+        name = hashlib.sha256(os.fsencode(case)).hexdigest()[:16]
+        return (self.work / name).resolve()
+
+    def remove_work(self, case: str) -> None:
+        """Removes all that the method has worked in on a case, as far as it goes."""
+        folder = self.work_folder(case)
+        # Where one couldn't be used, there are others, of longer names.
+        for one in folder.parent.glob(f"{folder.name}*"):
+            remove_tree(one)
 
     def settings(self) -> dict[str, Any]:
         """Returns what was evaluated and how: `method`, `strict_time`, `cases` and more.
@@ -281,7 +306,7 @@ class TeamFolder:
 
     def remove_leftovers(self) -> None:
         """Removes what an evaluation that was killed has left."""
-        shutil.rmtree(self.path / "work", ignore_errors=True)
+        remove_tree(self.work)
         for folder in (self.path, self.path / "records", self.path / "logs"):
             for partial in folder.glob(_PARTIAL):
                 partial.unlink()
@@ -393,4 +418,5 @@ def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequenc
 
 def _write_text(path: Path, text: str) -> None:
     with atomic_write(path) as file:
-        file.write(text.encode())
+        # The name of a case may hold bytes that are no text.
+        file.write(text.encode(errors="backslashreplace"))

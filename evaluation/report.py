@@ -1,6 +1,7 @@
 """The report: one HTML file with leaderboard, curves, cases and pictures, readable offline."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -187,7 +188,7 @@ def _picture(
     steps: list[Step] = []
     failure = None
     if not record.predicted:
-        failure = "The method never wrote a prediction."
+        failure = "The method never wrote a segmentation of this case."
     else:
         try:
             steps = draw_case(folder, record)
@@ -265,13 +266,14 @@ def _case_rows(results: Iterable[Results]) -> list[dict[str, Any]]:
 
 
 def _notes(record: CaseRecord, strict_time: bool) -> Iterable[str]:
+    outputs = Counter(one.output for one in record.interactions)
     if not record.predicted:
         yield "no prediction"
     if record.late:
         yield f"over {record.limit_seconds} s" + (": zeros" if strict_time else "")
-    if record.predicted:
-        silent = sum(one.output != "written" for one in record.interactions)
-        if silent:
-            yield f"{silent} runs wrote nothing" if silent > 1 else "1 run wrote nothing"
+    if record.predicted and (silent := outputs["stale"] + outputs["none"]):
+        yield f"{silent} runs wrote nothing" if silent > 1 else "1 run wrote nothing"
+    if broken := outputs["broken"]:
+        yield f"{broken} broken output{'s' if broken > 1 else ''}"
     if all(one.number != 1 for one in record.interactions):
         yield "no box"

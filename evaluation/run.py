@@ -3,12 +3,12 @@
 import logging
 import multiprocessing as mp
 import os
-import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import Any, Protocol, TypeVar
 from filelock import FileLock, Timeout
 
 from evaluation.loop import CaseFiles, Method, evaluate_case
-from evaluation.methods import ParsedMethod, kill_children, stop_running
+from evaluation.methods import STOP_SECONDS, ParsedMethod, stop_running
 from evaluation.records import CaseRecord, TeamFolder
+from evaluation.removal import remove_tree
 from gamt.io.npz import CaseError
 
 logger = logging.getLogger("gamt.evaluation")
@@ -32,10 +33,6 @@ SETTINGS = ("method", "identity", "cases_folder", "gts_folder", "strict_time", "
 
 class RunError(ValueError):
     """An evaluation that can't begin: no cases, or a folder in use or of other settings."""
-
-
-STOP_SECONDS = 10
-"""How long a worker may take to stop what it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +145,18 @@ def evaluate_folder(
                 case = job.files.case
                 if isinstance(outcome, CaseRecord):
                     records[case] = outcome
-                    folder.write_metrics(progress().records, strict_time)
+                    with suppress(OSError):  # it is made anew from the records in the end
+                        folder.write_metrics(progress().records, strict_time)
                 else:
                     failed[case] = outcome
                 show(progress())
+            if not remove_tree(folder.work):
+                logger.warning("%s: what the method left here can't all be removed", folder.work)
         finally:
             # From the files: after Ctrl-C, workers may have written more than they have told.
             there = folder.records()
             folder.write_metrics(there, strict_time)
             folder.write_classes(there)
-        shutil.rmtree(folder.path / "work", ignore_errors=True)
         return progress()
 
 
@@ -191,6 +190,9 @@ def _evaluate(job: _Job) -> CaseRecord | str:
         return str(error)
     except (Exception, SystemExit) as error:
         return f"{case}: {_describe(error)}"
+    finally:
+        # Only now that the record is safe; what can't be removed is told in the end.
+        folder.remove_work(case)
     return record
 
 
@@ -363,11 +365,8 @@ def stop_workers() -> None:
     for one in workers:
         one.join(STOP_SECONDS)
         if one.is_alive():
-            # Held first, so that it starts nothing after what it has started is killed.
-            assert one.pid is not None
-            os.kill(one.pid, signal.SIGSTOP)
-            kill_children(one.pid)
-            one.kill()
+            one.kill()  # what it runs ends with it
+            one.join()
 
 
 def _end_with_parent() -> None:

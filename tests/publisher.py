@@ -3,7 +3,10 @@
 import io
 import re
 import socket
+import ssl
+import sys
 import threading
+import time
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,6 +42,10 @@ class Offer:
         refusals: statuses of the first answers.
         cuts: numbers of bytes after which the next answers are cut off.
         gate: answers wait for it.
+        sized: whether it says how many bytes come.
+        pause_s: between two bytes; None sends all at once.
+        redirect: a URL that is answered instead, with `content` as the page.
+        headers: further ones.
     """
 
     content: bytes
@@ -48,6 +55,10 @@ class Offer:
     refusals: list[int] = field(default_factory=list)
     cuts: list[int] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
+    sized: bool = True
+    pause_s: float | None = None
+    redirect: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -62,19 +73,33 @@ class Asked:
     if_range: str | None
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):  # that of a client that has hung up
+            super().handle_error(request, client_address)
+
+
 class Publisher:
     """A server on 127.0.0.1, while used as a context manager.
+
+    Args:
+        certificate: a file of a certificate and its key, for TLS; None speaks without.
 
     Attributes:
         offers: what is at each path; with the query, or else without it.
         asked: the requests so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         self.offers: dict[str, Offer] = {}
         self.asked: list[Asked] = []
         self.arrived = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._scheme = "http" if certificate is None else "https"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     def __enter__(self) -> Self:
@@ -88,7 +113,7 @@ class Publisher:
 
     def url(self, path: str = "") -> str:
         """Returns the URL of a path."""
-        return f"http://127.0.0.1:{self._server.server_port}{path}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}{path}"
 
     def checkpoint(self, path: str = "/model.pth", **changes: Any) -> Checkpoint:
         """Returns a manifest's entry for what is at a path."""
@@ -144,7 +169,10 @@ def _handler(publisher: Publisher) -> type[BaseHTTPRequestHandler]:
 
         def answer(self, offer: Offer, asked: Asked) -> None:
             start, total = 0, len(offer.content)
-            if offer.ranges and asked.range and asked.if_range in (None, offer.etag):
+            if offer.redirect:
+                self.send_response(302)
+                self.send_header("Location", offer.redirect)
+            elif offer.ranges and asked.range and asked.if_range in (None, offer.etag):
                 found = re.fullmatch(r"bytes=(\d+)-", asked.range)
                 assert found
                 start = int(found[1])
@@ -156,12 +184,20 @@ def _handler(publisher: Publisher) -> type[BaseHTTPRequestHandler]:
             else:
                 self.send_response(200)
             self.send_header("Content-Type", offer.kind)
-            self.send_header("Content-Length", str(total - start))
+            if offer.sized:
+                self.send_header("Content-Length", str(total - start))
+            for name, value in offer.headers.items():
+                self.send_header(name, value)
             if offer.etag:
                 self.send_header("ETag", offer.etag)
             self.end_headers()
             stop = start + offer.cuts.pop(0) if offer.cuts else total
-            self.wfile.write(offer.content[start:stop])
+            if offer.pause_s is None:
+                self.wfile.write(offer.content[start:stop])
+                return
+            for i in range(start, stop):
+                self.wfile.write(offer.content[i : i + 1])
+                time.sleep(offer.pause_s)
 
         def log_message(self, *message: object) -> None:
             pass

@@ -1,10 +1,15 @@
 """Folders of cases: what is written, what is logged, and that one bad case stays alone."""
 
 import logging
+import os
+import resource
+import socket
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +94,9 @@ def test_every_case_of_the_folder_gets_a_segmentation_of_the_same_name(tmp_path:
         save(tmp_path / "in" / name)
     results = predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED)
     assert [result.name for result in results] == ["a.npz", "b.npz", "c.npz"]
-    assert all(result.error is None and result.complete for result in results)
+    assert all(
+        (one.error, one.status, one.outcome) == (None, "complete", "fine") for one in results
+    )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.npz", "b.npz", "c.npz"]
     expected = np.zeros(SHAPE, np.uint8)
     expected[BLOCK] = 1
@@ -97,11 +104,12 @@ def test_every_case_of_the_folder_gets_a_segmentation_of_the_same_name(tmp_path:
         np.testing.assert_array_equal(segmentation(path), expected)
 
 
-def test_the_output_names_the_segmenter(tmp_path: Path) -> None:
+def test_the_output_names_the_segmenter_and_says_that_it_is_complete(tmp_path: Path) -> None:
     save(tmp_path / "in" / "a.npz")
     predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED)
     with np.load(tmp_path / "out" / "a.npz") as file:
         assert file["segmenter"] == "threshold"
+        assert file["status"] == "complete"
 
 
 def test_the_embedded_segmenter_finds_a_bright_block(tmp_path: Path) -> None:
@@ -125,9 +133,57 @@ def test_only_npz_files_that_are_not_hidden_are_cases(tmp_path: Path) -> None:
     save(tmp_path / "in" / "a.npz")
     save(tmp_path / "in" / "._a.npz")
     (tmp_path / "in" / "notes.txt").write_text("not a case")
-    (tmp_path / "in" / "folder.npz").mkdir()
     results = predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED)
     assert [result.name for result in results] == ["a.npz"]
+
+
+def test_what_is_no_file_is_a_failed_case_and_holds_nobody_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path / "in" / "a.npz")
+    (tmp_path / "in" / "folder.npz").mkdir()
+    (tmp_path / "in" / "lost.npz").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "in" / "loop.npz").symlink_to(tmp_path / "in" / "loop.npz")
+    os.mkfifo(tmp_path / "in" / "pipe.npz")
+    (tmp_path / "in" / "zeros.npz").symlink_to("/dev/zero")
+    address = socket.socket(socket.AF_UNIX)
+    address.bind(str(tmp_path / "in" / "socket.npz"))
+    address.close()
+    results = predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED)
+    assert {one.name: one.outcome for one in results}.pop("a.npz") == "fine"
+    lines = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
+    assert lines[:-1] == [
+        "folder.npz: found a folder, expected a file",
+        f"loop.npz: {tmp_path}/in/loop.npz: Too many levels of symbolic links",
+        "lost.npz: found a link to nowhere, expected a file",
+        "pipe.npz: found a pipe, expected a file",
+        "socket.npz: found a socket, expected a file",
+        "zeros.npz: found a device, expected a file",
+    ]
+    assert lines[-1] == "7 cases: 1 fine, 0 degraded, 6 failed"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.npz"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_a_failed_case(tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a.npz").chmod(0)
+    save(tmp_path / "in" / "b.npz")
+    first, second = predict_folder(
+        tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED
+    )
+    assert "permission denied" in str(first.error)
+    assert second.outcome == "fine"
+
+
+@pytest.mark.parametrize(
+    "name", [b"\xff\xfe.npz", b"two\nlines\x1b[31m.npz", b" .npz", b"n" * 251 + b".npz"]
+)
+def test_odd_names_are_kept(name: bytes, tmp_path: Path) -> None:
+    save(tmp_path / "in" / os.fsdecode(name))
+    (result,) = predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED)
+    assert result.outcome == "fine"
+    (output,) = (tmp_path / "out").iterdir()
+    assert os.fsencode(output.name) == name
 
 
 def test_an_empty_folder_gives_no_results(tmp_path: Path) -> None:
@@ -135,12 +191,15 @@ def test_an_empty_folder_gives_no_results(tmp_path: Path) -> None:
     assert predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter()) == []
 
 
-def test_each_case_is_one_line_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_case_is_one_line_in_the_log_and_all_of_them_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "gamt")
     save(tmp_path / "in" / "a.npz")
     predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED)
-    (record,) = caplog.records
+    record, summary = caplog.records
     assert record.name == "gamt"
+    assert summary.getMessage() == "1 case: 1 fine, 0 degraded, 0 failed"
     message = record.getMessage()
     assert message.startswith("a: threshold on abacus, 1 class, ")
     assert "slices encoded, " in message
@@ -156,9 +215,12 @@ def test_the_log_says_when_the_time_limit_cut_a_case_short(
     (result,) = predict_folder(
         tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), start=hour_ago
     )
-    assert not result.complete
-    assert result.error is None
-    assert caplog.messages[-1].endswith("cut short by the time limit")
+    assert result.outcome == "degraded"
+    assert "cut short by the time limit" in str(result.status)
+    assert caplog.records[-2].levelno == logging.WARNING
+    assert caplog.messages[-2].endswith(f"; {result.status}")
+    with np.load(tmp_path / "out" / "a.npz") as file:
+        assert file["status"] == result.status
     assert segmentation(tmp_path / "out" / "a.npz").shape == SHAPE
 
 
@@ -170,7 +232,7 @@ def test_the_first_clock_is_the_callers_and_the_others_begin_when_one_case_is_do
     starts, ends = [], []
 
     def recorded(
-        case: Case, segmenter: object, settings: object, start: float, cache: object
+        case: Case, segmenter: object, settings: object, start: float, cache: object, **_: object
     ) -> Prediction:
         starts.append(start)
         ends.append(time.monotonic())
@@ -191,14 +253,15 @@ def test_a_broken_file_is_reported_and_the_others_are_done(
     save(tmp_path / "in" / "c.npz")
     results = predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED)
     assert [result.error is None for result in results] == [True, False, True]
-    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    record, summary = [one for one in caplog.records if one.levelno == logging.ERROR]
     assert record.getMessage().startswith("b.npz: ")
+    assert summary.getMessage() == "3 cases: 2 fine, 0 degraded, 1 failed"
     assert record.exc_info is None
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.npz", "c.npz"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError])
-def test_a_segmenters_failure_is_reported_in_one_line_and_the_others_are_done(
+def test_a_case_that_the_segmenter_fails_at_has_an_output_that_says_so(
     error: type[Exception], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "gamt")
@@ -207,10 +270,151 @@ def test_a_segmenters_failure_is_reported_in_one_line_and_the_others_are_done(
     first, second = predict_folder(
         tmp_path / "in", tmp_path / "out", FailingSegmenter(error), UNLIMITED
     )
-    assert first.error == f"{error.__name__}: no luck with this one"
-    assert second.error is None
-    assert caplog.messages[0] == f"a.npz: {first.error}"
+    assert (first.outcome, second.outcome) == ("degraded", "fine")
+    assert f"{error.__name__}: no luck with this one" in str(first.status)
+    assert str(first.status) in caplog.messages[0]
     assert all(record.exc_info is None for record in caplog.records)
+    with np.load(tmp_path / "out" / "a.npz") as file:
+        assert file["status"] == first.status
+        assert file["segs"][3, 3, 3] == 1  # the middle of the box
+        assert file["segs"].sum() <= 27  # no more than the box
+
+
+def break_lifting(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*arguments: object) -> object:
+        raise error
+
+    monkeypatch.setattr(predict, "lift_in_memory", fail)
+
+
+def test_where_lifting_fails_the_previous_prediction_is_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_lifting(monkeypatch, MemoryError("478 GiB"))
+    previous = np.zeros(SHAPE, np.uint8)
+    previous[BLOCK] = 1
+    (tmp_path / "in").mkdir()
+    # The click is outside of the earlier segmentation, and obeyed all the same.
+    prompts = ClassPrompts(1, BOX, clicks=(Click(0, 0, 0, positive=True),))
+    write_case(tmp_path / "in" / "a.npz", bright_block(), (1, 1, 1), [prompts], previous=previous)
+    (result,) = predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED)
+    assert result.status == "the previous prediction alone (MemoryError: 478 GiB)"
+    previous[0, 0, 0] = 1
+    np.testing.assert_array_equal(segmentation(tmp_path / "out" / "a.npz"), previous)
+
+
+def test_where_lifting_fails_without_a_previous_prediction_the_prompts_shape_is_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_lifting(monkeypatch, ZeroDivisionError())
+    save(tmp_path / "in" / "a.npz")
+    (result,) = predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED)
+    assert (result.outcome, result.error) == ("degraded", None)
+    assert result.status == "the prompts' shape alone (ZeroDivisionError)"
+    labels = segmentation(tmp_path / "out" / "a.npz")
+    assert labels[5, 6, 10] == 1  # the box's middle
+    assert labels.sum() == labels[BLOCK].sum()  # nothing beyond the box
+
+
+def test_a_disk_that_is_full_fails_one_case_and_leaves_nothing_partial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.npz", "b.npz"):
+        save(tmp_path / "in" / name)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    write = predict.write_segmentation
+
+    def write_on_full_disk(path: Path, *arguments: Any) -> None:
+        full = path.name == "a.npz"
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]) if full else limits)
+        try:
+            write(path, *arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    monkeypatch.setattr(predict, "write_segmentation", write_on_full_disk)
+    first, second = predict_folder(
+        tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED
+    )
+    assert first.error == f"{tmp_path}/out/a.npz: File too large"
+    assert f"a.npz: {first.error}" in caplog.messages
+    assert second.outcome == "fine"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.npz"]
+
+
+def test_an_output_that_is_a_folder_or_a_pipe_fails_its_case_before_any_work(
+    tmp_path: Path,
+) -> None:
+    for name in ("folder.npz", "other.npz", "pipe.npz"):
+        save(tmp_path / "in" / name)
+    (tmp_path / "out" / "folder.npz").mkdir(parents=True)
+    os.mkfifo(tmp_path / "out" / "pipe.npz")
+    folder, other, pipe = predict_folder(
+        tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED
+    )
+    assert folder.error == f"{tmp_path}/out/folder.npz: Is a directory"
+    assert pipe.error == f"{tmp_path}/out/pipe.npz: is no file; name another output"
+    assert other.outcome == "fine"
+
+
+def test_what_a_killed_run_has_left_among_the_outputs_is_removed(tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a.npz")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f".{'0' * 32}.partial").write_bytes(b"half a segmentation")
+    predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.npz"]
+
+
+def test_a_run_that_is_asked_to_finish_writes_the_case_at_hand_and_begins_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.npz", "b.npz", "c.npz"):
+        save(tmp_path / "in" / name)
+    asked = threading.Event()
+
+    class Asking(ThresholdSegmenter):
+        def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+            asked.set()
+            return super().encode(slices)
+
+    (result,) = predict_folder(
+        tmp_path / "in", tmp_path / "out", Asking(), UNLIMITED, finish=asked.is_set
+    )
+    assert (result.name, result.outcome) == ("a.npz", "degraded")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.npz"]
+    assert f"stopped before {tmp_path}/in/b.npz: 2 cases not begun" in caplog.messages
+
+
+@pytest.mark.parametrize("step", ["read_case", "write_segmentation"])
+def test_asked_to_finish_while_it_reads_or_writes_a_run_still_writes_that_case(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.npz", "b.npz"):
+        save(tmp_path / "in" / name)
+    asked = threading.Event()
+    done = getattr(predict, step)
+
+    def do(*arguments: Any) -> Any:
+        asked.set()
+        return done(*arguments)
+
+    monkeypatch.setattr(predict, step, do)
+    (result,) = predict_folder(
+        tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED, finish=asked.is_set
+    )
+    assert result.outcome == ("degraded" if step == "read_case" else "fine")
+    assert segmentation(tmp_path / "out" / "a.npz")[5, 6, 10] == 1  # the box's middle
+
+
+def test_the_time_to_write_is_kept_of_the_time_limit() -> None:
+    start = time.monotonic()
+    limited = predict_case(
+        two_boxes(), ThresholdSegmenter(), UNLIMITED, start, seconds=100, reserve=101
+    )
+    assert not limited.complete
+    assert predict_case(
+        two_boxes(), ThresholdSegmenter(), UNLIMITED, start, seconds=100, reserve=1
+    ).complete
 
 
 def test_the_traceback_is_there_at_debug_level(
@@ -225,10 +429,11 @@ def test_the_traceback_is_there_at_debug_level(
 
 
 def test_a_failed_case_leaves_an_earlier_segmentation_as_it_was(tmp_path: Path) -> None:
-    save_unlucky(tmp_path / "in" / "a.npz")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.npz").write_bytes(b"no zip file")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.npz").write_bytes(b"earlier")
-    predict_folder(tmp_path / "in", tmp_path / "out", FailingSegmenter(), UNLIMITED)
+    predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.npz"]
     assert (tmp_path / "out" / "a.npz").read_bytes() == b"earlier"
 

@@ -43,13 +43,14 @@ from gamt.lifting.sections import section_of
 from gamt.lifting.target import Observer
 from gamt.prompts import Box, ClassPrompts, Lasso, Region, SliceBox
 from gamt.segmenters.base import Segmenter
+from gamt.segmenters.door import SegmenterFault
 from gamt.settings import PRESETS, Scale, Settings
 from gamt.spacing import EXPECTED, is_believable
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow, WindowChoice, parse_window
 
-__all__ = ["ArrayBounds", "Cancelled", "Session"]
+__all__ = ["ArrayBounds", "Cancelled", "SegmenterFault", "Session"]
 
 ArrayBounds = list[list[int]]
 """Half-open bounds [[a, b], [c, d], [e, f]] in array indices, in the order of the array's axes."""
@@ -203,7 +204,11 @@ class Lifter:
     def lift(
         self, prompts: ClassPrompts, previous: Mask | None = None, windows: Windows | None = None
     ) -> Lifted:
-        """Segments a target, or corrects the previous mask of it."""
+        """Segments a target, or corrects the previous mask of it.
+
+        Raises:
+            SegmenterFault: the segmenter failed at a slice.
+        """
         earlier_done, earlier_planned = self._done, self._planned
 
         def report(done: int, planned: int) -> None:
@@ -221,6 +226,8 @@ class Lifter:
         lifted = lift_in_memory(
             case, self._volume, self._budget, self._observer, report, self._cancelled
         )
+        if lifted.faults:
+            raise SegmenterFault("; ".join(lifted.faults[prompts.label]))
         self.complete &= lifted.complete
         return lifted
 
@@ -250,7 +257,8 @@ class Session:
     A slice is encoded once, however many prompts and targets need it, and not again for an image
     with the same content, as far as `Settings.cache_mb` goes. In an image that is larger than
     `Settings.crop_voxels`, targets far from each other are cropped, and so encoded, by themselves.
-    A call that fails or is cancelled leaves everything as it was. A session is used by one thread
+    A call that fails or is cancelled leaves everything as it was; where the segmenter fails at a
+    slice, that is a `SegmenterFault`. A session is used by one thread
     at a time; what `cancelled` asks may be set by any other:
 
         stop = threading.Event()
@@ -277,8 +285,8 @@ class Session:
             cache: a folder where encoded slices are kept for later sessions, or the embeddings of
                 the same segmenter that are shared with other ones; None keeps none.
             seconds: allowed for a prediction. Out of time, it is finished from what has been seen,
-                so that it takes a little longer; where that is nothing, a box or lasso on one slice
-                is all that is found of the target, and of a click's body nothing is.
+                so that it takes a little longer; where that is nothing, the target is the shape
+                that its prompts draw (`gamt.lifting.fallback`).
             observer: is told how every prediction goes; None for nobody.
             progress: called with the slices of a prediction that are done and those planned so
                 far, whenever one of them rises. A body that is looked for in 3-D, around a click or

@@ -5,7 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -306,6 +309,188 @@ def test_a_full_disk_is_found_out_first(
     assert f"{SIZE} bytes don't fit into {tmp_path}, where {SIZE - 1} are free" in text
 
 
+def test_a_disk_that_fills_up_meanwhile_is_one_line_and_nothing_is_left(
+    publisher: Publisher, model: Checkpoint, tmp_path: Path
+) -> None:
+    # Stands for a full disk: the process may write no file beyond 2000 bytes.
+    code = f"""
+import resource
+from pathlib import Path
+from gamt.segmenters.checkpoints import Checkpoint
+from gamt.segmenters.download import fetch
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    fetch({model!r}, Path({str(tmp_path)!r}))
+except OSError as error:
+    print(f"{{error.filename}}: {{error.strerror}}")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"no_proxy": "127.0.0.1"},
+        check=True,
+    )
+    assert done.stdout == f"{tmp_path}/model.pth.part: File too large\n"
+    assert names(tmp_path) == []
+
+
+def unsized(content: bytes) -> Offer:
+    """Offers a file without saying how long it is."""
+    return Offer(content, sized=False, ranges=False)
+
+
+def fetched_bytes(checkpoint: Checkpoint, folder: Path, error: str) -> int:
+    """Returns how many bytes were kept, at most, of a download that is refused."""
+    seen: list[int] = []
+    with pytest.raises(DownloadError, match=error):
+        fetch(checkpoint, folder, progress=lambda done, total: seen.append(done))
+    assert names(folder) == []
+    return max(seen, default=0)
+
+
+def test_no_more_is_written_than_the_known_size(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.offers["/model.pth"] = unsized(CONTENT + bytes(2**21))
+    known = publisher.checkpoint(size=SIZE, sha256=digest(CONTENT))
+    assert fetched_bytes(known, tmp_path, f"found more than {SIZE} bytes") <= SIZE
+
+
+@pytest.mark.parametrize("sized", [True, False], ids=["it says its size", "it does not"])
+def test_a_file_far_larger_than_about_its_size_is_refused(
+    sized: bool, publisher: Publisher, tmp_path: Path
+) -> None:
+    publisher.offers["/model.pth"] = replace(unsized(archive() + bytes(2**21)), sized=sized)
+    about = publisher.checkpoint(approximate_size=SIZE)
+    most = 2 * SIZE
+    error = f"expected {most} at most" if sized else f"found more than {most} bytes"
+    assert fetched_bytes(about, tmp_path, error) <= most
+
+
+def test_fewer_bytes_than_the_known_size_are_an_error(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.offers["/model.pth"] = unsized(CONTENT[:900])
+    known = publisher.checkpoint(size=SIZE, sha256=digest(CONTENT))
+    with pytest.raises(DownloadError, match=f"cut after 900 of {SIZE} bytes"):
+        fetch(known, tmp_path)
+    assert not (tmp_path / "model.pth").exists()
+
+
+def test_a_size_of_thousands_of_digits_is_no_size(publisher: Publisher, tmp_path: Path) -> None:
+    offer = publisher.offers["/model.pth"]
+    offer.headers["Content-Length"] = "9" * 5000
+    offer.sized = False
+    assert fetch(publisher.checkpoint(), tmp_path)[0].read_bytes() == CONTENT
+
+
+def test_a_server_that_stalls_is_given_up_and_its_part_kept(
+    publisher: Publisher, model: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_up_at_once(monkeypatch)
+    monkeypatch.setattr(download, "STALL_S", 0.2)
+    publisher.offers["/model.pth"].pause_s = 0.02  # 5 kB would take 100 s
+    with pytest.raises(DownloadError, match=r"no more than \d+ bytes came in 0 s"):
+        fetch(model, tmp_path)
+    assert names(tmp_path) == ["model.pth.part", "model.pth.part.json"]
+    publisher.offers["/model.pth"].pause_s = None
+    assert fetch(model, tmp_path)[0].read_bytes() == CONTENT
+
+
+def test_a_server_that_cuts_for_ever_is_given_up(
+    publisher: Publisher, model: Checkpoint, tmp_path: Path
+) -> None:
+    publisher.offers["/model.pth"].cuts = [1] * SIZE
+    with pytest.raises(DownloadError, match=f"cut after 50 of {SIZE} bytes"):
+        fetch(model, tmp_path)
+    assert len(publisher.asked) == 50
+
+
+# Addresses
+
+
+def test_a_redirect_is_followed(publisher: Publisher, model: Checkpoint, tmp_path: Path) -> None:
+    publisher.offers["/old.pth"] = Offer(b"moved", redirect="/model.pth")
+    moved = replace(model, url=publisher.url("/old.pth"))
+    assert fetch(moved, tmp_path)[0].read_bytes() == CONTENT
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """A file of this machine that would pass for the model."""
+    path = tmp_path / "local" / "model.pth"
+    path.parent.mkdir()
+    path.write_bytes(CONTENT)
+    return path
+
+
+@pytest.mark.parametrize("scheme", ["file", "ftp", "data", "gopher", ""])
+@pytest.mark.parametrize("way", ["manifest", "redirect", "form"])
+def test_no_address_is_followed_but_those_of_the_web(
+    way: str, scheme: str, publisher: Publisher, local: Path, tmp_path: Path
+) -> None:
+    address = {
+        "file": local.as_uri(),
+        "ftp": f"ftp://127.0.0.1/{local.name}",
+        "data": f"data:application/octet-stream;base64,{b64encode(CONTENT).decode()}",
+        "gopher": f"gopher://127.0.0.1/{local.name}",
+        "": "//[bad",
+    }[scheme]
+    publisher.offers["/redirect"] = Offer(b"", redirect=address)
+    publisher.offers["/form"] = page(ASK.format(action=address))
+    url = address if way == "manifest" else publisher.url(f"/{way}")
+    refused(publisher.checkpoint(url=url), tmp_path / "weights")
+    assert len(publisher.asked) == (way != "manifest")
+
+
+def test_a_redirect_in_a_circle_is_one_line(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.offers["/circle"] = Offer(b"", redirect="/circle")
+    assert "infinite loop" in refused(publisher.checkpoint("/circle"), tmp_path)
+
+
+def test_the_page_of_a_redirect_is_not_read(
+    publisher: Publisher, model: Checkpoint, tmp_path: Path
+) -> None:
+    publisher.offers["/old.pth"] = Offer(bytes(9000), redirect="/model.pth", pause_s=0.1)
+    moved = replace(model, url=publisher.url("/old.pth"))
+    assert fetch(moved, tmp_path)[0].read_bytes() == CONTENT  # at once: the page takes 15 minutes
+
+
+@pytest.fixture
+def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
+    """A publisher with TLS, whose certificate is trusted."""
+    pem = tmp_path / "certificate" / "both.pem"
+    pem.parent.mkdir()
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
+    names = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
+    made = ("-keyout", str(pem), "-out", f"{pem}.crt")
+    subprocess.run(
+        ["openssl", "req", "-x509", *key, *names, *made], check=True, capture_output=True
+    )
+    monkeypatch.setenv("SSL_CERT_FILE", f"{pem}.crt")
+    pem.write_text(pem.read_text() + Path(f"{pem}.crt").read_text())
+    with Publisher(pem) as one:
+        yield one
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(
+    secure: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secure.offers["/model.pth"] = Offer(CONTENT)
+    assert fetch(secure.checkpoint(), tmp_path / "trusted")[0].read_bytes() == CONTENT
+    monkeypatch.delenv("SSL_CERT_FILE")
+    assert "certificate" in refused(secure.checkpoint(), tmp_path / "weights")
+
+
+@pytest.mark.parametrize("way", ["redirect", "form"])
+def test_an_address_with_tls_leads_to_none_without(
+    way: str, secure: Publisher, publisher: Publisher, tmp_path: Path
+) -> None:
+    publisher.offers["/model.pth"] = Offer(CONTENT)
+    secure.offers["/redirect"] = Offer(b"", redirect=publisher.url("/model.pth"))
+    secure.offers["/form"] = page(ASK.format(action=publisher.url("/model.pth")))
+    text = refused(secure.checkpoint(f"/{way}"), tmp_path / "weights")
+    assert "found an address of http scheme, expected https" in text
+    assert publisher.asked == []
+
+
 # Google Drive
 
 ASK = """<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning</title></head><body>
@@ -357,6 +542,21 @@ def test_a_web_page_is_never_stored(
     publisher.offers[CONFIRMED if behind else "/uc"] = page(QUOTA)
     title = "Google Drive - Virus scan warning" if behind else "Google Drive - Quota exceeded"
     assert f"a web page came instead of the file: {title}" in refused(drive, tmp_path)
+
+
+def test_a_long_title_is_cut(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.offers["/model.pth"] = page(f"<title>{'no ' * 10_000}</title>")
+    text = refused(publisher.checkpoint(), tmp_path)
+    assert "no no [...]" in text
+    assert len(text) < 500
+
+
+def test_an_endless_page_is_not_read_to_its_end(publisher: Publisher, tmp_path: Path) -> None:
+    # Python's parser takes a time with the square of such a page's length.
+    publisher.offers["/model.pth"] = page("<!--" * 10**6)
+    started = time.monotonic()
+    assert "without a title" in refused(publisher.checkpoint(), tmp_path)
+    assert time.monotonic() - started < 10
 
 
 def test_a_web_page_that_says_it_is_a_file_is_never_stored(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gamt
-from gamt.cli.console import UsageError, start_log
+from gamt.cli.console import UsageError, echo, start_log
 from gamt.cli.options import (
     Cache,
     Changes,
@@ -166,8 +166,8 @@ def annotate(
         if first is not None and first.done():
             first.result()
     for path in kept:
-        typer.echo(f"unsaved work is offered when the scan is opened again; it is in {path}")
-    typer.echo("stopped")
+        echo(f"unsaved work is offered when the scan is opened again; it is in {path}")
+    echo("stopped")
 
 
 def _start_log(verbose: bool | None) -> None:
@@ -238,9 +238,9 @@ def _introduce(listener: socket.socket, segmenter: str, key: str, browser: bool)
     """Says where the page is, and opens it."""
     port = listener.getsockname()[1]
     url = f"http://{HOST}:{port}/annotate/?key={key}"
-    typer.echo(f"gamt {gamt.__version__}, segmenter {segmenter}")
-    typer.echo(f"Open in a browser on this machine: {url}")
-    typer.echo("Ctrl-C ends it; what is unsaved then is kept.")
+    echo(f"gamt {gamt.__version__}, segmenter {segmenter}")
+    echo(f"Open in a browser on this machine: {url}")
+    echo("Ctrl-C ends it; what is unsaved then is kept.")
     if browser and _has_screen():
         # Some browsers return only when they are closed.
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()

@@ -1,10 +1,14 @@
-"""What the command line shows besides its results: the log, a progress bar, errors of usage."""
+"""What the command line shows: results, the log, progress bars, errors.
+
+All of it may hold text of others: names of files, words from inside of files, answers of servers,
+messages of segmenters. Whatever goes to the terminal goes through `printable`.
+"""
 
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typer import Context, Typer
@@ -12,6 +16,39 @@ if TYPE_CHECKING:
 
 class UsageError(ValueError):
     """Arguments that don't make sense."""
+
+
+def printable(text: object) -> str:
+    r"""Returns a text as one line that a terminal shows and doesn't obey.
+
+    Control characters, line ends and what turns the direction of writing appear as Python escapes
+    them, such as ``\x1b``; the bytes of a file name that isn't UTF-8 appear as ``\xff``.
+
+    Args:
+        text: anything that `str` takes, such as a path.
+    """
+    return "".join(c if c.isprintable() else _escape(c) for c in str(text))
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that isn't UTF-8, as PEP 383 reads it
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """Prints a line, of a result or, with `err`, of an error, as `printable` shows it.
+
+    Raises:
+        OSError: it can't be printed; the error names the stream, such as ``standard output``.
+    """
+    import typer
+
+    try:
+        typer.echo(printable(text), err=err)
+    except OSError as error:
+        stream = "standard error" if err else "standard output"
+        raise OSError(error.errno, error.strerror, stream) from error
 
 
 def show_help(context: "Context") -> None:
@@ -45,12 +82,13 @@ def run_app(
     except SystemExit as end:
         # How typer ends after Ctrl-C: with status 130, and without a word.
         if end.__context__ and isinstance(end.__context__.__cause__, KeyboardInterrupt):
-            typer.echo(f"{name.rsplit(maxsplit=1)[-1]}: interrupted", err=True)
+            echo(f"{name.rsplit(maxsplit=1)[-1]}: interrupted", err=True)
         raise
     except Exception as error:
         logging.getLogger("gamt").debug("where it failed", exc_info=True)
         message, status = explain(error) or _describe(error)
-        typer.echo(f"{name.rsplit(maxsplit=1)[-1]}: {message}", err=True)
+        with suppress(OSError):  # nobody can be told
+            echo(f"{name.rsplit(maxsplit=1)[-1]}: {message}", err=True)
         sys.exit(status)
 
 
@@ -61,17 +99,34 @@ def _describe(error: Exception) -> tuple[str, int]:
     return f"{type(error).__name__}: {text} (--verbose shows where)", 1
 
 
+class LogFormatter(logging.Formatter):
+    """Formats a record as one `printable` line; a traceback follows it line by line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: D102, N802
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: D102, N802
+        return "\n".join(map(printable, super().formatException(ei).splitlines()))
+
+
 class _StderrHandler(logging.Handler):
     """Writes to what is `sys.stderr` at the time; a progress bar replaces that, to stay below."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        # The work goes on where nobody reads the log any more, or its disk is full.
+        with suppress(OSError):
+            print(self.format(record), file=sys.stderr)
 
 
-def start_log(verbose: bool | None) -> None:
-    """Shows the package's log: errors alone (False), what users need (None), or all (True)."""
+def start_log(verbose: bool | None, form: str = "%(levelname)s %(message)s") -> None:
+    """Shows the package's log.
+
+    Args:
+        verbose: errors alone (False), what users need (None), or all (True).
+        form: of a line, as `logging.Formatter` takes it.
+    """
     handler = _StderrHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.setFormatter(LogFormatter(form))
     logger = logging.getLogger("gamt")
     logger.handlers = [handler]
     logger.setLevel({None: logging.INFO, True: logging.DEBUG, False: logging.ERROR}[verbose])
@@ -94,11 +149,12 @@ def progress_bar(shown: bool, title: str = "Cases") -> Iterator[Callable[[int, i
         yield lambda done, total: None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import MofNCompleteColumn, Progress
 
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
+        task = bar.add_task(escape(printable(title)), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -109,6 +165,7 @@ def download_bar(title: str, shown: bool) -> Iterator[Callable[[int, int | None]
         yield lambda done, total: None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -121,5 +178,5 @@ def download_bar(title: str, shown: bool) -> Iterator[Callable[[int, int | None]
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     speed = (TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, *speed, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
+        task = bar.add_task(escape(printable(title)), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

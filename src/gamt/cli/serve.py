@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gamt
-from gamt.cli.console import UsageError, start_log
+from gamt.cli.console import UsageError, echo, start_log
 from gamt.cli.options import (
     Cache,
     Changes,
@@ -158,15 +158,13 @@ def serve(
         server.run(
             listener, lambda: _introduce(listener, model, licence, has_key=api_key is not None)
         )
-    typer.echo("stopped")
+    echo("stopped")
 
 
 def _start_log(level: LogLevel) -> None:
-    start_log(None)
+    start_log(None, "%(asctime)s %(levelname)s %(message)s")
     number = logging.getLevelNamesMapping()[level.upper()]
-    root = logging.getLogger("gamt")
-    root.setLevel(number)
-    root.handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("gamt").setLevel(number)
     start_web_log(number)
 
 
@@ -198,9 +196,9 @@ def _introduce(listener: socket.socket, model: "Segmenter", licence: str, *, has
             "(--api-key)",
             port,
         )
-    typer.echo(f"gamt {gamt.__version__}, segmenter {model.name}, licence {licence}")
-    typer.echo(f"Server address for 3D Slicer and napari: http://{_quote(host)}:{port}")
-    typer.echo("Ctrl-C ends it.")
+    echo(f"gamt {gamt.__version__}, segmenter {model.name}, licence {licence}")
+    echo(f"Server address for 3D Slicer and napari: http://{_quote(host)}:{port}")
+    echo("Ctrl-C ends it.")
 
 
 def _quote(host: str) -> str:

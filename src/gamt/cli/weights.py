@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gamt.cli.console import UsageError, download_bar, show_help, shows_progress, start_log
+from gamt.cli.console import UsageError, download_bar, echo, show_help, shows_progress, start_log
 from gamt.cli.options import Verbose
 
 logger = logging.getLogger("gamt")
@@ -68,7 +68,7 @@ def list_weights() -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        typer.echo("  ".join(cells).rstrip())
+        echo("  ".join(cells).rstrip())
 
 
 @weights_app.command(
@@ -129,7 +129,7 @@ def fetch(
             failed += 1
             logger.error("%s: %s", checkpoint.name, " ".join(str(error).split()))
         else:
-            typer.echo(f"{checkpoint.name}: {path.absolute()}: verified: {verified}")
+            echo(f"{checkpoint.name}: {path.absolute()}: verified: {verified}")
     if failed:
         logger.error("%d of %d checkpoints failed", failed, len(chosen))
         raise typer.Exit(1)
@@ -171,12 +171,12 @@ def verify(
     failed = 0
     for checkpoint, path in zip(chosen, paths, strict=True):
         try:
-            verified = checkpoints.verify(checkpoint, path)
+            verified = checkpoints.verify(checkpoints.published_as(checkpoint, path), path)
         except checkpoints.CheckpointError as error:
             failed += 1
             command = f"gamt weights fetch {checkpoint.name} --dir {path.parent}"
             logger.error("%s: %s; this replaces it: %s", path, error, command)
         else:
-            typer.echo(f"{checkpoint.name}: {path}: verified: {verified}")
+            echo(f"{checkpoint.name}: {path}: verified: {verified}")
     if failed:
         raise typer.Exit(1)

@@ -19,11 +19,12 @@ ENDS = {
     End.MISLED: "the first answer missed the box",
     End.CORRECTED: "nothing more to correct",
     End.RANGE: "end of the range",
+    End.FAULT: "the segmenter failed",
     End.TIME: "out of time",
 }
 """Why a walk went no further, in words, with the setting that decides it."""
 
-LOST = (End.UNSURE, End.JUMPED, End.GREW, End.TIME)
+LOST = (End.UNSURE, End.JUMPED, End.GREW, End.FAULT, End.TIME)
 """Ends at which the target may well go on."""
 
 POOR, DIFFERENT, WORSE = 0.7, 0.15, 0.02
@@ -127,6 +128,8 @@ def find_problems(record: ClassRecord) -> Iterable[str]:
     if not record.begun:
         yield "There is neither a prompt nor a previous prediction: nothing was looked for."
         return
+    for fault in record.faults:
+        yield f"The segmenter failed: {fault}."
     if record.body is not None and not record.body.clear:
         first = _beginning(record.prompts)
         yield f"Nothing around the first {first} stands out: how large the target is, is a guess."

@@ -41,4 +41,4 @@ def write_html(path: Path, template: str, folder: Path = TEMPLATES, **values: An
     text = render_html(template, folder, **values)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))  # names of files may not be UTF-8

@@ -216,6 +216,7 @@ class ClassRecord:
         corrections: walks that corrected clicks.
         clicks: what came of them, in order.
         stages: from the views to the result.
+        faults: of the segmenter, one line a plane.
         montage: the pictures of the class, or None if it was not begun.
         correction_montages: the pictures of its corrections.
     """
@@ -231,6 +232,7 @@ class ClassRecord:
     corrections: tuple[WalkRecord, ...] = ()
     clicks: tuple[ClickRecord, ...] = ()
     stages: tuple[Stage, ...] = ()
+    faults: tuple[str, ...] = ()
     montage: Montage | None = None
     correction_montages: tuple[Montage, ...] = ()
 

@@ -97,6 +97,7 @@ def explain_case(
         prediction,
         tuple(recorder.finish(prompts, prediction.labels) for prompts in case.prompts),
         names,
+        recorder.volume.coarser,  # then there is nothing to tell of its steps
     )
 
 
@@ -153,9 +154,11 @@ class Recorder(Observer):
             np.prod([self.volume.spacing_mm[n] / (grid.scale[n] or 1) for n in in_plane(plane)])
         )
 
-        def visited(index: int, answer: SliceMask, end: End | None) -> None:
-            area_mm2 = pixel_mm2 * int(answer.mask.sum())
-            record.visits.append(Visit(to_raw[index], area_mm2, float(answer.quality), end))
+        def visited(index: int, answer: SliceMask | None, end: End | None) -> None:
+            area_mm2, quality = 0.0, 0.0
+            if answer is not None:
+                area_mm2, quality = pixel_mm2 * int(answer.mask.sum()), float(answer.quality)
+            record.visits.append(Visit(to_raw[index], area_mm2, quality, end))
 
         return visited
 
@@ -264,6 +267,7 @@ class Recorder(Observer):
             corrections=tuple(one for one in notes.walks if one.click is not None),
             clicks=tuple(_click_record(one, notes, target) for one in prompts.clicks),
             stages=tuple(stages),
+            faults=target.shortfall.describe_faults(),
             montage=Montage(
                 frame,
                 tuple(columns),

@@ -2,13 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import psutil
 
 from gamt.lifting.progress import Progress
+from gamt.segmenters.door import Call
 from gamt.settings import Settings
 
 
@@ -39,6 +40,7 @@ class Budget:
         start: float,
         classes: int = 1,
         seconds: float = math.inf,
+        reserve: float = 0.0,
     ) -> "Budget":
         """Shares the challenge's limit out among the runs of a case, and the caller's by class.
 
@@ -48,16 +50,31 @@ class Budget:
             start: when the run's clock began; the start of the process for its first case.
             classes: number of classes in the case, 1 or more.
             seconds: what the caller allows for all classes of this run together.
+            reserve: seconds of all that for what comes after the classes, such as writing.
         """
         share = seconds / classes
         if settings.budget:
             runs = settings.runs if has_box else settings.runs_without_box
             share = min(share, settings.seconds_per_class / runs * (1 - settings.safety))
-        return cls(start, share)
+        return cls(start, share - reserve / classes)
 
-    def deadline(self, classes: int) -> float:
-        """Returns when the first `classes` classes must be done: unused time passes on."""
-        return self.start + self.seconds_per_class * classes
+    def deadline(self, done: int, classes: int, total: int) -> float:
+        """Returns when the next classes must be done.
+
+        What the classes before them left unused passes on to them. Where they, or a slow start,
+        took more than their share, those ahead share out what is left, so that all get some.
+
+        Args:
+            done: number of classes that are done.
+            classes: number of classes that are next, 1 or more.
+            total: number of classes in the case.
+        """
+        if math.isinf(self.seconds_per_class):
+            return math.inf
+        now = time.monotonic()
+        own = self.start + self.seconds_per_class * (done + classes)
+        end = self.start + self.seconds_per_class * total
+        return max(own, now + (end - now) * classes / (total - done))
 
 
 class OutOfTime(Exception):  # noqa: N818 - it is no error
@@ -68,20 +85,60 @@ class Cancelled(Exception):  # noqa: N818 - it is no error
     """The caller has asked for a prediction to stop; there is no result."""
 
 
-class Stopwatch:
-    """Watches whether another step fits before a deadline, judging by the longest so far."""
+class Pace:
+    """What the calls of a segmenter have cost so far; encoding and decoding are told apart."""
 
-    def __init__(self, deadline: float, cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Starts the first step now.
+    def __init__(self) -> None:
+        """Knows nothing yet."""
+        self._seconds: dict[Call, float] = {}
+        self._longest: dict[Call, float] = {}
+
+    def add(self, call: Call, slices: int, seconds: float) -> None:
+        """Takes note of a call for some slices, one at least."""
+        self._seconds[call] = self._seconds.get(call, 0.0) + seconds
+        self._longest[call] = max(self._longest.get(call, 0.0), seconds / slices)
+
+    def seconds(self, call: Call) -> float:
+        """Returns what all calls of a kind took together."""
+        return self._seconds.get(call, 0.0)
+
+    def expect(self, call: Call, slices: int) -> float:
+        """Returns what a call may take: for each slice as much as the longest took so far.
+
+        Where there was none, one slice is to be tried, at whatever cost, and no more of them.
+        """
+        if call in self._longest:
+            return self._longest[call] * slices
+        return 0.0 if slices <= 1 else math.inf
+
+
+class Stopwatch:
+    """Watches whether another call of the segmenter fits before a deadline.
+
+    Attributes:
+        pace: what calls have cost so far.
+    """
+
+    def __init__(
+        self,
+        deadline: float,
+        cancelled: Callable[[], bool] = lambda: False,
+        finish: Callable[[], bool] = lambda: False,
+        pace: Pace | None = None,
+    ) -> None:
+        """Times no call yet.
 
         Args:
             deadline: on the clock of `time.monotonic`; infinite for none.
             cancelled: says whether the caller wants no result any more.
+            finish: says whether the caller wants what there is, as if the deadline had passed.
+            pace: what earlier calls have cost; None without any.
         """
         self._deadline = deadline
         self._cancelled = cancelled
-        self._last = time.monotonic()
-        self._longest = 0.0
+        self._finish = finish
+        self.pace = Pace() if pace is None else pace
+        self._call: tuple[Call, int, float] | None = None
 
     @property
     def left(self) -> float:
@@ -98,29 +155,44 @@ class Stopwatch:
             raise Cancelled
 
     def check(self) -> None:
-        """Goes on while there is time and the caller wants a result; for work in many small steps.
+        """Goes on while there is time and the caller wants more; for work in many small steps.
 
         Raises:
             Cancelled: the caller wants no result any more.
-            OutOfTime: the deadline has passed.
+            OutOfTime: the deadline has passed, or the caller wants what there is.
         """
         self.check_cancelled()
-        if self.left <= 0:
+        if self.left <= 0 or self._finish():
             raise OutOfTime
 
-    def lap(self) -> None:
-        """Ends a step.
+    def fits(self, encoded: int, decoded: int) -> bool:
+        """Says whether so many slices can be encoded and decoded before the deadline."""
+        expected = self.pace.expect("encode", encoded) + self.pace.expect("decode", decoded)
+        return expected <= self.left
+
+    def before_call(self, call: Call, slices: int) -> None:
+        """Begins to time a call of the segmenter, which ends with the next one or `end_call`.
+
+        Args:
+            call: its kind.
+            slices: that it is asked for, one at least.
 
         Raises:
             Cancelled: the caller wants no result any more.
-            OutOfTime: another step like the longest doesn't fit any more.
+            OutOfTime: it would end after the deadline, or the caller wants what there is.
         """
-        self.check_cancelled()
-        now = time.monotonic()
-        self._longest = max(self._longest, now - self._last)
-        self._last = now
-        if now + self._longest > self._deadline:
+        self.end_call()
+        self.check()
+        if self.pace.expect(call, slices) > self.left:
             raise OutOfTime
+        self._call = call, slices, time.monotonic()
+
+    def end_call(self) -> None:
+        """Takes note of what the call that is being timed took, if there is one."""
+        if self._call is not None:
+            call, slices, start = self._call
+            self._call = None
+            self.pace.add(call, slices, time.monotonic() - start)
 
 
 PATIENCE = 0.1
@@ -132,12 +204,12 @@ class StridePlanner:
     """Chooses how many slices walks step at a time, so that all of them reach their ends in time.
 
     What a slice costs is measured on all slices so far, and anew after every round
-    (docs/design.md, 10). The longest round counts as the second longest: one hiccup of the machine
-    says nothing about the rest.
+    (docs/design.md, 10): what it takes to encode one, and all the rest that a walk does. The
+    longest round counts as the second longest: one hiccup of the machine says nothing about the
+    rest.
 
     Attributes:
         stopwatch: knows the time that is left.
-        stepped_over: whether any slice was.
     """
 
     def __init__(
@@ -150,7 +222,7 @@ class StridePlanner:
         """Visits every slice at first.
 
         Args:
-            stopwatch: knows the time that is left.
+            stopwatch: knows the time that is left, and what encoding has cost.
             share: of it that the walks may use, 0..1.
             progress: knows how many slices the walks still have before them.
             encoded: returns the number of slices encoded so far, also ahead of the walks.
@@ -159,37 +231,48 @@ class StridePlanner:
         self._share = share
         self._progress = progress
         self._encoded = encoded
-        self.begin()
         self._stride = 1
-        self.stepped_over = False
+        self.begin()
 
     def begin(self) -> None:
         """Begins to measure: the walks' first round of slices is about to be asked for."""
         self._last = time.monotonic()
-        self._rounds: list[float] = []
+        self._end = self._last + self._share * self.stopwatch.left
+        self._encoding: list[float] = []
+        self._rest: list[float] = []
+        self._encoding_before = self.stopwatch.pace.seconds("encode")
         self._encoded_before = self._encoded()
         self._visited = 0
 
     def end_round(self, slices: int) -> None:
         """Judges the pace anew, after a round of a number of slices that all walks asked for."""
         now, left = time.monotonic(), self.stopwatch.left
-        self._rounds.append(now - self._last)
+        encoding = self.stopwatch.pace.seconds("encode") - self._encoding_before
+        self._encoding.append(encoding - sum(self._encoding))
+        self._rest.append(now - self._last - self._encoding[-1])
         self._last = now
         self._visited += slices
-        spent = sum(self._rounds)
-        if spent < PATIENCE * left:
+        if not self._visited or sum(self._encoding) + sum(self._rest) < PATIENCE * left:
             self._stride = 1
             return
-        if len(self._rounds) > 1:
-            second, longest = sorted(self._rounds)[-2:]
-            spent -= longest - second
-        done = max(self._visited, self._encoded() - self._encoded_before)
+        # A slice that was encoded ahead, or for another class, will not be encoded once more.
+        encoded = self._encoded() - self._encoded_before
+        seconds = _without_hiccup(self._rest) / self._visited
+        seconds += _without_hiccup(self._encoding) / max(encoded, self._visited)
         ahead = max(1, self._progress.left - slices)
-        affordable = self._share * left * done / spent if spent > 0 else math.inf
+        affordable = self._share * left / seconds if seconds > 0 else math.inf
         self._stride = math.ceil(ahead / affordable) if affordable > 1 else ahead
 
     def stride(self, ahead: int) -> int:
         """Returns how many slices to step next, of those ahead; 1 for every slice."""
-        stride = min(self._stride, ahead)
-        self.stepped_over |= stride > 1
-        return stride
+        return min(self._stride, ahead)
+
+    def has_time(self) -> bool:
+        """Says whether the walks have used less than their share of the time."""
+        return time.monotonic() < self._end
+
+
+def _without_hiccup(seconds: Sequence[float]) -> float:
+    """Adds up seconds; the longest of several count as the second longest."""
+    longest = sorted(seconds)[-2:]
+    return sum(seconds) - (longest[-1] - longest[0])

@@ -48,6 +48,7 @@ def lift_in_memory(
     observer: Observer | None = None,
     report: Report = lambda done, planned: None,
     cancelled: Callable[[], bool] = lambda: False,
+    finish: Callable[[], bool] = lambda: False,
 ) -> Lifted:
     """Segments all classes of a case, on coarser voxels where there is no memory for its own.
 
@@ -62,6 +63,7 @@ def lift_in_memory(
         observer: likewise.
         report: likewise.
         cancelled: likewise.
+        finish: likewise.
 
     Raises:
         OverLimitError: there is not even memory for the coarsest voxels.
@@ -71,9 +73,9 @@ def lift_in_memory(
     searches = any(first_seed(case, one) is not None for one in case.prompts)
     try:
         check_scan(volume, searches)
-        lifted = lift(case, volume, budget, observer, report, cancelled)
+        lifted = lift(case, volume, budget, observer, report, cancelled, finish)
     except OverLimitError as error:
-        too_large = error
+        too_large = error.with_traceback(None)  # which would hold on to what was found
     else:
         if volume.coarser is not None:
             logger.warning("%s: %s", case.name, volume.coarser)
@@ -90,7 +92,7 @@ def lift_in_memory(
         seen_case = coarsen(case, seen, blocks)
         try:
             check_scan(seen, searches)
-            lifted = lift(seen_case, seen, budget, None, report, cancelled)
+            lifted = lift(seen_case, seen, budget, None, report, cancelled, finish)
             break
         except OverLimitError as error:
             needed = error.needed_bytes

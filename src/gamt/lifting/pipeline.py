@@ -1,6 +1,7 @@
 """The method's table of contents: from a case's prompts to its 3-D segmentation (paper, 2)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy.typing as npt
 from gamt.axes import Plane, bounding_range, box_to_slice, slice_shape, slice_view
 from gamt.io.case import Case
 from gamt.lifting.bodies import Found, find_along, find_at, share
-from gamt.lifting.budget import Budget, Stopwatch, StridePlanner
+from gamt.lifting.budget import Budget, OutOfTime, Pace, Stopwatch, StridePlanner
 from gamt.lifting.doubt import doubt
+from gamt.lifting.fallback import fall_back, noting
 from gamt.lifting.fusion import Competition, Votes
 from gamt.lifting.plan import make_plan
 from gamt.lifting.polish import polish
@@ -48,16 +50,35 @@ class Lifted:
     Attributes:
         labels: (z, y, x) uint8 on the raw grid, 0 or a class's label.
         encoded: number of slices that were encoded for it.
-        complete: False where the time ran out and classes were finished from what had been seen.
+        faults: by label, what the segmenter failed at, one line a plane; none for other classes.
+        cut_short: the labels of the classes that there was no time for all of, and which were
+            finished from what had been seen (`gamt.lifting.fallback`).
         windows: by label, the intensities that the class was seen in; the next round keeps them.
         found: by label, what the first click of a class stands in that begins with a click.
     """
 
     labels: npt.NDArray[np.uint8]
     encoded: int
-    complete: bool
+    faults: Mapping[int, tuple[str, ...]]
+    cut_short: frozenset[int]
     windows: Mapping[int, IntensityWindow]
     found: Mapping[int, Found]
+
+    @property
+    def complete(self) -> bool:
+        """Whether there was time for all classes."""
+        return not self.cut_short
+
+    @property
+    def status(self) -> str:
+        """Tells in one line, class by class, what is not as it should be; else "complete"."""
+        reasons = []
+        for label in sorted({*self.faults, *self.cut_short}):
+            whole = [*self.faults.get(label, ())]
+            if label in self.cut_short:
+                whole.append("cut short by the time limit")
+            reasons.append(f"class {label}: {', '.join(whole)}")
+        return "; ".join(reasons) or "complete"
 
 
 def lift(
@@ -67,6 +88,7 @@ def lift(
     observer: Observer | None = None,
     report: Report = lambda done, planned: None,
     cancelled: Callable[[], bool] = lambda: False,
+    finish: Callable[[], bool] = lambda: False,
 ) -> Lifted:
     """Segments all classes of a case.
 
@@ -77,6 +99,7 @@ def lift(
         observer: is told how it goes; None for nobody.
         report: is called with the slices done, and planned so far; see `Progress`.
         cancelled: says whether the result is not wanted any more; asked before every step.
+        finish: says whether the result is wanted now, as if the time were up; asked likewise.
 
     Raises:
         OverLimitError: it takes more memory than there is.
@@ -85,21 +108,34 @@ def lift(
     observer = observer or Observer()
     volume.embeddings.door.reopen()
     case = replace(case, windows=choose_windows(case, volume))
-    found = find_seeds(case, volume, budget, cancelled)
+    pace = Pace()
+
+    def watch(done: int, classes: int) -> Stopwatch:
+        deadline = budget.deadline(done, classes, len(case.prompts))
+        return Stopwatch(deadline, cancelled, finish, pace)
+
+    found = find_seeds(case, volume, watch)
     observer.begin_case(case, volume)
     progress = Progress(report)
     shape, settings = case.image.shape, volume.settings
     competition = Competition((shape[0], shape[1], shape[2]), len(case.prompts))
-    complete = all(one.label in found or first_seed(case, one) is None for one in case.prompts)
+    faults: dict[int, tuple[str, ...]] = {}
+    cut_short = {
+        one.label
+        for one in case.prompts
+        if first_seed(case, one) is not None and one.label not in found
+    }
     done, before = 0, volume.embeddings.encoded
     for scan, members in crops(case, volume, found):
         for group in split_by_memory(members, volume.plan.settings):
+            stopwatch = watch(done, len(group))
             done += len(group)
-            stopwatch = Stopwatch(budget.deadline(done), cancelled)
             targets = [
                 make_target(case, one, region, scan, settings, observer, progress, found)
                 for one, region in group
             ]
+            for target in targets:
+                target.shortfall.is_cut_short = target.prompts.label in cut_short
             shares = (PLANNED / len(settings.planes), PLANNED, PLANNED, 1.0)
             for stage, part in zip(STAGES, shares, strict=True):
                 strides = StridePlanner(
@@ -108,24 +144,31 @@ def lift(
                 walks = []
                 for target in targets:
                     stopwatch.check_cancelled()
-                    walks += stage(target, strides)
-                complete &= run(together(walks), scan, stopwatch, strides)
-                complete &= not strides.stepped_over and stopwatch.left > 0
+                    walks += [noting(target, walk) for walk in stage(target, strides)]
+                run(together(walks), scan, stopwatch, strides)
             for target in targets:
                 stopwatch.check_cancelled()
                 enter(target, competition)
+                if target.shortfall.faults:
+                    faults[target.prompts.label] = target.shortfall.describe_faults()
+                if target.shortfall.is_cut_short:
+                    cut_short.add(target.prompts.label)
     encoded = volume.embeddings.encoded - before
-    return Lifted(
-        finish(competition.labels, case, settings), encoded, complete, case.windows, found
-    )
+    labels = obey(competition.labels, case, settings)
+    return Lifted(labels, encoded, faults, frozenset(cut_short), case.windows, found)
 
 
 def find_seeds(
-    case: Case, volume: PreparedVolume, budget: Budget, cancelled: Callable[[], bool]
+    case: Case, volume: PreparedVolume, watch: Callable[[int, int], Stopwatch]
 ) -> dict[int, Found]:
     """Finds, by label, what the first click or scribble stands in of each class that begins so.
 
-    Out of time, the rest of the classes get nothing.
+    Out of time, there is nothing for a class.
+
+    Args:
+        case: the scan and its prompts.
+        volume: the scan.
+        watch: makes a stopwatch, from the number of classes that are done and that are next.
 
     Raises:
         Cancelled: `cancelled` said so.
@@ -134,10 +177,9 @@ def find_seeds(
     for n, one in enumerate(case.prompts):
         seed = first_seed(case, one)
         if seed is not None:
-            stopwatch = Stopwatch(budget.deadline(n + 1), cancelled)
-            stopwatch.check_cancelled()
-            if stopwatch.left > 0:
-                where, check = (case.image, volume.spacing_mm), stopwatch.check_cancelled
+            where, check = (case.image, volume.spacing_mm), watch(n, 1).check
+            with suppress(OutOfTime):
+                check()
                 found[one.label] = (
                     find_at(*where, seed.voxel, check)
                     if isinstance(seed, Click)
@@ -360,7 +402,8 @@ def polished(target: Target, polishing: Seeking[npt.NDArray[np.bool_]]) -> Walk:
 
 def corrections(target: Target, _: StridePlanner) -> list[Walk]:
     """Corrects what clicks contradict: in the previous prediction, or in what was just found."""
-    return [corrected(target, correct(target, target.find_mask()))]
+    mask = fall_back(target, target.find_mask())
+    return [corrected(target, correct(target, mask))]
 
 
 def corrected(target: Target, correcting: Seeking[npt.NDArray[np.bool_]]) -> Walk:
@@ -388,7 +431,7 @@ def enter(target: Target, competition: Competition) -> None:
     target.observer.end_target(target)
 
 
-def finish(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt.NDArray[np.uint8]:
+def obey(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt.NDArray[np.uint8]:
     """Sees that scribbles and clicks are obeyed, and drops what the competition cut off.
 
     Clicks count more, so they come last. Only new classes lose what was cut off.

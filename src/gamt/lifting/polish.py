@@ -232,7 +232,8 @@ class SectionWalk(PlaneWalk):
     def _complete(self, index: int, prompt: SlicePrompt) -> SlicePrompt:
         return prompt  # the section says it all
 
-    def _ask(self, index: int, before: SliceVote) -> SlicePrompt:
+    def ask(self, index: int, before: SliceVote) -> SlicePrompt:
+        """Returns the prompt for a slice: the body's own section there."""
         return self._section(index)
 
     def _end(self, index: int, before: SliceVote | None, answer: SliceMask) -> End | None:

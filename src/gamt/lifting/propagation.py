@@ -1,16 +1,17 @@
 """Walking through the slices of a plane, each slice's mask prompting the next (paper, 2.2).
 
-A walk is a generator: it yields the slices that it wants segmented next and is sent their masks.
-`together` joins many walks, of all classes, planes and directions, so that the segmenter sees
-their questions in batches. When the time is up, `OutOfTime` is thrown into every walk, so that it
-can return what it has.
+A walk is a generator: it yields the slices that it wants segmented next and is sent the answers.
+An answer is a mask, a fault of the segmenter, or `OutOfTime` where there was no time for it: then
+the walk raises that, once it has made use of the others. `together` joins many walks, of all
+classes, planes and directions, so that the segmenter sees their questions in batches. When the time
+is up, `OutOfTime` is thrown into every walk, so that it can return what it has.
 """
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+import math
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from itertools import zip_longest
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +20,6 @@ from scipy import ndimage
 
 from gamt.axes import Plane, bounding_range
 from gamt.lifting.budget import OutOfTime, Stopwatch, StridePlanner
-from gamt.lifting.progress import Progress
 from gamt.prompts import PixelBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
 from gamt.segmenters.door import SegmenterFault
@@ -28,8 +28,11 @@ from gamt.volume.scan import Scan, SliceRequest
 
 T = TypeVar("T")
 
-Seeking = Generator[list[SliceRequest], Sequence[SliceMask], T]
-"""Asks for slices, is sent their masks, and returns what came of it."""
+Answer = SliceMask | SegmenterFault | OutOfTime
+"""What comes back for a slice: a mask, or why there is none."""
+
+Seeking = Generator[list[SliceRequest], Sequence[Answer], T]
+"""Asks for slices, is sent the answers, and returns what came of it."""
 
 Walk = Seeking[None]
 """A walk whose masks are votes, and that returns nothing else."""
@@ -148,6 +151,7 @@ class End(Enum):
     MISLED = "misled"  # the segmenter's first answer missed the user's box
     CORRECTED = "corrected"  # there is nothing more to correct
     RANGE = "range"  # it was the last slice to visit
+    FAULT = "fault"  # the segmenter failed
     TIME = "time"  # the time was up
 
 
@@ -166,78 +170,11 @@ def lost(previous: SliceMask, mask: SliceMask, settings: Settings) -> End | None
     return End.GREW if area > settings.max_growth * before.sum() else None
 
 
-Ask = Callable[[int, T], SlicePrompt]
-"""(slice, what `Accept` made of the slice before) -> the prompt for the slice."""
-
-Accept = Callable[[int, SlicePrompt, T | None, SliceMask], T | None]
-"""(slice, prompt, what it made of the slice before or None at the anchor, the segmenter's answer)
--> what the next slice's prompt is made from, or None to end the walk in this direction."""
-
-
-def walk(
-    plane: Plane,
-    anchor: int,
-    prompt: SlicePrompt,
-    indices: Sequence[int],
-    ask: Ask[T],
-    accept: Accept[T],
-    choose_stride: Callable[[int], int],
-    progress: Progress,
-) -> Walk:
-    """Segments a plane's slices outwards from an anchor, in both directions at once.
-
-    Args:
-        plane: the plane of all slices.
-        anchor: the slice to begin with, a grid index.
-        prompt: for the anchor.
-        indices: the slices that may be visited, ascending grid indices.
-        ask: makes the prompts of the slices after the anchor.
-        accept: is told every answer, and decides how the walk goes on.
-        choose_stride: asked before every step, with the number of slices ahead in the longer
-            direction: how many to step. The last slice of each direction is visited whatever the
-            stride.
-        progress: counts the slices.
-    """
-    down = [index for index in reversed(indices) if index < anchor]
-    up = [index for index in indices if index > anchor]
-    progress.plan(len(down) + 1 + len(up))
-    nearest = [index for pair in zip_longest(down, up) for index in pair if index is not None]
-    (answer,) = yield [SliceRequest(plane, anchor, prompt, ahead=nearest)]
-    start = accept(anchor, prompt, None, answer)
-    if start is None:
-        progress.finish(len(down) + 1 + len(up))
-        return
-    progress.finish(1)
-    fronts = [(way, start) for way in (down, up) if way]
-    while fronts:
-        stride = choose_stride(max(len(way) for way, _ in fronts))
-        steps = []
-        for way, before in fronts:
-            index = way[min(stride, len(way)) - 1]
-            steps.append((way, index, before, ask(index, before)))
-        answers = yield [
-            SliceRequest(plane, index, prompt, ahead=thin_out(way[stride:], stride))
-            for way, index, _, prompt in steps
-        ]
-        fronts = []
-        for (way, index, before, prompt), answer in zip(steps, answers, strict=True):
-            after = accept(index, prompt, before, answer)
-            rest = way[stride:] if after is not None else []
-            progress.finish(len(way) - len(rest))
-            if after is not None and rest:
-                fronts.append((rest, after))
-
-
-def thin_out(way: Sequence[int], stride: int) -> Sequence[int]:
-    """Keeps every `stride`-th slice of a way, and its last one."""
-    return [*way[stride - 1 : -1 : stride], *way[-1:]]
-
-
-def thin_both_ways(indices: Sequence[int], anchor: int, stride: int) -> list[int]:
-    """Keeps every `stride`-th of ascending slices, counted from an anchor, and the outermost."""
-    down = thin_out([index for index in reversed(indices) if index < anchor], stride)
-    up = thin_out([index for index in indices if index > anchor], stride)
-    return [*reversed(down), *(index for index in indices if index == anchor), *up]
+def check_time(answers: Sequence[Answer]) -> None:
+    """Raises `OutOfTime` where there was no time for an answer."""
+    for answer in answers:
+        if isinstance(answer, OutOfTime):
+            raise answer
 
 
 def together(walks: Iterable[Walk]) -> Walk:
@@ -249,14 +186,21 @@ def together(walks: Iterable[Walk]) -> Walk:
             answers = iter((yield [request for _, batch in waiting for request in batch]))
         except OutOfTime as up:
             for one, _ in waiting:
-                _stop(one, up)
+                stop(one, up)
             raise
         going = []
+        out_of_time = None
         for one, batch in waiting:
             try:
                 going.append((one, one.send([next(answers) for _ in batch])))
             except StopIteration:
                 continue
+            except OutOfTime as up:  # it has made use of the answers that there were
+                out_of_time = up
+        if out_of_time is not None:
+            for one, _ in going:
+                stop(one, out_of_time)
+            raise out_of_time
         waiting = going
 
 
@@ -275,38 +219,67 @@ def run(walk: Walk, scan: Scan, stopwatch: Stopwatch, strides: StridePlanner | N
     Raises:
         Cancelled: the caller of the prediction wants no result any more.
     """
-    masks: Sequence[SliceMask] | None = None
+    answers: Sequence[Answer] | None = None
+    in_time = True
     if strides is not None:
         strides.begin()
     try:
         while True:
-            requests = next(walk) if masks is None else walk.send(masks)
-            stopwatch.lap()
-            masks = _usable(scan.decode(requests, stopwatch.lap))
+            requests = next(walk) if answers is None else walk.send(answers)
+            stopwatch.check()
+            answers = ask(scan, requests, stopwatch)
+            in_time = not any(isinstance(answer, OutOfTime) for answer in answers)
             if strides is not None:
                 strides.end_round(len(requests))
     except StopIteration:
-        return True
+        return in_time
     except OutOfTime as up:
-        _stop(walk, up)
+        stop(walk, up)
         return False
 
 
-def _usable(answers: Sequence[SliceMask | SegmenterFault]) -> Sequence[SliceMask]:
-    """Returns a segmenter's answers.
+def ask(scan: Scan, requests: Sequence[SliceRequest], stopwatch: Stopwatch) -> list[Answer]:
+    """Answers requests as far as there is time for them; those that come first, come first.
+
+    Where there is time for all, they are answered in as few calls as possible.
+    """
+    answers: list[Answer] = []
+    while len(answers) < len(requests):
+        try:
+            some = _affordable(scan, requests[len(answers) :], stopwatch)
+            answers += scan.decode(some, stopwatch.before_call)
+        except OutOfTime as up:
+            answers += [up] * (len(requests) - len(answers))
+        finally:
+            stopwatch.end_call()
+    return answers
+
+
+def _affordable(
+    scan: Scan, requests: Sequence[SliceRequest], stopwatch: Stopwatch
+) -> Sequence[SliceRequest]:
+    """Returns the first requests that can be answered in the time left, one at least.
+
+    No slices are encoded ahead where there is no time for whole batches.
 
     Raises:
-        SegmenterFault: one of them is none.
+        OutOfTime: there is no time for any.
     """
-    masks = []
-    for answer in answers:
-        if isinstance(answer, SegmenterFault):
-            raise answer
-        masks.append(answer)
-    return masks
+    if math.isinf(stopwatch.left):
+        return requests
+    unseen = scan.count_unseen(requests)
+    filled_up = len(Plane) * (scan.segmenter.traits.batch - 1) if unseen else 0
+    if stopwatch.fits(unseen + filled_up, len(requests)):
+        return requests
+    some = [replace(request, ahead=()) for request in requests]
+    while some and not stopwatch.fits(scan.count_unseen(some), len(some)):
+        some.pop()
+    if not some:
+        raise OutOfTime
+    return some
 
 
-def _stop(walk: Walk, up: OutOfTime) -> None:
+def stop(walk: Walk, up: OutOfTime) -> None:
     """Tells a walk that its time is up."""
     with suppress(OutOfTime, StopIteration):
         walk.throw(up)

@@ -39,12 +39,13 @@ from gamt.lifting.propagation import (
     interior_point,
     tight_box,
     together,
-    walk,
 )
 from gamt.lifting.rules import RULES
 from gamt.lifting.target import LEAST_PROBABILITY, Correction, Target
+from gamt.lifting.walker import Walker, walk
 from gamt.prompts import Box, Click, SlicePrompt
 from gamt.segmenters.base import SliceMask
+from gamt.segmenters.door import SegmenterFault
 
 WALK_RADII = 3.0
 """A walk ends this many error radii away from its click, along its plane's normal
@@ -330,7 +331,7 @@ class SliceError:
     pixels: npt.NDArray[np.bool_]
 
 
-class CorrectionWalk:
+class CorrectionWalk(Walker[SliceError]):
     """Follows an error through the slices of one plane, as long as the segmenter sees one."""
 
     def __init__(
@@ -377,9 +378,7 @@ class CorrectionWalk:
             first,
             prompt,
             self._planned,
-            self._ask,
-            self._accept,
-            lambda ahead: 1,
+            self,
             self._target.progress,
         )
 
@@ -396,11 +395,12 @@ class CorrectionWalk:
         mine = SlicePrompt(tight_box(scores > 0), np.array([point], float), labels, scores)
         return self._target.add_clicks(self._plane, index, mine)
 
-    def _ask(self, index: int, before: SliceError) -> SlicePrompt:
+    def ask(self, index: int, before: SliceError) -> SlicePrompt:
+        """Returns the prompt for a slice, with a point inside of its neighbour's error."""
         image = slice_view(self._target.scan.image, self._plane, before.index)
         return self._prompt(index, interior_point(before.pixels, image))
 
-    def _accept(
+    def accept(
         self, index: int, prompt: SlicePrompt, _: SliceError | None, answer: SliceMask
     ) -> SliceError | None:
         """Votes on a slice's error; returns it, or None where there is none at the prompt."""
@@ -417,3 +417,7 @@ class CorrectionWalk:
         vote = SliceMask(logits.astype(np.float32), answer.quality)
         self._votes.add(self._plane, index, self._target.window(prompt, vote), vote)
         return error
+
+    def fail(self, index: int, fault: SegmenterFault) -> None:
+        """Tells who watches that the segmenter failed at a slice."""
+        self._visited(index, None, End.FAULT)

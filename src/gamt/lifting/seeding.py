@@ -11,7 +11,7 @@ beyond. The planes that cross the slice offer masks of several lengths; the rest
 but what comes back to the slice outside of what was drawn has been another target, and is given up.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -29,6 +29,7 @@ from gamt.lifting.propagation import (
     Appearance,
     Seeking,
     Walk,
+    check_time,
     interior_point,
     next_prompt,
     together,
@@ -109,8 +110,7 @@ def click_walk(target: Target, click: Click, found: Found) -> Seeking[Finding]:
     try:
         voxel = target.scan.grid.voxel_to_grid(click.voxel)
         requests = [request for plane in Plane for request in candidates(target, plane, voxel)]
-        masks = yield from ask_for(target, requests)
-        offers = offers_at(voxel, requests, masks)
+        offers = offers_at(voxel, *(yield from ask_for(target, requests)))
         if found.clear:
             offers = agreeing(target, offers, opinion, voxel)
         chosen = agree(offers, voxel)
@@ -190,8 +190,10 @@ def slice_box_walk(
             yield from PlaneWalk(target, finding, plane, index, layers, judge=judge).start(prompt)
             return finding
         clicked = target.add_clicks(plane, index, prompt)
-        (answer,) = yield from ask_for(target, [SliceRequest(plane, index, clicked)])
-        mask = answer if judge is None else judge(answer)
+        _, answers = yield from ask_for(target, [SliceRequest(plane, index, clicked)])
+        if not answers:
+            return as_drawn(target, drawn, finding)
+        mask = answers[0] if judge is None else judge(answers[0])
         if judge is None and misses(mask.mask, pixel_box(target, drawn)):
             return replace(finding, body=ellipse_in(target, drawn))
         seed = seed_in_box(target, drawn, mask)
@@ -211,8 +213,8 @@ def slice_box_walk(
         voxel = grid.voxel_to_grid(seed)
         others = [other for other in Plane if other is not plane]
         requests = [one for other in others for one in requests_across(target, other, voxel, drawn)]
-        masks = yield from ask_for(target, requests)
-        chosen = agree({plane: [mask], **offers_at(voxel, requests, masks)}, voxel)
+        offers = offers_at(voxel, *(yield from ask_for(target, requests)))
+        chosen = agree({plane: [mask], **offers}, voxel)
         around = extend_box(target, drawn, chosen, voxel)
         finding = replace(finding, box=around)
         # A thin target looks different from the side: the grid has mixed it with what is around.
@@ -227,9 +229,15 @@ def slice_box_walk(
             if not leaves_section(target, beyond.votes, drawn, seed):
                 finding = beyond
     except OutOfTime:
-        if not finding.votes.any and not isinstance(drawn, Lasso):  # of a lasso, its area stays
-            finding = replace(finding, body=ellipse_in(target, drawn))
+        return as_drawn(target, drawn, finding)
     return finding
+
+
+def as_drawn(target: Target, drawn: SliceBox, finding: Finding) -> Finding:
+    """Returns what was found so far, or if that is nothing, what was drawn on its slice."""
+    if finding.votes.any or isinstance(drawn, Lasso):  # of a lasso, its area stays
+        return finding
+    return replace(finding, body=ellipse_in(target, drawn))
 
 
 def body_with_section(
@@ -336,13 +344,25 @@ def ellipse_in(target: Target, box: SliceBox) -> npt.NDArray[np.float32]:
     return opinion
 
 
-def ask_for(target: Target, requests: list[SliceRequest]) -> Seeking[Sequence[SliceMask]]:
-    """Asks for masks in a few slices, which count as progress as a walk's do."""
+def ask_for(
+    target: Target, requests: list[SliceRequest]
+) -> Seeking[tuple[list[SliceRequest], list[SliceMask]]]:
+    """Asks for masks in a few slices, which count as progress as a walk's do.
+
+    Returns:
+        The requests that the segmenter didn't fail at, and their masks.
+
+    Raises:
+        OutOfTime: there was no time for all of them.
+    """
     slices = len({(one.plane, one.index) for one in requests})
     target.progress.plan(slices)
-    masks = yield requests
+    answers = yield requests
     target.progress.finish(slices)
-    return masks
+    check_time(answers)
+    pairs = zip(requests, answers, strict=True)
+    answered = [(one, mask) for one, mask in pairs if isinstance(mask, SliceMask)]
+    return [one for one, _ in answered], [mask for _, mask in answered]
 
 
 def appearance_of(

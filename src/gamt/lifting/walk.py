@@ -10,18 +10,12 @@ from scipy.special import logit
 
 from gamt.axes import Plane, slice_view
 from gamt.lifting.budget import StridePlanner
-from gamt.lifting.propagation import (
-    Appearance,
-    End,
-    Walk,
-    lost,
-    next_prompt,
-    thin_both_ways,
-    walk,
-)
+from gamt.lifting.propagation import Appearance, End, Walk, lost, next_prompt
 from gamt.lifting.target import LEAST_PROBABILITY, Finding, Target
+from gamt.lifting.walker import Gap, Walker, thin_both_ways, walk
 from gamt.prompts import PixelBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
+from gamt.segmenters.door import SegmenterFault
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +37,7 @@ Judge = Callable[[SliceMask], SliceMask]
 """Takes a segmenter's answer, and returns it or what is to be taken instead."""
 
 
-class PlaneWalk:
+class PlaneWalk(Walker[SliceVote]):
     """A walk for a target through the slices of one plane, whose masks become votes.
 
     Where it steps over slices, the masks on both sides vote on them, mixed by distance. It does so
@@ -105,9 +99,7 @@ class PlaneWalk:
             self._anchor,
             self._complete(self._anchor, prompt),
             self._planned,
-            self._ask,
-            self._accept,
-            (lambda ahead: 1) if self._strides is None else self._strides.stride,
+            self,
             self._target.progress,
         )
 
@@ -116,11 +108,12 @@ class PlaneWalk:
         prompt = self._target.add_clicks(self._plane, index, prompt)
         return self._target.add_prior(self._plane, index, prompt, self._finding.box)
 
-    def _ask(self, index: int, before: SliceVote) -> SlicePrompt:
+    def ask(self, index: int, before: SliceVote) -> SlicePrompt:
+        """Returns the prompt for a slice, from its neighbour's mask."""
         image = slice_view(self._target.scan.image, self._plane, before.index)
         return self._complete(index, next_prompt(before.mask, image))
 
-    def _accept(
+    def accept(
         self, index: int, prompt: SlicePrompt, before: SliceVote | None, answer: SliceMask
     ) -> SliceVote | None:
         """Casts a slice's vote, unless the target was lost; returns it if the walk goes on."""
@@ -136,9 +129,26 @@ class PlaneWalk:
             answer = SliceMask(nothing, answer.quality)
         vote = SliceVote(index, self._target.window(prompt, answer), answer)
         self._finding.votes.add(self._plane, index, vote.window, answer)
-        if before is not None:
-            self._fill(before, vote)
+        if before is not None and end is not None:  # the walk goes no further
+            self.mix(before, vote)
         return vote if end is None else None
+
+    def fail(self, index: int, fault: SegmenterFault) -> None:
+        """Tells who watches that the segmenter failed at a slice."""
+        self._visited(index, None, End.FAULT)
+
+    def leave(self, gap: Gap[SliceVote]) -> None:
+        """Takes note that slices were left out for want of time."""
+        self._target.shortfall.is_cut_short = True
+        super().leave(gap)
+
+    def choose_stride(self, ahead: int) -> int:
+        """Returns how many slices to step, all of them where nobody says otherwise."""
+        return 1 if self._strides is None else self._strides.stride(ahead)
+
+    def has_time(self) -> bool:
+        """Says whether there is time for slices that were stepped over."""
+        return self._strides is None or self._strides.has_time()
 
     def _end(self, index: int, before: SliceVote | None, answer: SliceMask) -> End | None:
         """Returns why the walk goes no further than a slice; None if it does."""
@@ -154,7 +164,7 @@ class PlaneWalk:
                 return End.STRANGE
         return end
 
-    def _fill(self, before: SliceVote, after: SliceVote) -> None:
+    def mix(self, before: SliceVote, after: SliceVote) -> None:
         """Votes on the slices that were stepped over, by the masks on both sides."""
         low, high = sorted((before.index, after.index))
         between = self._covered[bisect_right(self._covered, low) : bisect_left(self._covered, high)]

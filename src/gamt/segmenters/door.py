@@ -4,7 +4,7 @@ import logging
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,14 @@ FAULT_CHARACTERS = 300
 CERTAIN = 1000.0
 """Log-odds whose probability is 0 or 1 exactly, in float64 as well: the logistic function of -746
 is 0. Larger ones say no more (docs/constants.md)."""
+
+
+Call = Literal["encode", "decode"]
+"""A method of a segmenter."""
+
+BeforeCall = Callable[[Call, int], None]
+"""Is told, before a segmenter is called, which method and for how many slices; what it raises ends
+the work."""
 
 
 class SegmenterFault(Exception):  # noqa: N818 - it is what came in place of an answer
@@ -55,10 +63,10 @@ class Door:
 
     def reopen(self) -> None:
         """Forgets the faults so far; to be called when another prediction begins."""
-        self._rows: dict[tuple[str, tuple[int, ...]], list[SegmenterFault]] = {}
+        self._rows: dict[tuple[Call, tuple[int, ...]], list[SegmenterFault]] = {}
 
     def encode(
-        self, slices: npt.NDArray[np.uint8], before_repeat: Callable[[], None] = lambda: None
+        self, slices: npt.NDArray[np.uint8], before_repeat: BeforeCall = lambda call, slices: None
     ) -> list[Embedding | SegmenterFault]:
         """Encodes slices.
 
@@ -89,7 +97,7 @@ class Door:
         prompts: Sequence[SlicePrompt],
         shape: tuple[int, int],
         multimask: bool | None = None,
-        before_repeat: Callable[[], None] = lambda: None,
+        before_repeat: BeforeCall = lambda call, slices: None,
     ) -> list[SliceMask | SegmenterFault]:
         """Segments slices of one shape.
 
@@ -124,11 +132,11 @@ class Door:
 
     def _ask(
         self,
-        kind: tuple[str, tuple[int, ...]],
+        kind: tuple[Call, tuple[int, ...]],
         which: Sequence[int],
         ask: Callable[[Sequence[int]], Sequence[Any]],
         check: Callable[[Any], Any],
-        before_repeat: Callable[[], None],
+        before_repeat: BeforeCall,
     ) -> list[Any]:
         """Asks questions, all at once or else one by one.
 
@@ -150,7 +158,7 @@ class Door:
                 return results + [row[-1]] * (len(which) - len(results))
             batch = which[len(results) : len(results) + size]
             if size < len(which):
-                before_repeat()
+                before_repeat(kind[0], len(batch))
             try:
                 answers = list(ask(batch))
                 if len(answers) != len(batch):

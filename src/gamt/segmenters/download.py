@@ -1,11 +1,15 @@
 """Downloads checkpoints: resumed where they were cut, verified before they get their names.
 
+Servers aren't trusted: no more is written than the checkpoint's size, no address is followed but
+those of the web, and none without TLS from one with it, and one that stalls is given up.
+
 Why not gdown (6.5.1): a later call resumes a partial file without knowing of which version it is,
 and joined the first 1 MB of one file with the rest of the file that replaced it; where no SHA-256
 is published nothing would tell. It stores a login page as the checkpoint, and gives up at the first
 HTTP 503. `test_download.py` has a test for each of these. Of this file, it would replace `_Page`.
 """
 
+import errno
 import http.client
 import json
 import logging
@@ -15,14 +19,14 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from html.parser import HTMLParser
-from itertools import islice
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode, urljoin
+from textwrap import shorten
+from typing import IO, Any
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -38,14 +42,27 @@ Progress = Callable[[int, int | None], None]
 PAUSES_S = (1.0, 2.0, 4.0)
 """Before each further attempt that follows one without progress."""
 
+ATTEMPTS = 50
+"""At most so many for a source, however much each of them brings."""
+
 TIMEOUT_S = 30.0
 """Longest silence of a server."""
 
+STALL_S = 60.0
+STALL_BYTES = 2**16
+"""A server that sends less than these in this time is as good as silent."""
+
+LARGEST_EXCESS = 2
+"""How many times its approximate size a checkpoint may have whose exact size nobody published."""
+
 BLOCK_BYTES = 2**18
-PAGE_BLOCKS = 16  # web pages are read no further
+PAGE_BYTES = 2**16  # web pages are read no further
+TITLE_LENGTH = 80
 
 PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers of a server that may be another one a little later."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class DownloadError(ValueError):
@@ -103,7 +120,8 @@ def fetch(
 
     Raises:
         DownloadError: no source has the file, or what came is another file than the manifest's.
-        OSError: `folder` can't be written to.
+        OSError: `folder` can't be written to, or its disk is full; then nothing of the file is
+            left there. It names the file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / checkpoint.file
@@ -150,7 +168,7 @@ def _download(checkpoint: Checkpoint, target: Path, progress: Progress) -> str:
     reasons = []
     for url in _sources(checkpoint):
         try:
-            _download_from(url, part, checkpoint.size, progress)
+            _download_from(url, part, checkpoint, progress)
             verified = verify(checkpoint, part, record_path(target))
             part.replace(target)
             _discard(part)
@@ -174,26 +192,27 @@ def _sources(checkpoint: Checkpoint) -> list[str]:
     return [*([mirrored] if mirrored else []), checkpoint.url]
 
 
-def _download_from(url: str, part: Path, size: int | None, progress: Progress) -> None:
+def _download_from(url: str, part: Path, checkpoint: Checkpoint, progress: Progress) -> None:
     """Makes attempts until all of the file is in `part`, or nothing more comes."""
-    pauses = iter(PAUSES_S)
+    pauses, attempts = iter(PAUSES_S), 0
     while True:
+        attempts += 1
         before = _size(part)
         try:
-            return _attempt(url, part, size, progress)
+            return _attempt(url, part, checkpoint, progress)
         except _PassingError as error:
             if isinstance(error, _ChangedError):
                 _discard(part)
             if _size(part) > before:
                 pauses = iter(PAUSES_S)
             pause = next(pauses, None)
-            if pause is None:
+            if pause is None or attempts == ATTEMPTS:
                 raise _SourceError(str(error)) from error
             logger.warning("%s: %s; trying again in %g s", url, error, pause)
             time.sleep(pause)
 
 
-def _attempt(url: str, part: Path, size: int | None, progress: Progress) -> None:
+def _attempt(url: str, part: Path, checkpoint: Checkpoint, progress: Progress) -> None:
     """Adds to `part` what it lacks, as far as the server gets."""
     origin = _read_origin(part)
     done = _size(part) if origin and origin.url == url else 0
@@ -209,25 +228,61 @@ def _attempt(url: str, part: Path, size: int | None, progress: Progress) -> None
             start, total = _content_range(response)
             if start != done or (origin and origin.total != total):
                 raise _ChangedError("the file has changed there")
-        else:
+        elif response.status == http.client.OK:
             done, total = 0, _content_length(response)
-        if None not in (size, total) and size != total:
-            raise _SourceError(f"found {total} bytes, expected {size}")
+        else:
+            raise _SourceError(f"found HTTP {response.status}, expected {http.client.OK}")
+        most = _most_bytes(checkpoint, total)
         _check_space(part.parent, (total or 0) - done)
-        with part.open("ab" if done else "wb") as file:
+        with _naming_full_disk(part):
             if not done:
-                # Not before the earlier part is gone, which this doesn't describe.
+                part.unlink(missing_ok=True)  # before it is described as another file's
                 _write_origin(part, _Origin(url, _validator(response), total))
-            progress(done, total)
-            for block in _blocks(response):
-                file.write(block)
-                done += len(block)
+            with part.open("ab") as file:
                 progress(done, total)
-    if total is not None and done < total:
-        raise _PassingError(f"the connection was cut after {done} of {total} bytes")
+                for block in _blocks(response):
+                    done += len(block)
+                    if most is not None and done > most:
+                        raise CheckpointError(f"found more than {most} bytes")
+                    file.write(block)
+                    progress(done, total)
+    expected = checkpoint.size if total is None else total
+    if expected is not None and done < expected:
+        raise _PassingError(f"the connection was cut after {done} of {expected} bytes")
+
+
+def _most_bytes(checkpoint: Checkpoint, total: int | None) -> int | None:
+    """Returns at how many bytes an answer is cut off, or None if nothing is known of its size.
+
+    Args:
+        checkpoint: what is asked for.
+        total: the size of the whole file in bytes, as the server says it; None if it doesn't.
+    """
+    most = checkpoint.size
+    if most is None and checkpoint.approximate_size is not None:
+        most = LARGEST_EXCESS * checkpoint.approximate_size
+    if total is None:
+        return most
+    if checkpoint.size not in (None, total):
+        raise _SourceError(f"found {total} bytes, expected {checkpoint.size}")
+    if most is not None and total > most:
+        raise _SourceError(f"found {total} bytes, expected {most} at most")
+    return total
+
+
+@contextmanager
+def _naming_full_disk(part: Path) -> Iterator[None]:
+    """Removes a partial file for which the disk is too small, so that it has room for others."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            _discard(part)
+        raise OSError(error.errno, error.strerror, os.fspath(part)) from error
 
 
 def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    since, came = time.monotonic(), 0
     while True:
         try:
             # Not `read`, which in some versions of Python keeps what came before a cut to itself.
@@ -237,26 +292,82 @@ def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
         if not block:
             return
         yield block
+        came += len(block)
+        seconds = time.monotonic() - since
+        if seconds >= STALL_S:
+            if came < STALL_BYTES:
+                raise _PassingError(f"no more than {came} bytes came in {seconds:.0f} s")
+            since, came = time.monotonic(), 0
 
 
 @contextmanager
 def _open(url: str, headers: dict[str, str]) -> Iterator[http.client.HTTPResponse]:
     """Opens a URL, and what is behind the page that Google Drive shows before large files."""
-    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    schemes = ("https",) if _scheme(url) == "https" else ("https", "http")
+    opener = urllib.request.build_opener(
+        urllib.request.HTTPCookieProcessor(), _RedirectHandler(schemes)
+    )
     headers = {"User-Agent": f"gamt/{gamt.__version__}"} | headers
+    _check_scheme(url, schemes)
     with _request(opener, url, headers) as response:
         if response.headers.get_content_type() != "text/html":
             yield response
             return
         page = _Page()
-        page.feed(b"".join(islice(_blocks(response), PAGE_BLOCKS)).decode(errors="replace"))
+        page.feed(_first_bytes(response).decode(errors="replace"))
         address = page.download_url(response.geturl())
     if address is not None:
+        _check_scheme(address, schemes)
         with _request(opener, address, headers) as response:
             if response.headers.get_content_type() != "text/html":
                 yield response
                 return
-    raise _SourceError(f"a web page came instead of the file: {page.title or 'without a title'}")
+    title = shorten(page.title, TITLE_LENGTH) or "without a title"
+    raise _SourceError(f"a web page came instead of the file: {title}")
+
+
+def _first_bytes(response: http.client.HTTPResponse) -> bytes:
+    text = b""
+    for block in _blocks(response):
+        text += block
+        if len(text) >= PAGE_BYTES:
+            break
+    return text[:PAGE_BYTES]
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError as error:
+        raise _SourceError(str(error)) from error
+
+
+def _check_scheme(url: str, schemes: Sequence[str]) -> None:
+    scheme = _scheme(url)
+    if scheme not in schemes:
+        raise _SourceError(
+            f"found an address of {scheme or 'no'} scheme, expected {' or '.join(schemes)}"
+        )
+
+
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
+    """Follows a server to addresses of some schemes alone, and reads nothing on the way."""
+
+    def __init__(self, schemes: Sequence[str]) -> None:
+        self._schemes = schemes
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        fp.close()  # or the base class reads all of what may never end
+        _check_scheme(newurl, self._schemes)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _request(
@@ -267,7 +378,7 @@ def _request(
         response: http.client.HTTPResponse = opener.open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         error.close()
-        why = f"HTTP {error.code} {error.reason}"
+        why = " ".join(f"HTTP {error.code} {error.reason}".split())
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise _ChangedError(why) from error
         if error.code in PASSING_STATUS:
@@ -313,16 +424,23 @@ class _Page(HTMLParser):
 
         Args:
             page: the page's own URL.
+
+        Raises:
+            _SourceError: the form's address is none.
         """
         if self._action is None:
             return None
-        return f"{urljoin(page, self._action).partition('?')[0]}?{urlencode(self._fields)}"
+        try:
+            address = urljoin(page, self._action)
+        except ValueError as error:
+            raise _SourceError(f"found a form without a valid address: {error}") from error
+        return f"{address.partition('?')[0]}?{urlencode(self._fields)}"
 
 
 def _content_range(response: http.client.HTTPResponse) -> tuple[int, int | None]:
     """Returns the first byte that is sent, and the size of the whole file."""
     text = response.headers.get("Content-Range", "")
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", text.strip())
+    found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)", text.strip())
     if not found:
         raise _SourceError(f"found Content-Range {text!r}, expected bytes FIRST-LAST/TOTAL")
     return int(found[1]), None if found[2] == "*" else int(found[2])
@@ -330,7 +448,7 @@ def _content_range(response: http.client.HTTPResponse) -> tuple[int, int | None]
 
 def _content_length(response: http.client.HTTPResponse) -> int | None:
     text = response.headers.get("Content-Length", "")
-    return int(text) if text.isdecimal() else None
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
 def _validator(response: http.client.HTTPResponse) -> str | None:

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from gamt.io.files import atomic_write
 from gamt.segmenters.base import Embedding, Segmenter, StorableSegmenter
-from gamt.segmenters.door import Door, SegmenterFault
+from gamt.segmenters.door import BeforeCall, Door, SegmenterFault
 
 logger = logging.getLogger("gamt")
 
@@ -50,7 +50,7 @@ class EmbeddingCache:
     the cache that used it last. When the memory is full, what left caches had used goes first, then
     what the cache with the most bytes used least recently: what a cache has within its share, the
     limit over the number of caches, stays whatever the others do. Only one of them may be in use at
-    a time, but that `before_batch` may let others go on.
+    a time, but that `before_call` may let others go on.
 
     Attributes:
         door: asks the segmenter, which makes the embeddings.
@@ -66,7 +66,7 @@ class EmbeddingCache:
             limit_bytes: of memory; embeddings without an attribute `nbytes` count as nothing.
             folder: where embeddings outlive the process, shared with others; made where there is
                 none. With a segmenter whose embeddings can't be written (`StorableSegmenter`) it
-                stays as it is, and the log says so.
+                stays as it is, and the log says so. So it does from when it can't be written to.
         """
         self.door = Door(segmenter)
         self.encoded = 0
@@ -114,7 +114,7 @@ class EmbeddingCache:
         self,
         slices: Sequence[KeyedSlice],
         ahead: Iterable[KeyedSlice] = (),
-        before_batch: Callable[[], None] = lambda: None,
+        before_call: BeforeCall = lambda call, slices: None,
     ) -> list[Embedding | SegmenterFault]:
         """Returns the embeddings of slices, or faults, encoding those that are missing.
 
@@ -122,7 +122,7 @@ class EmbeddingCache:
             slices: of one plane.
             ahead: slices of the same plane that are likely to be asked for next, the likeliest
                 first; they fill up a batch that is encoded anyway.
-            before_batch: called before each batch is encoded; what it raises ends the call, and
+            before_call: called before each batch is encoded; what it raises ends the call, and
                 what was encoded until then is kept.
         """
         wanted = {one.key: one for one in slices}
@@ -138,9 +138,9 @@ class EmbeddingCache:
                 missing[one.key] = one
                 room -= 1
         for start in range(0, len(missing), size):
-            before_batch()
             batch = list(missing.values())[start : start + size]
-            known |= encode_together([(self, one) for one in batch], before_batch)
+            before_call("encode", len(batch))
+            known |= encode_together([(self, one) for one in batch], before_call)
         for one in slices:  # the latest used; while others went on, they may have pushed it out
             if not isinstance(known[one.key], SegmenterFault):
                 self._memory.put(one.key, known[one.key], self._shelf)
@@ -165,13 +165,13 @@ class EmbeddingCache:
         """Keeps an embedding that was just made for this cache."""
         self.encoded += 1
         self._memory.put(one.key, embedding, self._shelf)
-        if self._store is not None:
-            self._store.write(one, embedding)
+        if self._store is not None and not self._store.write(one, embedding):
+            self._store = None
 
 
 def encode_together(
     slices: Sequence[tuple[EmbeddingCache, KeyedSlice]],
-    before_repeat: Callable[[], None] = lambda: None,
+    before_repeat: BeforeCall = lambda call, slices: None,
 ) -> dict[str, Embedding | SegmenterFault]:
     """Encodes a batch of slices for caches that share their memory, but for what is in it already.
 
@@ -295,9 +295,9 @@ class EmbeddingStore:
         try:
             array = np.load(path, allow_pickle=False)
             return self._segmenter.unpack(array, (one.pixels.shape[0], one.pixels.shape[1]))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # of the file, or of a segmenter that unpacks it
             logger.warning("%s: not a readable embedding, made anew: %s", path, error)
             return None
 
@@ -305,16 +305,21 @@ class EmbeddingStore:
         """Says whether there is a file of a slice's embedding, readable or not."""
         return self._path(one).is_file()
 
-    def write(self, one: KeyedSlice, embedding: Embedding) -> None:
+    def write(self, one: KeyedSlice, embedding: Embedding) -> bool:
         """Writes a slice's embedding.
 
-        Raises:
-            OSError: the file can't be written; it names the path.
+        Returns:
+            Whether it could be written; if not, the log says why.
         """
         path = self._path(one)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as file:
-            np.save(file, self._segmenter.pack(embedding), allow_pickle=False)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                np.save(file, self._segmenter.pack(embedding), allow_pickle=False)
+        except Exception as error:  # of the disk, or of a segmenter that packs it
+            logger.warning("%s: no embedding can be kept: %s", self._folder, error)
+            return False
+        return True
 
     def _path(self, one: KeyedSlice) -> Path:
         return self._folder / one.key[:2] / f"{one.key}.npy"

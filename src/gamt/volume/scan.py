@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gamt.axes import Plane, slice_shape, slice_view
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask
-from gamt.segmenters.door import SegmenterFault
+from gamt.segmenters.door import BeforeCall, SegmenterFault
 from gamt.volume.cache import EmbeddingCache, KeyedSlice
 from gamt.volume.geometry import Grid
 
@@ -76,7 +76,9 @@ class Scan:
         return self._embeddings.segmenter
 
     def decode(
-        self, requests: Sequence[SliceRequest], before_batch: Callable[[], None] = lambda: None
+        self,
+        requests: Sequence[SliceRequest],
+        before_call: BeforeCall = lambda call, slices: None,
     ) -> Sequence[SliceMask | SegmenterFault]:
         """Answers requests for slices of one plane or several, in as few calls as possible.
 
@@ -85,9 +87,9 @@ class Scan:
 
         Args:
             requests: the questions.
-            before_batch: called before each batch of slices is encoded, and before each part of a
-                failed call is tried again; what it raises ends the call, and what was encoded
-                until then is kept.
+            before_call: called before each batch of slices is encoded, before slices are decoded,
+                and before each part of a failed call is tried again; what it raises ends all of it,
+                and what was encoded until then is kept.
         """
         for request in requests:
             self.anchors.setdefault(request.plane, request.index)
@@ -95,12 +97,18 @@ class Scan:
         for key in dict.fromkeys((request.plane, request.multimask) for request in requests):
             same = [n for n, r in enumerate(requests) if (r.plane, r.multimask) == key]
             asked = [requests[n] for n in same]
-            embeddings = self._embed(key[0], asked, before_batch)
+            embeddings = self._embed(key[0], asked, before_call)
             prompts = [request.prompt for request in asked]
             shape = slice_shape(self.grid.shape, key[0])
-            masks = self._embeddings.door.decode(embeddings, prompts, shape, key[1], before_batch)
+            before_call("decode", len(asked))
+            masks = self._embeddings.door.decode(embeddings, prompts, shape, key[1], before_call)
             answers.update(zip(same, masks, strict=True))
         return [answers[n] for n in range(len(requests))]
+
+    def count_unseen(self, requests: Sequence[SliceRequest]) -> int:
+        """Returns how many slices have to be encoded before requests can be answered."""
+        asked = dict.fromkeys((request.plane, request.index) for request in requests)
+        return sum(not self._embeddings.has(self._slice(*one)) for one in asked)
 
     def ahead(self, planes: Sequence[Plane]) -> Iterator[KeyedSlice]:
         """Yields all slices of some planes in turn, the likeliest to be asked for first.
@@ -116,7 +124,7 @@ class Scan:
             yield from (self._slice(*one) for one in step if one is not None)
 
     def _embed(
-        self, plane: Plane, requests: Sequence[SliceRequest], before_batch: Callable[[], None]
+        self, plane: Plane, requests: Sequence[SliceRequest], before_call: BeforeCall
     ) -> list[Embedding | SegmenterFault]:
         batch = self.segmenter.traits.batch
         steps = zip_longest(*(request.ahead[:batch] for request in requests))
@@ -124,7 +132,7 @@ class Scan:
         return self._embeddings.embed(
             [self._slice(plane, request.index) for request in requests],
             (self._slice(plane, index) for index in ahead),
-            before_batch,
+            before_call,
         )
 
     def _slice(self, plane: Plane, index: int) -> KeyedSlice:
