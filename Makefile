@@ -132,6 +132,9 @@ faults: $(ALL) ## Break the method in every way known: slow, failing and killed,
 	$(BIN)/python -m benchmarks.bad_methods || status=1; \
 	exit $$status
 
+fuzz: $(ALL) ## Spoil files at random, and look at what comes of them (SHORT=yes: a fiftieth; FUZZ="--only 7 ...")
+	$(BIN)/python -m benchmarks.fuzz $(if $(SHORT),--short) $(FUZZ)
+
 bench-container: $(ALL) ## Measure the container's start-up and rebuild
 	$(BIN)/python -m benchmarks.container
 

@@ -83,3 +83,16 @@ def test_json_in_memory_is_read_as_that_of_a_file() -> None:
         parse_json(b'{"a": 1}', Path("request")).member("a").boolean()
     with pytest.raises(JsonError, match="request: found a file of over 16 MiB"):
         parse_json(b" " * (2**24 + 1), Path("request"))
+
+
+@pytest.mark.parametrize("item", [b"[],", b"{},"])
+def test_more_lists_and_objects_than_any_prompts_have_are_refused_unread(item: bytes) -> None:
+    content = b"[" + item * 1_000_000 + b"0]"
+    with pytest.raises(JsonError, match="found over 1,000,000 lists and objects, expected fewer"):
+        parse_json(content, Path("a.json"))
+
+
+def test_a_longer_list_than_any_prompts_have_is_refused() -> None:
+    value = parse_json(b"[" + b"1," * 1_000_000 + b"1]", Path("a.json"))
+    with pytest.raises(JsonError, match="found a list of 1000001, expected a list, of 1,000,000"):
+        value.items()

@@ -9,6 +9,10 @@ from typing import NoReturn
 _MAX_BYTES = 1 << 24
 """More than any file of prompts has: some ten thousands of points."""
 
+_MAX_ITEMS = 1_000_000
+"""Lists and objects of a file, and items of a list: some hundred thousand runs of a drawing. Each
+takes far more memory than its bytes."""
+
 _MAX_NUMBER = 1e30
 """No index, no millimetre and no intensity is as large; products of two stay finite."""
 
@@ -78,10 +82,10 @@ class JsonValue:
         """Returns the items of a list.
 
         Raises:
-            JsonError: this is no list.
+            JsonError: this is no list, or a very long one.
         """
-        if not isinstance(self.value, list):
-            self.refuse("a list")
+        if not isinstance(self.value, list) or len(self.value) > _MAX_ITEMS:
+            self.refuse(f"a list, of {_MAX_ITEMS:,} at most")
         return [
             JsonValue(self.path, f"{self.key}[{index}]", item)
             for index, item in enumerate(self.value)
@@ -146,8 +150,8 @@ def read_json(path: Path) -> JsonValue:
     """Reads a JSON file.
 
     Raises:
-        JsonError: it is too large, isn't UTF-8 or isn't JSON, has NaN or infinity for a number, or
-            has a key twice in an object.
+        JsonError: it is too large or has too many items, isn't UTF-8 or isn't JSON, has NaN or
+            infinity for a number, or has a key twice in an object.
         OSError: it can't be read.
     """
     with path.open("rb") as file:
@@ -168,6 +172,8 @@ def parse_json(content: bytes, path: Path) -> JsonValue:
         raise JsonError(
             path, f"found a file of over {_MAX_BYTES >> 20} MiB, expected a smaller one"
         )
+    if content.count(b"[") + content.count(b"{") > _MAX_ITEMS:
+        raise JsonError(path, f"found over {_MAX_ITEMS:,} lists and objects, expected fewer")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -15,7 +15,7 @@ import pytest
 
 from gamt.io.format import ImageError, WritableFormat
 from gamt.io.formats import all_formats, recognise, strip_suffix, writer_of
-from gamt.io.image import Image, read_image, write_image
+from gamt.io.image import Image, read_image, read_label_names, write_image
 from tests.io.formats.dicom_series import write_series
 
 sitk = pytest.importorskip("SimpleITK")
@@ -340,3 +340,67 @@ def test_any_type_of_label_can_be_written(tmp_path: Path) -> None:
         image = read_image(tmp_path / "a.nrrd")
         np.testing.assert_array_equal(image.array, array)
         assert image.spacing_mm == (3.0, 2.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../source.raw", "/dev/zero", "http://a/b", "no"])
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+def test_data_that_are_no_file_beside_the_header_are_refused(
+    suffix: str, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "source.raw").write_bytes(bytes(420))
+    folder = tmp_path / "in"
+    folder.mkdir()
+    header = {
+        ".mhd": "ObjectType = Image\nNDims = 3\nDimSize = 5 6 7\nElementType = MET_SHORT\n"
+        f"ElementDataFile = {name}\n",
+        ".nhdr": "NRRD0004\ntype: short\ndimension: 3\nsizes: 5 6 7\nencoding: raw\n"
+        f"endian: little\ndata file: {name}\n",
+    }
+    path = folder / f"a{suffix}"
+    path.write_text(header[suffix])
+    with pytest.raises(ImageError, match=r"found the data file .*, expected a file beside it"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_more_voxels_than_the_file_can_have_are_refused(suffix: str, tmp_path: Path) -> None:
+    image = source(tmp_path)
+    path = tmp_path / f"a{suffix}"
+    write_image(path, image.array, like=image)
+    head = {".mha": (b"DimSize = 5 6 7", b"DimSize = 5 60000 70000")}
+    head[".nrrd"] = (b"sizes: 5 6 7", b"sizes: 5 60000 70000")
+    path.write_bytes(path.read_bytes().replace(*head[suffix]))
+    message = (
+        r"can't be read to its end: found \d+ compressed bytes of voxels, expected 42000000000"
+    )
+    with pytest.raises(ImageError, match=message):
+        read_image(path)
+
+
+def test_more_voxels_than_the_memory_has_room_for_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = source(tmp_path)
+    write_image(tmp_path / "a.nrrd", image.array, like=image)
+    series = write_series(tmp_path / "series", numbered(), OBLIQUE)
+    monkeypatch.setattr("gamt.io.format.available_bytes", lambda: 1000)
+    for path in (tmp_path / "a.nrrd", series):
+        with pytest.raises(ImageError, match=r"voxels, which take .*, the memory that is free"):
+            read_image(path)
+
+
+def test_a_pipe_in_the_folder_of_a_series_is_not_waited_for(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "series", numbered(), OBLIQUE)
+    os.mkfifo(series / "pipe")
+    with pytest.raises(ImageError, match="found pipe in its folder, expected files alone"):
+        read_image(series)
+
+
+def test_a_header_with_keys_that_are_no_text_is_read(tmp_path: Path) -> None:
+    image = source(tmp_path)
+    write_image(tmp_path / "a.seg.nrrd", image.array, like=image, names={3: "liver"})
+    content = (tmp_path / "a.seg.nrrd").read_bytes()
+    (tmp_path / "a.seg.nrrd").write_bytes(content.replace(b"\n\n", b"\n\xff\xfe:=\xff\n\n", 1))
+    assert read_label_names(tmp_path / "a.seg.nrrd") == {
+        n: "liver" if n == 3 else f"Segment_{n}" for n in range(1, 210)
+    }

@@ -4,6 +4,7 @@
 # mypy: allow-untyped-calls
 
 import gzip
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -159,3 +160,122 @@ def test_a_damaged_compressed_file_is_an_error(damage: str, tmp_path: Path) -> N
     (tmp_path / "scan.nii.gz").write_bytes(data)
     with pytest.raises(ImageError, match=r"^scan\.nii\.gz: can't be read to its end: "):
         read_image(tmp_path / "scan.nii.gz", volume=0)
+
+
+def changed(path: Path, **fields: object) -> Path:
+    """Writes an image, fields of whose header are changed after nibabel has checked them."""
+    file = bytearray(new().to_bytes())
+    header = nib.Nifti1Header(bytes(file[:348]), check=False)
+    for name, value in fields.items():
+        header.structarr[name] = value
+    file[:348] = header.binaryblock
+    packed = gzip.compress(bytes(file), mtime=0) if path.suffix == ".gz" else bytes(file)
+    path.write_bytes(packed)
+    return path
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+@pytest.mark.parametrize("dim", [(3, 30000, 30000, 30000), (7, 5, 6, 7, *[32767] * 4)])
+def test_more_voxels_than_the_file_can_have_are_refused(
+    name: str, dim: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = changed(tmp_path / name, dim=[*dim, *[1] * (8 - len(dim))])
+    with pytest.raises(ImageError, match=rf"^{name}: can't be read to its end: found \d+ "):
+        read_image(path, volume=0)
+
+
+def test_more_voxels_than_the_memory_has_room_for_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nib.save(new(), tmp_path / "scan.nii.gz")
+    # Two bytes a voxel, once as read and once as turned: 5 * 6 * 7 * 2 * 2 = 840.
+    monkeypatch.setattr("gamt.io.format.available_bytes", lambda: 840)
+    assert read_image(tmp_path / "scan.nii.gz").array.size == 210
+    monkeypatch.setattr("gamt.io.format.available_bytes", lambda: 839)
+    with pytest.raises(ImageError, match=r"found 5 x 6 x 7 voxels, which take .* that is free"):
+        read_image(tmp_path / "scan.nii.gz")
+
+
+def test_a_compressed_file_that_goes_on_after_its_voxels_is_not_read_to_its_end(
+    tmp_path: Path,
+) -> None:
+    more = gzip.compress(bytes(1 << 27), compresslevel=1)
+    (tmp_path / "scan.nii.gz").write_bytes(gzip.compress(new().to_bytes()) + more)
+    with pytest.raises(ImageError, match="found over 64 MiB after the voxels, expected none"):
+        read_image(tmp_path / "scan.nii.gz")
+
+
+@pytest.mark.parametrize("offset", [np.nan, np.inf, -1e9, 1e30, 2.0**31])
+def test_voxels_that_begin_far_from_the_header_are_refused(offset: float, tmp_path: Path) -> None:
+    path = changed(tmp_path / "scan.nii.gz", vox_offset=offset)
+    with pytest.raises(ImageError, match=r"voxels from byte .*, expected them in the first 64 MiB"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("size", [-(2**31), 0, 7, 2**31 - 1])
+def test_an_extension_of_a_size_that_makes_no_sense_is_refused(size: int, tmp_path: Path) -> None:
+    file = bytearray(new().to_bytes())
+    file[348:352] = b"\1\0\0\0"
+    file[352:352] = size.to_bytes(4, "little", signed=True) + bytes(12)
+    file[108:112] = np.float32(368).tobytes()  # vox_offset
+    (tmp_path / "scan.nii").write_bytes(file)
+    with pytest.raises(ImageError, match=f"found a header extension of {size} bytes, expected 8"):
+        read_image(tmp_path / "scan.nii")
+
+
+@pytest.mark.parametrize(("code", "name"), [(128, "RGB"), (2304, "RGBA"), (32, "complex64")])
+def test_voxels_that_are_no_plain_numbers_are_refused(code: int, name: str, tmp_path: Path) -> None:
+    path = changed(tmp_path / "scan.nii", datatype=code, bitpix=8)
+    with pytest.raises(ImageError, match=f"found voxels of type {name}, expected plain numbers"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("slope", [np.nan, np.inf, 0.0])
+def test_a_scale_that_is_none_is_left_out(slope: float, tmp_path: Path) -> None:
+    image = read_image(changed(tmp_path / "scan.nii", scl_slope=slope))
+    assert image.array.max() == 209
+
+
+def test_scaled_values_past_the_range_of_floats_are_infinite(tmp_path: Path) -> None:
+    # nibabel makes them floats of 16 bytes, which few others know.
+    file = nib.Nifti2Image(numbered().astype(np.int64) << 50, AFFINE, dtype=np.int64)
+    file.header.set_slope_inter(1e300, 0)
+    data = bytearray(file.to_bytes())
+    data[176:184] = np.float64(1e300).tobytes()  # scl_slope, which to_bytes sets anew
+    (tmp_path / "scan.nii").write_bytes(data)
+    image = read_image(tmp_path / "scan.nii")
+    assert image.array.dtype == np.float64
+    assert image.array.max() == np.inf
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_a_qform_that_places_nothing_is_ignored_beside_a_valid_sform(
+    value: float, tmp_path: Path
+) -> None:
+    file = new()
+    file.set_sform(AFFINE, code="scanner")
+    file.set_qform(AFFINE, code="scanner")
+    file.header["qoffset_x"] = value
+    nib.save(file, tmp_path / "scan.nii")
+    assert read_image(tmp_path / "scan.nii").second_affine is None
+
+
+@pytest.mark.parametrize("row", [[np.nan] * 4, [np.inf, 0, 0, 0], [0] * 4, [3e38] * 4])
+def test_an_affine_that_places_nothing_is_refused(row: list[float], tmp_path: Path) -> None:
+    path = changed(tmp_path / "scan.nii", sform_code=1, srow_x=row)
+    with pytest.raises(ImageError, match="the header's affine doesn't place the voxels in space"):
+        read_image(path)
+
+
+def test_a_pair_whose_image_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Pair(numbered(), AFFINE), tmp_path / "scan.hdr")
+    (tmp_path / "scan.img").unlink()
+    os.mkfifo(tmp_path / "scan.img")
+    with pytest.raises(ImageError, match=r"found no file scan\.img, expected one with its voxels"):
+        read_image(tmp_path / "scan.hdr")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "scan.nii")
+    with pytest.raises(ImageError, match="found no file, but a pipe or a device"):
+        read_image(tmp_path / "scan.nii")
