@@ -1,7 +1,8 @@
 """Stand-ins for a 2-D model, simple enough that their answers can be told in advance."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ from scipy import ndimage
 
 from gamt.io.case import Case
 from gamt.lifting import pipeline
-from gamt.lifting.budget import Budget, Stopwatch
+from gamt.lifting.budget import Budget, OutOfTime, Stopwatch
 from gamt.lifting.progress import Progress
-from gamt.lifting.propagation import Seeking, T, Walk, run
+from gamt.lifting.propagation import Answer, Seeking, T, Walk, run
 from gamt.lifting.target import Observer, Target
 from gamt.prompts import ClassPrompts, SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask, Traits
+from gamt.segmenters.door import SegmenterFault
 from gamt.settings import Settings
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.geometry import Range, make_grid
@@ -38,6 +40,8 @@ DEFAULTS = Settings(vote_blur=0)
 """The doubles err nowhere, and smoothing rounds the corners of their blocks."""
 
 UNLIMITED = Budget(0, float("inf"))
+
+NO_FAULTS: Mapping[int, SegmenterFault | OutOfTime] = MappingProxyType({})
 
 
 def answer(mask: Mask, quality: float = 1.0) -> SliceMask:
@@ -257,3 +261,26 @@ def drive(seeking: Seeking[T], target: Target) -> T:
 
     assert run(keep(), target.scan, Stopwatch(float("inf")))
     return result[0]
+
+
+def tagged(tag: int) -> SliceMask:
+    """An answer that can be told apart by its quality."""
+    return answer(np.ones((3, 4), np.bool_), quality=float(tag))
+
+
+def steps(
+    going: Walk, bad: Mapping[int, SegmenterFault | OutOfTime] = MappingProxyType({})
+) -> list[list[int]]:
+    """Drives a walk, each slice's mask tagged with its index; returns the slices of each step.
+
+    The slices of `bad` are answered with something else; out of time, the walk is over.
+    """
+    taken: list[list[int]] = []
+    answers: Sequence[Answer] | None = None
+    while True:
+        try:
+            requests = next(going) if answers is None else going.send(answers)
+        except (StopIteration, OutOfTime):
+            return taken
+        taken.append([request.index for request in requests])
+        answers = [bad.get(request.index) or tagged(request.index) for request in requests]

@@ -19,6 +19,7 @@ from gamt.io.files import refuse_overwrite, refuse_special, remove_partials
 from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.coarsening import lift_in_memory
 from gamt.lifting.last_resort import last_resort
+from gamt.lifting.pipeline import Lifted
 from gamt.lifting.plan import cache_bytes
 from gamt.lifting.progress import Report
 from gamt.lifting.target import Observer
@@ -154,23 +155,26 @@ def predict_case(
     if not isinstance(cache, EmbeddingCache):
         cache = EmbeddingCache(segmenter, cache_bytes(settings), cache)
     volume = PreparedVolume(case.image, case.spacing_mm, cache, settings)
-    budget = Budget.for_run(settings, has_box, start - reserve, len(case.prompts), seconds)
-    lifted = lift_in_memory(
-        case, volume, budget, observer, progress, lambda: cancelled() or finish()
-    )
-    reasons = [] if volume.coarser is None else [volume.coarser]
-    if not lifted.complete:
-        reasons.append("cut short by the time limit")
-    voxels = count_voxels(lifted.labels)
-    reasons += [f"class {one.label}: empty" for one in case.prompts if not voxels[one.label]]
+    budget = Budget.for_run(settings, has_box, start, len(case.prompts), seconds, reserve)
+    lifted = lift_in_memory(case, volume, budget, observer, progress, cancelled, finish)
     return Prediction(
         lifted.labels,
         lifted.encoded,
         time.monotonic() - start,
         lifted.complete,
         lifted.windows,
-        "; ".join(reasons) or COMPLETE,
+        _describe_status(case, lifted, volume.coarser),
     )
+
+
+def _describe_status(case: Case, lifted: Lifted, coarser: str | None) -> str:
+    """Returns the status of a prediction; `coarser` says why its voxels are, None where not."""
+    reasons = [] if coarser is None else [coarser]
+    if lifted.status != COMPLETE:
+        reasons.append(lifted.status)
+    voxels = count_voxels(lifted.labels)
+    reasons += [f"class {one.label}: empty" for one in case.prompts if not voxels[one.label]]
+    return "; ".join(reasons) or COMPLETE
 
 
 def predict_folder(

@@ -285,8 +285,8 @@ class Session:
             cache: a folder where encoded slices are kept for later sessions, or the embeddings of
                 the same segmenter that are shared with other ones; None keeps none.
             seconds: allowed for a prediction. Out of time, it is finished from what has been seen,
-                so that it takes a little longer; where that is nothing, the target is the shape that
-                its first prompt draws (`gamt.lifting.fallback`).
+                so that it takes a little longer; where that is nothing, the target is the shape
+                that its prompts draw (`gamt.lifting.fallback`).
             observer: is told how every prediction goes; None for nobody.
             progress: called with the slices of a prediction that are done and those planned so
                 far, whenever one of them rises. A body that is looked for in 3-D, around a click or

@@ -64,7 +64,8 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     def lift(case: Any, volume: Any, *_: object) -> Lifted:
         seen.append(volume.settings)
         windows = {one.label: IntensityWindow(0, 1) for one in case.prompts}
-        return Lifted(np.zeros(case.image.shape, np.uint8), 0, True, windows, {})
+        labels = np.zeros(case.image.shape, np.uint8)
+        return Lifted(labels, 0, {}, frozenset(), windows, {})
 
     monkeypatch.setattr(predict, "lift_in_memory", lift)
     return seen

@@ -1,15 +1,30 @@
 """``gamt predict``: folders of cases."""
 
+import hashlib
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from gamt.io.case import write_case
 from gamt.prompts import ClassPrompts, Click
-from tests.cli.calls import FAILING, THRESHOLD, Run, on_terminal, one_line
-from tests.test_predict import BLOCK, SHAPE, bright_block, save, save_unlucky, segmentation
+from gamt.segmenters import Embedding
+from tests.cli.calls import FAILING, ROOT, THRESHOLD, Run, on_terminal, one_line
+from tests.test_predict import (
+    BLOCK,
+    SHAPE,
+    ThresholdSegmenter,
+    bright_block,
+    save,
+    save_unlucky,
+    segmentation,
+)
 
 
 def test_predict_writes_a_segmentation_for_each_case(tmp_path: Path, run: Run) -> None:
@@ -17,7 +32,7 @@ def test_predict_writes_a_segmentation_for_each_case(tmp_path: Path, run: Run) -
         save(tmp_path / "in" / name)
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
     assert status == 0
-    assert [line.split(":")[0] for line in log.splitlines()] == ["INFO a", "INFO b"]
+    assert [line.split(":")[0] for line in log.splitlines()] == ["INFO a", "INFO b", "INFO 2 cases"]
     for name in ("a.npz", "b.npz"):
         labels = segmentation(tmp_path / "out" / name)
         assert labels[BLOCK].all()
@@ -30,18 +45,30 @@ def test_predict_takes_a_single_file(tmp_path: Path, run: Run) -> None:
     assert (tmp_path / "out" / "a.npz").is_file()
 
 
-def test_one_failed_case_makes_the_status_1(tmp_path: Path, run: Run) -> None:
+def test_one_case_without_an_output_makes_the_status_4(tmp_path: Path, run: Run) -> None:
     save(tmp_path / "in" / "a.npz")
     (tmp_path / "in" / "b.npz").write_bytes(b"no zip file")
     save_unlucky(tmp_path / "in" / "c.npz")
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *FAILING)
-    assert status == 1
+    assert status == 4
     assert [line.split(":")[0] for line in log.splitlines()] == [
         "INFO a",
         "ERROR b.npz",
-        "ERROR c.npz",
-        "ERROR 2 of 3 cases failed",
+        "WARNING c",
+        "ERROR 3 cases",
     ]
+    assert log.endswith("ERROR 3 cases: 1 fine, 1 degraded, 1 failed\n")
+    assert not (tmp_path / "out" / "b.npz").exists()
+
+
+def test_one_degraded_case_makes_the_status_3(tmp_path: Path, run: Run) -> None:
+    save(tmp_path / "in" / "a.npz")
+    save_unlucky(tmp_path / "in" / "c.npz")
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *FAILING)
+    assert status == 3
+    assert "RuntimeError: no luck with this one" in log
+    assert log.endswith("INFO 2 cases: 1 fine, 1 degraded, 0 failed\n")
+    assert (tmp_path / "out" / "c.npz").is_file()
 
 
 def test_an_empty_folder_makes_the_status_1(tmp_path: Path, run: Run) -> None:
@@ -89,6 +116,7 @@ def test_missing_arguments_are_status_2(run: Run) -> None:
 def test_quiet_leaves_errors_alone_and_verbose_shows_tracebacks(tmp_path: Path, run: Run) -> None:
     save(tmp_path / "in" / "a.npz")
     save_unlucky(tmp_path / "in" / "b.npz")
+    (tmp_path / "in" / "c.npz").write_bytes(b"no zip file")
     arguments = ("predict", tmp_path / "in", tmp_path / "out", *FAILING)
     assert [line.split()[0] for line in run(*arguments, "--quiet")[1].splitlines()] == [
         "ERROR",
@@ -104,11 +132,11 @@ def test_the_first_clock_begins_with_the_process(
     save(tmp_path / "in" / "a.npz")
     monkeypatch.setattr("gamt.lifting.budget.process_start", lambda: -1e9)
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
-    assert status == 0
-    assert log.endswith("cut short by the time limit\n")
+    assert status == 3
+    assert "; class 1: cut short by the time limit\n" in log
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD, "--no-budget")
     assert status == 0
-    assert log.endswith(" s\n")
+    assert " s\n" in log
 
 
 def test_a_terminal_shows_how_many_cases_are_done(tmp_path: Path) -> None:
@@ -141,5 +169,77 @@ def test_predict_warns_of_an_empty_result(tmp_path: Path, run: Run) -> None:
     prompts = ClassPrompts(1, clicks=(Click(1, 1, 1, positive=False),))
     write_case(tmp_path / "in" / "a.npz", bright_block(), (1, 1, 1), [prompts])
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
-    assert status == 0
-    assert log.endswith("WARNING a: class 1: the segmentation is empty\n")
+    assert status == 3
+    assert "; class 1: empty\nWARNING a: class 1: the segmentation is empty\n" in log
+
+
+# --- SIGTERM ------------------------------------------------------------------------------------
+
+
+class SlowSegmenter(ThresholdSegmenter):
+    """Says when it is asked, and takes a while."""
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        print("encoding", flush=True)
+        time.sleep(0.3)
+        return super().encode(slices)
+
+
+class HangingSegmenter(ThresholdSegmenter):
+    """Says when it is asked, and then is in one call for hours, as of a network that hangs."""
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        print("encoding", flush=True)
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**11)
+        raise AssertionError
+
+
+def start_predict(folder: Path, segmenter: str) -> "subprocess.Popen[str]":
+    """Starts a run over the cases a and b, and waits until its segmenter is asked."""
+    for name in ("a.npz", "b.npz"):
+        save(folder / "in" / name)
+    options = ("--no-budget", "--segmenter", f"tests.cli.test_predict:{segmenter}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gamt", "predict", folder / "in", folder / "out", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        text=True,
+        encoding="utf-8",
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "encoding\n"
+    return process
+
+
+def test_sigterm_finishes_the_case_at_hand_and_ends_with_143(tmp_path: Path) -> None:
+    with start_predict(tmp_path, "SlowSegmenter") as process:
+        process.terminate()
+        asked, log = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert asked.count("encoding") <= 1  # of 25 slices that the case has; one may just have begun
+    assert "asked to end: the case at hand is finished" in log
+    assert "b.npz: 1 cases not begun" in log
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.npz"]
+    assert segmentation(tmp_path / "out" / "a.npz")[5, 6, 10] == 1  # the box's middle
+    with np.load(tmp_path / "out" / "a.npz") as file:
+        assert "cut short" in str(file["status"])
+
+
+def test_a_second_sigterm_ends_at_once_also_amid_a_call_of_the_segmenter(tmp_path: Path) -> None:
+    with start_predict(tmp_path, "HangingSegmenter") as process:
+        assert process.stderr is not None
+        process.terminate()
+        assert "asked to end" in process.stderr.readline()
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(timeout=10) == 143
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_after_a_run_sigterm_means_what_it_did_before(tmp_path: Path, run: Run) -> None:
+    save(tmp_path / "in" / "a.npz")
+    before = signal.getsignal(signal.SIGTERM)
+    run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.set_wakeup_fd(-1) == -1

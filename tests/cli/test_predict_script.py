@@ -51,7 +51,7 @@ def test_the_script_hands_on_the_environment_and_the_status(tmp_path: Path) -> N
         "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
     }
     done = shell("sh", script, "in", "out", cwd=tmp_path, variables=variables)
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert "INFO a: threshold on abacus" in done.stderr
     done = shell("sh", script, cwd=tmp_path, variables=variables | {"GAMT_NONSENSE": "1"})
     assert done.returncode == 2

@@ -14,11 +14,13 @@ from gamt.lifting.budget import (
     Budget,
     Cancelled,
     OutOfTime,
+    Pace,
     Stopwatch,
     StridePlanner,
     process_start,
 )
 from gamt.lifting.progress import Progress
+from gamt.segmenters.door import Call
 from gamt.settings import Settings
 
 SETTINGS = Settings(seconds_per_class=90, runs=6, runs_without_box=5, safety=0.2)
@@ -61,14 +63,35 @@ def test_the_runs_of_the_default_stay_within_the_challenges_limit(has_box: bool)
     assert 0 < share * (6 if has_box else 5) < 90
 
 
-def test_deadlines_add_up_over_the_classes() -> None:
-    share = Budget.for_run(SETTINGS, has_box=True, start=100)
-    assert [share.deadline(n) for n in range(4)] == pytest.approx([100, 112, 124, 136])
+@pytest.mark.parametrize(
+    ("now", "done", "classes", "expected"),
+    [
+        (1000, 0, 1, 1012),
+        (1000, 0, 2, 1024),
+        (1002, 1, 1, 1024),  # what the first class left over passes on to the second
+        (1002, 1, 2, 1036),
+        (1016, 1, 1, 1026),  # it took 4 too many: half of the 20 that are left for two
+        (1030, 0, 1, 1032),  # a slow start: a third of the 6 that are left for three
+        (1040, 0, 3, 1036),  # over before it began
+    ],
+)
+def test_classes_share_out_what_is_left_where_the_time_before_was_not_enough(
+    now: float, done: int, classes: int, expected: float, clock: Clock
+) -> None:
+    share = Budget.for_run(SETTINGS, has_box=True, start=1000, classes=3)
+    clock.now = now
+    assert share.deadline(done, classes, total=3) == pytest.approx(expected)
 
 
 def test_without_a_budget_there_is_no_deadline() -> None:
     share = Budget.for_run(replace(SETTINGS, budget=False), has_box=True, start=100)
-    assert share.deadline(1) == math.inf
+    assert share.deadline(0, 1, total=1) == math.inf
+
+
+def test_seconds_in_reserve_are_not_for_the_classes() -> None:
+    # 12 a class, and of both together 3 are kept.
+    share = Budget.for_run(SETTINGS, has_box=True, start=100, classes=2, reserve=3)
+    assert share.seconds_per_class == pytest.approx(10.5)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +113,7 @@ def test_seconds_that_the_caller_allows_are_shared_by_the_classes(
 def test_the_callers_seconds_hold_without_a_budget_too() -> None:
     settings = replace(SETTINGS, budget=False)
     share = Budget.for_run(settings, has_box=True, start=100, classes=4, seconds=400)
-    assert share.deadline(4) == 500
+    assert share.deadline(0, 4, total=4) == 500
 
 
 def test_this_process_has_started_already() -> None:
@@ -114,38 +137,86 @@ def test_a_process_starts_between_its_call_and_its_first_line() -> None:
     assert called - 1.1 <= started <= first + 0.02
 
 
-def test_a_step_fits_while_the_longest_one_does(clock: Clock) -> None:
+def test_an_unknown_call_is_tried_with_one_slice_whatever_it_costs() -> None:
+    pace = Pace()
+    assert pace.expect("encode", 1) == 0
+    assert pace.expect("encode", 2) == math.inf
+
+
+def test_a_call_is_expected_to_take_as_long_a_slice_as_the_longest_of_its_kind() -> None:
+    pace = Pace()
+    pace.add("encode", 1, 4)
+    pace.add("encode", 8, 8)
+    assert pace.expect("encode", 3) == 12
+    assert pace.seconds("encode") == 12
+    assert pace.expect("decode", 2) == math.inf
+
+
+def call(watch: Stopwatch, clock: Clock, kind: Call, seconds: float, slices: int = 1) -> None:
+    watch.before_call(kind, slices)
+    clock.now += seconds
+    watch.end_call()
+
+
+def test_a_call_is_not_begun_that_would_be_late_as_the_longest_of_its_kind(clock: Clock) -> None:
     watch = Stopwatch(deadline=1010)
-    clock.now = 1003  # the step took 3: another would end at 1006
-    watch.lap()
-    clock.now = 1004  # it took 1, but 3 are to be expected: 1007
-    watch.lap()
-    clock.now = 1007  # it took 3: 1010 is in time
-    watch.lap()
-    clock.now = 1007.5  # it took 0.5, but 3 are to be expected: 1010.5 is late
+    call(watch, clock, "encode", 4)
+    call(watch, clock, "decode", 1)
+    call(watch, clock, "encode", 1)  # 1006, and another 4 would just be in time
+    call(watch, clock, "decode", 1)
     with pytest.raises(OutOfTime):
-        watch.lap()
+        watch.before_call("encode", 1)
+    call(watch, clock, "decode", 1)  # 1008, and another one fits
+    with pytest.raises(OutOfTime):
+        watch.before_call("decode", 3)
 
 
-def test_no_step_fits_after_the_deadline(clock: Clock) -> None:
-    watch = Stopwatch(deadline=999)
+def test_the_time_between_calls_is_none_of_theirs(clock: Clock) -> None:
+    watch = Stopwatch(deadline=1010)
+    call(watch, clock, "decode", 1)
+    clock.now += 5
+    assert watch.pace.seconds("decode") == 1
+    assert watch.fits(0, 4)
+    assert not watch.fits(0, 5)
+
+
+def test_a_call_ends_where_the_next_one_begins(clock: Clock) -> None:
+    watch = Stopwatch(deadline=1010)
+    watch.before_call("encode", 1)
+    clock.now += 3
+    watch.before_call("decode", 1)
+    clock.now += 1
+    watch.end_call()
+    assert (watch.pace.seconds("encode"), watch.pace.seconds("decode")) == (3, 1)
+
+
+def test_no_call_fits_after_the_deadline(clock: Clock) -> None:
     with pytest.raises(OutOfTime):
-        watch.lap()
+        Stopwatch(deadline=999).before_call("encode", 1)
 
 
 def test_whoever_cancels_is_asked_at_every_step() -> None:
     answers = iter([False, False, True])
     watch = Stopwatch(math.inf, lambda: next(answers))
-    watch.lap()
-    watch.lap()
+    watch.check()
+    watch.before_call("decode", 1)
     with pytest.raises(Cancelled):
-        watch.lap()
+        watch.before_call("decode", 1)
 
 
-def test_steps_always_fit_without_a_deadline(clock: Clock) -> None:
+def test_whoever_wants_what_there_is_is_asked_at_every_step() -> None:
+    answers = iter([False, False, True])
+    watch = Stopwatch(math.inf, finish=lambda: next(answers))
+    watch.check()
+    watch.before_call("decode", 1)
+    with pytest.raises(OutOfTime):
+        watch.before_call("decode", 1)
+
+
+def test_calls_always_fit_without_a_deadline(clock: Clock) -> None:
     watch = Stopwatch(deadline=math.inf)
-    clock.now = 1e9
-    watch.lap()
+    call(watch, clock, "decode", 1e9)
+    watch.before_call("decode", 1)
 
 
 class Walks:
@@ -159,12 +230,15 @@ class Walks:
         self.encoded = encoded
         self.progress = Progress()
         self.progress.plan(slices)
-        stopwatch = Stopwatch(clock.now + seconds)
-        self.planner = StridePlanner(stopwatch, share, self.progress, lambda: self.encoded)
+        self.stopwatch = Stopwatch(clock.now + seconds)
+        self.planner = StridePlanner(self.stopwatch, share, self.progress, lambda: self.encoded)
 
-    def go(self, seconds: float, slices: int = 1) -> int:
-        """Goes a round that takes so long; returns the stride of the next one."""
+    def go(self, seconds: float, slices: int = 1, encode: int = 0, encoding: float = 0) -> int:
+        """Goes a round that takes so long, for encoding too; returns the stride of the next one."""
         self.clock.now += seconds
+        if encode:
+            self.encoded += encode
+            self.stopwatch.pace.add("encode", encode, encoding)
         self.planner.end_round(slices)
         self.progress.finish(slices)
         return self.planner.stride(self.progress.left)
@@ -185,7 +259,6 @@ def test_strides_make_walks_fit_into_their_share_of_the_time(clock: Clock) -> No
     walks = Walks(clock, slices=102, seconds=110, share=0.5)
     # 5 a slice: half of the 100 left are enough for 10 of the 100 ahead.
     assert walks.go(10, slices=2) == 10
-    assert walks.planner.stepped_over
 
 
 def test_strides_are_judged_anew_after_every_round(clock: Clock) -> None:
@@ -197,8 +270,28 @@ def test_strides_are_judged_anew_after_every_round(clock: Clock) -> None:
 
 def test_slices_that_are_encoded_ahead_cost_time_too(clock: Clock) -> None:
     walks = Walks(clock, slices=101, seconds=60, encoded=7)
-    walks.encoded += 5  # 2 a slice, so that the 50 left are enough for 25 of the 100 ahead
-    assert walks.go(10) == 4
+    # 2 a slice to encode, and nothing else, so that the 50 left are enough for 25 of 100.
+    assert walks.go(10, encode=5, encoding=10) == 4
+
+
+def test_only_encoding_is_cheaper_for_slices_that_are_encoded_ahead(clock: Clock) -> None:
+    walks = Walks(clock, slices=101, seconds=60)
+    # 1 a slice to encode and 5 to decode, so that the 50 left are enough for 8.3 of 100.
+    assert walks.go(10, encode=5, encoding=5) == 12
+
+
+def test_classes_that_share_slices_share_what_encoding_them_costs(clock: Clock) -> None:
+    walks = Walks(clock, slices=102, seconds=60)
+    # Two classes on one slice: 10 for two, so that the 50 left are enough for 10 of 100.
+    assert walks.go(10, slices=2, encode=1, encoding=8) == 10
+
+
+def test_slices_are_filled_in_while_the_share_of_the_time_lasts(clock: Clock) -> None:
+    walks = Walks(clock, slices=10, seconds=100, share=0.3)
+    clock.now += 29
+    assert walks.planner.has_time()
+    clock.now += 2
+    assert not walks.planner.has_time()
 
 
 def test_a_hiccup_steps_over_nothing(clock: Clock) -> None:
@@ -206,7 +299,6 @@ def test_a_hiccup_steps_over_nothing(clock: Clock) -> None:
     walks = Walks(clock, slices=208, seconds=12, share=0.3)
     clock.now += 0.1
     assert walks.finish(0.01) == 208
-    assert not walks.planner.stepped_over
 
 
 @pytest.mark.parametrize("at", [0, 1, 5, 100, 199])
@@ -225,7 +317,7 @@ def test_slow_slices_are_stepped_over_and_the_walks_end_in_time(
     walks = Walks(clock, slices=400, seconds=10, share=0.9)
     deadline = clock.now + 10
     visited = walks.finish(seconds_per_slice)
-    assert walks.planner.stepped_over
+    assert visited < 400
     assert clock.now <= deadline
     # At least half of the slices that there was time for.
     assert visited >= 0.5 * 9 / seconds_per_slice
@@ -240,14 +332,12 @@ def test_every_slice_is_visited_while_there_is_time(clock: Clock) -> None:
 def test_without_a_deadline_every_slice_is_visited(clock: Clock, spent: float) -> None:
     walks = Walks(clock, slices=1000, seconds=math.inf, share=0.5)
     assert walks.go(spent) == 1
-    assert not walks.planner.stepped_over
 
 
 def test_a_walk_of_which_no_further_slice_fits_steps_over_all(clock: Clock) -> None:
     assert Walks(clock, slices=31, seconds=10).go(9) == 30
 
 
-def test_a_stride_over_nothing_is_no_step_over(clock: Clock) -> None:
+def test_the_one_slice_that_is_left_is_visited(clock: Clock) -> None:
     walks = Walks(clock, slices=2, seconds=10)
-    assert walks.go(9.5) == 1  # the one slice that is left
-    assert not walks.planner.stepped_over
+    assert walks.go(9.5) == 1

@@ -1,6 +1,7 @@
 """Prompts for the next slice, the ends of a walk, and walks that go together."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,12 +14,13 @@ from hypothesis.extra import numpy as hnp
 from gamt.axes import Plane
 from gamt.lifting import budget
 from gamt.lifting.budget import Cancelled, OutOfTime, Stopwatch
-from gamt.lifting.progress import Progress, Report
 from gamt.lifting.propagation import (
     MAX_SIDE,
     Appearance,
     End,
     Walk,
+    ask,
+    check_time,
     interior_point,
     lost,
     next_prompt,
@@ -27,12 +29,12 @@ from gamt.lifting.propagation import (
     together,
 )
 from gamt.prompts import SlicePrompt
-from gamt.segmenters.base import SliceMask
+from gamt.segmenters.base import Embedding, SliceMask, Traits
 from gamt.settings import Settings
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.geometry import Grid
 from gamt.volume.scan import Scan, SliceRequest
-from tests.doubles import Constant, Mask, answer, block
+from tests.doubles import Constant, Mask, answer, block, steps
 
 SETTINGS = Settings(min_quality=0.5, min_overlap=0.5, max_growth=2.0)
 
@@ -174,161 +176,14 @@ def test_pixels_fit_as_long_as_their_median_is_usual(sign: int) -> None:
         assert appearance.fits(pixels) is fits
 
 
-# --- a walk -------------------------------------------------------------------------------------
-
-SHAPE = (3, 4)
-
-
-def tagged(tag: int) -> SliceMask:
-    """An answer that can be told apart by its quality."""
-    return answer(np.ones(SHAPE, np.bool_), quality=float(tag))
-
-
-class Walker:
-    """A walk's owner: notes what it is asked and told, and ends the walk at some slices.
-
-    What it makes of a slice is ten times the slice's index.
-    """
-
-    def __init__(self, ends: Iterable[int] = ()) -> None:
-        self.ends = set(ends)
-        self.asked: list[tuple[int, int]] = []
-        self.told: list[tuple[int, int | None, float]] = []
-
-    def ask(self, index: int, before: int) -> SlicePrompt:
-        self.asked.append((index, before))
-        return SlicePrompt(box=(index, 0, index + 1, 1))
-
-    def accept(
-        self, index: int, prompt: SlicePrompt, before: int | None, mask: SliceMask
-    ) -> int | None:
-        assert prompt.box == (index, 0, index + 1, 1)
-        self.told.append((index, before, mask.quality))
-        return None if index in self.ends else 10 * index
-
-    def start(
-        self,
-        anchor: int,
-        indices: Sequence[int],
-        stride: int = 1,
-        report: Report = lambda done, planned: None,
-    ) -> Walk:
-        prompt = SlicePrompt(box=(anchor, 0, anchor + 1, 1))
-        return walk(
-            Plane.CORONAL,
-            anchor,
-            prompt,
-            indices,
-            self.ask,
-            self.accept,
-            lambda ahead: stride,
-            Progress(report),
-        )
-
-
-def steps(going: Walk) -> list[list[int]]:
-    """Drives a walk, each slice's mask tagged with its index; returns the slices of each step."""
-    taken: list[list[int]] = []
-    masks: Sequence[SliceMask] | None = None
-    while True:
-        try:
-            requests = next(going) if masks is None else going.send(masks)
-        except StopIteration:
-            return taken
-        taken.append([request.index for request in requests])
-        masks = [tagged(request.index) for request in requests]
-
-
-def test_a_walk_goes_both_ways_at_once() -> None:
-    assert steps(Walker().start(4, range(2, 8))) == [[4], [3, 5], [2, 6], [7]]
-
-
-def test_a_walk_visits_each_slice_once_in_order_of_distance() -> None:
-    assert steps(Walker().start(4, [1, 4, 5, 9])) == [[4], [1, 5], [9]]
-
-
-def test_a_walk_may_step_over_slices_but_not_over_the_last() -> None:
-    assert steps(Walker().start(4, range(12), stride=3)) == [[4], [1, 7], [0, 10], [11]]
-
-
-def test_an_anchor_outside_of_the_slices_is_visited_too() -> None:
-    assert steps(Walker().start(4, [5, 6])) == [[4], [5], [6]]
-    assert steps(Walker().start(4, [])) == [[4]]
-
-
-def test_each_slice_is_asked_and_told_about_with_the_one_before_it() -> None:
-    walker = Walker()
-    steps(walker.start(4, range(2, 7)))
-    assert walker.asked == [(3, 40), (5, 40), (2, 30), (6, 50)]
-    assert walker.told == [(4, None, 4), (3, 40, 3), (5, 40, 5), (2, 30, 2), (6, 50, 6)]
-
-
-@pytest.mark.parametrize(
-    ("ends", "expected"),
-    [
-        ([4], [[4]]),  # at the anchor: there is no walk
-        ([3], [[4], [3, 5], [6], [7]]),  # on one side: the other goes on
-        ([6], [[4], [3, 5], [2, 6], [1], [0]]),
-        ([3, 5], [[4], [3, 5]]),
-    ],
-)
-def test_a_side_of_a_walk_ends_where_it_is_not_accepted(
-    ends: list[int], expected: list[list[int]]
-) -> None:
-    assert steps(Walker(ends).start(4, range(8))) == expected
-
-
-def test_a_walk_asks_for_slices_of_its_plane() -> None:
-    going = Walker().start(4, range(8))
-    (anchor,) = next(going)
-    both = going.send([tagged(4)])
-    assert {request.plane for request in [anchor, *both]} == {Plane.CORONAL}
-
-
-@given(
-    anchor=st.integers(0, 9),
-    indices=st.sets(st.integers(0, 9)).map(sorted),
-    ends=st.sets(st.integers(0, 9)),
-)
-def test_no_slice_is_visited_twice_and_none_behind_an_end(
-    anchor: int, indices: list[int], ends: set[int]
-) -> None:
-    visited = [index for step in steps(Walker(ends).start(anchor, indices)) for index in step]
-    allowed = set(indices) | {anchor}
-
-    def reached(index: int) -> bool:
-        low, high = sorted((index, anchor))
-        between = set(range(low, high + 1)) - {index}
-        return not between & ends & allowed
-
-    assert sorted(visited) == sorted(index for index in allowed if reached(index))
-
-
-@pytest.mark.parametrize(
-    ("ends", "stride", "expected"),
-    [
-        ([], 1, [0, 1, 2, 3, 4, 5, 6]),
-        ([3], 1, [0, 1, 3, 4, 5, 6]),  # with 3, the slice 2 behind it is done with
-        ([4], 1, [0, 6]),  # with the anchor, all are
-        ([], 2, [0, 1, 3, 5, 6]),  # with 2 and 6, the slices 3 and 5 before them are
-    ],
-)
-def test_slices_that_a_walk_will_not_come_to_are_done_with(
-    ends: list[int], stride: int, expected: list[int]
-) -> None:
-    counted: list[tuple[int, int]] = []
-    # 2, 3 | 4 | 5, 6, 7
-    steps(Walker(ends).start(4, range(2, 8), stride, lambda *counts: counted.append(counts)))
-    assert counted == [(done, 6) for done in expected]
-
-
 # --- together -----------------------------------------------------------------------------------
 
 
 def questions(plane: Plane, *batches: Sequence[int]) -> Walk:
     """Asks for some slices, step by step, and checks that the answers are its own."""
     for batch in batches:
-        masks = yield [SliceRequest(plane, index, SlicePrompt()) for index in batch]
+        answers = yield [SliceRequest(plane, index, SlicePrompt()) for index in batch]
+        masks = [answer for answer in answers if isinstance(answer, SliceMask)]
         assert [mask.quality for mask in masks] == [float(index) for index in batch]
 
 
@@ -386,7 +241,7 @@ def slices(*indices: int) -> Walk:
     ("deadline", "taken", "complete"),
     [
         (99, 0, False),  # over before it began
-        (100, 1, False),
+        (100, 0, False),  # the same
         (119, 1, False),  # at 110, a second step of ten seconds would end too late
         (120, 2, False),  # at 120 the third one would
         (140, 3, True),  # at 130 there is time left to find out that the walk is done
@@ -406,7 +261,7 @@ def test_a_run_answers_a_walk_with_its_own_slices() -> None:
 
     def one(plane: Plane, shape: tuple[int, int]) -> Walk:
         masks = yield [SliceRequest(plane, n, SlicePrompt()) for n in (2, 0)]
-        assert [mask.mask.shape for mask in masks] == [shape, shape]
+        assert [mask.mask.shape for mask in masks if isinstance(mask, SliceMask)] == [shape, shape]
 
     for plane, shape in zip(Plane, [(4, 5), (6, 5), (6, 4)], strict=True):
         assert run(one(plane, shape), scan, Stopwatch(float("inf")))
@@ -441,3 +296,73 @@ def test_a_cancelled_run_asks_no_further_slice() -> None:
     with pytest.raises(Cancelled):
         run(slices(0, 1, 2, 3), scan, stopwatch)
     assert len(segmenter.asked) == 2
+
+
+def test_where_there_is_time_for_some_of_a_round_these_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    told: dict[str, list[bool]] = {}
+
+    def asking(name: str, *indices: int) -> Walk:
+        answers = yield [SliceRequest(Plane.AXIAL, n, SlicePrompt()) for n in indices]
+        told[name] = [isinstance(answer, SliceMask) for answer in answers]
+        check_time(answers)
+        yield from slices(0)
+
+    # Ten seconds each from 100 on: at 130 a fourth one would end too late.
+    walks = together([asking("a", 0, 1), asking("b", 2, 3), asking("c", 4, 5)])
+    assert not run(walks, clock.scan, Stopwatch(135))
+    assert told == {"a": [True, True], "b": [True, False], "c": [False, False]}
+    assert len(clock.segmenter.asked) == 3
+
+
+def test_the_first_of_several_questions_is_asked_alone_where_time_is_limited() -> None:
+    for limit, expected in ((float("inf"), [3]), (1e9, [1, 2])):
+        segmenter = Counting(inside=True)
+        scan = Scan(lambda: np.zeros((6, 4, 5), np.uint8), GRID, EmbeddingCache(segmenter, 2**20))
+        requests = [SliceRequest(Plane.AXIAL, n, SlicePrompt()) for n in range(3)]
+        stopwatch = Stopwatch(time.monotonic() + limit)
+        answers = ask(scan, requests, stopwatch)
+        assert all(isinstance(one, SliceMask) for one in answers)
+        assert segmenter.decoded == expected
+
+
+class Counting(Constant):
+    """Counts the slices of every call, and encodes four at once."""
+
+    traits = Traits(batch=4)
+
+    def __init__(self, inside: bool) -> None:
+        super().__init__(inside)
+        self.encoded: list[int] = []
+        self.decoded: list[int] = []
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        self.encoded.append(len(slices))
+        return super().encode(slices)
+
+    def decode(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt],
+        multimask: bool | None = None,
+    ) -> Sequence[SliceMask]:
+        self.decoded.append(len(prompts))
+        return super().decode(embeddings, prompts, multimask)
+
+
+def test_slices_are_encoded_ahead_where_there_is_time_for_whole_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    image = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5)
+    for left, expected in ((12, [1, 4]), (7, [1, 1])):
+        segmenter = Counting(inside=True)
+        scan = Scan(lambda: image, GRID, EmbeddingCache(segmenter, 2**20))
+        stopwatch = Stopwatch(left)
+        for index, ahead in ((0, [1]), (2, [3, 4, 5])):
+            ask(scan, [SliceRequest(Plane.AXIAL, index, SlicePrompt(), ahead=ahead)], stopwatch)
+            stopwatch.pace.add("encode", 1, 1)  # a second a slice
+        # A whole batch in each of three planes would be ten slices.
+        assert segmenter.encoded == expected

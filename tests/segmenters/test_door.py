@@ -204,7 +204,7 @@ def test_the_caller_is_asked_before_a_failed_call_is_repeated() -> None:
     class Up(Exception):  # noqa: N818
         pass
 
-    def stop() -> None:
+    def stop(call: str, slices: int) -> None:
         raise Up
 
     segmenter = Scripted(unlucky(1))

@@ -61,7 +61,7 @@ class Views(Observer):
     ) -> Visited:
         """Counts the slices of a walk."""
 
-        def visited(index: int, answer: SliceMask, end: End | None) -> None:
+        def visited(index: int, answer: SliceMask | None, end: End | None) -> None:
             self.slices[plane] = self.slices.get(plane, 0) + 1
 
         return visited

@@ -53,8 +53,14 @@ The result is that of 'gamt predict', or for an image that of 'gamt segment', wi
 Prompts are for images; a case has its own. It needs jinja2 and pillow:
 pip install 'gamt[explain]', in a clone 'make setup'.
 
-Exit status: 0 if the page was written, 1 if the case can't be read or segmented, 2 for wrong
-arguments.
+\b
+Exit status:
+  0    the page is written
+  3    it is written, and the segmentation is degraded: the segmenter failed
+       at some slices, or it was cut short, is coarser for lack of memory, or
+       a class is empty
+  1    there is none: the case can't be read or segmented, or nothing written
+  2    wrong arguments
 """
 
 
@@ -125,7 +131,7 @@ def explain(
     from gamt.io.labels import warn_of_unused_names
     from gamt.lifting.budget import process_start
     from gamt.plausibility import warn_of_input, warn_of_scale
-    from gamt.predict import log_prediction
+    from gamt.predict import COMPLETE, log_prediction
 
     try:
         from gamt.explain.page import write_page
@@ -184,3 +190,5 @@ def explain(
     prediction = explanation.prediction
     log_prediction(case, prediction, model, prediction.seconds, names)
     echo(out)
+    if prediction.status != COMPLETE:
+        raise typer.Exit(3)

@@ -67,6 +67,14 @@ Examples:
   gamt segment ct.nii.gz -o larger.nii.gz --prompts vessel.prompts.json --scale large
   gamt segment scan.nii.gz -o better.nii.gz --previous liver.nii.gz --negative 90,70,30
   gamt segment scan.nii.gz -o liver.nii.gz --prompts R.mrk.json --prompts F.mrk.json
+
+\b
+Exit status:
+  0    the segmentation is written
+  3    it is written, but degraded: the segmenter failed at some slices, or it
+       was cut short, is coarser for lack of memory, or a class is empty
+  1    there is none: the image can't be read or segmented, or nothing written
+  2    wrong arguments
 """
 
 
@@ -120,7 +128,7 @@ def segment(
     from gamt.io.image import write_image
     from gamt.io.prompts_file import prompts_path, refuse_other_content, write_prompts
     from gamt.plausibility import warn_of_input, warn_of_scale
-    from gamt.predict import log_prediction, predict_case
+    from gamt.predict import COMPLETE, log_prediction, predict_case
 
     inputs = [image, *(prompts or [])]
     if previous is not None:
@@ -167,6 +175,8 @@ def segment(
     log_prediction(scan.case, prediction, model, prediction.seconds, scan.class_names)
     if verbose is not False:
         echo(f"{output}: {_describe(scan, labels)}")
+    if prediction.status != COMPLETE:
+        raise typer.Exit(3)
 
 
 def _describe(scan: "ImageCase", labels: "npt.NDArray[np.uint8]") -> str:

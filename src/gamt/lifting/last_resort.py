@@ -4,13 +4,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.io.case import Case
+from gamt.lifting.fallback import BALL_SHARE
 from gamt.lifting.pipeline import obey_clicks, obey_scribbles
 from gamt.lifting.shape import prior_logits
 from gamt.prompts import Box, ClassPrompts, Click, Scribble, SliceBox
-
-BALL_SHARE = 0.05
-"""Radius of the ball around a click of which nothing else is known, as a share of the side of a
-cube that is as large as the scan (docs/constants.md)."""
 
 
 def last_resort(case: Case) -> npt.NDArray[np.uint8]:
