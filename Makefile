@@ -16,6 +16,7 @@ SYNC_SMALL = $(SYNC) --no-default-groups --group samples --extra explain
 SYNC_SERVER = $(SYNC_SMALL) --extra server --extra itk
 SYNC_READY = $(SYNC_SMALL) --extra evaluation --extra itk
 SYNC_ALL = $(SYNC) --all-extras
+EXPORT = $(UV) export --quiet --locked --no-emit-project
 
 # A process a core, each with one thread: more would wait for each other. The tests of a file stay in
 # one process, so that they share what is costly to make.
@@ -37,7 +38,8 @@ BUILT := $(PAGE)/dist/index.html
 LIGHTHOUSE := tests/page/node_modules/.package-lock.json
 
 .PHONY: help setup setup-all run annotate serve test test-fast coverage test-page test-napari \
-	test-container lint bench bench-accuracy bench-page soak faults bench-container eval data weights page wheel docker \
+	test-container lint audit bench bench-accuracy bench-page soak faults bench-container eval data \
+	weights page wheel sbom docker \
 	docker-run docker-serve docker-save format clean
 
 help: ## Show this list
@@ -87,6 +89,12 @@ lint: $(ALL) $(PACKAGES) ## Check style, types, and who imports whom; check and 
 	$(BIN)/lint-imports
 	$(RUN_NPM) --prefix $(PAGE) run --silent check
 	$(RUN_NPM) --prefix $(PAGE) test --silent
+
+audit: $(ALL) ## Look for known vulnerabilities in all packages, and for weaknesses in the workflows
+	@mkdir -p out
+	$(EXPORT) --all-extras --all-groups --output-file out/requirements.txt
+	$(BIN)/python -m benchmarks.audit out/requirements.txt
+	$(BIN)/zizmor --offline --quiet .github
 
 bench: CORES := $(shell getconf _NPROCESSORS_ONLN)
 bench: $(ALL) $(BUILT) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL=DIR; see README)
@@ -151,6 +159,10 @@ page: $(BUILT) ## Build the page of gamt annotate
 
 wheel: $(BUILT) | $(UV) ## Build the Python package, with the page, into dist/
 	$(UV) build --wheel --out-dir dist
+
+sbom: | $(UV) ## List all Python packages that a release may run with, as CycloneDX into dist/
+	@mkdir -p dist
+	$(EXPORT) --all-extras --no-default-groups --format cyclonedx1.5 --output-file dist/gamt.cdx.json
 
 # The challenge's naming rule: the team is the file's name up to the first dot, lower-cased, the image
 # the team up to the first underscore.

@@ -31,19 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.fuzz", description=benchmarks.fuzz.__doc__
     )
-    number = {"type": int, "metavar": "N"}
     parser.add_argument("--short", action="store_true", help="a fiftieth of everything")
-    parser.add_argument("--seed", default=0, help="of the files (%(default)s)", **number)
-    parser.add_argument("--only", help="this npz file of the seed alone, in process", **number)
-    parser.add_argument(
-        "--files", default=10_000, help="npz files in process (%(default)s)", **number
-    )
-    parser.add_argument("--script", default=1_000, help="by predict.sh (%(default)s)", **number)
-    parser.add_argument(
-        "--runs", default=20_000, help="a reader, by atheris (%(default)s)", **number
-    )
-    parser.add_argument("--examples", default=2_000, help="by hypothesis (%(default)s)", **number)
-    parser.add_argument("--workers", default=1, help="processes at a time (%(default)s)", **number)
+    for option, default, what in (
+        ("--seed", 0, "of the files"),
+        ("--only", None, "the number of an npz file of the seed, which is run alone, in process"),
+        ("--files", 10_000, "npz files in process"),
+        ("--script", 1_000, "npz files by predict.sh"),
+        ("--runs", 20_000, "runs of each reader by atheris"),
+        ("--examples", 2_000, "of each kind and reader by hypothesis"),
+        ("--workers", 1, "processes at a time"),
+    ):
+        text = what if default is None else f"{what} (%(default)s)"
+        parser.add_argument(option, type=int, default=default, metavar="N", help=text)
     parser.add_argument(
         "--findings", type=Path, default=Path("out/fuzz"), help="folder for what fails"
     )

@@ -16,7 +16,7 @@ FORBIDDEN = (
         "os.startfile",
     ),
     *("subprocess.Popen", "pty.spawn", "ctypes.dlopen", "ctypes.dlsym", "ctypes.string_at"),
-    *("ctypes.cdata", "os.putenv", "os.chmod", "os.chown", "os.link", "os.symlink", "os.kill"),
+    *("ctypes.cdata", "os.chmod", "os.chown", "os.link", "os.symlink", "os.kill"),
     *("code.__new__", "function.__new__", "marshal.loads", "sys.settrace", "sys.setprofile"),
     *("shutil.copyfile", "webbrowser.open", "urllib.Request", "mmap.__new__"),
 )

@@ -19,8 +19,10 @@ ALL_DONE, DEGRADED, FAILED = 0, 3, 4
 
 _LINE = re.compile(r"(INFO|WARNING|ERROR|gamt:) ")
 _MOST_CHARACTERS = 1000
-_OURS = ("Traceback", 'File "', ".py", "SystemError", "AssertionError", "RecursionError")
-_OURS += ("MemoryError", "Unable to allocate", "object at 0x")
+_OURS = (
+    *("Traceback", 'File "', ".py", "SystemError", "AssertionError", "RecursionError"),
+    *("MemoryError", "Unable to allocate", "object at 0x"),
+)
 """What a user can do nothing with."""
 
 

@@ -23,7 +23,6 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.fuzz.arrays import object_header
 from benchmarks.fuzz.honest import SHAPE, draw_case
 from benchmarks.fuzz.npz import honest_npz
 from gamt.axes import Plane
@@ -33,7 +32,7 @@ from gamt.io.format import ImageError
 from gamt.io.formats._itk import load_itk
 from gamt.io.image import Image, read_image, read_label_names, read_labels, write_image
 from gamt.io.json_files import JsonError
-from gamt.io.pickles import read_array
+from gamt.io.pickles import NpyError, load_plain
 from gamt.io.prompts_file import SavedPrompts
 from gamt.prompts import Click, LabelledPrompt, Lasso, Region, Scribble, SliceBox
 from gamt.server import frames
@@ -85,7 +84,7 @@ def _honest_npz() -> Sequence[bytes]:
 
 
 def _read_pickle(data: bytes) -> object:
-    return read_array(io.BytesIO(object_header() + data))
+    return load_plain(data)
 
 
 def _honest_pickles() -> Sequence[bytes]:
@@ -136,21 +135,6 @@ def _honest_itk(suffix: str) -> Sequence[bytes]:
     unpacked = load_itk().ReadImage(str(path))
     load_itk().WriteImage(unpacked, str(path), useCompression=False)
     return [packed, path.read_bytes()]
-
-
-def _read_dicom(data: bytes) -> object:
-    folder = Path(_folder()) / "series"
-    folder.mkdir(exist_ok=True)
-    (folder / "1.dcm").write_bytes(data)
-    return read_image(folder)
-
-
-def _honest_dicom() -> Sequence[bytes]:
-    path = Path(_folder()) / "honest.dcm"
-    image = load_itk().GetImageFromArray(_body().T)
-    image.SetMetaData("0008|0060", "MR")
-    load_itk().WriteImage(image, str(path))
-    return [path.read_bytes()]
 
 
 def _read_prompts(data: bytes) -> object:
@@ -252,7 +236,7 @@ def _put(name: str, data: bytes) -> Path:
 
 READERS = {
     "npz": Reader(_read_npz, (CaseError,), _honest_npz),
-    "pickle": Reader(_read_pickle, (pickle.UnpicklingError,), _honest_pickles),
+    "pickle": Reader(_read_pickle, (NpyError,), _honest_pickles),
     "nifti": Reader(partial(_read_image, "scan.nii"), (ImageError,), _honest_nifti),
     "nifti-gzip": Reader(partial(_read_image, "scan.nii.gz"), (ImageError,), _honest_gzip),
     "metaimage": Reader(
@@ -261,7 +245,6 @@ READERS = {
     "nrrd": Reader(
         partial(_read_image, "scan.nrrd"), (ImageError,), partial(_honest_itk, ".seg.nrrd")
     ),
-    "dicom": Reader(_read_dicom, (ImageError,), _honest_dicom),
     "prompts": Reader(_read_prompts, (JsonError,), _honest_prompts),
     "markups": Reader(_read_prompts, (JsonError,), _honest_markups),
     "frames": Reader(_read_frame, (frames.FrameError,), _honest_frames),

@@ -50,10 +50,10 @@ def spoil_bytes(data: bytes, rng: np.random.Generator) -> bytes:
                 spoilt[at : at + size] = struct.pack(width, number & (256**size - 1))
             case 7:
                 width = ("<f", "<d")[rng.integers(2)]
-                number = _FLOATS[rng.integers(len(_FLOATS))]
-                if width == "<f" and abs(number) > 3.4e38:
-                    number = float("inf")
-                spoilt[at : at + struct.calcsize(width)] = struct.pack(width, number)
+                real = _FLOATS[rng.integers(len(_FLOATS))]
+                if width == "<f" and abs(real) > 3.4e38:
+                    real = float("inf")
+                spoilt[at : at + struct.calcsize(width)] = struct.pack(width, real)
             case _:
                 del spoilt[at:]
     return bytes(spoilt)

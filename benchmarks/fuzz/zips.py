@@ -106,9 +106,11 @@ def spoil_zip(members: list[Member], rng: np.random.Generator) -> tuple[str, byt
         case "flags":
             members[at] = replace(one, flags=int(rng.integers(2**16)))
         case "name":
-            names = (b"", b"\0", b"../../" + one.name, b"/etc/" + one.name, b"\xff\xfe.npy")
-            names += (b"boxes.npy\0", b"\x1b[31m.npy", one.name + b"/", b"a" * 65_000, b"IMGS.npy")
-            names += (b"boxes", b"boxes.npy.npy", b"prev_pred.npy", b"gts.npy", b"spacing.npy")
+            names = (
+                *(b"", b"\0", b"../../" + one.name, b"/etc/" + one.name, b"\xff\xfe.npy"),
+                *(b"boxes.npy\0", b"\x1b[31m.npy", one.name + b"/", b"a" * 65_000, b"IMGS.npy"),
+                *(b"boxes", b"boxes.npy.npy", b"prev_pred.npy", b"gts.npy", b"spacing.npy"),
+            )
             members[at] = replace(one, name=names[rng.integers(len(names))])
         case "missing":
             del members[at]
@@ -134,8 +136,10 @@ def spoil_zip(members: list[Member], rng: np.random.Generator) -> tuple[str, byt
         case "many":
             members += [member(f"k{n}.npy", b"", 0) for n in range(2000)]
         case "bomb":
-            heads = (b"", b"\x93NUMPY\x01\x00", _npy_head("|u1", (1 << 20, 64, 32)))
-            heads += (_npy_head("|O", (1,)), _npy_head("<f8", (64,)), _npy_head("|S1", (1 << 31,)))
+            heads = (
+                *(b"", b"\x93NUMPY\x01\x00", _npy_head("|u1", (1 << 20, 64, 32))),
+                *(_npy_head("|O", (1,)), _npy_head("<f8", (64,)), _npy_head("|S1", (1 << 31,))),
+            )
             megabytes = int(rng.choice([64, 512, 2100]))
             members[at] = bomb(
                 one.name.decode("latin-1"), heads[rng.integers(len(heads))], megabytes

@@ -1,5 +1,6 @@
 """Methods that only tests need; they can be pickled, as worker processes want it."""
 
+import errno
 import os
 import signal
 from dataclasses import dataclass
@@ -13,6 +14,24 @@ class Toy:
     """The toy method, in the process that runs it."""
 
     def run(self, folder: Path, log: Path) -> str | None:
+        toy_method.main(folder)
+        return None
+
+
+@dataclass(frozen=True)
+class Full:
+    """The toy method, on a disk that is full for one case.
+
+    Attributes:
+        case: the name of that case, without its suffix.
+    """
+
+    case: str
+
+    def run(self, folder: Path, log: Path) -> str | None:
+        (path,) = folder.glob("inputs/*.npz")
+        if path.stem == self.case:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
         toy_method.main(folder)
         return None
 

@@ -4,15 +4,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 
 from benchmarks.samples import FOLDER as SAMPLES
-from evaluation import methods
+from evaluation import methods, supervisor
+from evaluation.loop import LateError
 from evaluation.methods import Container, InProcess, MethodError, ParsedMethod, parse_method
 from gamt.cli.options import PredictOptions
 from tests.evaluation.engine import Engine
@@ -141,39 +146,107 @@ def test_a_commands_exit_status_is_told(folder: Path) -> None:
 
 
 def test_a_run_that_hangs_is_stopped_with_all_that_it_started(folder: Path) -> None:
-    parsed = parse_method("command:(sleep 30; touch outputs/late) & sleep 30", run_limit=0.3)
+    parsed = parse_method("command:(sleep 47.5; touch outputs/late) & sleep 47.5", run_limit=0.5)
     start = time.monotonic()
-    assert run(parsed, folder) == "stopped after 0.3 s"
+    with pytest.raises(LateError, match=r"^stopped after 0\.5 s$"):
+        run(parsed, folder)
+    assert time.monotonic() - start < 10
+    assert count("sleep 47.5") == 0
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "sleep 47.75 &",
+        "setsid sleep 47.75 &",
+        "(setsid sh -c 'sleep 47.75 & sleep 47.75' &)",
+        "(trap '' HUP TERM; sleep 47.75; sleep 47.75) &",
+        "(while :; do sleep 47.75 & sleep 0.001; done) & sleep 0.1",
+        "kill -9 $PPID; sleep 47.75",
+    ],
+    ids=["child", "session", "grandchild", "deaf", "many", "parent-killed"],
+)
+def test_what_a_run_leaves_ends_with_it(folder: Path, script: str) -> None:
+    start = time.monotonic()
+    run(parse_method(f"command:{script}", run_limit=40), folder)
+    assert count("sleep 47.75") == 0
     assert time.monotonic() - start < 10
 
 
-def test_a_process_that_has_only_just_been_started_is_stopped_too() -> None:
-    # In a process of its own, since all that it started is stopped.
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_runs_ends_with_the_process_that_runs_it(
+    folder: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     script = (
-        "import subprocess; from evaluation.methods import stop_running;"
-        "child = subprocess.Popen(['sleep', '30']); stop_running(); print(child.wait())"
+        "from pathlib import Path; from evaluation.methods import parse_method;"
+        "method = parse_method('command:touch ready; setsid sleep 48.25', 60).method;"
+        f"method.run(Path({str(folder)!r}), Path({str(tmp_path / 'log.txt')!r}))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) == -signal.SIGKILL
+    process = subprocess.Popen([sys.executable, "-c", script])
+    wait_until((folder / "ready").exists)
+    process.send_signal(number)
+    process.wait()
+    wait_until(lambda: count("sleep 48.25") == 0)
 
 
-def test_a_process_that_starts_others_all_the_time_is_stopped_with_all_of_them() -> None:
-    # The shell is gone before all that it started are listed, unless its group is killed whole.
-    shell = "while :; do sleep 47.25 & sleep 0.001; done"
+def test_stopping_waits_for_what_runs_to_end(folder: Path, tmp_path: Path) -> None:
+    # In a process of its own, since all that it runs is stopped.
     script = (
-        "import subprocess, time; from evaluation.methods import stop_running;"
-        f"child = subprocess.Popen(['sh', '-c', {shell!r}], start_new_session=True,"
-        "stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL);"
-        "time.sleep(0.3); stop_running(); print(child.wait())"
+        "import threading, time; from pathlib import Path;"
+        "from evaluation.methods import parse_method, stop_running;"
+        "method = parse_method('command:touch ready; sleep 48.75', 60).method;"
+        f"folder, log = Path({str(folder)!r}), Path({str(tmp_path / 'log.txt')!r});"
+        "threading.Thread(target=method.run, args=(folder, log)).start();"
+        "ready = folder / 'ready'\n"
+        "while not ready.exists(): time.sleep(0.01)\n"
+        "stop_running()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert count("sleep 48.75") == 0
+
+
+def count(words: str) -> int:
+    """Returns how many processes have this command line."""
+    return sum(one.info["cmdline"] == words.split() for one in psutil.process_iter(["cmdline"]))
+
+
+def wait_until(met: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not met():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_log_of_a_run_has_an_end(folder: Path) -> None:
+    printed = supervisor.LOG_BYTES + 1_000_000
+    parsed = parse_method(f"command:head -c {printed} /dev/zero; cp inputs/* outputs/", 60)
+    assert run(parsed, folder) is None
+    content = (folder.parent / "log.txt").read_bytes()
+    assert content.startswith(bytes(supervisor.LOG_BYTES) + b"\n[the log ends here")
+    assert len(content) < supervisor.LOG_BYTES + 100
+    assert (folder / "outputs" / "US_phantom.npz").exists()
+
+
+@pytest.mark.parametrize(("script", "removals"), [("exit 0", 0), ("exit 125", 1), ("sleep 60", 1)])
+def test_a_container_whose_client_ended_otherwise_than_well_is_removed(
+    engine: Engine, folder: Path, script: str, removals: int
+) -> None:
+    engine.add("myteam:latest")
+    parsed = parse_method("docker:myteam", run_limit=2)
+    remove = ["docker", "container", "rm", "--force", "myteam"]
+    before = engine.calls(*remove[:3])
+    client = engine.folder / "docker"
+    whole = client.read_text()
+    client.write_text(
+        f'#!/bin/sh\ncase "$*" in "container run"*) {script};; *) exec "$0.py" "$@";; esac\n'
     )
-    assert int(done.stdout) == -signal.SIGKILL
-    left = [one for one in psutil.process_iter(["cmdline"]) if "47.25" in str(one.info["cmdline"])]
-    assert [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
+    (engine.folder / "docker.py").write_text(whole)
+    (engine.folder / "docker.py").chmod(0o755)
+    with suppress(LateError):
+        run(parsed, folder)
+    calls = [["docker", *call[1:]] for call in engine.calls("docker.py")]
+    assert calls == [remove] * removals
+    assert before == [remove]  # of an evaluation that was killed
 
 
 def test_gamt_is_given_its_options(folder: Path) -> None:
@@ -187,7 +260,25 @@ def test_gamt_is_given_its_options(folder: Path) -> None:
 
 
 def test_gamt_that_hangs_is_stopped(folder: Path) -> None:
-    assert run(parse_method("gamt", run_limit=0.01), folder) == "stopped after 0.01 s"
+    with pytest.raises(LateError, match=r"stopped after 0\.01 s"):
+        run(parse_method("gamt", run_limit=0.01), folder)
+
+
+def test_gamt_that_is_done_after_its_limit_is_late(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_slowly(path: Path, *arguments: object) -> None:
+        time.sleep(1.1)
+
+    parsed = parse_method("gamt", run_limit=60)
+    assert isinstance(parsed.method, InProcess)
+    parsed.method.load()
+    done = SimpleNamespace(labels=None)
+    monkeypatch.setattr("gamt.io.case.write_segmentation", write_slowly)
+    monkeypatch.setattr("gamt.predict.predict_case", lambda *arguments, **options: done)
+    monkeypatch.setattr("gamt.predict.log_prediction", lambda *arguments: None)
+    with pytest.raises(LateError):
+        replace(parsed.method, run_limit=1.0).run(folder, folder.parent / "log.txt")
 
 
 def test_paths_in_gamts_options_start_where_it_was_parsed(
@@ -213,8 +304,8 @@ def test_gamt_runs_and_is_stopped_in_any_thread(folder: Path) -> None:
         assert threads.submit(run, parse_method("gamt", run_limit=60), folder).result() is None
         output = folder / "outputs" / "US_phantom.npz"
         before = output.read_bytes()
-        stopped = threads.submit(run, parse_method("gamt", run_limit=0.01), folder).result()
-    assert stopped == "stopped after 0.01 s"
+        late = threads.submit(run, parse_method("gamt", run_limit=0.01), folder)
+    assert isinstance(late.exception(), LateError)
     assert output.read_bytes() == before
 
 

@@ -1,6 +1,7 @@
 """Folders of cases: durable results, resuming, refusing to mix, and being stopped at any moment."""
 
 import dataclasses
+import errno
 import json
 import os
 import random
@@ -20,10 +21,12 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from evaluation.leaderboard import write_leaderboard
 from evaluation.methods import ParsedMethod, parse_method
 from evaluation.records import COLUMNS, RecordError, TeamFolder
+from evaluation.report import write_report
 from evaluation.run import CaseExecutor, Progress, RunError, evaluate_folder
-from tests.evaluation.doubles import Deadly, Toy
+from tests.evaluation.doubles import Deadly, Full, Toy
 
 TOY = f"command:{sys.executable} {Path(__file__).with_name('toy_method.py')}"
 KILLS = 20
@@ -571,6 +574,93 @@ def test_workers_may_be_in_another_folder(
     assert len(result.records) == 5
 
 
+def test_a_full_disk_costs_its_case_alone_and_the_same_again_does_it(
+    cases: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "team"
+    full = ParsedMethod(Full("MR_1"), "toy", TOY)
+    result = evaluate_folder(
+        cases, None, TOY, full, TeamFolder(out), run_limit=60.0, make_executor=ThreadPoolExecutor
+    )
+    assert list(result.failed) == ["MR_1.npz"]
+    assert "No space left on device" in result.failed["MR_1.npz"]
+    assert len(result.records) == 4
+    assert not (out / "work").exists()
+    assert len(evaluate_in_threads(cases, out).records) == 5
+
+
+def test_no_run_is_begun_on_a_full_disk_where_its_output_could_not_be_written(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage:
+        free = 100
+
+    monkeypatch.setattr("evaluation.workplace.shutil.disk_usage", lambda path: Usage)
+    result = evaluate_in_threads(cases, tmp_path / "team")
+    assert len(result.failed) == 5
+    assert "No space left on device" in result.failed["CT_0.npz"]
+
+
+def test_a_table_that_can_not_be_written_costs_no_case(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "team"
+    with monkeypatch.context() as patch:
+
+        def fail(*arguments: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "team_metrics.csv")
+
+        patch.setattr(TeamFolder, "write_metrics", fail)
+        with pytest.raises(OSError, match="No space left"):
+            evaluate_in_threads(cases, out)
+    assert len(list((out / "records").iterdir())) == 5
+    assert not (out / "work").exists()
+    evaluate_in_threads(cases, out)
+    assert len(scores(out)) == 5
+
+
+def test_a_work_folder_that_can_not_be_removed_costs_a_warning_alone(
+    cases: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for module in ("run", "records", "workplace"):
+        monkeypatch.setattr(f"evaluation.{module}.remove_tree", lambda path: not path.exists())
+    # The folders of an earlier evaluation lie there, too.
+    out = tmp_path / "team"
+    for name in ("CT_0.npz", "MR_1.npz"):
+        TeamFolder(out).work_folder(name).mkdir(parents=True)
+    (out / "run.json").write_text("{}")
+    (out / "run.json").unlink()
+    monkeypatch.setattr("evaluation.run._refuse_foreign", lambda folder: None)
+    assert len(evaluate_in_threads(cases, out).records) == 5
+    assert "work: what the method left here can't all be removed" in caplog.text
+
+
+STRANGE = (b"CT_\xff\xfe.npz", b"MR_\x1b[2J\n.npz", b"PET_a..b:c,d.npz")
+
+
+def test_cases_may_have_names_that_are_no_text(
+    cases: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for source, name in zip(sorted(cases.iterdir()), STRANGE, strict=False):
+        source.rename(cases / os.fsdecode(name))
+    out = tmp_path / "team"
+    result = evaluate_in_threads(cases, out)
+    assert len(result.records) == 5
+    table = pd.read_csv(out / "team_metrics.csv")
+    assert {"CT_\\udcff\\udcfe.npz", "MR_\x1b[2J\n.npz"} < set(table["CaseName"])
+    again = evaluate_in_threads(cases, out)
+    assert [one.case for one in again.records] == [one.case for one in result.records]
+    teams = [TeamFolder(out)]
+    write_leaderboard(teams, tmp_path)
+    write_report(teams, tmp_path / "report.html", [os.fsdecode(name) for name in STRANGE])
+    page = (tmp_path / "report.html").read_text()
+    assert "CT_\\udcff\\udcfe" in page
+    assert "No pictures" not in page
+
+
 def test_two_evaluations_do_not_share_a_folder(cases: Path, tmp_path: Path) -> None:
     slow = subprocess.Popen(command(cases, tmp_path, spec="command:sleep 60"))
     try:
@@ -602,6 +692,21 @@ def test_ctrl_c_leaves_what_is_done_and_stops_the_rest(cases: Path, tmp_path: Pa
     assert errors == "interrupted; the same command goes on where it was\n"
     assert len(scores(tmp_path / "team")) == 3
     wait_until_gone("sleep 61.25")
+
+
+def test_sigterm_ends_an_evaluation_as_ctrl_c_does(cases: Path, tmp_path: Path) -> None:
+    spec = f"command:case $(ls inputs) in MR*) setsid sleep 61.5;; esac; {TOY.partition(':')[2]}"
+    process = subprocess.Popen(
+        command(cases, tmp_path, spec=spec), stderr=subprocess.PIPE, text=True
+    )
+    wait_for(tmp_path / "team" / "records" / "CT_0.json")
+    process.terminate()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert errors == "interrupted; the same command goes on where it was\n"
+    wait_until_gone("sleep 61.5")
+    assert not (tmp_path / "team" / "work").exists()
+    assert len(scores(tmp_path / "team")) == 1
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from gamt.segmenters.checkpoints import (
     fetch_folder,
     find,
     locate,
+    published_as,
     read_manifest,
     record_path,
     select,
@@ -223,3 +224,35 @@ def test_a_record_that_cannot_be_written_is_a_warning(
     nowhere = tmp_path / "nowhere" / "model.pth.sha256"
     assert verify(MODEL, path, nowhere) == "checksums inside the file"
     assert "nowhere/model.pth.sha256: No such file or directory" in caplog.text
+
+
+# Files of safetensors
+
+
+@pytest.mark.usefixtures("_manifest")
+def test_weights_alone_go_before_the_pickle_of_the_same_folder(tmp_path: Path) -> None:
+    pickled = save(tmp_path / "work" / "weights")
+    save(tmp_path / "cache").rename(tmp_path / "cache" / "model.safetensors")
+    assert find("model") == pickled  # the folder counts more
+    plain = pickled.with_suffix(".safetensors")
+    plain.write_bytes(b"")
+    assert find("model") == plain
+
+
+def test_nothing_is_published_of_a_converted_file(tmp_path: Path) -> None:
+    published = replace(MODEL, size=len(CONTENT), sha256=DIGEST)
+    assert published_as(published, tmp_path / "model.pth") == published
+    # A header of 65 bytes, and 12 of data
+    header = b'{"weight":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}}     '
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(12))
+    converted = published_as(published, path)
+    assert verify(converted, path) == "the header inside the file"
+    assert record_path(path).read_text().endswith("  model.safetensors\n")
+    assert verify(converted, path) == "SHA-256 as recorded"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"which .*model\.safetensors\.sha256"):
+        verify(converted, path)
+    record_path(path).unlink()
+    with pytest.raises(CheckpointError, match="found 84 bytes, expected 85, as its header says"):
+        verify(converted, path)

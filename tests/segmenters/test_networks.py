@@ -5,11 +5,16 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from gamt.segmenters import SegmenterError
 from gamt.segmenters.networks import (
@@ -21,6 +26,7 @@ from gamt.segmenters.networks import (
     build_network,
     load_checkpoint,
 )
+from tests.segmenters.test_archives import HOSTILE
 from tests.small_sam import small_network
 
 State = dict[str, Any]
@@ -188,3 +194,106 @@ def test_what_is_no_state_dict_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "none.pth")
+
+
+def test_files_of_safetensors_are_read(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "some.safetensors"
+    save_file(state, path)
+    assert list(load(path).state_dict()) == list(state)
+    # They hold the weights alone, under whatever key torch's file has them.
+    network = load(path, "model")
+    for key, weight in network.state_dict().items():
+        torch.testing.assert_close(weight, state[key], rtol=0, atol=0)
+    path.write_bytes(path.read_bytes()[:100_000])
+    assert refusal(path).startswith("can't be read as a checkpoint: ")
+
+
+WEIGHT = "image_encoder.neck.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda weight: weight.long(), "1 of another type: {} (found strided int64 on cpu, "),
+        (lambda weight: weight.cfloat(), "1 of another type: {} (found strided complex64 on cpu, "),
+        (lambda weight: weight.to_sparse(), "1 of another type: {} (found sparse_coo float32 on "),
+        (lambda weight: weight.to("meta"), "1 of another type: {} (found strided float32 on meta,"),
+        (lambda weight: weight * torch.nan, "1 not finite: {}"),
+        (lambda weight: weight.index_fill(0, torch.tensor(0), torch.inf), "1 not finite: {}"),
+        # 4 TB of numbers, all of them the same one
+        (lambda weight: torch.zeros(1).expand(2**20, 2**20), "1 of another shape: {} (found 1048"),
+    ],
+    ids=["integers", "complex", "sparse", "without values", "NaN", "infinite", "huge"],
+)
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_weights_that_no_network_can_have_are_refused(
+    change: Callable[[torch.Tensor], torch.Tensor],
+    expected: str,
+    legacy: bool,
+    tmp_path: Path,
+    state: State,
+) -> None:
+    state[WEIGHT] = change(state[WEIGHT])
+    path = tmp_path / "some.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+    reason = refusal(path)
+    assert reason.startswith(f"these weights are not of this network: {expected.format(WEIGHT)}")
+
+
+def test_weights_in_half_precision_are_read(tmp_path: Path, state: State) -> None:
+    half = {key: weight.bfloat16() for key, weight in state.items()}
+    assert list(load(write(tmp_path / "some.pth", half)).state_dict()) == list(state)
+
+
+def test_keys_that_are_no_names_are_not_written_out(tmp_path: Path, state: State) -> None:
+    state["x" * 100_000] = torch.zeros(1)
+    assert len(refusal(write(tmp_path / "some.pth", state))) < 400
+    other: dict[Any, torch.Tensor] = {("a", "b"): torch.zeros(1), **state}
+    assert "a tuple" in refusal(write(tmp_path / "some.pth", other))
+
+
+@pytest.mark.parametrize("name", ["doubled", "nested"])
+def test_a_pickle_that_would_hang_or_kill_the_process_is_one_line(
+    name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "some.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("some/data.pkl", HOSTILE[name])
+    assert refusal(path).startswith("can't be read as a checkpoint: found ")
+    path.write_bytes(HOSTILE[name])
+    assert refusal(path).startswith("can't be read as a checkpoint: found ")
+
+
+def test_a_bomb_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "some.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("some/data.pkl", bytes(10**7))
+    assert "expected nothing compressed" in refusal(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_wherever_a_file_is_cut_it_is_one_line(legacy: bool, tmp_path: Path, state: State) -> None:
+    path = tmp_path / "some.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+    content = path.read_bytes()
+    for part in (0.001, 0.01, 0.1, 0.5, 0.9, 0.999):
+        path.write_bytes(content[: int(part * len(content))])
+        assert refusal(path).startswith("can't be read as a checkpoint: ")
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_no_damaged_pickle_is_more_than_one_line(
+    legacy: bool, tmp_path: Path, state: State
+) -> None:
+    path = tmp_path / "some.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+    content = path.read_bytes()
+    begin = content.index(b"image_encoder")
+    random = Random(0)
+    for _ in range(8):
+        damaged = bytearray(content)
+        for _ in range(3):
+            damaged[begin + random.randrange(5000)] = random.randrange(256)
+        path.write_bytes(damaged)
+        with suppress(SegmenterError):  # or a change of no consequence
+            load(path)

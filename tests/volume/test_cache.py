@@ -13,6 +13,7 @@ import pytest
 
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, SliceMask, Traits
+from gamt.segmenters.door import SegmenterFault
 from gamt.volume.cache import EmbeddingCache, KeyedSlice, encode_together
 
 AMPLE = 2**20
@@ -233,7 +234,9 @@ def test_with_fewer_users_shares_are_larger() -> None:
 
 def test_what_another_user_encodes_meanwhile_is_not_encoded_again() -> None:
     one, other = users_of(8)
-    found = one.embed([KeyedSlice.of(IMAGE[0])], before_batch=lambda: _use(other, IMAGE[:1]))
+    found = one.embed(
+        [KeyedSlice.of(IMAGE[0])], before_call=lambda call, slices: _use(other, IMAGE[:1])
+    )
     np.testing.assert_array_equal(found[0].values, IMAGE[0].ravel() / 2)
     assert (one.encoded, other.encoded) == (0, 1)
 
@@ -243,7 +246,7 @@ def test_what_another_user_pushes_out_meanwhile_is_still_answered() -> None:
     embed(one, IMAGE[0])
     found = one.embed(
         [KeyedSlice.of(image) for image in IMAGE[:2]],
-        before_batch=lambda: _use(other, draw(2, 9)),
+        before_call=lambda call, slices: _use(other, draw(2, 9)),
     )
     for embedding, image in zip(found, IMAGE[:2], strict=True):
         np.testing.assert_array_equal(embedding.values, image.ravel() / 2)
@@ -313,10 +316,49 @@ def test_a_broken_file_is_reported_and_made_anew(
     assert again.encoded == 0
 
 
-def test_a_folder_that_cannot_be_written_to_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_is_warned_of_once_and_costs_no_slice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        embed(EmbeddingCache(Halver(), AMPLE, tmp_path / "file"), IMAGE[0])
+    cache = EmbeddingCache(Halver(), AMPLE, tmp_path / "file")
+    embed(cache, *IMAGE[:3])
+    assert cache.encoded == 3
+    (message,) = caplog.messages
+    assert str(tmp_path / "file") in message
+    assert "no embedding can be kept" in message
+
+
+def test_a_segmenter_that_cannot_unpack_what_it_has_packed_encodes_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Forgetful(Halver):
+        def unpack(self, array: npt.NDArray[Any], shape: tuple[int, int]) -> Embedding:
+            raise RuntimeError("what was that?")
+
+    embed(EmbeddingCache(Halver(), AMPLE, tmp_path), IMAGE[0])
+    cache = EmbeddingCache(Forgetful(), AMPLE, tmp_path)
+    embed(cache, IMAGE[0])
+    assert cache.encoded == 1
+    assert "what was that?" in caplog.text
+
+
+def test_a_slice_that_the_segmenter_fails_at_is_a_fault_and_tried_again_later() -> None:
+    class Unlucky(Halver):
+        fails = True
+
+        def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+            if self.fails:
+                raise RuntimeError("no luck")
+            return super().encode(slices)
+
+    segmenter = Unlucky()
+    cache = EmbeddingCache(segmenter, AMPLE)
+    (fault,) = cache.embed([KeyedSlice.of(IMAGE[0])])
+    assert isinstance(fault, SegmenterFault)
+    assert (cache.encoded, cache.used_bytes) == (0, 0)
+    segmenter.fails = False
+    assert not isinstance(cache.embed([KeyedSlice.of(IMAGE[0])])[0], SegmenterFault)
+    assert cache.encoded == 1
 
 
 def test_segmenters_whose_embeddings_cannot_be_written_leave_the_folder_alone_and_say_so(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gamt.axes import Plane, slice_view
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, SliceMask, Traits
+from gamt.segmenters.door import SegmenterFault
 from gamt.volume.cache import EmbeddingCache, KeyedSlice
 from gamt.volume.geometry import Grid
 from gamt.volume.scan import Scan, SliceRequest
@@ -149,7 +150,7 @@ def test_a_call_can_be_ended_before_each_batch() -> None:
     class Enough(Exception):  # noqa: N818
         pass
 
-    def allow_two() -> None:
+    def allow_two(call: str, slices: int) -> None:
         if segmenter.slices == 2:
             raise Enough
 
@@ -159,6 +160,22 @@ def test_a_call_can_be_ended_before_each_batch() -> None:
     assert segmenter.slices == 2
     scan.decode([request(Plane.AXIAL, n) for n in range(3)])  # what was encoded is kept
     assert segmenter.slices == 3
+
+
+def test_what_the_segmenter_fails_at_is_a_fault_and_the_others_are_answered() -> None:
+    scan, segmenter = prepare(batch=4)
+    encode = segmenter.encode
+
+    def fail_at_the_second(slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        second = slice_view(IMAGE, Plane.AXIAL, 1)
+        if any(np.array_equal(one, second) for one in slices):
+            raise RuntimeError("no luck")
+        return encode(slices)
+
+    segmenter.encode = fail_at_the_second  # type: ignore[method-assign]
+    answers = scan.decode([request(Plane.AXIAL, n) for n in range(3)])
+    faults = [str(one) if isinstance(one, SegmenterFault) else None for one in answers]
+    assert faults == [None, "RuntimeError: no luck", None]
 
 
 # --- slices ahead -------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def verify(
     failed = 0
     for checkpoint, path in zip(chosen, paths, strict=True):
         try:
-            verified = checkpoints.verify(checkpoint, path)
+            verified = checkpoints.verify(checkpoints.published_as(checkpoint, path), path)
         except checkpoints.CheckpointError as error:
             failed += 1
             command = f"gamt weights fetch {checkpoint.name} --dir {path.parent}"

@@ -97,6 +97,7 @@ def explain_case(
         prediction,
         tuple(recorder.finish(prompts, prediction.labels) for prompts in case.prompts),
         names,
+        recorder.volume.coarser,  # then there is nothing to tell of its steps
     )
 
 

@@ -15,6 +15,9 @@ import numpy.typing as npt
 
 from gamt.memory import available_bytes
 
+MOST_RATIO = 1032
+"""Bytes that deflate makes of one at most; on images no other compression does better."""
+
 
 class ImageError(ValueError):
     """An image that can't be read or written, or a place that isn't in it."""

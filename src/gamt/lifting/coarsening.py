@@ -75,7 +75,7 @@ def lift_in_memory(
         check_scan(volume, searches)
         lifted = lift(case, volume, budget, observer, report, cancelled, finish)
     except OverLimitError as error:
-        too_large = error
+        too_large = error.with_traceback(None)  # which would hold on to what was found
     else:
         if volume.coarser is not None:
             logger.warning("%s: %s", case.name, volume.coarser)

@@ -8,12 +8,13 @@ import tomllib
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from gamt.io.files import atomic_write
+from gamt.segmenters.archives import ArchiveError, check_safetensors, check_zip, is_safetensors
 
 logger = logging.getLogger("gamt")
 
@@ -21,6 +22,9 @@ FOLDER = Path("weights")
 """The folder of checkpoints in a source checkout, and in any folder that one works in."""
 
 MANIFEST = "manifest.toml"
+
+SAFETENSORS = ".safetensors"
+"""Suffix of files that hold nothing but weights, in place of the publisher's pickles."""
 
 
 class CheckpointError(ValueError):
@@ -88,7 +92,8 @@ def find(name: str, weights: str | os.PathLike[str] | None = None) -> Path:
         name: of the checkpoint.
         weights: the file that the user chose; None looks for the manifest's file in the folder of
             the variable GAMT_WEIGHTS_DIR, then in ``weights`` of the working folder, then in the
-            user's cache folder.
+            user's cache folder. In each of them a file of the same name that ends in
+            ``.safetensors`` goes before it.
 
     Raises:
         CheckpointError: there is no such file; the message has the command that gets it.
@@ -111,8 +116,20 @@ def find(name: str, weights: str | os.PathLike[str] | None = None) -> Path:
 
 def locate(checkpoint: Checkpoint) -> Path | None:
     """Returns where the file of a checkpoint lies, or None; see `find`."""
-    paths = [folder / checkpoint.file for folder in _folders()]
+    published = [folder / checkpoint.file for folder in _folders()]
+    paths = [one for path in published for one in (path.with_suffix(SAFETENSORS), path)]
     return next((path for path in paths if path.is_file()), None)
+
+
+def published_as(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+    """Returns what is known of a file that `locate` found.
+
+    Size and SHA-256 are those of the publisher's file; of one that was converted from it, nothing
+    is published.
+    """
+    if path.suffix != SAFETENSORS:
+        return checkpoint
+    return replace(checkpoint, file=path.name, size=None, approximate_size=None, sha256=None)
 
 
 def fetch_folder() -> Path:
@@ -131,7 +148,8 @@ def verify(checkpoint: Checkpoint, path: Path, record: Path | None = None) -> st
     """Checks that a file is what was published.
 
     Where no SHA-256 is published, the file's own checksums are checked once (torch's checkpoints
-    are zip files), and its SHA-256 is recorded; from then on that is what it must have.
+    are zip files; those of safetensors have none), and its SHA-256 is recorded; from then on that
+    is what it must have.
 
     Args:
         checkpoint: what the file should be.
@@ -151,8 +169,9 @@ def verify(checkpoint: Checkpoint, path: Path, record: Path | None = None) -> st
         raise CheckpointError(f"found {size} bytes, expected {checkpoint.size}")
     record = record or record_path(path)
     recorded = _read_record(record)
+    evidence = ""
     if checkpoint.sha256 is None and recorded is None:
-        _check_archive(path)
+        evidence = _check_content(path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if checkpoint.sha256 is not None:
@@ -167,7 +186,7 @@ def verify(checkpoint: Checkpoint, path: Path, record: Path | None = None) -> st
             )
         return "SHA-256 as recorded"
     _write_record(record, digest, checkpoint.file)
-    return "checksums inside the file"
+    return evidence
 
 
 def record_path(path: Path) -> Path:
@@ -202,19 +221,28 @@ def _write_record(record: Path, digest: str, name: str) -> None:
         logger.warning("%s: %s, so the SHA-256 isn't recorded", record, error.strerror)
 
 
-def _check_archive(path: Path) -> None:
-    with path.open("rb") as file:
+def _check_content(path: Path) -> str:
+    """Checks a file by what it says of itself; returns what that is."""
+    if is_safetensors(path):
         try:
-            damaged = zipfile.ZipFile(file).testzip()
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            OSError,
-            RuntimeError,
-            ValueError,
-        ) as error:
-            # Which of them depends on the damaged byte.
-            raise CheckpointError(f"no torch checkpoint, or a damaged one: {error}") from error
+            check_safetensors(path)
+        except ArchiveError as error:
+            raise CheckpointError(str(error)) from error
+        return "the header inside the file"
+    try:
+        check_zip(path)
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        # Which of them depends on the damaged byte.
+        raise CheckpointError(f"no torch checkpoint, or a damaged one: {error}") from error
     if damaged is not None:
         raise CheckpointError(f"{damaged} inside the file is damaged")
+    return "checksums inside the file"

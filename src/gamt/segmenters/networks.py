@@ -3,11 +3,13 @@
 import importlib.util
 import pickle
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -15,6 +17,12 @@ import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from gamt.segmenters import INSTALL, SegmenterError
+from gamt.segmenters.archives import (
+    check_legacy,
+    check_zip,
+    check_zipped_pickles,
+    is_safetensors,
+)
 
 Network: TypeAlias = Any
 """segment-anything's `Sam` or one of its parts. The package has no types."""
@@ -30,6 +38,9 @@ PATCH = 16
 
 LISTED = 4
 """How many keys of each kind an error lists."""
+
+REASON_LENGTH = 200
+"""How much of a text that comes from a file an error shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +118,15 @@ def load_checkpoint(network: Network, path: Path, key: str | None = None) -> Non
     Args:
         network: from `build_network`, perhaps with modules added; its parameters become the
             file's, on the CPU.
-        path: a file written by `torch.save`.
-        key: the entry of the file that holds the state dict; None if the file itself is one.
+        path: a file of safetensors, or one written by `torch.save`.
+        key: the entry of torch's file that holds the state dict; None if the file itself is one,
+            as those of safetensors always are.
 
     Raises:
-        SegmenterError: the file can't be read, or a key is missing, unknown or of another shape.
+        SegmenterError: the file can't be read, or a key is missing, unknown, of another shape, of
+            no floating-point type, or holds a value that isn't finite. It names the file.
     """
-    state = _read(path)
-    if key is not None:
-        state = _entry(state, path, key)
+    state = _read(path, key)
     problems = _compare(state, network.state_dict())
     if problems:
         raise SegmenterError(f"{path}: these weights are not of this network: {problems}")
@@ -158,25 +169,38 @@ class _Skipped:
         return {} if arguments else super().__new__(cls)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path, key: str | None) -> Mapping[str, Any]:
     try:
+        if is_safetensors(path):
+            from safetensors.torch import load_file
+
+            return load_file(path)
         # Files of torch before 1.6 are no zip files and can't be mapped.
         zipped = zipfile.is_zipfile(path)
+        if zipped:
+            check_zip(path)
+            check_zipped_pickles(path)
+        else:
+            check_legacy(path)
         others = get_unsafe_globals_in_checkpoint(str(path)) if zipped else []
-        with safe_globals([(_Skipped, name) for name in others]):
+        with safe_globals([(_Skipped, name) for name in others]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tensors that are refused below
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:  # torch advises to trust the file
         raise SegmenterError(
             f"{path}: can't be read as a checkpoint: it holds something else than weights"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
-        raise SegmenterError(
-            f"{path}: can't be read as a checkpoint: {reason or 'it ends too early'}"
-        ) from error
+    except Exception as error:  # a broken file can raise anything in torch's reader
+        raise SegmenterError(f"{path}: can't be read as a checkpoint: {_reason(error)}") from error
     if not isinstance(state, Mapping):
         raise SegmenterError(f"{path}: found a {type(state).__name__}, expected a state dict")
-    return state
+    return state if key is None else _entry(state, path, key)
+
+
+def _reason(error: Exception) -> str:
+    """Returns the first sentence of an error; torch adds advice and its own call stack."""
+    reason = str(error).strip().partition("\n")[0].partition(". ")[0]
+    return shorten(reason, REASON_LENGTH) or "it ends too early"
 
 
 def _entry(state: Mapping[str, Any], path: Path, key: str) -> Mapping[str, Any]:
@@ -197,8 +221,39 @@ def _compare(state: Mapping[str, Any], expected: Mapping[str, torch.Tensor]) -> 
         for key, weight in expected.items()
         if key in state and _shape(state[key]) != _shape(weight)
     ]
-    kinds = (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
+    mistyped, wrong = [], []
+    for key in expected if not misshapen else ():
+        weight = state.get(key)
+        if weight is None:
+            continue
+        if not _is_plain(weight):
+            mistyped.append(f"{key} (found {_kind(weight)}, expected floating-point numbers)")
+        # NaN and infinities stay in a sum, which takes no memory.
+        elif not torch.isfinite(weight.sum(dtype=torch.float32)):
+            wrong.append(key)
+    kinds = (
+        ("missing", missing),
+        ("unknown", unknown),
+        ("of another shape", misshapen),
+        ("of another type", mistyped),
+        ("not finite", wrong),
+    )
     return "; ".join(f"{len(keys)} {kind}: {_list(keys)}" for kind, keys in kinds if keys)
+
+
+def _is_plain(weight: torch.Tensor) -> bool:
+    """Says whether a tensor has its values as floating-point numbers in the main memory."""
+    return (
+        weight.is_floating_point()
+        and weight.layout == torch.strided
+        and weight.device.type == "cpu"
+        and not weight.is_quantized
+    )
+
+
+def _kind(weight: torch.Tensor) -> str:
+    dtype, layout = (str(one).removeprefix("torch.") for one in (weight.dtype, weight.layout))
+    return f"{layout} {dtype} on {weight.device.type}"
 
 
 def _shape(weight: Any) -> str:
@@ -211,4 +266,10 @@ def _list(keys: Sequence[Any]) -> str:
     if not keys:
         return "nothing"
     more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
-    return ", ".join(map(str, keys[:LISTED])) + more
+    return ", ".join(map(_name, keys[:LISTED])) + more
+
+
+def _name(key: Any) -> str:
+    # A key that is no text may be of any size once it is written out.
+    text = key if isinstance(key, str) else f"a {type(key).__name__}"
+    return text if len(text) <= REASON_LENGTH else f"{text[:REASON_LENGTH]}..."

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
 import gamt
+from gamt.lifting.plan import OverLimitError
 from gamt.server.bodies import discard_body
 from gamt.server.engine import Closed
 from gamt.server.frames import FrameError, FrameSizeError
@@ -59,6 +60,7 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(405, _refuse_method)
     for kind, status in (
         (TooLarge, 413),
+        (OverLimitError, 413),
         (FrameSizeError, 413),
         (FrameError, 400),
         (MessageError, 400),

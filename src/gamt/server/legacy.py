@@ -25,6 +25,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 import gamt
 from gamt.axes import bounding_range
+from gamt.lifting.plan import OverLimitError
 from gamt.server.bodies import BodyLimits, discard_body, read_body, receiving
 from gamt.server.clients import Client, DrawingKind, add_drawing, watch
 from gamt.server.engine import Workspace
@@ -80,7 +81,7 @@ class BoxBody(Message):
     positive_click: bool
 
 
-_REFUSALS = (RefusedError, UploadError, MessageError, TooLarge)
+_REFUSALS = (RefusedError, UploadError, MessageError, TooLarge, OverLimitError)
 
 
 class Legacy:

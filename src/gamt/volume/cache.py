@@ -66,7 +66,7 @@ class EmbeddingCache:
             limit_bytes: of memory; embeddings without an attribute `nbytes` count as nothing.
             folder: where embeddings outlive the process, shared with others; made where there is
                 none. With a segmenter whose embeddings can't be written (`StorableSegmenter`) it
-                stays as it is, and the log says so.
+                stays as it is, and the log says so. So it does from when it can't be written to.
         """
         self.door = Door(segmenter)
         self.encoded = 0
@@ -165,8 +165,8 @@ class EmbeddingCache:
         """Keeps an embedding that was just made for this cache."""
         self.encoded += 1
         self._memory.put(one.key, embedding, self._shelf)
-        if self._store is not None:
-            self._store.write(one, embedding)
+        if self._store is not None and not self._store.write(one, embedding):
+            self._store = None
 
 
 def encode_together(
@@ -295,9 +295,9 @@ class EmbeddingStore:
         try:
             array = np.load(path, allow_pickle=False)
             return self._segmenter.unpack(array, (one.pixels.shape[0], one.pixels.shape[1]))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # of the file, or of a segmenter that unpacks it
             logger.warning("%s: not a readable embedding, made anew: %s", path, error)
             return None
 
@@ -305,16 +305,21 @@ class EmbeddingStore:
         """Says whether there is a file of a slice's embedding, readable or not."""
         return self._path(one).is_file()
 
-    def write(self, one: KeyedSlice, embedding: Embedding) -> None:
+    def write(self, one: KeyedSlice, embedding: Embedding) -> bool:
         """Writes a slice's embedding.
 
-        Raises:
-            OSError: the file can't be written; it names the path.
+        Returns:
+            Whether it could be written; if not, the log says why.
         """
         path = self._path(one)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as file:
-            np.save(file, self._segmenter.pack(embedding), allow_pickle=False)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                np.save(file, self._segmenter.pack(embedding), allow_pickle=False)
+        except Exception as error:  # of the disk, or of a segmenter that packs it
+            logger.warning("%s: no embedding can be kept: %s", self._folder, error)
+            return False
+        return True
 
     def _path(self, one: KeyedSlice) -> Path:
         return self._folder / one.key[:2] / f"{one.key}.npy"

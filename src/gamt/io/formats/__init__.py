@@ -32,6 +32,8 @@ def recognise(path: Path) -> Format | None:
     """
     head = b""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ImageError(path, "can't be read: found no file, but a pipe or a device")
         if not path.is_dir():
             with path.open("rb") as file:
                 head = file.read(_HEAD)

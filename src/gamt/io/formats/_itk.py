@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamt.io.format import ImageError, StoredImage, choose_volume
+from gamt.io.format import ImageError, StoredImage, check_memory, check_size, choose_volume
 
 ITK = ("SimpleITK", "itk")
 """The package, and the extra that brings it."""
@@ -24,6 +24,8 @@ ITK = ("SimpleITK", "itk")
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """(4, 4), from LPS coordinates to RAS, and back."""
 
+_MOST_REASON = 300
+"""Characters; some quote what they read."""
 _NO_REASON = "Reason: Success"  # of the system, where that isn't to blame
 _OBJECT = re.compile(r"^(ITK ERROR|itk::ERROR): \w+\(\w+\): ")
 
@@ -49,35 +51,73 @@ def check_encoding(path: Path) -> None:
         raise ImageError(path, f"{found}, expected names in UTF-8") from error
 
 
-def read_file(path: Path, image_io: str, volume: int | None) -> StoredImage:
+def read_file(path: Path, image_io: str, volume: int | None, data: Path, ratio: int) -> StoredImage:
     """Reads a file by one of SimpleITK's readers, whatever the file's suffix.
 
+    Args:
+        path: the file.
+        image_io: the reader.
+        volume: which one of several.
+        data: the file that has the voxels.
+        ratio: bytes that a byte of it becomes at most; 1 where it isn't compressed.
+
     Raises:
-        ImageError: the file is broken, or holds no such volume, or its name isn't UTF-8.
+        ImageError: the file is broken, or holds no such volume, or its name isn't UTF-8, or its
+            header declares more than the file has, or the memory has room for.
     """
     check_encoding(path)
-    sitk = load_itk()
     try:
-        image = sitk.ReadImage(str(path), imageIO=image_io)
+        check_declared(path, read_information(path, image_io), data.stat().st_size, ratio)
+        image = load_itk().ReadImage(str(path), imageIO=image_io)
     except RuntimeError as error:
         raise ImageError(path, f"can't be read: {itk_reason(error)}") from error
     return to_stored(path, image, volume)
 
 
-def read_header(path: Path, image_io: str) -> dict[str, str]:
-    """Reads the texts of a file's header, by key.
+def read_information(path: Path, image_io: str) -> Any:
+    """Returns a reader that has read a file's header alone.
 
     Raises:
-        ImageError: the file is broken.
+        RuntimeError: SimpleITK's, if the file is broken.
     """
     reader = load_itk().ImageFileReader()
     reader.SetImageIO(image_io)
     reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader
+
+
+def check_declared(path: Path, reader: Any, stored_bytes: int, ratio: int, files: int = 1) -> None:
+    """Refuses what can't be in the file, or in memory, before any is taken.
+
+    Args:
+        path: for errors.
+        reader: has read the header, which declares the image.
+        stored_bytes: that the file has.
+        ratio: bytes that a byte of it becomes at most.
+        files: that are to be read, each as large.
+
+    Raises:
+        ImageError: it is too large.
+    """
+    pixel = load_itk().Image([1, 1], reader.GetPixelID())
+    voxel_bytes = reader.GetNumberOfComponents() * pixel.GetSizeOfPixelComponent()
+    size = [max(1, length) for length in reader.GetSize()]
+    check_size(path, size, voxel_bytes, stored_bytes, ratio)
+    check_memory(path, (*size, files), 3 * voxel_bytes)  # two copies beside SimpleITK's
+
+
+def read_header(path: Path, image_io: str) -> dict[str, str]:
+    """Reads the texts of a file's header, by key; none whose key isn't ASCII.
+
+    Raises:
+        ImageError: the file is broken.
+    """
     try:
-        reader.ReadImageInformation()
+        reader = read_information(path, image_io)
     except RuntimeError as error:
         raise ImageError(path, f"can't be read: {itk_reason(error)}") from error
-    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if key.isascii()}
 
 
 def to_stored(path: Path, image: Any, volume: int | None) -> StoredImage:
@@ -136,4 +176,4 @@ def write_file(path: Path, image: StoredImage, metadata: Mapping[str, str]) -> N
 def itk_reason(error: RuntimeError) -> str:
     """Returns the last line of SimpleITK's message that says what went wrong."""
     lines = [line for line in str(error).splitlines() if line.strip() not in ("", _NO_REASON)]
-    return _OBJECT.sub("", lines[-1]).strip()
+    return f"{_OBJECT.sub('', lines[-1]).strip():.{_MOST_REASON}}"

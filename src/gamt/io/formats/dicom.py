@@ -8,8 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from gamt.io.format import ImageError, StoredImage
-from gamt.io.formats._itk import ITK, LPS, check_encoding, itk_reason, load_itk, to_stored
+from gamt.io.format import MOST_RATIO, ImageError, StoredImage
+from gamt.io.formats._itk import (
+    ITK,
+    LPS,
+    check_declared,
+    check_encoding,
+    itk_reason,
+    load_itk,
+    read_information,
+    to_stored,
+)
 
 NAME = "DICOM"
 SUFFIXES = (".dcm",)
@@ -44,8 +53,12 @@ def read(path: Path, volume: int | None) -> StoredImage:
         raise ImageError(path, f"can't be read: {itk_reason(error)}") from error
     if not all(reader.HasMetaDataKey(n, _POSITION) for n in range(len(files))):
         raise ImageError(path, "found slices that don't say where they lie (0020,0032)")
-    positions = [reader.GetMetaData(n, _POSITION).split("\\") for n in range(len(files))]
-    return _place_slices(path, stored, np.array(positions, dtype=np.float64))
+    texts = [reader.GetMetaData(n, _POSITION).split("\\") for n in range(len(files))]
+    try:
+        positions = np.array(texts, dtype=np.float64).reshape(-1, 3)
+    except ValueError as error:
+        raise ImageError(path, "found a slice's place (0020,0032) that isn't 3 numbers") from error
+    return _place_slices(path, stored, positions)
 
 
 def _has_prefix(path: Path) -> bool:
@@ -61,22 +74,27 @@ def _find_series(sitk: Any, path: Path) -> list[str]:
     """
     folder = path if path.is_dir() else path.parent
     first = path
+    # GDCM opens all that is there, and would wait for whoever writes into a pipe.
+    for entry in folder.iterdir():
+        if entry.is_fifo() or entry.is_char_device() or entry.is_block_device():
+            raise ImageError(path, f"found {entry.name} in its folder, expected files alone")
     if path.is_dir():
         series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
         if len(series) != 1:
             raise ImageError(path, f"found {len(series)} series, expected one: name a file of it")
         first = Path(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])[0])
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(first))
-    reader.ReadImageInformation()
+    reader = read_information(first, "GDCMImageIO")
     modality = reader.GetMetaData(_MODALITY).strip() if reader.HasMetaDataKey(_MODALITY) else ""
     if modality == "SEG":
         raise ImageError(path, "found a DICOM segmentation, which isn't read; NIfTI or NRRD are")
-    if not reader.HasMetaDataKey(_SERIES):
-        return [str(first)]
-    series = reader.GetMetaData(_SERIES).strip()
-    return list(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series))
+    series = reader.GetMetaData(_SERIES).strip() if reader.HasMetaDataKey(_SERIES) else ""
+    if not series.isascii():
+        raise ImageError(path, f"found the series {series!r:.80}, expected digits and dots")
+    files = [str(first)]
+    if series:
+        files = list(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series))
+    check_declared(path, reader, first.stat().st_size, MOST_RATIO, len(files))
+    return files
 
 
 def _place_slices(path: Path, stored: StoredImage, positions: Any) -> StoredImage:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from gamt.io.format import ImageError, StoredImage
+from gamt.io.format import MOST_RATIO, ImageError, StoredImage, data_file
 from gamt.io.formats._itk import ITK, check_encoding, read_file, write_file
 
 NAME = "MetaImage"
@@ -18,6 +18,9 @@ _HEAD = 1 << 20
 _DATA_FILE = re.compile(rb"^\s*ElementDataFile\s*[=:][ \t]*(.*?)\s*$", re.MULTILINE)
 
 
+_COMPRESSED = re.compile(rb"^\s*CompressedData\s*[=:]\s*T", re.MULTILINE | re.IGNORECASE)
+
+
 def recognises(path: Path, head: bytes) -> bool:
     """Says whether a file begins with one of the keys that MetaImage's headers begin with."""
     del path
@@ -27,14 +30,19 @@ def recognises(path: Path, head: bytes) -> bool:
 def read(path: Path, volume: int | None) -> StoredImage:
     """Reads an image; see `gamt.io.format.Format`."""
     with path.open("rb") as file:
-        named = _DATA_FILE.search(file.read(_HEAD))
+        head = file.read(_HEAD)
+    named = _DATA_FILE.search(head)
     if named is None:
         raise ImageError(path, "can't be read: found no ElementDataFile in its header")
     found = os.fsdecode(named[1])
     if "%" in found or found.startswith("LIST"):
         # SimpleITK takes them for patterns and lists, at some of which it ends the whole process.
-        raise ImageError(path, f"found the ElementDataFile {found!r}, expected one file, or LOCAL")
-    return read_file(path, "MetaImageIO", volume)
+        raise ImageError(
+            path, f"found the ElementDataFile {found!r:.80}, expected one file, or LOCAL"
+        )
+    data = path if found.upper() == "LOCAL" else data_file(path, found)
+    is_packed = _COMPRESSED.search(head[: named.start()]) is not None
+    return read_file(path, "MetaImageIO", volume, data, MOST_RATIO if is_packed else 1)
 
 
 def check_name(path: Path) -> None:

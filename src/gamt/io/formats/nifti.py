@@ -20,6 +20,7 @@ import numpy.typing as npt
 from nibabel.imageglobals import LoggingOutputSuppressor
 
 from gamt.io.format import (
+    MOST_RATIO,
     ImageError,
     StoredImage,
     check_memory,
@@ -36,8 +37,6 @@ logger = logging.getLogger("gamt")
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20
-_GZIP_RATIO = 1032
-"""Bytes that deflate makes of one at most."""
 _MOST_HEADER = 1 << 26
 """Bytes before the voxels: the header and its extensions, texts of some MiB at the most."""
 _MOST_REST = 1 << 26
@@ -64,8 +63,8 @@ def read(path: Path, volume: int | None) -> StoredImage:
         if len(shape) < 3 or min(shape) < 1:
             raise ImageError(path, f"found an image of shape {shape}, expected a 3-D volume")
         index = choose_volume(path, math.prod(shape[3:]), volume)
-        chosen = np.unravel_index(index, shape[3:]) if shape[3:] else ()
         end = _check_voxels(path, file)
+        chosen = np.unravel_index(index, shape[3:]) if shape[3:] else ()
         try:
             array = np.asanyarray(file.dataobj[(..., *chosen)])
             _check_rest(file.file_map["image"].fileobj, end)
@@ -211,7 +210,7 @@ def _check_voxels(path: Path, file: Any) -> int:
     is_packed = isinstance(holder.fileobj, gzip.GzipFile) or stored.suffix.lower() == ".gz"
     offset, size = file.dataobj.offset, stored.stat().st_size
     if is_packed:
-        check_size(path, shape, dtype.itemsize, size, _GZIP_RATIO)
+        check_size(path, shape, dtype.itemsize, size, MOST_RATIO)
     else:
         check_size(path, shape, dtype.itemsize, max(0, size - offset))
     scaled = 0 if file.dataobj.slope == 1 and file.dataobj.inter == 0 else 3 * 8

@@ -1,19 +1,32 @@
 """NRRD, by SimpleITK; segmentations in ``.seg.nrrd`` have their names as 3D Slicer keeps them."""
 
 import colorsys
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from gamt.io.format import ImageError, StoredImage
+from gamt.io.format import MOST_RATIO, ImageError, StoredImage, data_file
 from gamt.io.formats._itk import ITK, check_encoding, read_file, read_header, write_file
 
 NAME = "NRRD"
 SUFFIXES = (".nrrd", ".seg.nrrd")
 PACKAGE = ITK
 NAMED_SUFFIXES = (".seg.nrrd",)
+
+_HEAD = 1 << 20
+"""Bytes of a file in which its header ends, at an empty line."""
+_END = re.compile(rb"\r?\n\r?\n")
+_DATA_FILE = re.compile(rb"^data ?file:[ \t]*(.*?)\s*$", re.MULTILINE | re.IGNORECASE)
+_ENCODING = re.compile(rb"^encoding:[ \t]*(\w+)", re.MULTILINE | re.IGNORECASE)
+_MOST_TEXT = 8
+"""Bytes of a number that takes one character as text."""
+_RATIOS = {b"raw": 1, b"gzip": MOST_RATIO, b"gz": MOST_RATIO}
+"""Bytes that a byte of the file becomes at most, by its encoding."""
+_MOST_DIGITS = 9
+"""Of a label."""
 
 _SEGMENT = re.compile(r"Segment\d+_LabelValue")
 
@@ -26,7 +39,15 @@ def recognises(path: Path, head: bytes) -> bool:
 
 def read(path: Path, volume: int | None) -> StoredImage:
     """Reads an image; see `gamt.io.format.Format`."""
-    return read_file(path, "NrrdImageIO", volume)
+    with path.open("rb") as file:
+        head = _END.split(file.read(_HEAD), maxsplit=1)[0]
+    files = [os.fsdecode(name) for name in _DATA_FILE.findall(head)]
+    if len(files) > 1 or any("%" in name or name.startswith("LIST") for name in files):
+        raise ImageError(path, f"found the data files {files!r:.80}, expected one, or none")
+    data = data_file(path, files[0]) if files else path
+    encoding = _ENCODING.search(head)
+    ratio = _RATIOS.get(encoding[1].lower() if encoding else b"", _MOST_TEXT)
+    return read_file(path, "NrrdImageIO", volume, data, ratio)
 
 
 def read_names(path: Path) -> dict[int, str]:
@@ -36,7 +57,8 @@ def read_names(path: Path) -> dict[int, str]:
     names = {}
     for segment in segments:
         value, name = header[f"{segment}_LabelValue"], header.get(f"{segment}_Name", "")
-        if value.isdecimal() and name:
+        is_label = value.isascii() and value.isdecimal() and len(value) <= _MOST_DIGITS
+        if is_label and name and name.isprintable():
             names[int(value)] = name
     return names
 

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from gamt.annotation.document import UnknownError
 from gamt.io.files import OverwriteError
+from gamt.lifting.plan import OverLimitError
 from gamt.server.annotate.annotator import NothingOpenError, SupersededError
 from gamt.server.bodies import discard_body
 from gamt.server.engine import Closed
@@ -81,6 +82,7 @@ PAGE_ERRORS: Mapping[Any, Handler] = {
     SupersededError: _refuse_with(409),
     OverwriteError: _refuse_with(409),
     TooLarge: _refuse_with(413),
+    OverLimitError: _refuse_with(413),
     ValueError: _refuse_value,
     OSError: _refuse_file,
     Closed: _refuse_closed,
