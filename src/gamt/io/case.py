@@ -52,8 +52,11 @@ logger = logging.getLogger("gamt")
 
 MAX_CLASSES = 255  # labels are uint8, and 0 is the background
 
-MOST_PROMPT_BYTES = 64 * 2**20
-"""Of the array of all boxes, of all clicks, or of their order."""
+MOST_BOXES_BYTES = 2**20
+"""Of the array of all boxes."""
+
+MOST_CLICKS_BYTES = 64 * 2**20
+"""Of the array of all clicks, or of their order."""
 
 MOST_NUMBERS_BYTES = 2**16
 """Of the spacing, its order, or the window."""
@@ -351,21 +354,22 @@ def _read_previous(
 def _read_prompts(
     archive: zipfile.ZipFile, path: Path, shape: tuple[int, ...]
 ) -> tuple[ClassPrompts, ...]:
-    def read(key: str) -> Sequence[Any]:
-        return _read_entries(archive, Place(path, key))
+    def read(key: str, most_bytes: int) -> Sequence[Any]:
+        return _read_entries(archive, Place(path, key), most_bytes)
 
     # Each array is taken apart before the next is read: it takes far less memory then.
     boxes = [
-        _parse_box(entry, shape, Place(path, "boxes", i)) for i, entry in enumerate(read("boxes"))
+        _parse_box(entry, shape, Place(path, "boxes", i))
+        for i, entry in enumerate(read("boxes", MOST_BOXES_BYTES))
     ]
     clicks = [
         _parse_clicks(entry, shape, Place(path, "clicks", i))
-        for i, entry in enumerate(read("clicks"))
+        for i, entry in enumerate(read("clicks", MOST_CLICKS_BYTES))
     ]
     classes = len(boxes or clicks)
     if not classes:
         raise CaseError(path, "boxes", "no prompts", "an entry for each class here or in 'clicks'")
-    orders = read("clicks_order")
+    orders = read("clicks_order", MOST_CLICKS_BYTES)
     for key, count in (("clicks", len(clicks)), ("clicks_order", len(orders))):
         if count not in (0, classes):
             expected = f"one for each of the {classes} classes"
@@ -462,9 +466,9 @@ def _put_in_order(
     return [next(upcoming[name]) for name in names]
 
 
-def _read_entries(archive: zipfile.ZipFile, place: Place) -> Sequence[Any]:
+def _read_entries(archive: zipfile.ZipFile, place: Place, most_bytes: int) -> Sequence[Any]:
     """Reads a key that holds one entry a class; empty if it is absent."""
-    array = read_member(archive, place, MOST_PROMPT_BYTES)
+    array = read_member(archive, place, most_bytes)
     if array is None:
         return []
     if array.ndim == 0 and isinstance(array.item(), Mapping):  # the entry of an only class

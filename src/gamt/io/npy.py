@@ -3,8 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
-from io import BufferedIOBase
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,9 +50,7 @@ class _Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_array(
-    file: BufferedIOBase, size_bytes: int, most_bytes: int | None = None
-) -> npt.NDArray[Any]:
+def read_array(file: IO[bytes], size_bytes: int, most_bytes: int | None = None) -> npt.NDArray[Any]:
     """Reads one array.
 
     Nothing is allocated before the sizes that the stream declares are known to be true and allowed.
@@ -95,7 +92,7 @@ def read_array(
     return _read_data(file, header)
 
 
-def _read_header(file: BufferedIOBase) -> tuple[_Header, int]:
+def _read_header(file: IO[bytes]) -> tuple[_Header, int]:
     """Returns the header, and how many bytes it takes."""
     start = file.read(len(_MAGIC) + 2)
     version = tuple(start[len(_MAGIC) :])
@@ -133,12 +130,12 @@ def _parse_type(code: str) -> np.dtype[Any]:
     raise NpyError(f"the array type {code[:40]!r}")
 
 
-def _read_data(file: BufferedIOBase, header: _Header) -> npt.NDArray[Any]:
+def _read_data(file: IO[bytes], header: _Header) -> npt.NDArray[Any]:
     flat = np.empty(math.prod(header.shape), header.dtype)
     octets = flat.view(np.uint8)
     for start in range(0, octets.size, _CHUNK_BYTES):
         chunk = octets[start : start + _CHUNK_BYTES]
-        if file.readinto(chunk.data) != chunk.size:
+        if file.readinto(chunk.data) != chunk.size:  # type: ignore[attr-defined]
             raise NpyError("an array that ends too early")
     check_elements(flat)
     if header.dtype == np.bool_:
