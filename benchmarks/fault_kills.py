@@ -399,7 +399,7 @@ def read_files(place: Path) -> dict[str, Any]:
 
 def _read_file(path: Path) -> Any:
     if path.suffix == ".npz":
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             return {key: _digest_array(file[key]) for key in file.files}
     if path.suffix == ".csv":
         table = pd.read_csv(path)

@@ -51,7 +51,7 @@ SHAPE = (30, 38, 46)
 
 HEALTHY_SHAPE = (28, 36, 40)
 
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 600.0
 """For a class, so that no fault but those of time is cut short."""
 
 TOLERANCE = 0.02
