@@ -42,7 +42,7 @@ EVALUATION_KILLS, EVALUATION_TERMS = 10, 10
 AT_ONCE = 2
 """Commands at a time."""
 
-LARGE_SHAPE = (160, 200, 220)
+LARGE_SHAPE = (96, 160, 200)
 """Of a case that takes long enough to read and to write to be killed meanwhile."""
 
 TERM_SECONDS = 10.0
@@ -57,6 +57,9 @@ COMMAND_SECONDS = 300.0
 POLL_SECONDS = 0.002
 
 ROOT = Path(__file__).parent.parent
+
+OPTIONS = ("--no-budget", "--set", "crop_voxels=48")
+"""Of `gamt predict`: a busy machine must not change what it finds."""
 
 METHOD = """
 import subprocess, sys, time
@@ -154,7 +157,7 @@ def prepare(folder: Path) -> list[Target]:
 
     def predict(*options: str) -> Callable[[Path], list[str]]:
         words = [python, "-m", "gamt", "predict", os.fspath(inputs)]
-        return lambda out: [*words, f"{out}/out", "--set", "crop_voxels=48", *options]
+        return lambda out: [*words, f"{out}/out", *OPTIONS, *options]
 
     def predict_with_cache(out: Path) -> list[str]:
         options = ("--segmenter", "benchmarks.stand_in:quick", "--cache", f"{out}/cache")
@@ -167,7 +170,7 @@ def prepare(folder: Path) -> list[Target]:
     return [
         Target("predict", inputs, folder / "predict", predict()),
         Target("predict, cache", inputs, folder / "cached", predict_with_cache),
-        Target("evaluation, gamt", small, folder / "gamt", evaluate("gamt")),
+        Target("evaluation, gamt", small, folder / "gamt", evaluate(f"gamt {' '.join(OPTIONS)}")),
         Target(
             "evaluation, command", small, folder / "any", evaluate(f"command:{python} {method}")
         ),
@@ -399,7 +402,7 @@ def read_files(place: Path) -> dict[str, Any]:
 
 def _read_file(path: Path) -> Any:
     if path.suffix == ".npz":
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             return {key: _digest_array(file[key]) for key in file.files}
     if path.suffix == ".csv":
         table = pd.read_csv(path)
