@@ -35,7 +35,7 @@ from evaluation.leaderboard import Results, rank
 from evaluation.methods import parse_method
 from evaluation.records import METRICS, CaseRecord, Output, TeamFolder
 from evaluation.run import evaluate_folder
-from gamt.cli.console import printable
+from gamt.cli.console import printable, progress_bar, shows_progress
 
 RUNS = 6
 
@@ -245,17 +245,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=150)
     table = Table("Method", "Record", "Dice of the runs", "What went wrong", "s", "")
     wrong = 0
-    with tempfile.TemporaryDirectory() as name:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        progress_bar(shows_progress(None), "Methods") as show,
+    ):
         bench = Bench(Path(name))
-        for method in methods:
+        for number, method in enumerate(methods):
+            show(number, len(methods))
             verdict = bench.judge(method)
             wrong += bool(verdict.complaints)
             table.add_row(*(printable(one) for one in verdict.row()))
         if only is None:
-            for number, (what, even) in enumerate(bench.compare()):
+            for what, even in bench.compare():
                 wrong += not even
                 said = "as with nothing" if even else "PAID"
-                table.add_row(f"leaderboard: {what}", said, "", "", "", "", end_section=not number)
+                table.add_row(f"leaderboard: {what}", said, "", "", "", "")
     console.print(table)
     console.print(f"{len(methods)} bad methods, {wrong} not as they should be")
     return 1 if wrong else 0
