@@ -112,7 +112,7 @@ def _bars(name: str, tally: Tally) -> list[Bar]:
             not tally.findings and tally.files > 0,
         ),
         Bar(
-            f"{name}: longest without a sign of life",
+            f"{name}: longest work without a word",
             f"{tally.most_seconds:.1f} s",
             f"< {MOST_SECONDS:g} s",
             tally.most_seconds < MOST_SECONDS,
