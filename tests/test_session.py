@@ -23,7 +23,7 @@ from gamt.io.case import Case
 from gamt.lifting.target import Observer, Target
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt, box_of_mask
 from gamt.segmenters.base import Embedding, Segmenter
-from gamt.session import Cancelled
+from gamt.session import Cancelled, SegmenterFault
 from gamt.settings import PRESETS
 from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow
@@ -994,7 +994,13 @@ def test_a_prediction_out_of_time_is_finished_from_what_was_seen() -> None:
     session.set_image(picture(BODY)[None])
     session.set_target_buffer(buffer := np.zeros(SHAPE, np.uint8))
     session.add_point_interaction(INSIDE, True)
-    assert np.argwhere(buffer).tolist() == [INSIDE]
+    # A ball around the click: 5 % of the sides of a cube as large as the scan are one voxel.
+    z, y, x = INSIDE
+    assert np.argwhere(buffer).tolist() == [
+        [z - 1, y, x],
+        *([z, y - 1, x], [z, y, x - 1], [z, y, x], [z, y, x + 1], [z, y + 1, x]),
+        [z + 1, y, x],
+    ]
     assert not segmenter.asked
 
 
@@ -1247,7 +1253,7 @@ def test_a_segmenter_that_fails_changes_nothing(call: Any, monkeypatch: pytest.M
     session, buffer = begin()
     session.add_bbox_interaction(BOUNDS, True)
     with monkeypatch.context() as patch:
-        patch.setattr("gamt.session.lift", fail)
+        patch.setattr("gamt.session.lift_in_memory", fail)
         with pytest.raises(MemoryError):
             call(session)
     np.testing.assert_array_equal(buffer, BODY)
@@ -1259,6 +1265,33 @@ def test_a_segmenter_that_fails_changes_nothing(call: Any, monkeypatch: pytest.M
 
 def fail(*_: Any) -> None:
     raise MemoryError
+
+
+class Tiring(Thresholder):
+    """Answers a number of prompts, and then fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = 1000
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
+        self.answers -= 1
+        if self.answers < 0:
+            raise RuntimeError("no luck")
+        return super().segment(image, prompt)
+
+
+def test_a_fault_of_the_segmenter_is_raised_and_changes_nothing() -> None:
+    session = Session(segmenter := Tiring())
+    session.set_image(picture(BODY)[None])
+    session.set_target_buffer(buffer := np.zeros(SHAPE, np.uint8))
+    segmenter.answers = 5
+    with pytest.raises(SegmenterFault, match=r"axial slices? missing \(RuntimeError: no luck\)"):
+        session.add_bbox_interaction(BOUNDS, True)
+    assert not buffer.any()
+    segmenter.answers = 1000
+    session.add_bbox_interaction(BOUNDS, True)
+    np.testing.assert_array_equal(buffer, BODY)
 
 
 # --- the segmenter ------------------------------------------------------------------------------

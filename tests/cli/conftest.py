@@ -58,13 +58,14 @@ def show(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """Collects the settings that the method is run with, and lets it find nothing."""
+    """Collects the settings that the method is run with, and lets it find a voxel a class."""
     seen: list[Settings] = []
 
     def lift(case: Any, volume: Any, *_: object) -> Lifted:
         seen.append(volume.settings)
         windows = {one.label: IntensityWindow(0, 1) for one in case.prompts}
         labels = np.zeros(case.image.shape, np.uint8)
+        labels.flat[: len(case.prompts)] = [one.label for one in case.prompts]
         return Lifted(labels, 0, {}, frozenset(), windows, {})
 
     monkeypatch.setattr(predict, "lift_in_memory", lift)

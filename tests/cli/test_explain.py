@@ -8,13 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from gamt import predict
 from gamt.cli.app import main
 from gamt.io.case import write_case
 from gamt.prompts import ClassPrompts
-from tests.cli.calls import THRESHOLD
+from tests.cli.calls import FAILING, THRESHOLD
 from tests.cli.scans import save_nifti
 from tests.doubles import picture
 from tests.explain.examples import BODY, BOX, SPACING
+from tests.test_predict import save_unlucky
 
 
 def save(path: Path, gts: npt.NDArray[np.uint8] | None = None) -> Path:
@@ -199,3 +201,30 @@ def test_the_page_never_replaces_what_it_explains(
     assert call(case) == 1
     assert "would replace the input" in capsys.readouterr().err
     assert case.read_bytes() == before
+
+
+def test_a_failing_segmenter_gives_a_page_that_says_so_and_status_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = save_unlucky(tmp_path / "a.npz")
+    out = tmp_path / "why.html"
+    assert call(case, "--out", out, "--no-budget", *FAILING) == 3
+    assert "no luck with this one" in out.read_text(encoding="utf-8")
+    log = capsys.readouterr().err
+    assert "RuntimeError: no luck with this one" in log
+    assert "Traceback" not in log
+
+
+def test_a_method_that_fails_as_a_whole_gives_one_line_and_no_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object) -> object:
+        raise MemoryError("478 GiB")
+
+    monkeypatch.setattr(predict, "lift_in_memory", fail)
+    case = save_unlucky(tmp_path / "a.npz")
+    assert call(case, "--out", tmp_path / "why.html") == 1
+    log = capsys.readouterr().err
+    assert "MemoryError: 478 GiB" in log
+    assert log.count("\n") == 1
+    assert not (tmp_path / "why.html").exists()

@@ -211,3 +211,11 @@ def test_a_step_after_which_the_dice_is_lower_is_a_problem() -> None:
     assert problems(stages=stages) == [
         "Dice falls from 0.89 to 0.80 between “corrected” and “result”."
     ]
+
+
+def test_faults_of_the_segmenter_are_told_first() -> None:
+    faults = ("no axial view (RuntimeError: no luck)",)
+    record = ClassRecord(ClassPrompts(1, BOX), begun=True, faults=faults)
+    assert next(iter(find_problems(record))) == (
+        "The segmenter failed: no axial view (RuntimeError: no luck)."
+    )

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from gamt import segmenters
@@ -118,6 +119,21 @@ def test_a_walk_that_comes_to_something_else_says_so() -> None:
 def test_an_anchor_that_misses_its_box_ends_the_walk_both_ways() -> None:
     record = only(explain(body_case(), Constant(inside=False)))
     assert axial(record).stops() == (Stop(4, End.MISLED), Stop(4, End.MISLED))
+
+
+class Failing(Thresholder):
+    """Fails after three answers."""
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
+        if len(self.asked) > 3:
+            raise RuntimeError("no luck")
+        return super().segment(image, prompt)
+
+
+def test_a_walk_of_which_the_segmenter_fails_at_a_slice_says_so() -> None:
+    record = only(explain(body_case(), Failing()))
+    assert axial(record).stops() == (Stop(2, End.FAULT), Stop(6, End.FAULT))
+    assert record.faults[0] == "2 axial slices missing (RuntimeError: no luck)"
 
 
 def test_a_walk_that_never_began_was_out_of_time() -> None:

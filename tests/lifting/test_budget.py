@@ -190,6 +190,20 @@ def test_a_call_ends_where_the_next_one_begins(clock: Clock) -> None:
     assert (watch.pace.seconds("encode"), watch.pace.seconds("decode")) == (3, 1)
 
 
+def test_what_is_kept_of_the_time_is_not_for_calls(clock: Clock) -> None:
+    watch = Stopwatch(deadline=1010, kept=0.2)
+    call(watch, clock, "decode", 4)
+    assert watch.left == pytest.approx(4)
+    assert Stopwatch(math.inf, kept=0.2).left == math.inf
+
+
+def test_what_will_come_once_more_is_kept_time_for(clock: Clock) -> None:
+    watch = Stopwatch(deadline=1010)
+    with watch.keeping():
+        clock.now += 3
+    assert watch.left == 4
+
+
 def test_no_call_fits_after_the_deadline(clock: Clock) -> None:
     with pytest.raises(OutOfTime):
         Stopwatch(deadline=999).before_call("encode", 1)

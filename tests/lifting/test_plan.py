@@ -22,6 +22,7 @@ from gamt.settings import PRESETS
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.geometry import Range, make_grid
 from gamt.volume.preparation import PreparedVolume
+from gamt.windows import IntensityWindow
 from tests.doubles import Thresholder
 
 MB = 2**20
@@ -83,6 +84,23 @@ def test_a_body_that_is_looked_for_may_fill_the_scan() -> None:
     check_scan(volume, searches=False)
     with pytest.raises(OverLimitError):
         check_scan(volume, searches=True)
+
+
+def test_a_window_of_the_whole_scan_takes_copies_of_it() -> None:
+    # Of two bytes a voxel there are three copies, and two masks.
+    volume = prepare(FIXED_BYTES + VOXELS * 8 - 1)
+    check_scan(volume, searches=False)
+    volume.settings = replace(volume.settings, window="full")
+    with pytest.raises(OverLimitError):
+        check_scan(volume, searches=False)
+
+
+def test_a_scan_that_is_ready_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "available_bytes", lambda: 400 * MB)
+    volume = prepare(0)
+    before = limit_bytes(volume)
+    assert volume.scan(WHOLE, IntensityWindow(0, 1)).image.size == GRID
+    assert limit_bytes(volume) == before + GRID
 
 
 def test_encoded_slices_get_less_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -416,6 +416,17 @@ def test_an_image_that_does_not_fit_is_refused_before_it_is_sent(user: User) -> 
         assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 413")
 
 
+def test_a_prediction_that_there_is_no_memory_for_is_refused_and_forgotten(
+    ready: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gamt.lifting.plan.available_bytes", lambda: 0)
+    response = ready.click(2, 6, 9)
+    assert response.status_code == 413
+    assert "MB of memory are needed" in detail(response)
+    monkeypatch.undo()
+    assert ready.click(2, 6, 9).status_code == 200
+
+
 def test_a_broken_image_leaves_the_one_before_reserved(ready: User) -> None:
     before = reserved_bytes(ready)
     for frame in (declaring(1, 9, 99, 99), b"NNIA"):

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -125,6 +126,7 @@ class Stopwatch:
         cancelled: Callable[[], bool] = lambda: False,
         finish: Callable[[], bool] = lambda: False,
         pace: Pace | None = None,
+        kept: float = 0.0,
     ) -> None:
         """Times no call yet.
 
@@ -133,8 +135,11 @@ class Stopwatch:
             cancelled: says whether the caller wants no result any more.
             finish: says whether the caller wants what there is, as if the deadline had passed.
             pace: what earlier calls have cost; None without any.
+            kept: share of the time left that is kept for what comes after, 0..1: the deadline is
+                that much earlier.
         """
-        self._deadline = deadline
+        now = time.monotonic()
+        self._deadline = now + (1 - kept) * (deadline - now)
         self._cancelled = cancelled
         self._finish = finish
         self.pace = Pace() if pace is None else pace
@@ -144,6 +149,13 @@ class Stopwatch:
     def left(self) -> float:
         """Seconds until the deadline; infinite without one, negative after it."""
         return self._deadline - time.monotonic()
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keeps as much time as what is done meanwhile takes, because it will come once more."""
+        begun = time.monotonic()
+        yield
+        self._deadline -= time.monotonic() - begun
 
     def check_cancelled(self) -> None:
         """Goes on unless the caller wants no result any more.

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from gamt.lifting.budget import OutOfTime
 from gamt.lifting.propagation import Walk, stop
-from gamt.lifting.seeding import ellipse_in
+from gamt.lifting.seeding import fill_section
 from gamt.lifting.shape import prior_logits
 from gamt.lifting.target import Target
 from gamt.prompts import Click, Scribble
@@ -74,7 +74,7 @@ def draw(target: Target) -> Mask:
     if prompts.box is not None:
         return prior_logits(prompts.box, target.rivals, low, shape) > 0
     if prompts.slice_box is not None:
-        return ellipse_in(target, prompts.slice_box) > 0.5
+        return fill_section(target, prompts.slice_box) > 0.5
     if target.found is not None:
         return target.found.scales[target.settings.scale].within(target.region)
     if not isinstance(prompts.first, Click | Scribble):

@@ -38,6 +38,10 @@ from gamt.windows import IntensityWindow
 PLANNED = 0.9
 """Share of the time left that walks plan with; each plane has an equal one (docs/constants.md)."""
 
+FINISHING = 0.05
+"""Share of the time of some classes that is kept for what comes after their walks, such as fusing
+their votes (docs/constants.md)."""
+
 PREVIOUS_SCORE = np.float32(0.8)
 """What a previous prediction is worth against another class's correction: less than a click
 (docs/constants.md)."""
@@ -112,7 +116,7 @@ def lift(
 
     def watch(done: int, classes: int) -> Stopwatch:
         deadline = budget.deadline(done, classes, len(case.prompts))
-        return Stopwatch(deadline, cancelled, finish, pace)
+        return Stopwatch(deadline, cancelled, finish, pace, kept=FINISHING)
 
     found = find_seeds(case, volume, watch)
     observer.begin_case(case, volume)
@@ -142,9 +146,10 @@ def lift(
                     stopwatch, part, progress, lambda: volume.embeddings.encoded
                 )
                 walks = []
-                for target in targets:
-                    stopwatch.check_cancelled()
-                    walks += [noting(target, walk) for walk in stage(target, strides)]
+                with stopwatch.keeping():  # in the end, votes are fused once more
+                    for target in targets:
+                        stopwatch.check_cancelled()
+                        walks += [noting(target, walk) for walk in stage(target, strides)]
                 run(together(walks), scan, stopwatch, strides)
             for target in targets:
                 stopwatch.check_cancelled()
@@ -371,6 +376,11 @@ def axial_walk(target: Target, box: Box, strides: StridePlanner) -> Walk:
 def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
     """Walks the coronal and sagittal slices that the axial masks reach (paper, 2.2, 1 and 2)."""
     if target.previous is not None or target.prompts.box is None or target.misled:
+        return []
+    try:
+        strides.stopwatch.check()
+    except OutOfTime:
+        target.shortfall.is_cut_short = True
         return []
     probability = target.fuse()
     masks = probability > 0.5

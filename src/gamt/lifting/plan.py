@@ -25,6 +25,9 @@ SEARCH_BYTES = 18
 """For each voxel of the scan, where the body of a click or scribble is looked for: it may fill the
 scan (docs/constants.md)."""
 
+FULL_WINDOW_COPIES = 3
+"""Of all intensities, where the window of the whole scan is found (docs/constants.md)."""
+
 CLASS_BYTES = 6
 """For each voxel of a class's region, beside its votes, as long as it is at work
 (docs/constants.md)."""
@@ -74,7 +77,10 @@ def check_scan(volume: PreparedVolume, searches: bool) -> None:
     Raises:
         OverLimitError: there is not.
     """
-    needed = FIXED_BYTES + volume.image.size * (SEARCH_BYTES if searches else SCAN_BYTES)
+    voxel_bytes = SEARCH_BYTES if searches else SCAN_BYTES
+    if volume.settings.window == "full":
+        voxel_bytes = max(voxel_bytes, 2 + FULL_WINDOW_COPIES * volume.image.itemsize)
+    needed = FIXED_BYTES + volume.image.size * voxel_bytes
     if needed > volume.limit_bytes:
         raise OverLimitError(needed, int(volume.limit_bytes))
 
@@ -136,6 +142,9 @@ def cache_bytes(settings: Settings) -> int:
 
 
 def limit_bytes(volume: PreparedVolume) -> float:
-    """Returns what a prediction may take now, with room for slices that will be encoded."""
+    """Returns what a prediction may take now, with room for slices that will be encoded.
+
+    What its scans take already counts as free: the plan counts them again.
+    """
     encoded = max(0, cache_bytes(volume.settings) - volume.embeddings.total_bytes)
-    return PLANNED_SHARE * (available_bytes() - encoded)
+    return PLANNED_SHARE * (available_bytes() - encoded) + volume.scan_bytes

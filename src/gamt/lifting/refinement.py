@@ -104,6 +104,7 @@ def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Seeking[npt.NDArray[
             mask = obey(target, mask, scribble)
         for click in target.prompts.clicks:
             if mask[target.inside_region(click.voxel)] != click.positive:
+                yield []  # as above
                 mask = yield from correct_at(target, mask, at_click(target, mask, click))
     except OutOfTime:
         for region in target.prompts.regions:

@@ -195,7 +195,7 @@ def slice_box_walk(
             return as_drawn(target, drawn, finding)
         mask = answers[0] if judge is None else judge(answers[0])
         if judge is None and misses(mask.mask, pixel_box(target, drawn)):
-            return replace(finding, body=ellipse_in(target, drawn))
+            return replace(finding, body=fill_section(target, drawn))
         seed = seed_in_box(target, drawn, mask)
         if seed is None:
             return finding
@@ -235,9 +235,7 @@ def slice_box_walk(
 
 def as_drawn(target: Target, drawn: SliceBox, finding: Finding) -> Finding:
     """Returns what was found so far, or if that is nothing, what was drawn on its slice."""
-    if finding.votes.any or isinstance(drawn, Lasso):  # of a lasso, its area stays
-        return finding
-    return replace(finding, body=ellipse_in(target, drawn))
+    return finding if finding.votes.any else replace(finding, body=fill_section(target, drawn))
 
 
 def body_with_section(
@@ -333,14 +331,21 @@ def section_on_grid(target: Target, drawn: SliceBox, slack: int) -> npt.NDArray[
     return area[np.ix_(grid.to_raw[plane.row_axis], grid.to_raw[plane.column_axis])]
 
 
-def ellipse_in(target: Target, box: SliceBox) -> npt.NDArray[np.float32]:
-    """Returns the ellipse in a box on one slice, (z, y, x) 0..1 over the region."""
+def fill_section(target: Target, drawn: SliceBox) -> npt.NDArray[np.float32]:
+    """Returns the ellipse in a box on one slice, or a lasso's area, (z, y, x) 0..1 over the region.
+
+    Beyond the slice there is nothing.
+    """
     low, high = target.region
     opinion = np.full(np.subtract(high, low), np.float32(1 - ROUGH_CERTAINTY))
-    section = slice_view(opinion, box.plane, box.index - low[box.plane.normal])
-    begin, end = (np.subtract(one, low).tolist() for one in (box.low, box.high))
-    x0, y0, x1, y1 = box_to_slice(box.plane, begin, end)
-    section[ellipse((int(x0), int(y0), int(x1), int(y1)), section.shape)] = ROUGH_CERTAINTY
+    section = slice_view(opinion, drawn.plane, drawn.index - low[drawn.plane.normal])
+    if isinstance(drawn, Lasso):
+        area = section_of(drawn, low, opinion.shape)
+    else:
+        begin, end = (np.subtract(one, low).tolist() for one in (drawn.low, drawn.high))
+        x0, y0, x1, y1 = box_to_slice(drawn.plane, begin, end)
+        area = ellipse((int(x0), int(y0), int(x1), int(y1)), section.shape)
+    section[area] = ROUGH_CERTAINTY
     return opinion
 
 

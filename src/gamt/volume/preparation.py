@@ -98,6 +98,12 @@ class PreparedVolume:
             return self._on_blocks[1].latest_scan
         return next(reversed(self._scans.values()), None)
 
+    @property
+    def scan_bytes(self) -> int:
+        """Bytes of the scans that are ready."""
+        coarser = 0 if self._on_blocks is None else self._on_blocks[1].scan_bytes
+        return coarser + sum(one.nbytes for one in self._scans.values())
+
     def on_blocks(
         self, blocks: Shape, make_image: Callable[[], npt.NDArray[Any]]
     ) -> "PreparedVolume":

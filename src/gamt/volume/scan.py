@@ -71,6 +71,11 @@ class Scan:
             return self._image
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the image; 0 before it is made."""
+        return 0 if self._image is None else self._image.nbytes
+
+    @property
     def segmenter(self) -> Segmenter:
         """The 2-D model that it is prepared for."""
         return self._embeddings.segmenter
