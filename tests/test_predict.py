@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from gamt import predict
-from gamt.io.case import Case, read_case, write_case
+from gamt.io.case import Case, read_case, write_case, write_segmentation
 from gamt.predict import Cancelled, FolderError, Prediction, predict_case, predict_folder
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.segmenters import Embedding, SliceMask, Traits, load
@@ -322,13 +322,12 @@ def test_a_disk_that_is_full_fails_one_case_and_leaves_nothing_partial(
     for name in ("a.npz", "b.npz"):
         save(tmp_path / "in" / name)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    write = predict.write_segmentation
 
     def write_on_full_disk(path: Path, *arguments: Any) -> None:
         full = path.name == "a.npz"
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]) if full else limits)
         try:
-            write(path, *arguments)
+            write_segmentation(path, *arguments)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
@@ -383,6 +382,27 @@ def test_a_run_that_is_asked_to_finish_writes_the_case_at_hand_and_begins_no_oth
     assert (result.name, result.outcome) == ("a.npz", "degraded")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.npz"]
     assert f"stopped before {tmp_path}/in/b.npz: 2 cases not begun" in caplog.messages
+
+
+@pytest.mark.parametrize("step", ["read_case", "write_segmentation"])
+def test_asked_to_finish_while_it_reads_or_writes_a_run_still_writes_that_case(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.npz", "b.npz"):
+        save(tmp_path / "in" / name)
+    asked = threading.Event()
+    done = getattr(predict, step)
+
+    def do(*arguments: Any) -> Any:
+        asked.set()
+        return done(*arguments)
+
+    monkeypatch.setattr(predict, step, do)
+    (result,) = predict_folder(
+        tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED, finish=asked.is_set
+    )
+    assert result.outcome == ("degraded" if step == "read_case" else "fine")
+    assert segmentation(tmp_path / "out" / "a.npz")[5, 6, 10] == 1  # the box's middle
 
 
 def test_the_time_to_write_is_kept_of_the_time_limit() -> None:

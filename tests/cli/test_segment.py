@@ -153,6 +153,22 @@ def test_an_output_that_cannot_be_is_found_out_first(name: str, tmp_path: Path, 
     assert name in log
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "name"),
+    [("segment", "-o", "out.nii"), ("convert", "", "out.npz"), ("explain", "--out", "out.html")],
+)
+def test_what_a_killed_command_has_left_beside_the_output_is_removed(
+    command: str, option: str, name: str, tmp_path: Path, run: Run
+) -> None:
+    scan = save_scan(tmp_path)
+    left = tmp_path / f".{'0' * 32}.partial"
+    left.write_bytes(b"half a result")
+    arguments = [command, scan, *filter(None, [option]), tmp_path / name, "--box", CORNERS]
+    assert run(*arguments)[0] == 0
+    assert not left.exists()
+    assert (tmp_path / name).is_file()
+
+
 @pytest.mark.parametrize("command", ["segment", "convert"])
 def test_a_failed_write_is_one_line_that_names_the_file(
     command: str, tmp_path: Path, run: Run, used: list[Settings], monkeypatch: pytest.MonkeyPatch

@@ -24,6 +24,7 @@ from gamt.segmenters import SegmenterError, load, sam
 from gamt.segmenters.base import SliceMask, StorableSegmenter
 from gamt.segmenters.checkpoints import CheckpointError
 from gamt.segmenters.devices import choose_dtype
+from gamt.segmenters.encoder import ImageEncoder
 from gamt.segmenters.frames import LongestSide, Squash
 from gamt.segmenters.networks import Network
 from gamt.segmenters.sam import SamEmbedding, SamSegmenter, is_lone_point
@@ -485,13 +486,12 @@ def test_a_network_without_room_for_one_item_goes_on_on_the_cpu(
 def test_a_network_that_does_not_fit_its_device_begins_on_the_cpu(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Tight(sam.ImageEncoder):
-        def __init__(self, module: Network, dtype: torch.dtype) -> None:
-            if not caplog.messages:  # before the move
-                raise torch.OutOfMemoryError("CUDA out of memory.")
-            super().__init__(module, dtype)
+    def set_up(module: Network, dtype: torch.dtype) -> ImageEncoder:
+        if not caplog.messages:  # before the move
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return ImageEncoder(module, dtype)
 
-    monkeypatch.setattr(sam, "ImageEncoder", Tight)
+    monkeypatch.setattr(sam, "ImageEncoder", set_up)
     segmenter = make(small_network(SMALL), checkpoint, device=BESIDE)
     assert segmenter.traits.device == "cpu"
     assert len(segmenter.encode(draw_slice((40, 56))[None])) == 1

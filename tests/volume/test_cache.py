@@ -13,7 +13,7 @@ import pytest
 
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, SliceMask, Traits
-from gamt.segmenters.door import SegmenterFault
+from gamt.segmenters.door import BeforeCall, SegmenterFault
 from gamt.volume.cache import EmbeddingCache, KeyedSlice, encode_together
 
 AMPLE = 2**20
@@ -62,9 +62,14 @@ class Halver:
         return Halves(array, shape)
 
 
-def embed(cache: EmbeddingCache, *images: npt.NDArray[np.uint8]) -> list[Embedding]:
-    found = cache.embed([KeyedSlice.of(image) for image in images])
+def embed(
+    cache: EmbeddingCache,
+    *images: npt.NDArray[np.uint8],
+    before_call: BeforeCall = lambda call, slices: None,
+) -> list[Embedding]:
+    found = cache.embed([KeyedSlice.of(image) for image in images], before_call=before_call)
     for image, embedding in zip(images, found, strict=True):
+        assert isinstance(embedding, Halves)
         assert embedding.shape == image.shape
         np.testing.assert_array_equal(embedding.values, image.ravel() / 2)
     return found
@@ -234,22 +239,14 @@ def test_with_fewer_users_shares_are_larger() -> None:
 
 def test_what_another_user_encodes_meanwhile_is_not_encoded_again() -> None:
     one, other = users_of(8)
-    found = one.embed(
-        [KeyedSlice.of(IMAGE[0])], before_call=lambda call, slices: _use(other, IMAGE[:1])
-    )
-    np.testing.assert_array_equal(found[0].values, IMAGE[0].ravel() / 2)
+    embed(one, IMAGE[0], before_call=lambda call, slices: _use(other, IMAGE[:1]))
     assert (one.encoded, other.encoded) == (0, 1)
 
 
 def test_what_another_user_pushes_out_meanwhile_is_still_answered() -> None:
     one, other = users_of(2)
     embed(one, IMAGE[0])
-    found = one.embed(
-        [KeyedSlice.of(image) for image in IMAGE[:2]],
-        before_call=lambda call, slices: _use(other, draw(2, 9)),
-    )
-    for embedding, image in zip(found, IMAGE[:2], strict=True):
-        np.testing.assert_array_equal(embedding.values, image.ravel() / 2)
+    embed(one, *IMAGE[:2], before_call=lambda call, slices: _use(other, draw(2, 9)))
 
 
 def _use(cache: EmbeddingCache, images: npt.NDArray[np.uint8]) -> None:

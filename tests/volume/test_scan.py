@@ -86,6 +86,7 @@ def test_every_request_is_answered_in_its_place(
         assert len(answers) == len(asked)
         for one, mask in zip(asked, answers, strict=True):
             expected = slice_view(IMAGE, one.plane, one.index) + one.prompt.points[0, 0]
+            assert isinstance(mask, SliceMask)
             np.testing.assert_array_equal(mask.logits, expected)
 
 

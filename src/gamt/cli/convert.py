@@ -84,9 +84,10 @@ def convert(
     """
     start_log(verbose)
     from gamt.cli.label_names import parse_label_names
-    from gamt.io.files import refuse_overwrite
+    from gamt.io.files import refuse_overwrite, remove_partials
 
     refuse_overwrite(target, [path for path in (source, labels, like) if path is not None])
+    remove_partials(target.parent)
     named_labels = parse_label_names(label_names)
     names = {label: name for name, label in named_labels.items()}
     if is_npz(source):

@@ -127,7 +127,7 @@ def explain(
     from gamt.cli.label_names import parse_label_names
     from gamt.explain.recorder import explain_case
     from gamt.io.case import read_case, read_truth
-    from gamt.io.files import refuse_overwrite
+    from gamt.io.files import refuse_overwrite, remove_partials
     from gamt.io.labels import warn_of_unused_names
     from gamt.lifting.budget import process_start
     from gamt.plausibility import warn_of_input, warn_of_scale
@@ -142,6 +142,7 @@ def explain(
         ) from error
 
     refuse_overwrite(out, [source, *filter(None, [previous, labels]), *(prompts or [])])
+    remove_partials(out.parent)
     chosen = PredictOptions(
         segmenter=segmenter,
         weights=weights,

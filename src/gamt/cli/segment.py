@@ -124,7 +124,7 @@ def segment(
     start_log(verbose)
     check_image_output(output)
     from gamt.cli.image_case import read_image_case
-    from gamt.io.files import atomic_write, refuse_overwrite
+    from gamt.io.files import atomic_write, refuse_overwrite, remove_partials
     from gamt.io.image import write_image
     from gamt.io.prompts_file import prompts_path, refuse_other_content, write_prompts
     from gamt.plausibility import warn_of_input, warn_of_scale
@@ -136,6 +136,7 @@ def segment(
     refuse_overwrite(output, inputs)
     prompts_output = prompts_path(output)
     refuse_overwrite(prompts_output, inputs)
+    remove_partials(output.parent)
     refuse_other_content(prompts_output)
     chosen = PredictOptions(
         segmenter=segmenter,

@@ -12,6 +12,9 @@ logger = logging.getLogger("gamt")
 TERMINATED = 128 + signal.SIGTERM
 """The exit status of a process that SIGTERM ended, as shells tell it."""
 
+END = b"\0"
+"""Written where the numbers of signals are, which begin with 1: none is waited for any more."""
+
 
 @contextmanager
 def finish_on_sigterm() -> Iterator[Callable[[], bool]]:
@@ -26,7 +29,7 @@ def finish_on_sigterm() -> Iterator[Callable[[], bool]]:
     os.set_blocking(writer, False)
 
     def watch() -> None:
-        while number := os.read(reader, 1):  # nothing more comes when the writer is closed
+        while (number := os.read(reader, 1)) != END:
             if number[0] != signal.SIGTERM:
                 continue
             if asked.is_set():
@@ -46,6 +49,7 @@ def finish_on_sigterm() -> Iterator[Callable[[], bool]]:
     finally:
         signal.signal(signal.SIGTERM, handler)
         signal.set_wakeup_fd(before)
-        os.close(writer)
+        os.write(writer, END)
         thread.join()
+        os.close(writer)
         os.close(reader)
