@@ -268,7 +268,7 @@ def run_trial(trial: Trial) -> TrialRun:
     problems += [f"{name}: is half written" for name, one in after.items() if one is None]
     if trial.signal is signal.SIGTERM and hit:
         problems += [f"left {name}" for name in partial]
-        wanted = {*before, *(f"out/{one}" for one in at_work)} - set(partial)
+        wanted = {*(name for name in before if name.endswith(".npz")), *at_work}
         problems += [f"{name}: missing after SIGTERM" for name in sorted(wanted - set(after))]
     status, said = _run(target, place)
     if status:
@@ -311,7 +311,7 @@ def _wait_for(trial: Trial, process: "subprocess.Popen[bytes]", place: Path) -> 
     """Waits for the trial's moment, or for the command's end.
 
     Returns:
-        The names of the cases that are open then.
+        The outputs of the cases that are open then.
     """
     begun = time.monotonic()
     watched = psutil.Process(process.pid)
@@ -331,7 +331,7 @@ def _wait_for(trial: Trial, process: "subprocess.Popen[bytes]", place: Path) -> 
                 names = [one.name for one in paths if one.parent == trial.target.inputs]
                 seen.update(names)
                 if names and len(seen) > wanted:
-                    return names
+                    return [f"out/{name}" for name in names]
         time.sleep(POLL_SECONDS)
     return []
 

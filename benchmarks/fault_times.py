@@ -29,7 +29,24 @@ from rich.progress import track
 
 from benchmarks import bars
 from benchmarks.bench import Bar, listed, new_table
-from benchmarks.phantoms import Phantom, dice, first_click, flat_phantoms, vessel_phantoms
+from benchmarks.phantoms import (
+    Phantom,
+    bent_tubes,
+    dice,
+    ellipsoids,
+    empty_shell,
+    filled_shell,
+    first_click,
+    low_range,
+    reversed_spacing,
+    thick_slices,
+    touching_four,
+    touching_pair,
+    two_lobes,
+    vessel_bend,
+    vessel_helix,
+    vessel_tree,
+)
 from gamt import segmenters
 from gamt.axes import Plane
 from gamt.io.case import Case, read_case, write_case
@@ -221,25 +238,13 @@ class Scene:
     floor: tuple[float, ...] = ()
 
 
-@cache
-def flat_scenes() -> tuple[Scene, ...]:
-    """Returns the flat phantoms, with a box a class."""
-    return tuple(_boxed(phantom) for phantom in flat_phantoms())
+def many(seed: int) -> Phantom:
+    """Ten ellipsoids of very different sizes; always the same."""
+    return bars.draw_large_phantom(8)
 
 
-@cache
-def all_scenes() -> tuple[Scene, ...]:
-    """Returns flat phantoms, vessels with a click, second rounds, and ten classes."""
-    many = bars.draw_large_phantom(8)
-    return (
-        *flat_scenes(),
-        *(Scene(one, bars.phantom_case(one)) for one in vessel_phantoms()),
-        *(_second_round(scene.phantom) for scene in flat_scenes()[::3]),
-        *(_boxed(many), _second_round(many)),
-    )
-
-
-def _boxed(phantom: Phantom) -> Scene:
+def boxed(phantom: Phantom) -> Scene:
+    """Says what a flat phantom's boxes say."""
     floor = []
     for one in phantom.prompts:
         assert one.box is not None, "flat phantoms have boxes"
@@ -248,7 +253,12 @@ def _boxed(phantom: Phantom) -> Scene:
     return Scene(phantom, bars.phantom_case(phantom), tuple(floor))
 
 
-def _second_round(phantom: Phantom) -> Scene:
+def clicked(phantom: Phantom) -> Scene:
+    """Says what a vessel's clicks say."""
+    return Scene(phantom, bars.phantom_case(phantom))
+
+
+def second_round(phantom: Phantom) -> Scene:
     """Adds a previous prediction that is off by a few voxels, and a click that says so."""
     previous = np.roll(phantom.truth, (1, 3, 3), axis=(0, 1, 2))
     prompts = []
@@ -259,6 +269,27 @@ def _second_round(phantom: Phantom) -> Scene:
     case = bars.phantom_case(phantom)
     name = f"{phantom.name}_round_2"
     return Scene(phantom, replace(case, name=name, prompts=tuple(prompts), previous=previous))
+
+
+FLAT = (
+    *(ellipsoids, bent_tubes, two_lobes, empty_shell, filled_shell),
+    *(touching_pair, touching_four, thick_slices, reversed_spacing, low_range),
+)
+
+SCENES: tuple[tuple[Callable[[int], Phantom], Callable[[Phantom], Scene]], ...] = (
+    *((draw, boxed) for draw in FLAT),
+    *((draw, clicked) for draw in (vessel_tree, vessel_bend, vessel_helix)),
+    *((draw, second_round) for draw in (ellipsoids, empty_shell, touching_four, low_range, many)),
+    (many, boxed),
+)
+"""What phantoms are drawn, and what is said about each; the flat ones with boxes first."""
+
+
+@cache
+def draw_scene(number: int) -> Scene:
+    """Draws one of `SCENES`."""
+    draw, say = SCENES[number]
+    return say(draw(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,10 +305,10 @@ class Need:
     seconds: float
 
 
-def measure_need(case: Case) -> Need:
-    """Runs a case without a limit and without waiting."""
+def measure_need(scene: int) -> Need:
+    """Segments one of `SCENES` without a limit and without waiting."""
     segmenter = SlowSegmenter(steady, 0.0, np.random.default_rng(0))
-    prediction = predict_case(case, segmenter, bars.UNLIMITED)
+    prediction = predict_case(draw_scene(scene).case, segmenter, bars.UNLIMITED)
     return Need(sum(segmenter.items.values()), prediction.seconds)
 
 
@@ -287,7 +318,7 @@ class Plan:
 
     Attributes:
         number: that it is drawn by.
-        scene: index among `all_scenes`.
+        scene: index among `SCENES`.
         law: index among `LAWS`.
         share: of the time planned with, in what a whole run needs.
         seconds: planned with for all classes.
@@ -317,14 +348,14 @@ def draw_plan(seed: int, number: int) -> Plan:
     share = float(np.exp(rng.uniform(*np.log(SHARES))))
     if number % 2 == 0:
         # All phantoms for one range of shares, then for the next: all means are of the same ones.
-        row, scene = divmod(number // 2, len(flat_scenes()))
+        row, scene = divmod(number // 2, len(FLAT))
         ends = [SHARES[1], *BANDS[:-1], SHARES[0]]
         upper, lower = ends[row % len(BANDS)], ends[row % len(BANDS) + 1]
         share = float(rng.uniform(lower, upper))
         return Plan(number, scene, LAWS.index(steady), share, seconds, steady=True)
     return Plan(
         number,
-        scene=int(rng.integers(len(all_scenes()))),
+        scene=int(rng.integers(len(SCENES))),
         law=number // 2 % len(LAWS),
         share=share,
         seconds=seconds,
@@ -379,7 +410,7 @@ class TimedRun:
 
 def run_plan(plan: Plan, need: Need) -> TimedRun:
     """Makes a run, from a file to a file."""
-    scene = all_scenes()[plan.scene]
+    scene = draw_scene(plan.scene)
     case = scene.case
     settings = replace(
         PRESETS["default"], runs=1, runs_without_box=1, planes=tuple(Plane)[: plan.planes]
@@ -449,10 +480,9 @@ def run_plans(plans: Sequence[Plan], console: Console) -> list[TimedRun]:
     numbers = sorted({plan.scene for plan in plans})
     pool = ProcessPoolExecutor(AT_ONCE, mp.get_context("spawn"))
     with pool:
-        cases = [all_scenes()[number].case for number in numbers]
-        found = pool.map(measure_need, cases)
+        found = pool.map(measure_need, numbers)
         title = "What runs need"
-        listed_needs = list(track(found, title, len(cases), console=console, transient=True))
+        listed_needs = list(track(found, title, len(numbers), console=console, transient=True))
         needs = dict(zip(numbers, listed_needs, strict=True))
         runs = pool.map(run_plan, plans, [needs[plan.scene] for plan in plans])
         done = []
@@ -490,7 +520,7 @@ def print_times(runs: Sequence[TimedRun], console: Console) -> None:
 def describe(run: TimedRun) -> str:
     """Names a run for people."""
     plan = run.plan
-    scene = all_scenes()[plan.scene].case.name
+    scene = draw_scene(plan.scene).case.name
     return (
         f"run {plan.number} ({scene}, {LAWS[plan.law].__name__}, share {plan.share:.2f}, "
         f"{plan.seconds:.1f} s, load {run.load:.1f})"
@@ -517,7 +547,7 @@ def dice_by_share(runs: Sequence[TimedRun]) -> list[tuple[float, float, float, i
         members = [one for one in runs if one.plan.steady and band <= one.plan.share < upper]
         if members:
             mean = float(np.mean([np.mean(one.dice) for one in members]))
-            floor = float(np.mean([np.mean(all_scenes()[one.plan.scene].floor) for one in members]))
+            floor = float(np.mean([np.mean(draw_scene(one.plan.scene).floor) for one in members]))
             rows.append((band, mean, floor, len(members)))
         upper = band
     return rows

@@ -30,9 +30,9 @@ from benchmarks.fault_segmenters import (
 )
 from benchmarks.fault_times import (
     LAWS,
+    SCENES,
     Plan,
     TimedRun,
-    all_scenes,
     draw_plan,
     measure_need,
     run_plan,
@@ -58,13 +58,11 @@ def test_a_run_of_a_seed_is_always_the_same() -> None:
     assert draw_plan(3, 14) != draw_plan(4, 14)
 
 
-@pytest.mark.slow
 def test_runs_meet_every_law_and_every_kind_of_scene() -> None:
     plans = [draw_plan(0, number) for number in range(200)]
     assert {plan.law for plan in plans} == set(range(len(LAWS)))
     assert {plan.planes for plan in plans} == {1, 2, 3}
-    classes = {len(all_scenes()[plan.scene].case.prompts) for plan in plans}
-    assert {1, 2, 3, 4, 10} == classes
+    assert {plan.scene for plan in plans} == set(range(len(SCENES)))
     assert any(plan.reading > 0 for plan in plans)
     assert any(plan.starting > 0 for plan in plans)
 
@@ -107,7 +105,7 @@ def test_more_time_that_finds_less_misses_the_bar_on_dice() -> None:
 @pytest.mark.slow
 def test_a_slow_segmenter_makes_no_case_late() -> None:
     plan = Plan(1, scene=7, law=LAWS.index(steady), share=0.1, seconds=3.0)
-    run = run_plan(plan, measure_need(all_scenes()[plan.scene].case))
+    run = run_plan(plan, measure_need(plan.scene))
     assert run.wrong == []
     assert "time" in run.status
 
