@@ -201,7 +201,7 @@ def sample_bars(console: Console) -> list[Bar]:
         with np.load(path) as file:
             result = bars.score(case, file["gts"], settings)
         has_box = any(one.box is not None for one in case.prompts)
-        limit = Budget.for_run(settings, has_box, 0.0).deadline(len(case.prompts))
+        limit = Budget.for_run(settings, has_box, 0.0).seconds_per_class * len(case.prompts)
         results.append(result)
         grid.add_row(
             result.name,

@@ -27,7 +27,7 @@ from gamt import Session, segmenters
 from gamt.axes import Plane
 from gamt.lifting.budget import process_start
 from gamt.prompts import SlicePrompt
-from gamt.segmenters.base import Segmenter
+from gamt.segmenters.base import Segmenter, SliceMask
 from gamt.segmenters.devices import choose_dtype
 from gamt.segmenters.networks import VIT_B, VIT_L, Architecture
 from gamt.segmenters.sam_med2d import ARCHITECTURE
@@ -146,7 +146,10 @@ def run_session(work: Work, segmenter: Segmenter) -> tuple[float, list[list[Mask
     """
     start = time.perf_counter()
     scan = Scan(lambda: work.image, Grid((0, 0, 0), SHAPE, SHAPE), EmbeddingCache(segmenter, 2**30))
-    masks = [[mask.mask for mask in scan.decode(requests)] for requests in work.prompts]
+    masks = []
+    for requests in work.prompts:
+        answers = scan.decode(requests)
+        masks.append([answer.mask for answer in answers if isinstance(answer, SliceMask)])
     return time.perf_counter() - start, masks
 
 
