@@ -213,14 +213,16 @@ def measure(target: Target) -> Target:
     Raises:
         RuntimeError: it did not end well.
     """
-    place = _new_place(target, "undisturbed")
-    begun = time.monotonic()
-    status, said = _run(target, place)
-    seconds = time.monotonic() - begun
-    if status:
-        raise RuntimeError(f"{target.name}: exit status {status}: {said}")
-    _end_all(place)
-    return replace(target, seconds=seconds, expected=read_files(place))
+    for attempt in ("undisturbed", "again"):  # the first one also compiles what is compiled once
+        place = _new_place(target, attempt)
+        begun = time.monotonic()
+        status, said = _run(target, place)
+        seconds = time.monotonic() - begun
+        if status:
+            raise RuntimeError(f"{target.name}: exit status {status}: {said}")
+        _end_all(place)
+        target = replace(target, seconds=seconds, expected=read_files(place))
+    return target
 
 
 def draw_trials(targets: Sequence[Target], counts: Counts, seed: int) -> list[Trial]:

@@ -8,6 +8,7 @@ The bar on being late is held against the deadline that the method plans with, f
 time allowed. The clock stops when the output is written.
 """
 
+import logging
 import multiprocessing as mp
 import os
 import time
@@ -409,7 +410,8 @@ class TimedRun:
 
 
 def run_plan(plan: Plan, need: Need) -> TimedRun:
-    """Makes a run, from a file to a file."""
+    """Makes a run, from a file to a file; what it logs is not shown."""
+    logging.getLogger("gamt").handlers = [logging.NullHandler()]
     scene = draw_scene(plan.scene)
     case = scene.case
     settings = replace(
