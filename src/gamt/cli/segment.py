@@ -167,7 +167,14 @@ def segment(
     warn_of_input(scan.case, scan.class_names)
     warn_of_scale(scan.case, settings.scale, scan.class_names)
     with progress_bar(shows_progress(verbose), "Slices") as progress:
-        prediction = predict_case(scan.case, model, settings, cache=cache, progress=progress)
+        prediction = predict_case(
+            scan.case,
+            model,
+            settings,
+            cache=cache,
+            progress=progress,
+            names=scan.class_names,
+        )
     labels = scan.restore(prediction.labels)
     # Whatever fails, no result lies beside the prompts of another one.
     with atomic_write(prompts_output) as file:

@@ -16,13 +16,14 @@ from gamt.lifting.fallback import fall_back, noting
 from gamt.lifting.fusion import Competition, Votes
 from gamt.lifting.plan import make_plan
 from gamt.lifting.polish import polish
-from gamt.lifting.postprocess import drop_pieces
+from gamt.lifting.postprocess import drop_pieces, obey_clicks, obey_scribbles
 from gamt.lifting.progress import Progress, Report
 from gamt.lifting.propagation import Seeking, Walk, next_prompt, run, together
 from gamt.lifting.refinement import correct
 from gamt.lifting.rules import RULES
 from gamt.lifting.seeding import click_walk, slice_box_walk
 from gamt.lifting.shape import complete_box
+from gamt.lifting.shortfall import Shortfall
 from gamt.lifting.target import Finding, Observer, Target
 from gamt.lifting.views import fullest, projected_range, runs
 from gamt.lifting.walk import PlaneWalk
@@ -54,35 +55,21 @@ class Lifted:
     Attributes:
         labels: (z, y, x) uint8 on the raw grid, 0 or a class's label.
         encoded: number of slices that were encoded for it.
-        faults: by label, what the segmenter failed at, one line a plane; none for other classes.
-        cut_short: the labels of the classes that there was no time for all of, and which were
-            finished from what had been seen (`gamt.lifting.fallback`).
+        shortfalls: by label, what each class had to do without (`gamt.lifting.fallback`).
         windows: by label, the intensities that the class was seen in; the next round keeps them.
         found: by label, what the first click of a class stands in that begins with a click.
     """
 
     labels: npt.NDArray[np.uint8]
     encoded: int
-    faults: Mapping[int, tuple[str, ...]]
-    cut_short: frozenset[int]
+    shortfalls: Mapping[int, Shortfall]
     windows: Mapping[int, IntensityWindow]
     found: Mapping[int, Found]
 
     @property
     def complete(self) -> bool:
         """Whether there was time for all classes."""
-        return not self.cut_short
-
-    @property
-    def status(self) -> str:
-        """Tells in one line, class by class, what is not as it should be; else "complete"."""
-        reasons = []
-        for label in sorted({*self.faults, *self.cut_short}):
-            whole = [*self.faults.get(label, ())]
-            if label in self.cut_short:
-                whole.append("cut short by the time limit")
-            reasons.append(f"class {label}: {', '.join(whole)}")
-        return "; ".join(reasons) or "complete"
+        return not any(one.is_cut_short for one in self.shortfalls.values())
 
 
 def lift(
@@ -110,7 +97,6 @@ def lift(
         Cancelled: `cancelled` said so.
     """
     observer = observer or Observer()
-    volume.embeddings.door.reopen()
     case = replace(case, windows=choose_windows(case, volume))
     pace = Pace()
 
@@ -123,11 +109,11 @@ def lift(
     progress = Progress(report)
     shape, settings = case.image.shape, volume.settings
     competition = Competition((shape[0], shape[1], shape[2]), len(case.prompts))
-    faults: dict[int, tuple[str, ...]] = {}
-    cut_short = {
-        one.label
+    shortfalls = {
+        one.label: Shortfall(
+            is_cut_short=first_seed(case, one) is not None and one.label not in found
+        )
         for one in case.prompts
-        if first_seed(case, one) is not None and one.label not in found
     }
     done, before = 0, volume.embeddings.encoded
     for scan, members in crops(case, volume, found):
@@ -135,11 +121,19 @@ def lift(
             stopwatch = watch(done, len(group))
             done += len(group)
             targets = [
-                make_target(case, one, region, scan, settings, observer, progress, found)
+                make_target(
+                    case,
+                    one,
+                    region,
+                    scan,
+                    settings,
+                    observer,
+                    progress,
+                    shortfalls[one.label],
+                    found,
+                )
                 for one, region in group
             ]
-            for target in targets:
-                target.shortfall.is_cut_short = target.prompts.label in cut_short
             shares = (PLANNED / len(settings.planes), PLANNED, PLANNED, 1.0)
             for stage, part in zip(STAGES, shares, strict=True):
                 strides = StridePlanner(
@@ -149,18 +143,15 @@ def lift(
                 with stopwatch.keeping():  # in the end, votes are fused once more
                     for target in targets:
                         stopwatch.check_cancelled()
-                        walks += [noting(target, walk) for walk in stage(target, strides)]
+                        walks += [noting(target.shortfall, walk) for walk in stage(target, strides)]
                 run(together(walks), scan, stopwatch, strides)
             for target in targets:
                 stopwatch.check_cancelled()
                 enter(target, competition)
-                if target.shortfall.faults:
-                    faults[target.prompts.label] = target.shortfall.describe_faults()
-                if target.shortfall.is_cut_short:
-                    cut_short.add(target.prompts.label)
+                target.shortfall.on_request = finish()
     encoded = volume.embeddings.encoded - before
     labels = obey(competition.labels, case, settings)
-    return Lifted(labels, encoded, faults, frozenset(cut_short), case.windows, found)
+    return Lifted(labels, encoded, shortfalls, case.windows, found)
 
 
 def find_seeds(
@@ -277,6 +268,7 @@ def make_target(
     settings: Settings,
     observer: Observer,
     progress: Progress,
+    shortfall: Shortfall,
     found: Mapping[int, Found],
 ) -> Target:
     """Gathers what concerns one class of a case."""
@@ -325,6 +317,7 @@ def make_target(
         finding,
         observer,
         progress,
+        shortfall,
         found.get(prompts.label),
     )
 
@@ -459,22 +452,3 @@ def obey(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt.N
             if kept is not mask:
                 labels[mask ^ kept] = 0
     return labels
-
-
-def obey_scribbles(labels: npt.NDArray[np.uint8], prompts: ClassPrompts) -> None:
-    """Puts the voxels of a class's scribbles on their side, in labels (z, y, x)."""
-    for scribble in prompts.scribbles:
-        line = tuple(scribble.voxels.T)
-        if scribble.positive:
-            labels[line] = prompts.label
-        else:
-            labels[line] = np.where(labels[line] == prompts.label, 0, labels[line])
-
-
-def obey_clicks(labels: npt.NDArray[np.uint8], prompts: ClassPrompts) -> None:
-    """Puts a class's clicks on their side, in labels (z, y, x)."""
-    for click in prompts.clicks:  # of several on a voxel, the last one counts
-        if click.positive:
-            labels[click.voxel] = prompts.label
-        elif labels[click.voxel] == prompts.label:
-            labels[click.voxel] = 0
