@@ -229,6 +229,7 @@ def slice_box_walk(
             if not leaves_section(target, beyond.votes, drawn, seed):
                 finding = beyond
     except OutOfTime:
+        target.shortfall.is_cut_short = True  # it may be the search for a body that had to end
         return as_drawn(target, drawn, finding)
     return finding
 
