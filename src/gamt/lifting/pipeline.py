@@ -1,7 +1,6 @@
 """The method's table of contents: from a case's prompts to its 3-D segmentation (paper, 2)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -104,17 +103,12 @@ def lift(
         deadline = budget.deadline(done, classes, len(case.prompts))
         return Stopwatch(deadline, cancelled, finish, pace, kept=FINISHING)
 
-    found = find_seeds(case, volume, watch)
+    shortfalls = {one.label: Shortfall() for one in case.prompts}
+    found = find_seeds(case, volume, watch, shortfalls)
     observer.begin_case(case, volume)
     progress = Progress(report)
     shape, settings = case.image.shape, volume.settings
     competition = Competition((shape[0], shape[1], shape[2]), len(case.prompts))
-    shortfalls = {
-        one.label: Shortfall(
-            is_cut_short=first_seed(case, one) is not None and one.label not in found
-        )
-        for one in case.prompts
-    }
     done, before = 0, volume.embeddings.encoded
     for scan, members in crops(case, volume, found):
         for group in split_by_memory(members, volume.plan.settings):
@@ -155,16 +149,20 @@ def lift(
 
 
 def find_seeds(
-    case: Case, volume: PreparedVolume, watch: Callable[[int, int], Stopwatch]
+    case: Case,
+    volume: PreparedVolume,
+    watch: Callable[[int, int], Stopwatch],
+    shortfalls: Mapping[int, Shortfall],
 ) -> dict[int, Found]:
     """Finds, by label, what the first click or scribble stands in of each class that begins so.
 
-    Out of time, there is nothing for a class.
+    Out of time, it is the best that was found until then, or nothing.
 
     Args:
         case: the scan and its prompts.
         volume: the scan.
         watch: makes a stopwatch, from the number of classes that are done and that are next.
+        shortfalls: by label; which classes there was no time for all of is added.
 
     Raises:
         Cancelled: `cancelled` said so.
@@ -172,15 +170,19 @@ def find_seeds(
     found = {}
     for n, one in enumerate(case.prompts):
         seed = first_seed(case, one)
-        if seed is not None:
-            where, check = (case.image, volume.spacing_mm), watch(n, 1).check
-            with suppress(OutOfTime):
-                check()
-                found[one.label] = (
-                    find_at(*where, seed.voxel, check)
-                    if isinstance(seed, Click)
-                    else find_along(*where, seed.voxels, check)
-                )
+        if seed is None:
+            continue
+        where, check = (case.image, volume.spacing_mm), watch(n, 1).check
+        try:
+            check()
+            found[one.label] = (
+                find_at(*where, seed.voxel, check)
+                if isinstance(seed, Click)
+                else find_along(*where, seed.voxels, check)
+            )
+            check()
+        except OutOfTime:
+            shortfalls[one.label].is_cut_short = True
     return share(case.image, volume.spacing_mm, found)
 
 
