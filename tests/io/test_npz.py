@@ -323,6 +323,8 @@ def test_ctrl_c_at_whatever_line_of_a_write_leaves_nothing_and_prints_nothing(
             nonlocal passed
             if frame.f_code.co_filename not in (zipfile.__file__, npz.__file__):
                 return None
+            if frame.f_code.co_name == "__del__":  # has no line to be interrupted at but its pass
+                return None
             passed += event == "line"
             if passed == line:
                 sys.settrace(None)
