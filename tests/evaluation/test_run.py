@@ -288,7 +288,7 @@ def test_a_bad_case_is_reported_and_tried_again_and_the_others_are_done(
     (cases / "CT_0.npz").write_bytes(b"no zip")
     result = evaluate(cases, tmp_path / "team")
     assert list(result.failed) == ["CT_0.npz"]
-    assert "CT_0.npz: found BadZipFile" in result.failed["CT_0.npz"]
+    assert "CT_0.npz: found no zip archive" in result.failed["CT_0.npz"]
     assert len(result.records) == 4
     assert TeamFolder(tmp_path / "team").missing() == ["CT_0.npz"]
     (cases / "CT_0.npz").write_bytes(good)
