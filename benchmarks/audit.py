@@ -7,6 +7,7 @@ mirror answers in its place. Here that is said. Exit status: 0 also where the se
 reached, so that a machine without it can check all else; 1 with a finding.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -67,9 +68,15 @@ def judge(packages: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
 
 def main(arguments: Sequence[str], ask: Callable[[Path], str] = ask) -> int:
     """Audits a file of requirements; returns the exit status."""
-    (requirements,) = arguments
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.audit",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("requirements", type=Path, help="with hashes, as `uv export` writes them")
+    options = parser.parse_args(arguments)
     try:
-        report = ask(Path(requirements))
+        report = ask(options.requirements)
     except ConnectionError as error:
         print(f"not audited: PyPI's advisories can't be reached: {error}")
         return 0
