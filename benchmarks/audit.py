@@ -7,7 +7,6 @@ mirror answers in its place. Here that is said. Exit status: 0 also where the se
 reached, so that a machine without it can check all else; 1 with a finding.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -68,15 +67,9 @@ def judge(packages: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
 
 def main(arguments: Sequence[str], ask: Callable[[Path], str] = ask) -> int:
     """Audits a file of requirements; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.audit",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("requirements", type=Path, help="with hashes, as `uv export` writes them")
-    options = parser.parse_args(arguments)
+    (requirements,) = arguments
     try:
-        report = ask(options.requirements)
+        report = ask(Path(requirements))
     except ConnectionError as error:
         print(f"not audited: PyPI's advisories can't be reached: {error}")
         return 0
