@@ -4,7 +4,6 @@ import os
 import struct
 import threading
 import tracemalloc
-import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path

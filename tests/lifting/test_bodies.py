@@ -1,5 +1,6 @@
 """What a click stands in: one body at three scales, wherever and however it is stored."""
 
+from collections.abc import Callable
 from itertools import permutations
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.phantoms import dice
 from gamt.lifting.bodies import Found, Part, Scales, find_along, find_at, other_scales, share
+from gamt.lifting.budget import OutOfTime
 from gamt.lifting.cubes import Spacing, Voxel
 from gamt.lifting.growing import Body
 from tests.doubles import Mask, block
@@ -64,6 +66,29 @@ def test_a_part_is_shown_within_other_bounds(
 
 
 # --- at a click ---------------------------------------------------------------------------------
+
+
+def running_out(steps: int) -> Callable[[], None]:
+    """There is time for a number of steps."""
+    left = iter(range(steps))
+
+    def step() -> None:
+        if next(left, None) is None:
+            raise OutOfTime
+
+    return step
+
+
+def test_out_of_time_the_body_that_was_found_until_then_counts() -> None:
+    image = drawn(BLOCK, 180, 100, noise=8)
+    found = find_at(image, SPACING, MIDDLE, running_out(1))
+    assert found.clear
+    assert dice(whole(found.scales["medium"], image), BLOCK) > 0.9
+
+
+def test_out_of_time_before_anything_was_found_there_is_nothing() -> None:
+    with pytest.raises(OutOfTime):
+        find_at(drawn(BLOCK, 180, 100, noise=8), SPACING, MIDDLE, running_out(0))
 
 
 def test_a_body_that_stands_out_is_clear_and_one_that_does_not_is_rough() -> None:
