@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 
+import numpy as np
 import psutil
 
 from gamt.lifting.progress import Progress
@@ -87,30 +89,51 @@ class Cancelled(Exception):  # noqa: N818 - it is no error
 
 
 class Pace:
-    """What the calls of a segmenter have cost so far; encoding and decoding are told apart."""
+    """What the calls of a segmenter have cost so far; encoding and decoding are told apart.
+
+    A call may cost something by itself, whatever is in it, so that what calls took is kept by their
+    number of slices. The dearest call by slice is held back until there is a dearer one: it may
+    have been the first, which sets up a device, or a moment in which the machine was busy.
+    """
 
     def __init__(self) -> None:
         """Knows nothing yet."""
         self._seconds: dict[Call, float] = {}
-        self._longest: dict[Call, float] = {}
+        self._longest: dict[Call, dict[int, float]] = {}
+        self._dearest: dict[Call, tuple[int, float]] = {}
 
     def add(self, call: Call, slices: int, seconds: float) -> None:
         """Takes note of a call for some slices, one at least."""
         self._seconds[call] = self._seconds.get(call, 0.0) + seconds
-        self._longest[call] = max(self._longest.get(call, 0.0), seconds / slices)
+        longest = self._longest.setdefault(call, {})
+        made = slices, seconds
+        if call in self._dearest:
+            made, self._dearest[call] = sorted(
+                (made, self._dearest[call]), key=lambda one: one[1] / one[0]
+            )
+            longest[made[0]] = max(longest.get(made[0], 0.0), made[1])
+        else:
+            self._dearest[call] = made
 
     def seconds(self, call: Call) -> float:
         """Returns what all calls of a kind took together."""
         return self._seconds.get(call, 0.0)
 
     def expect(self, call: Call, slices: int) -> float:
-        """Returns what a call may take: for each slice as much as the longest took so far.
+        """Returns what a call may take: as long as the longest of no more slices, or longer.
 
-        Where there was none, one slice is to be tried, at whatever cost, and no more of them.
+        Between two numbers of slices that there were calls for, it is what lies between; for more
+        slices than ever, as much for each as in the largest call. Where there was no call, one
+        slice is to be tried, at whatever cost, and no more of them.
         """
-        if call in self._longest:
-            return self._longest[call] * slices
-        return 0.0 if slices <= 1 else math.inf
+        if call not in self._dearest:
+            return 0.0 if slices <= 1 else math.inf
+        known = sorted((self._longest[call] or dict([self._dearest[call]])).items())
+        longest = list(accumulate((seconds for _, seconds in known), max))
+        largest = known[-1][0]
+        if slices > largest:
+            return longest[-1] * slices / largest
+        return float(np.interp(slices, [size for size, _ in known], longest))
 
 
 class Stopwatch:
