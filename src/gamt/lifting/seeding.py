@@ -252,10 +252,11 @@ def body_with_section(
         target: the class.
         drawn: the box or lasso.
         seed: in raw voxels (z, y, x).
-        before_step: called before every step that takes a while; what it raises ends the search.
+        before_step: called before every step that takes a while. It may raise `OutOfTime`.
 
     Returns:
-        The body; None where no body has this section, or none of those that have stands out.
+        The body; None where no body has this section, or none of those that have stands out. Out
+        of time, it is one of those found until then.
     """
     image, spacing_mm = target.image, target.spacing_mm
     fitting = [
