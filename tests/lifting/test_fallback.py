@@ -239,7 +239,8 @@ def test_who_wants_what_there_is_gets_it_from_the_slices_so_far(slices: int) -> 
     assert len(segmenter.asked) <= max(slices, 1) + 1  # a step of both directions is one call
     assert (found.labels == 1)[7, 10, 13]
     if slices < 1000:
-        assert found.shortfalls[1].describe() == ("cut short on request",)
+        rest = () if slices else ("the prompts' shape alone",)
+        assert found.shortfalls[1].describe() == ("cut short on request", *rest)
     else:
         assert found.shortfalls[1].describe() == ()
         np.testing.assert_array_equal(found.labels == 1, BODY)

@@ -23,6 +23,10 @@ def process_start() -> float:
     return time.monotonic() - age
 
 
+MOST_RESERVED = 0.25
+"""Share of a run's time that is kept for writing at most (docs/constants.md)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """The time of one run on one case (docs/design.md, 10).
@@ -53,13 +57,14 @@ class Budget:
             start: when the run's clock began; the start of the process for its first case.
             classes: number of classes in the case, 1 or more.
             seconds: what the caller allows for all classes of this run together.
-            reserve: seconds of all that for what comes after the classes, such as writing.
+            reserve: seconds of all that for what comes after the classes, such as writing; no more
+                than `MOST_RESERVED` of it are kept.
         """
         share = seconds / classes
         if settings.budget:
             runs = settings.runs if has_box else settings.runs_without_box
             share = min(share, settings.seconds_per_class / runs * (1 - settings.safety))
-        return cls(start, share - reserve / classes)
+        return cls(start, share - min(reserve / classes, MOST_RESERVED * share))
 
     def deadline(self, done: int, classes: int, total: int) -> float:
         """Returns when the next classes must be done.
@@ -126,8 +131,10 @@ class Pace:
         slices than ever, as much for each as in the largest call. Where there was no call, one
         slice is to be tried, at whatever cost, and no more of them.
         """
+        if slices == 0:
+            return 0.0
         if call not in self._dearest:
-            return 0.0 if slices <= 1 else math.inf
+            return 0.0 if slices == 1 else math.inf
         known = sorted((self._longest[call] or dict([self._dearest[call]])).items())
         longest = list(accumulate((seconds for _, seconds in known), max))
         largest = known[-1][0]

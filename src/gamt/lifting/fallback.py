@@ -170,11 +170,15 @@ def draw_case(case: Case) -> npt.NDArray[np.uint8]:
         region = _drawn_range(one, shape, case.spacing_mm)
         if region is None or any((layer == one.label).any() for layer in labels):
             continue
-        inside = draw(one, region, shape, case.spacing_mm)
-        part = tuple(slice(a, b) for a, b in zip(*region, strict=True))
-        if previous is not None:
-            inside &= previous[part] == 0
-        labels[part][inside] = one.label
+        (z0, y0, x0), (z1, y1, x1) = region
+        # Of what may be as large as the scan, slice by slice: there may be no memory for all.
+        step = 1 if one.box is not None else z1 - z0
+        for z in range(z0, z1, step):
+            part = slice(z, z + step), slice(y0, y1), slice(x0, x1)
+            inside = draw(one, ((z, y0, x0), (z + step, y1, x1)), shape, case.spacing_mm)
+            if previous is not None:
+                inside &= previous[part] == 0
+            labels[part][inside] = one.label
     for one in case.prompts:
         obey_scribbles(labels, one)
     for one in case.prompts:

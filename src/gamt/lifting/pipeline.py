@@ -299,6 +299,7 @@ def make_target(
         same = case.previous[where] == prompts.label
         previous = same if same.any() else None
         taken = (case.previous[where] > 0) ^ same
+        shortfall.has_previous = previous is not None
     whole = None if mine is None else complete_box(mine, case.image.shape[0], case.spacing_mm)
     finding = Finding(Votes(region, scan.grid, RULES[settings.fusion], whole), whole)
     return Target(

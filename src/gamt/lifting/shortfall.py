@@ -11,6 +11,7 @@ class Shortfall:
     """What a class had to do without.
 
     Attributes:
+        has_previous: whether there is a previous prediction of it.
         faults: of the segmenter, by plane, one line for each slice that it failed at.
         in_a_row: how many it has failed at one after the other, by plane.
         seen: the planes that it has answered in.
@@ -19,6 +20,7 @@ class Shortfall:
         on_request: whether that is because somebody wanted what there was, not for the time limit.
     """
 
+    has_previous: bool = False
     faults: dict[Plane, list[str]] = field(default_factory=dict)
     in_a_row: Counter[Plane] = field(default_factory=Counter)
     seen: set[Plane] = field(default_factory=set)
@@ -52,4 +54,7 @@ class Shortfall:
             lines.append("nothing found by the segmenter")
         if self.is_cut_short:
             lines.append(f"cut short {'on request' if self.on_request else 'by the time limit'}")
+        if self.lacks_answers and not self.seen:
+            rest = "the previous prediction" if self.has_previous else "the prompts' shape"
+            lines.append(f"{rest} alone")
         return tuple(lines)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gamt.io.files import atomic_write
+from gamt.io.files import atomic_write, remove_partials
 from gamt.segmenters.base import Embedding, Segmenter, StorableSegmenter
 from gamt.segmenters.door import BeforeCall, Door, SegmenterFault
 
@@ -285,13 +285,15 @@ class EmbeddingStore:
     """A folder of embeddings, one file a slice, which many processes may use at once.
 
     The files of one checkpoint, precision and preparation lie in a folder of their own, named
-    after the segmenter's fingerprint. A file appears whole or not at all.
+    after the segmenter's fingerprint. A file appears whole or not at all; what a process has left
+    that was killed amid one is removed when the next file is written beside it.
     """
 
     def __init__(self, segmenter: StorableSegmenter, folder: Path) -> None:
         """Takes the cache's folder."""
         self._segmenter = segmenter
         self._folder = folder / f"{segmenter.name}-{segmenter.fingerprint}"
+        self._tidied: set[Path] = set()
 
     def read(self, one: KeyedSlice) -> Embedding | None:
         """Returns a slice's embedding, or None where there is none that can be read."""
@@ -318,6 +320,9 @@ class EmbeddingStore:
         path = self._path(one)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.parent not in self._tidied:
+                remove_partials(path.parent)
+                self._tidied.add(path.parent)
             with atomic_write(path) as file:
                 np.save(file, self._segmenter.pack(embedding), allow_pickle=False)
         except Exception as error:  # of the disk, or of a segmenter that packs it
