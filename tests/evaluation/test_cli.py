@@ -174,7 +174,7 @@ def test_a_bad_case_makes_the_status_1(
     (cases / "CT_bad.npz").write_bytes(b"no zip")
     assert call("run", "--cases", cases, "--method", TOY, "--out", tmp_path / "out") == 1
     shown = capsys.readouterr()
-    assert "ERROR CT_bad.npz: found BadZipFile" in shown.err
+    assert "ERROR CT_bad.npz: found no zip archive" in shown.err
     assert "2 of 3 cases" in shown.out
 
 
