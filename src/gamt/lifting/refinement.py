@@ -68,6 +68,10 @@ MOST_SAMPLES, COARSER = 4_000_000, 1.1
 """Voxels around a click that are looked at, about; and by how much steps between them grow until
 there are no more (docs/constants.md)."""
 
+FEW_CLICKS = 50
+"""Opposite clicks whose distances are measured one by one, at most; more are looked at as a line is
+(docs/constants.md)."""
+
 RULED_OUT = -50.0
 """Log-odds of samples that can't be wrong, far from any that can (docs/constants.md)."""
 
@@ -215,10 +219,12 @@ def surroundings(
 
     last = np.subtract(samples.shape, 1)
     line = np.unique(nearest(contradiction.voxels).clip(0, last), axis=0)
-    scribbles = target.opposite_scribbles(click.positive)
-    others = nearest(
-        np.concatenate([contradiction.beside, *(s.voxels - target.region[0] for s in scribbles)])
+    clicks = target.opposite_clicks(click.positive) - target.region[0]
+    few, many = (clicks, clicks[:0]) if len(clicks) <= FEW_CLICKS else (clicks[:0], clicks)
+    lines = (
+        one.voxels - target.region[0] for one in target.opposite_scribbles(click.positive)
     )
+    others = nearest(np.concatenate([contradiction.beside, many, *lines]))
     z, y, x = (step * length / coarseness for step, length in zip(stride, scale, strict=True))
     around = Surroundings(
         image=target.scan.image[np.ix_(*to_grid)],
@@ -227,10 +233,7 @@ def surroundings(
         depth=radius / coarseness,
         size=size / coarseness,
         scale=(z, y, x),
-        opposite=[
-            sample(target.inside_region(one.voxel))
-            for one in target.opposite_clicks(click.positive)
-        ],
+        opposite=[sample((z, y, x)) for z, y, x in few.tolist()],
         taken=target.taken[sampled] if click.positive and target.taken is not None else None,
         line=line if len(line) > 1 else None,
         opposite_line=others[((others >= 0) & (others < samples.shape)).all(axis=1)],
