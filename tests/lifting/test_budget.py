@@ -149,16 +149,40 @@ def test_an_unknown_call_is_tried_with_one_slice_whatever_it_costs() -> None:
     assert pace.expect("encode", 2) == math.inf
 
 
-def test_a_call_is_expected_to_take_as_long_as_the_longest_for_as_many_slices() -> None:
+def test_a_call_is_expected_to_take_what_calls_of_its_size_took() -> None:
+    pace = Pace()
+    pace.add("encode", 1, 9)  # the first one sets something up
+    pace.add("encode", 1, 2)
+    pace.add("encode", 1, 1)
+    pace.add("encode", 5, 4)
+    pace.add("encode", 5, 3)
+    assert pace.expect("encode", 1) == 2
+    assert pace.expect("encode", 3) == 3  # half way from 2 to 4
+    assert pace.expect("encode", 5) == 4
+    assert pace.expect("encode", 10) == 8
+    assert pace.expect("encode", 0) == 0
+    assert pace.seconds("encode") == 19
+    assert pace.expect("decode", 2) == math.inf
+
+
+def test_a_call_is_expected_to_take_no_less_than_smaller_ones() -> None:
+    pace = Pace()
+    for slices, seconds in ((1, 7), (1, 3), (4, 2)):
+        pace.add("decode", slices, seconds)
+    assert pace.expect("decode", 4) == 3
+
+
+def test_the_only_call_counts_until_there_is_another() -> None:
     pace = Pace()
     pace.add("encode", 1, 4)
-    pace.add("encode", 8, 8)
-    assert pace.expect("encode", 1) == 4
-    assert pace.expect("encode", 3) == 8  # no longer than one for eight
-    assert pace.expect("encode", 12) == 12  # each as long as one of the eight
-    assert pace.expect("encode", 0) == 0
-    assert pace.seconds("encode") == 12
-    assert pace.expect("decode", 2) == math.inf
+    assert pace.expect("encode", 3) == 12
+
+
+def test_the_dearest_call_counts_once_there_is_a_dearer_one() -> None:
+    pace = Pace()
+    for seconds in (1, 6, 7):
+        pace.add("decode", 1, seconds)
+    assert pace.expect("decode", 1) == 6
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
@@ -189,15 +213,17 @@ def call(watch: Stopwatch, clock: Clock, kind: Call, seconds: float, slices: int
     watch.end_call()
 
 
-def test_a_call_is_not_begun_that_would_be_late_as_the_longest_of_its_kind(clock: Clock) -> None:
-    watch = Stopwatch(deadline=1010)
-    call(watch, clock, "encode", 4)
-    call(watch, clock, "decode", 1)
-    call(watch, clock, "encode", 1)  # 1006, and another 4 would just be in time
+def test_a_call_is_not_begun_that_would_be_late_as_the_second_longest_of_its_kind(
+    clock: Clock,
+) -> None:
+    watch = Stopwatch(deadline=1020)
+    for kind, seconds in (("encode", 4), ("encode", 5), ("decode", 1), ("encode", 2)):
+        call(watch, clock, kind, seconds)
+    call(watch, clock, "decode", 4)  # 1016, and another 4 would just be in time
     call(watch, clock, "decode", 1)
     with pytest.raises(OutOfTime):
         watch.before_call("encode", 1)
-    call(watch, clock, "decode", 1)  # 1008, and another one fits
+    call(watch, clock, "decode", 1)  # 1018, and another one fits
     with pytest.raises(OutOfTime):
         watch.before_call("decode", 3)
 

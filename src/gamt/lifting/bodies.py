@@ -146,10 +146,13 @@ def find_at(
         image: (z, y, x), any numeric type.
         spacing_mm: of its voxels (z, y, x).
         click: a voxel (z, y, x).
-        before_step: called before every step that takes a while; what it raises ends the search.
+        before_step: called before every step that takes a while. It may raise `OutOfTime`.
+
+    Returns:
+        What was found; out of time, what was found until then, and if that was nothing, a rough
+        body, which is made at once.
     """
     bodies = find_bodies(image, spacing_mm, click, before_step)
-    before_step()
     chosen = choose(bodies)
     if chosen is None:
         medium = Part.tight(*find_blob(image, spacing_mm, click))
@@ -187,8 +190,10 @@ def find_along(
         spacing_mm: of its voxels (z, y, x).
         line: (N, 3) voxels (z, y, x), N > 0.
         before_step: as for `find_at`.
+
+    Returns:
+        As for `find_at`.
     """
-    before_step()
     some = line[np.linspace(0, len(line) - 1, min(len(line), MOST_ON_LINE)).astype(np.intp)]
     for seed in seeds_on(line, spacing_mm):
         bodies = [
@@ -196,7 +201,6 @@ def find_along(
             for body in find_bodies(image, spacing_mm, seed, before_step)
             if body.holds(some).mean() >= LEAST_HELD
         ]
-        before_step()
         chosen = choose(bodies)
         if chosen is not None:
             return settled(image, spacing_mm, seed, chosen, bodies, before_step)

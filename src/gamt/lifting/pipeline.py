@@ -12,7 +12,7 @@ from gamt.io.case import Case
 from gamt.lifting.bodies import Found, find_along, find_at, share
 from gamt.lifting.budget import Budget, OutOfTime, Pace, Stopwatch, StridePlanner
 from gamt.lifting.doubt import doubt
-from gamt.lifting.fallback import fall_back, noting
+from gamt.lifting.fallback import fall_back, noting, noting_steps
 from gamt.lifting.fusion import Competition, Votes
 from gamt.lifting.plan import make_plan
 from gamt.lifting.polish import polish
@@ -104,17 +104,12 @@ def lift(
         deadline = budget.deadline(done, classes, len(case.prompts))
         return Stopwatch(deadline, cancelled, finish, pace, kept=FINISHING)
 
-    found = find_seeds(case, volume, watch)
+    shortfalls = {one.label: Shortfall() for one in case.prompts}
+    found = find_seeds(case, volume, watch, shortfalls)
     observer.begin_case(case, volume)
     progress = Progress(report)
     shape, settings = case.image.shape, volume.settings
     competition = Competition((shape[0], shape[1], shape[2]), len(case.prompts))
-    shortfalls = {
-        one.label: Shortfall(
-            is_cut_short=first_seed(case, one) is not None and one.label not in found
-        )
-        for one in case.prompts
-    }
     done, before = 0, volume.embeddings.encoded
     for scan, members in crops(case, volume, found):
         for group in split_by_memory(members, volume.plan.settings):
@@ -155,16 +150,20 @@ def lift(
 
 
 def find_seeds(
-    case: Case, volume: PreparedVolume, watch: Callable[[int, int], Stopwatch]
+    case: Case,
+    volume: PreparedVolume,
+    watch: Callable[[int, int], Stopwatch],
+    shortfalls: Mapping[int, Shortfall],
 ) -> dict[int, Found]:
     """Finds, by label, what the first click or scribble stands in of each class that begins so.
 
-    Out of time, there is nothing for a class.
+    Where the time is up before the search begins, there is nothing for a class.
 
     Args:
         case: the scan and its prompts.
         volume: the scan.
         watch: makes a stopwatch, from the number of classes that are done and that are next.
+        shortfalls: by label, where it is noted that a search was cut short.
 
     Raises:
         Cancelled: `cancelled` said so.
@@ -173,7 +172,8 @@ def find_seeds(
     for n, one in enumerate(case.prompts):
         seed = first_seed(case, one)
         if seed is not None:
-            where, check = (case.image, volume.spacing_mm), watch(n, 1).check
+            where = case.image, volume.spacing_mm
+            check = noting_steps(shortfalls[one.label], watch(n, 1).check)
             with suppress(OutOfTime):
                 check()
                 found[one.label] = (
@@ -330,11 +330,8 @@ def first_views(target: Target, strides: StridePlanner) -> list[Walk]:
     if target.prompts.box is not None:
         return [axial_walk(target, target.prompts.box, strides)]
     if target.prompts.slice_box is not None:
-        return [
-            seeded(
-                target, slice_box_walk(target, target.prompts.slice_box, strides.stopwatch.check)
-            )
-        ]
+        check = noting_steps(target.shortfall, strides.stopwatch.check)
+        return [seeded(target, slice_box_walk(target, target.prompts.slice_box, check))]
     if target.found is None:
         return []
     click = Click(*target.found.seed, positive=True)
@@ -372,9 +369,8 @@ def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
     if target.previous is not None or target.prompts.box is None or target.misled:
         return []
     try:
-        strides.stopwatch.check()
+        noting_steps(target.shortfall, strides.stopwatch.check)()
     except OutOfTime:
-        target.shortfall.is_cut_short = True
         return []
     probability = target.fuse()
     masks = probability > 0.5
