@@ -106,10 +106,15 @@ def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Seeking[npt.NDArray[
                 mask = yield from correct_at(target, mask, contradiction)
                 yield []  # whoever drives the walks asks whether there is time for more
             mask = obey(target, mask, scribble)
-        for click in target.prompts.clicks:
-            if mask[target.inside_region(click.voxel)] != click.positive:
-                yield []  # as above
-                mask = yield from correct_at(target, mask, at_click(target, mask, click))
+        clicks = target.prompts.clicks
+        voxels = target.clicks[0][: len(clicks)] - target.region[0]
+        inside = target.clicks[1][: len(clicks)]
+        place = 0
+        while (wrong := mask[tuple(voxels[place:].T)] != inside[place:]).any():
+            place += int(wrong.argmax())
+            yield []  # as above
+            mask = yield from correct_at(target, mask, at_click(target, mask, clicks[place]))
+            place += 1
     except OutOfTime:
         for region in target.prompts.regions:
             mask = obey(target, mask, region)
