@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.io.case import Case, CaseError, read_case, write_segmentation
-from gamt.io.intensities import shift_window
 from gamt.io.files import refuse_overwrite, refuse_special, remove_partials
+from gamt.io.intensities import shift_window
 from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.coarsening import lift_in_memory
 from gamt.lifting.fallback import draw_case

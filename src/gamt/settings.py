@@ -192,7 +192,8 @@ def override(settings: Settings, changes: Mapping[str, str]) -> Settings:
     changed = replace(settings, **values)
     if 0 < changed.voxel_mm < LEAST_VOXEL_MM:
         raise SettingsError(
-            f"setting voxel_mm: found {changed.voxel_mm:g}, expected 0 or at least {LEAST_VOXEL_MM:g}"
+            f"setting voxel_mm: found {changed.voxel_mm:g}, expected 0, or {LEAST_VOXEL_MM:g} or "
+            "more"
         )
     if changed.low_percentile >= changed.high_percentile:
         found = f"{changed.low_percentile:g} and {changed.high_percentile:g}"
@@ -235,7 +236,9 @@ def _parse(name: str, text: str, kind: Any) -> Any:
             Scale: _list_choices(Scale),
             Smoothing: _list_choices(Smoothing),
         }.get(kind, "planes such as axial,coronal,sagittal, axial first")
-        raise SettingsError(f"setting {name}: found {shorten(text)!r}, expected {expected}") from None
+        raise SettingsError(
+            f"setting {name}: found {shorten(text)!r}, expected {expected}"
+        ) from None
 
 
 def shorten(text: str) -> str:

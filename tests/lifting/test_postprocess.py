@@ -38,7 +38,9 @@ def test_only_the_largest_component_stays() -> None:
 def test_components_with_a_click_stay_too() -> None:
     large, middle, small = three_parts()
     everything = large | middle | small
-    np.testing.assert_array_equal(largest_component(everything, np.array([(0, 7, 9)])), large | small)
+    np.testing.assert_array_equal(
+        largest_component(everything, np.array([(0, 7, 9)])), large | small
+    )
     np.testing.assert_array_equal(
         largest_component(everything, np.array([(0, 7, 9), (5, 6, 1), (1, 1, 1)])), everything
     )
@@ -46,7 +48,9 @@ def test_components_with_a_click_stay_too() -> None:
 
 def test_a_click_outside_of_all_components_keeps_none() -> None:
     large, middle, small = three_parts()
-    np.testing.assert_array_equal(largest_component(large | middle | small, np.array([(3, 3, 9)])), large)
+    np.testing.assert_array_equal(
+        largest_component(large | middle | small, np.array([(3, 3, 9)])), large
+    )
 
 
 def test_sizes_can_be_compared_in_a_part_of_the_mask() -> None:

@@ -31,7 +31,9 @@ def choose_settings(preset: str, changes: Sequence[str], budget: bool | None = N
         UsageError: one of `changes` isn't ``KEY=VALUE``.
     """
     if preset not in PRESETS:
-        raise SettingsError(f"no preset is named {shorten(preset)!r}; expected one of {', '.join(PRESETS)}")
+        raise SettingsError(
+            f"no preset is named {shorten(preset)!r}; expected one of {', '.join(PRESETS)}"
+        )
     settings = PRESETS[preset] if budget is None else replace(PRESETS[preset], budget=budget)
     for variable, value in sorted(os.environ.items()):
         # An empty variable counts as none, as for the options.

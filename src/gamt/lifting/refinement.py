@@ -226,9 +226,7 @@ def surroundings(
     line = np.unique(nearest(contradiction.voxels).clip(0, last), axis=0)
     clicks = target.opposite_clicks(click.positive) - target.region[0]
     few, many = (clicks, clicks[:0]) if len(clicks) <= FEW_CLICKS else (clicks[:0], clicks)
-    lines = (
-        one.voxels - target.region[0] for one in target.opposite_scribbles(click.positive)
-    )
+    lines = (one.voxels - target.region[0] for one in target.opposite_scribbles(click.positive))
     others = nearest(np.concatenate([contradiction.beside, many, *lines]))
     z, y, x = (step * length / coarseness for step, length in zip(stride, scale, strict=True))
     around = Surroundings(

@@ -302,7 +302,8 @@ class Target:
         positive ones of other classes.
         """
         voxels, inside = self.clicks
-        return voxels[inside != positive]
+        opposite: npt.NDArray[np.intp] = voxels[inside != positive]
+        return opposite
 
     def opposite_scribbles(self, positive: bool) -> list[Scribble]:
         """Returns the scribbles that a correction of a kind must not reach; see the above."""

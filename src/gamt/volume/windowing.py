@@ -303,7 +303,7 @@ def _medians_around(
     Returns:
         (M,) with M <= N, in no order; none for voxels with no finite intensity around.
     """
-    places = voxels[:, None] + np.stack(np.indices((3, 3, 3)), axis=-1).reshape(27, 3) - 1
+    places = voxels[:, None] + np.indices((3, 3, 3)).reshape(3, 27).T - 1
     inside = ((places >= 0) & (places < image.shape)).all(axis=-1)
     values = image[tuple(np.where(inside[..., None], places, 0).T)].T.astype(np.float64)
     values[~(inside & np.isfinite(values))] = np.nan
