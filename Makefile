@@ -38,7 +38,7 @@ BUILT := $(PAGE)/dist/index.html
 LIGHTHOUSE := tests/page/node_modules/.package-lock.json
 
 .PHONY: help setup setup-all run annotate serve test test-fast coverage test-page test-napari \
-	test-container lint audit bench bench-accuracy bench-page soak faults bench-container eval data \
+	test-container lint audit bench bench-accuracy bench-page soak faults fuzz bench-container eval data \
 	weights page wheel sbom docker \
 	docker-run docker-serve docker-save format clean
 

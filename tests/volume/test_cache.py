@@ -258,7 +258,7 @@ def test_a_batch_for_several_users_counts_for_each() -> None:
     one = EmbeddingCache(segmenter, AMPLE)
     other = one.join()
     pairs = [(one, IMAGE[0]), (other, IMAGE[1]), (other, IMAGE[0].copy()), (one, IMAGE[2])]
-    found = encode_together([(cache, KeyedSlice.of(image)) for cache, image in pairs])
+    found = encode_together([(cache, KeyedSlice.of(image)) for cache, image in pairs], len(pairs))
     assert len(found) == len(segmenter.encoded) == 3  # the first slice is in it twice
     assert one.encoded + other.encoded == 3
     embed(one, *IMAGE)
