@@ -177,7 +177,9 @@ def run(
     log_summary(result, folder)
     echo(f"{len(result.records)} of {result.total} cases: {folder.metrics_file}")
     if result.records and not any(record.predicted for record in result.records):
-        logger.error("%s never wrote a prediction in time; %s says why", method, folder.path / "logs")
+        logger.error(
+            "%s never wrote a prediction in time; %s says why", method, folder.path / "logs"
+        )
         raise typer.Exit(1)
     if result.failed:
         raise typer.Exit(1)

@@ -124,7 +124,7 @@ def _bars(name: str, tally: Tally) -> list[Bar]:
         ),
         Bar(
             f"{name}: longest work without a word",
-            f"{tally.most_seconds:.1f} s",
+            f"{tally.most_seconds:.1f} s, in the folder of file {tally.slowest}",
             f"< {MOST_SECONDS:g} s",
             tally.most_seconds < MOST_SECONDS,
         ),
