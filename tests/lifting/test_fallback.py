@@ -11,6 +11,7 @@ from gamt.axes import Plane
 from gamt.lifting import pipeline
 from gamt.lifting.fallback import FAULTS_IN_A_ROW, draw_case, fall_back
 from gamt.prompts import Box, ClassPrompts, Click, Lasso, Scribble, SliceBox, SlicePrompt
+from gamt.segmenters.base import Traits
 from gamt.settings import PRESETS
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.preparation import PreparedVolume
@@ -195,6 +196,19 @@ def test_a_segmenter_that_finds_nothing_is_told_from_one_that_fails() -> None:
     found = lift(make_case(picture(BODY), ClassPrompts(1, BOX)), Blind())
     assert found.shortfalls[1].describe() == ("nothing found by the segmenter",)
     assert found.complete
+
+
+def test_a_search_for_a_body_that_has_to_end_is_told() -> None:
+    class Alone(Stopped):
+        traits = Traits(intensities_alone=True)
+
+    body = block((24, 32, 36), slice(6, 18), slice(8, 24), slice(8, 28))
+    drawn = SliceBox(Plane.AXIAL, (12, 8, 8), (13, 24, 28))
+    case = make_case(picture(body), ClassPrompts(1, slice_box=drawn))
+    segmenter = Alone(1)  # then, in 3-D, what has this section is looked for
+    volume = PreparedVolume(case.image, case.spacing_mm, EmbeddingCache(segmenter, 2**28), DEFAULTS)
+    found = pipeline.lift(case, volume, UNLIMITED, finish=segmenter.finish)
+    assert found.shortfalls[1].describe() == ("cut short on request",)
 
 
 def test_a_class_that_is_empty_though_nothing_failed_stays_so() -> None:
