@@ -99,6 +99,20 @@ def test_a_body_that_stands_out_is_clear_and_one_that_does_not_is_rough() -> Non
     assert not find_at(noise, SPACING, MIDDLE).clear
 
 
+@pytest.mark.parametrize("find", [find_at, find_along])
+def test_a_search_that_has_no_time_for_a_clear_body_makes_a_rough_one(
+    find: Callable[..., Found],
+) -> None:
+    def time_is_up() -> None:
+        raise OutOfTime
+
+    image = drawn(BLOCK, 180, 100, noise=8)
+    seed = MIDDLE if find is find_at else np.array([MIDDLE])
+    found = find(image, SPACING, seed, time_is_up)
+    assert not found.clear
+    assert dice(whole(found.scales["medium"], image), BLOCK) > 0.7
+
+
 def check_scales(found: Found, image: npt.NDArray[np.generic], click: Voxel) -> None:
     tight, likeliest, large = (
         whole(found.scales[one], image) for one in ("tight", "medium", "large")
