@@ -7,7 +7,7 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from gamt.io.case import Case, CaseError, read_case, write_segmentation
 from gamt.io.files import refuse_overwrite, refuse_special, remove_partials
+from gamt.io.intensities import shift_window
 from gamt.io.npz import escape
 from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.coarsening import lift_in_memory
@@ -42,6 +43,9 @@ logger = logging.getLogger("gamt")
 
 COMPLETE = "complete"
 """The status of a segmentation for which everything was done."""
+
+MOST_NAMED = 20
+"""Classes that a status names one by one."""
 
 Outcome = Literal["fine", "degraded", "failed"]
 
@@ -158,6 +162,7 @@ def predict_case(
     if not isinstance(cache, EmbeddingCache):
         cache = EmbeddingCache(segmenter, cache_bytes(settings), cache)
     volume = PreparedVolume(case.image, case.spacing_mm, cache, settings)
+    case = _in_unit_of(volume, case)
     budget = Budget.for_run(settings, has_box, start, len(case.prompts), seconds, reserve)
     lifted = lift_in_memory(case, volume, budget, observer, progress, cancelled, finish)
     return Prediction(
@@ -165,8 +170,23 @@ def predict_case(
         lifted.encoded,
         time.monotonic() - start,
         lifted.complete,
-        lifted.windows,
+        {
+            label: shift_window(window, volume.exponent) if volume.exponent else window
+            for label, window in lifted.windows.items()
+        },
         _describe_status(case, lifted, volume.coarser, names),
+    )
+
+
+def _in_unit_of(volume: PreparedVolume, case: Case) -> Case:
+    """Returns a case whose intensities are counted in the unit of its prepared volume."""
+    if volume.exponent == 0:
+        return case
+    return replace(
+        case,
+        image=volume.image,
+        window=None if case.window is None else shift_window(case.window, -volume.exponent),
+        windows={n: shift_window(one, -volume.exponent) for n, one in case.windows.items()},
     )
 
 
@@ -174,15 +194,27 @@ def _describe_status(
     case: Case, lifted: Lifted, coarser: str | None, names: Mapping[int, str]
 ) -> str:
     """Returns the status of a prediction; `coarser` says why its voxels are, None where not."""
-    reasons = [] if coarser is None else [coarser]
     voxels = count_voxels(lifted.labels)
+    classes: dict[str, list[int]] = {}
     for one in case.prompts:
         lacks = [*lifted.shortfalls[one.label].describe()]
         if not voxels[one.label]:
             lacks.append("empty")
         if lacks:
-            reasons.append(f"{names.get(one.label, f'class {one.label}')}: {', '.join(lacks)}")
+            classes.setdefault(", ".join(lacks), []).append(one.label)
+    reasons = [] if coarser is None else [coarser]
+    reasons += [f"{_describe_classes(labels, names)}: {why}" for why, labels in classes.items()]
     return "; ".join(reasons) or COMPLETE
+
+
+def _describe_classes(labels: Sequence[int], names: Mapping[int, str]) -> str:
+    """Names classes, or counts them where there are too many for a line."""
+    if len(labels) > MOST_NAMED:
+        return f"{len(labels)} classes"
+    if any(label in names for label in labels):
+        return ", ".join(names.get(label, f"class {label}") for label in labels)
+    numbers = ", ".join(map(str, labels))
+    return f"class {numbers}" if len(labels) == 1 else f"classes {numbers}"
 
 
 def predict_folder(
@@ -303,7 +335,8 @@ def _predict_file(
 
 def _predict_without(case: Case, reason: str, start: float) -> Prediction:
     """Returns what there is without any lifting, which failed for some reason."""
-    source = "the prompts' shape" if case.previous is None else "the previous prediction"
+    is_new = case.previous is None or not case.previous.any()
+    source = "the prompts' shape" if is_new else "the previous prediction"
     status = f"{source} alone ({reason})"
     labels = draw_case(case)
     return Prediction(labels, 0, time.monotonic() - start, False, {}, status)
