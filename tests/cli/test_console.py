@@ -190,7 +190,9 @@ def test_closed_streams_cost_no_case_and_no_library_prints_into_an_output(
     segmenter = "tests.cli.test_console:PrintingSegmenter"
     command = f"{sys.executable} -m gamt predict {tmp_path}/in {tmp_path}/out"
     done = subprocess.run(
-        ["sh", "-c", f"{command} --segmenter {segmenter} {closed}"], cwd=ROOT, check=False
+        ["sh", "-c", f"{command} --no-budget --segmenter {segmenter} {closed}"],
+        cwd=ROOT,
+        check=False,
     )
     with np.load(tmp_path / "out" / "a.npz") as output:
         assert (output["status"], done.returncode) == ("complete", 0)

@@ -302,7 +302,7 @@ def test_a_segmenter_that_changes_the_working_directory_loses_nothing(
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "in" / "a.npz")
     segmenter = ("--segmenter", "tests.cli.test_predict:MovingSegmenter")
-    status, log = run("predict", "in", "out", *segmenter)
+    status, log = run("predict", "in", "out", "--no-budget", *segmenter)
     assert status == 0, log
     os.chdir(tmp_path)
     assert segmentation(Path("out/a.npz")).any()
@@ -311,7 +311,7 @@ def test_a_segmenter_that_changes_the_working_directory_loses_nothing(
     os.chdir(tmp_path)
     assert status in (0, 3), log
     assert sorted(one.name for one in Path().glob("seg.*")) == ["seg.nii.gz", "seg.prompts.json"]
-    status, log = run("explain", "in/a.npz", "--out", "a.html", *segmenter)
+    status, log = run("explain", "in/a.npz", "--out", "a.html", "--no-budget", *segmenter)
     os.chdir(tmp_path)
     assert status == 0, log
     assert Path("a.html").is_file()

@@ -52,6 +52,7 @@ class Door:
     def __init__(self, segmenter: Segmenter) -> None:
         """Takes the segmenter."""
         self.segmenter = segmenter
+        self._name = segmenter.name
 
     def encode(
         self,
@@ -175,7 +176,7 @@ class Door:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            logger.debug("a fault of the segmenter", exc_info=True)
+            logger.debug("a fault of the segmenter %s", self._name, exc_info=True)
             return SegmenterFault(describe_exception(error))
 
 
