@@ -23,7 +23,7 @@ from evaluation.clicks import simulate_clicks
 from evaluation.metrics import class_dsc, class_nsd
 from evaluation.records import CLICKS, CaseRecord, ClassClick, Interaction
 from evaluation.workplace import Workplace
-from gamt.io.case import read_volume
+from gamt.io.case import MOST_BOXES_BYTES, MOST_NUMBERS_BYTES, read_volume
 from gamt.io.npz import (
     Place,
     as_number,
@@ -32,6 +32,7 @@ from gamt.io.npz import (
     object_array,
     open_npz,
     read_member,
+    show,
     write_members,
     write_npz,
 )
@@ -39,8 +40,8 @@ from gamt.io.npz import (
 LEAST_DSC = 0.2
 """NSD is 0 where the mean Dice isn't above this."""
 
-_KEPT = ("imgs", "gts", "spacing", "boxes")
-"""Keys of a case that every run's file has, where the case has them."""
+_KEPT = {"imgs": None, "gts": None, "spacing": MOST_NUMBERS_BYTES, "boxes": MOST_BOXES_BYTES}
+"""Keys of a case that every run's file has, where the case has them, and the most bytes of each."""
 
 
 class Method(Protocol):
@@ -239,12 +240,12 @@ def _write_template(files: CaseFiles, template: IO[bytes]) -> bool:
             keys.remove("gts")
         if "imgs" not in keys:
             raise Place(files.image, "imgs").error("no such key", "a (D, H, W) volume")
+        arrays = {key: read_member(archive, Place(files.image, key), _KEPT[key]) for key in keys}
         recent = "boxes" in keys and b"numpy._core" in archive.read("boxes.npy")
         if len(keys) == len(archive.infolist()) and not recent:
             with files.image.open("rb") as image:  # spares compressing it all again
                 shutil.copyfileobj(image, template)
         else:
-            arrays = {key: read_member(archive, Place(files.image, key)) for key in keys}
             with zipfile.ZipFile(template, "w") as copy:
                 write_members(copy, {key: one for key, one in arrays.items() if one is not None})
         return "boxes" in keys
@@ -266,13 +267,14 @@ def _read_spacing(path: Path) -> tuple[float, ...]:
     place = Place(path, "spacing")
     expected = "3 numbers, mm per voxel along z, y, x"
     with open_npz(path) as archive:
-        array = read_member(archive, place)
+        array = read_member(archive, place, _KEPT[place.key])
     if array is None:
         raise place.error("no such key", expected)
-    numbers = [as_number(value) for value in as_sequence(array, expected, place)]
+    values = as_sequence(array, expected, place)
+    numbers = [as_number(value) for value in values]
     spacing = tuple(number for number in numbers if number is not None)
     if len(spacing) != 3 or len(numbers) != 3:
-        raise place.error(f"{array.tolist()}", expected)
+        raise place.error(show(values), expected)
     return spacing
 
 

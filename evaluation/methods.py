@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from evaluation import METHOD_SPECS, supervisor
 from evaluation.loop import LateError, Method
-from gamt.cli.console import UsageError
+from gamt.cli.console import LogFormatter, UsageError, printable
 from gamt.cli.options import PredictOptions
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class InProcess:
     Attributes:
         options: of ``gamt predict``.
         folder: absolute, that relative paths in `options` start from; a worker may run in another.
-        run_limit: seconds after which a run is stopped, at its next batch of slices.
+        run_limit: seconds after which a run ends with its next batch of slices, and is late.
     """
 
     options: tuple[str, ...]
@@ -197,37 +197,24 @@ class InProcess:
 
     def run(self, folder: Path, log: Path) -> str | None:
         """See `evaluation.loop.Method`."""
-        from gamt.io.case import read_case, write_segmentation
-        from gamt.predict import Cancelled, describe_error, log_prediction, predict_case
+        from gamt.predict import COMPLETE, predict_folder
 
         (path,) = (folder / "inputs").iterdir()
         with _ONE_AT_A_TIME, _logged(log):
             segmenter, settings, cache = self.load()
             start = time.monotonic()
-            try:
-                case = read_case(path)
-                prediction = predict_case(
-                    case,
-                    segmenter,
-                    settings,
-                    start,
-                    cache,
-                    cancelled=lambda: time.monotonic() - start > self.run_limit,
-                )
-                write_segmentation(
-                    folder / "outputs" / path.name, prediction.labels, segmenter.name
-                )
-            except Cancelled as error:
-                raise LateError(self.run_limit) from error
-            except Exception as error:  # a failure of the method is a result of the evaluation
-                reason = describe_error(error)
-                logging.getLogger("gamt").error("%s", reason)
-                return reason
-            took = time.monotonic() - start
-            log_prediction(case, prediction, segmenter, took)
-        if took > self.run_limit:
-            raise LateError(self.run_limit)
-        return None
+
+            def is_late() -> bool:
+                return time.monotonic() - start > self.run_limit
+
+            results = predict_folder(
+                path, folder / "outputs", segmenter, settings, start, cache=cache, finish=is_late
+            )
+            if is_late():
+                raise LateError(self.run_limit)
+        (result,) = results
+        trouble = result.error or result.status
+        return None if trouble in (COMPLETE, None) else printable(trouble)
 
 
 def has_gpu() -> bool:
@@ -401,7 +388,7 @@ def _logged(log: Path) -> Iterator[None]:
     """Adds gamt's log to a file."""
     logger = logging.getLogger("gamt")
     handler = logging.FileHandler(log)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.setFormatter(LogFormatter("%(levelname)s %(message)s"))
     before = logger.handlers, logger.level, logger.propagate
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.INFO)

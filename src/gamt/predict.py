@@ -43,6 +43,9 @@ logger = logging.getLogger("gamt")
 COMPLETE = "complete"
 """The status of a segmentation for which everything was done."""
 
+MOST_NAMED = 20
+"""Classes that a status names one by one."""
+
 Outcome = Literal["fine", "degraded", "failed"]
 
 __all__ = [
@@ -190,15 +193,27 @@ def _describe_status(
     case: Case, lifted: Lifted, coarser: str | None, names: Mapping[int, str]
 ) -> str:
     """Returns the status of a prediction; `coarser` says why its voxels are, None where not."""
-    reasons = [] if coarser is None else [coarser]
     voxels = count_voxels(lifted.labels)
+    classes: dict[str, list[int]] = {}
     for one in case.prompts:
         lacks = [*lifted.shortfalls[one.label].describe()]
         if not voxels[one.label]:
             lacks.append("empty")
         if lacks:
-            reasons.append(f"{names.get(one.label, f'class {one.label}')}: {', '.join(lacks)}")
+            classes.setdefault(", ".join(lacks), []).append(one.label)
+    reasons = [] if coarser is None else [coarser]
+    reasons += [f"{_describe_classes(labels, names)}: {why}" for why, labels in classes.items()]
     return "; ".join(reasons) or COMPLETE
+
+
+def _describe_classes(labels: Sequence[int], names: Mapping[int, str]) -> str:
+    """Names classes, or counts them where there are too many for a line."""
+    if len(labels) > MOST_NAMED:
+        return f"{len(labels)} classes"
+    if any(label in names for label in labels):
+        return ", ".join(names.get(label, f"class {label}") for label in labels)
+    numbers = ", ".join(map(str, labels))
+    return f"class {numbers}" if len(labels) == 1 else f"classes {numbers}"
 
 
 def predict_folder(
@@ -314,7 +329,8 @@ def _predict_file(
 
 def _predict_without(case: Case, reason: str, start: float) -> Prediction:
     """Returns what there is without any lifting, which failed for some reason."""
-    source = "the prompts' shape" if case.previous is None else "the previous prediction"
+    is_new = case.previous is None or not case.previous.any()
+    source = "the prompts' shape" if is_new else "the previous prediction"
     status = f"{source} alone ({reason})"
     labels = draw_case(case)
     return Prediction(labels, 0, time.monotonic() - start, False, {}, status)

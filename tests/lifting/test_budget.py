@@ -88,16 +88,18 @@ def test_without_a_budget_there_is_no_deadline() -> None:
     assert share.deadline(0, 1, total=1) == math.inf
 
 
-def test_seconds_in_reserve_are_not_for_the_classes() -> None:
+def test_seconds_in_reserve_are_not_for_the_classes(clock: Clock) -> None:
     # 12 a class, and of both together 3 are kept.
-    share = Budget.for_run(SETTINGS, has_box=True, start=100, classes=2, reserve=3)
+    share = Budget.for_run(SETTINGS, has_box=True, start=1000, classes=2, reserve=3)
     assert share.seconds_per_class == pytest.approx(10.5)
 
 
-def test_most_of_the_time_is_for_the_classes_however_slow_reading_was() -> None:
-    # A quarter of 24 seconds is kept, and not 20.
-    share = Budget.for_run(SETTINGS, has_box=True, start=100, classes=2, reserve=20)
-    assert share.seconds_per_class == pytest.approx(9)
+def test_most_of_the_time_left_is_for_the_classes_however_slow_reading_was(clock: Clock) -> None:
+    clock.now = 1012
+    # Of 24 seconds, 12 are left, and a quarter of these is kept, not 12.
+    share = Budget.for_run(SETTINGS, has_box=True, start=1000, classes=2, reserve=12)
+    assert share.seconds_per_class == pytest.approx(10.5)
+    assert share.deadline(0, 2, total=2) == pytest.approx(1021)
 
 
 @pytest.mark.parametrize(
@@ -217,8 +219,9 @@ def test_a_call_is_not_begun_that_would_be_late_as_the_second_longest_of_its_kin
     clock: Clock,
 ) -> None:
     watch = Stopwatch(deadline=1020)
-    for kind, seconds in (("encode", 4), ("encode", 5), ("decode", 1), ("encode", 2)):
-        call(watch, clock, kind, seconds)
+    for seconds in (4, 5, 2):
+        call(watch, clock, "encode", seconds)
+    call(watch, clock, "decode", 1)
     call(watch, clock, "decode", 4)  # 1016, and another 4 would just be in time
     call(watch, clock, "decode", 1)
     with pytest.raises(OutOfTime):

@@ -1,6 +1,8 @@
 """What comes out of the door: answers that can be relied on, and faults that say what happened."""
 
+import time
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -176,6 +178,26 @@ def test_a_fault_is_one_line_of_bounded_length() -> None:
 def test_lack_of_memory_is_a_fault(error: Exception) -> None:
     (found,) = encode(Door(Scripted(unlucky(1, error=error))), 1)
     assert str(found) == f"{type(error).__name__}: {error}"
+
+
+def test_a_fault_moves_no_cursor() -> None:
+    error = RuntimeError("red \x1b[31m")
+    (found,) = encode(Door(Scripted(unlucky(1, error=error))), 1)
+    assert str(found) == "RuntimeError: red \\x1b[31m"
+
+
+def test_a_fault_that_holds_a_whole_file_costs_no_time() -> None:
+    error = RuntimeError("and more " * 10**7)
+    begun = time.process_time()
+    (found,) = encode(Door(Scripted(unlucky(1, error=error))), 1)
+    assert time.process_time() - begun < 1
+    assert len(str(found)) <= 300
+
+
+@pytest.mark.parametrize("size", ["many", -1, None])
+def test_an_embedding_of_no_size_is_a_fault(size: object) -> None:
+    found = encode(Door(Scripted(lambda pixel: SimpleNamespace(nbytes=size))), 1)
+    assert texts(found) == [f"an embedding of {size} bytes"]
 
 
 @pytest.mark.parametrize("error", [GeneratorExit(), BaseException()])

@@ -268,6 +268,18 @@ def test_a_batch_for_several_users_counts_for_each() -> None:
 # --- the folder ---------------------------------------------------------------------------------
 
 
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    embed(EmbeddingCache(Halver(), AMPLE, tmp_path), *IMAGE)
+    folders = [one.parent for one in tmp_path.rglob("*.npy")]
+    left = [one / f".{'0123456789abcdef' * 2}.partial" for one in folders]
+    for path in left:
+        path.touch()
+    for path in tmp_path.rglob("*.npy"):
+        path.unlink()
+    embed(EmbeddingCache(Halver(), AMPLE, tmp_path), *IMAGE)
+    assert not any(path.exists() for path in left)
+
+
 def test_a_later_visit_encodes_nothing(tmp_path: Path) -> None:
     embed(EmbeddingCache(Halver(), AMPLE, tmp_path / "new" / "cache"), *IMAGE)
     later = EmbeddingCache(Halver(), AMPLE, tmp_path / "new" / "cache")

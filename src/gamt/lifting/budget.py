@@ -24,7 +24,7 @@ def process_start() -> float:
 
 
 MOST_RESERVED = 0.25
-"""Share of a run's time that is kept for writing at most (docs/constants.md)."""
+"""Share of the time left that is kept for writing at most (docs/constants.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,14 @@ class Budget:
             classes: number of classes in the case, 1 or more.
             seconds: what the caller allows for all classes of this run together.
             reserve: seconds of all that for what comes after the classes, such as writing; no more
-                than `MOST_RESERVED` of it are kept.
+                of what is left than `MOST_RESERVED`.
         """
         share = seconds / classes
         if settings.budget:
             runs = settings.runs if has_box else settings.runs_without_box
             share = min(share, settings.seconds_per_class / runs * (1 - settings.safety))
-        return cls(start, share - min(reserve / classes, MOST_RESERVED * share))
+        left = max(0.0, start + share * classes - time.monotonic())
+        return cls(start, share - min(reserve, MOST_RESERVED * left) / classes)
 
     def deadline(self, done: int, classes: int, total: int) -> float:
         """Returns when the next classes must be done.

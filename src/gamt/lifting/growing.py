@@ -558,9 +558,8 @@ def find_bodies(
                 elif body.size <= most:
                     found.append(body)
             if halvings == 0:
-                for body in follow_some(image, spacing_mm, click, leaving, before_step):
-                    if body.size <= most:
-                        found.append(body)
+                followed = follow_some(image, spacing_mm, click, leaving, before_step)
+                found.extend(body for body in followed if body.size <= most)
             if found and halvings > 0:
                 break
     return sorted(found, key=lambda body: body.size)

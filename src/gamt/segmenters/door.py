@@ -1,15 +1,15 @@
 """The one place where a segmenter's answers come in, and where what is wrong with them is found."""
 
 import logging
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from gamt.io.npz import escape
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask
 
@@ -17,6 +17,10 @@ logger = logging.getLogger("gamt")
 
 FAULT_CHARACTERS = 300
 """Length of a fault's text at most: torch tells the state of a whole GPU (docs/constants.md)."""
+
+MOST_READ = 10_000
+"""Characters of an exception's text that are looked at: it may hold a whole file
+(docs/constants.md)."""
 
 CERTAIN = 1000.0
 """Log-odds whose probability is 0 or 1 exactly, in float64 as well: the logistic function of -746
@@ -81,7 +85,7 @@ class Door:
             )
 
         return self._ask(
-            "encode", range(len(slices)), wanted, encode, lambda one: one, before_repeat
+            "encode", range(len(slices)), wanted, encode, _check_embedding, before_repeat
         )
 
     def decode(
@@ -182,14 +186,24 @@ class Door:
 def describe_exception(error: BaseException) -> str:
     """Returns an exception in one line: its type, and its text if it has one."""
     try:
-        text = " ".join(str(error).split())
-    except Exception:  # one that can't say what it is
+        text = " ".join(str(error)[:MOST_READ].split())
+    except BaseException as other:  # one that can't say what it is
+        if isinstance(other, KeyboardInterrupt):
+            raise
         text = ""
-    return f"{type(error).__name__}: {text}".removesuffix(": ")
+    return escape(f"{type(error).__name__}: {text}".removesuffix(": "))
 
 
 def _shorten(text: str) -> str:
-    return textwrap.shorten(text, FAULT_CHARACTERS, placeholder=" ...")
+    return text if len(text) <= FAULT_CHARACTERS else f"{text[: FAULT_CHARACTERS - 4]} ..."
+
+
+def _check_embedding(made: Embedding) -> Embedding | SegmenterFault:
+    """Returns an embedding, or what is wrong with what it says of itself."""
+    size = getattr(made, "nbytes", 0)
+    if not isinstance(size, Integral) or size < 0:
+        return SegmenterFault(f"an embedding of {escape(str(size)[:FAULT_CHARACTERS])} bytes")
+    return made
 
 
 def _check(answer: object, shape: tuple[int, int]) -> SliceMask | SegmenterFault:
@@ -207,7 +221,9 @@ def _check(answer: object, shape: tuple[int, int]) -> SliceMask | SegmenterFault
     if np.isnan(least):
         return SegmenterFault("NaN among the logits")
     if not isinstance(quality, Real) or not 0 <= quality <= 1:  # nor is NaN
-        return SegmenterFault(_shorten(f"quality {quality}, expected a number in 0..1"))
+        return SegmenterFault(
+            _shorten(f"quality {escape(str(quality))}, expected a number in 0..1")
+        )
     if least < -CERTAIN or most > CERTAIN:
         return replace(answer, logits=logits.clip(-CERTAIN, CERTAIN))
     return answer
