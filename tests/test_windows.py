@@ -14,6 +14,8 @@ def test_level_is_the_middle_and_width_the_difference() -> None:
     assert window.describe() == "level 40, width 400"
     other = IntensityWindow.of_level(-0.51254, 123456)
     assert other.describe() == "level -0.5125, width 123500"
+    widest = IntensityWindow(-1.7e308, 1.7e308)
+    assert widest.describe() == "level 0, width 1.79769313486232e+308"
 
 
 @pytest.mark.parametrize(

@@ -94,4 +94,5 @@ def parse_window(text: str) -> WindowChoice:
 
 def show_intensity(value: float) -> str:
     """Returns an intensity as text, to four digits, such as "21030" or "0.5125"."""
-    return f"{float(f'{value:.4g}'):.15g}"
+    rounded = float(f"{value:.4g}")
+    return f"{rounded if math.isfinite(rounded) else value:.15g}"

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gamt.io.intensities import intensity_window, normalise
+from gamt.io.intensities import in_unit, intensity_window, normalise, unit_exponent
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32, np.float64])
@@ -30,12 +30,20 @@ def test_window_between_values_as_far_apart_as_a_type_goes() -> None:
     assert intensity_window(np.array([[[least, -most, most]]]), 50, 100) == (0, 2.0**63)
 
 
-@pytest.mark.parametrize("exponent", [-140, 120])
-def test_very_small_and_very_large_floats_are_seen_as_others(exponent: int) -> None:
-    image = np.array([[[0, 1, 2, 3, 4]]], np.float32)
-    far = np.ldexp(image, exponent)
-    window = (np.ldexp(1.0, exponent), np.ldexp(3.0, exponent))
-    assert normalise(far, window).tolist() == normalise(image, (1, 3)).tolist()
+@pytest.mark.parametrize(("dtype", "exponent"), [(np.float32, 115), (np.float64, -1050)])
+def test_floats_near_the_ends_of_their_range_have_a_unit_of_their_own(
+    dtype: npt.DTypeLike, exponent: int
+) -> None:
+    image = np.array([[[0, 1, 2, 3, np.nan]]])  # 1 is 0.5 times 2, 2 and 3 are at least 0.5 times 4
+    far = np.ldexp(image, exponent).astype(dtype)
+    assert unit_exponent(far) == exponent + 2
+    np.testing.assert_array_equal(in_unit(far, exponent), image)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_beside_ordinary_intensities_those_for_no_data_do_not_count(dtype: npt.DTypeLike) -> None:
+    assert unit_exponent(np.array([[[-np.finfo(dtype).max] * 9 + [40]]], dtype)) == 0
+    assert unit_exponent(np.zeros((1, 2, 3), dtype)) == 0
 
 
 def test_window_ignores_voxels_that_are_not_finite() -> None:

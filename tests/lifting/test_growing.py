@@ -347,5 +347,5 @@ def test_a_body_that_there_is_no_time_to_settle_stays_as_it_was() -> None:
     body = choose(find_bodies(image, (1, 1, 1), MIDDLE))
     assert body is not None
     coarse = replace(body, halvings=1)
-    assert settle(image, (1, 1, 1), MIDDLE, coarse, TimeIsUp(1)) is coarse
+    assert settle(image, (1, 1, 1), MIDDLE, coarse, TimeIsUp(0)) is coarse
     assert settle(image, (1, 1, 1), MIDDLE, coarse, TimeIsUp(10**6)) is not coarse

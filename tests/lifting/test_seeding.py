@@ -420,12 +420,15 @@ def test_out_of_time_the_search_for_a_body_leaves_the_box_on_its_slice() -> None
     truth, image = core_in_a_shell()
     box = draw_slice_box(truth, Plane.CORONAL)
     target = make_target(make_case(image, ClassPrompts(1, slice_box=box)), segmenters.load())
-    stopwatch = Stopwatch(math.inf)
+    is_up = False
 
     def before_step() -> None:
+        nonlocal is_up
+        is_up = True
         raise OutOfTime
 
-    assert run(seeded(target, slice_box_walk(target, box, before_step)), target.scan, stopwatch)
+    stopwatch = Stopwatch(math.inf, finish=lambda: is_up)
+    assert not run(seeded(target, slice_box_walk(target, box, before_step)), target.scan, stopwatch)
     found = target.find_mask()
     bounds = bounding_range(found)
     assert bounds is not None

@@ -141,7 +141,7 @@ def test_clicks_are_added_to_what_a_prompt_holds() -> None:
 
 
 def test_of_many_clicks_on_a_slice_a_segmenter_gets_some_that_are_far_from_each_other() -> None:
-    # Every pixel of a slice of 60 is clicked ten times, two columns of it as outside.
+    # Every pixel of a slice is clicked ten times, two columns of it as outside.
     everywhere = [
         Click(2, y, x, positive=x > 1) for _ in range(10) for y in range(12) for x in range(8)
     ]
@@ -152,7 +152,8 @@ def test_of_many_clicks_on_a_slice_a_segmenter_gets_some_that_are_far_from_each_
     inside, outside = (prompt.points[prompt.labels == label] for label in (1, 0))
     assert len(inside) == CLICKS_ON_SLICE
     assert sorted(outside.tolist()) == [[x, y] for x in (0, 1) for y in range(12)]
-    assert {(2, 0), (7, 0), (2, 11), (7, 11)} <= {(x, y) for x, y in inside.tolist()}
+    for x, y in ((x, y) for x in range(2, 8) for y in range(12)):
+        assert np.abs(inside - (x, y)).max(axis=1).min() <= 1  # it or a neighbour is among them
     assert len(target.add_clicks(Plane.AXIAL, 1, SlicePrompt()).points) == 0
 
 

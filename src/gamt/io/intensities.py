@@ -19,25 +19,26 @@ UNIT_VOXELS = 2**18
 def unit_exponent(image: npt.NDArray[Any]) -> int:
     """Returns the power of two that an image's intensities are best counted in.
 
-    Differences and ratios of intensities leave the range of floats where they are near its ends.
-    The usual intensities count, not the few of a value that stands for "no data".
+    Differences and ratios of intensities leave the range of floats where they are near its ends. A
+    value that stands for "no data" may be as large as floats go beside ordinary ones, which count.
 
     Args:
         image: (z, y, x), any numeric type; voxels that are 0 or not finite are ignored.
 
     Returns:
-        0 for all but images of very large or very small numbers of 64 bits or more. Smaller ones
-        have room enough in the floats that they are reckoned with.
+        0 for all but images of very large or very small numbers alone.
     """
-    if not np.issubdtype(image.dtype, np.floating) or image.itemsize < 8:
+    if not np.issubdtype(image.dtype, np.floating):
         return 0
     step = max(1, math.ceil((image.size / UNIT_VOXELS) ** (1 / 3)))
     seen = image[::step, ::step, ::step]
     seen = seen[np.isfinite(seen) & (seen != 0)]
     if seen.size == 0:
         return 0
-    exponent = int(np.median(np.frexp(seen)[1]))
-    return exponent if abs(exponent) > MOST_EXPONENT else 0
+    exponents = np.frexp(seen)[1]
+    if exponents.min() > MOST_EXPONENT or exponents.max() < -MOST_EXPONENT:
+        return int(np.median(exponents))
+    return 0
 
 
 def in_unit(image: npt.NDArray[Any], exponent: int) -> npt.NDArray[Any]:
@@ -103,8 +104,6 @@ def normalise(image: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArr
     result = np.zeros(image.shape, np.uint8)
     if high > low:
         exact = np.promote_types(image.dtype, np.float32)
-        if not 2.0**-MOST_EXPONENT < high - low < 2.0**MOST_EXPONENT:
-            exact = np.promote_types(exact, np.float64)
         for index, plane in enumerate(image):  # by slice, so that the floats stay few
             # What is too large for a float becomes infinite, and is clipped; NaN is 0.
             with np.errstate(over="ignore", invalid="ignore"):

@@ -304,9 +304,9 @@ def _medians_around(
         (M,) with M <= N, in no order; none for voxels with no finite intensity around.
     """
     places = voxels[:, None] + np.indices((3, 3, 3)).reshape(3, 27).T - 1
-    inside = ((places >= 0) & (places < image.shape)).all(axis=-1)
+    inside = np.asarray(((places >= 0) & (places < image.shape)).all(axis=-1))
     values = image[tuple(np.where(inside[..., None], places, 0).T)].T.astype(np.float64)
-    values[~(inside & np.isfinite(values))] = np.nan
+    values[~inside | ~np.isfinite(values)] = np.nan
     values.sort(axis=1)  # NaN comes last
     known = np.count_nonzero(~np.isnan(values), axis=1)
     medians = [
