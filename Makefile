@@ -38,7 +38,7 @@ BUILT := $(PAGE)/dist/index.html
 LIGHTHOUSE := tests/page/node_modules/.package-lock.json
 
 .PHONY: help setup setup-all run annotate serve test test-fast coverage test-page test-napari \
-	test-container lint audit bench bench-accuracy bench-page soak faults bench-container eval data \
+	test-container lint audit bench bench-accuracy bench-page soak faults fuzz bench-container eval data \
 	weights page wheel sbom docker \
 	docker-run docker-serve docker-save format clean
 
@@ -105,6 +105,7 @@ bench: $(ALL) $(BUILT) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL
 	$(BIN)/python -m benchmarks.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m benchmarks.interaction || status=1; \
 	$(BIN)/python -m benchmarks.speed || status=1; \
+	$(BIN)/python -m benchmarks.memory || status=1; \
 	$(BIN)/python -m benchmarks.serving || status=1; \
 	$(BIN)/python -m benchmarks.annotating || status=1; \
 	$(BIN)/python -m benchmarks.hostile || status=1; \

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from evaluation.clicks import simulate_clicks
 from evaluation.metrics import class_dsc, class_nsd
 from evaluation.records import CLICKS, CaseRecord, ClassClick, Interaction
 from evaluation.workplace import Workplace
-from gamt.io.case import read_volume
+from gamt.io.case import MOST_BOXES_BYTES, MOST_NUMBERS_BYTES, read_volume
 from gamt.io.npz import (
     Place,
     as_number,
@@ -32,6 +32,7 @@ from gamt.io.npz import (
     object_array,
     open_npz,
     read_member,
+    show,
     write_members,
     write_npz,
 )
@@ -39,22 +40,32 @@ from gamt.io.npz import (
 LEAST_DSC = 0.2
 """NSD is 0 where the mean Dice isn't above this."""
 
-_KEPT = ("imgs", "gts", "spacing", "boxes")
-"""Keys of a case that every run's file has, where the case has them."""
+_KEPT = {"imgs": None, "gts": None, "spacing": MOST_NUMBERS_BYTES, "boxes": MOST_BOXES_BYTES}
+"""Keys of a case that every run's file has, where the case has them, and the most bytes of each."""
+
+
+class Ended(NamedTuple):
+    """How a run of a method ended.
+
+    Attributes:
+        failure: what went wrong, in a line; None if nothing is known to. The output counts either
+            way.
+        seconds: that the method itself took.
+    """
+
+    failure: str | None
+    seconds: float
 
 
 class Method(Protocol):
     """What is evaluated."""
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path) -> Ended:
         """Segments the one file in ``inputs/`` into a file of the same name in ``outputs/``.
 
         Args:
             folder: holds the two folders.
             log: a text file, to which whatever the method prints is added.
-
-        Returns:
-            What went wrong, in a line; None if nothing is known to. The output counts either way.
 
         Raises:
             LateError: the run was past its limit. What it wrote is discarded.
@@ -67,10 +78,14 @@ class LateError(Exception):
     Args:
         limit: in seconds.
         troubles: what else went wrong, each in some words.
+
+    Attributes:
+        seconds: the limit, which counts as the run's time.
     """
 
     def __init__(self, limit: float, *troubles: str) -> None:
         super().__init__(", ".join((f"stopped after {limit:g} s", *troubles)))
+        self.seconds = limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +149,7 @@ def evaluate_case(
     orders: list[list[str | None]] = []
     voxels: list[dict[str, list[list[np.int64]]]] = []
     interactions: list[Interaction] = []
+    around = 0.0  # seconds of the runs with what it takes to start and to end them
     predictions: list[npt.NDArray[np.uint8]] = []
     # A file without a name is out of the method's reach, and gone with this process.
     with tempfile.TemporaryFile(dir=folder.parent) as template:
@@ -159,13 +175,13 @@ def evaluate_case(
                     "prev_pred": previous,
                 }
                 workplace.prepare(partial(_write_source, template, arrays))
-            failure, late = None, False
             start = time.perf_counter()
+            late = False
             try:
-                failure = method.run(workplace.folder, log)
+                failure, seconds = method.run(workplace.folder, log)
             except LateError as error:
-                failure, late = str(error), True
-            seconds = time.perf_counter() - start
+                failure, seconds, late = str(error), error.seconds, True
+            around += time.perf_counter() - start
             output, trouble = workplace.take_output(late)
             segs = workplace.segs
             predictions.append(_to_bytes(segs))
@@ -185,7 +201,6 @@ def evaluate_case(
                     surfaces,
                 )
             )
-    took = sum(one.seconds for one in interactions)
     record = CaseRecord(
         case=files.case,
         image_file=os.fspath(files.image.resolve()),
@@ -194,7 +209,7 @@ def evaluate_case(
         spacing=spacing,
         labels=labels,
         interactions=tuple(interactions),
-        own_seconds=time.perf_counter() - began - took,
+        own_seconds=time.perf_counter() - began - around,
     )
     workplace.make_room()
     if record.predicted:
@@ -239,12 +254,12 @@ def _write_template(files: CaseFiles, template: IO[bytes]) -> bool:
             keys.remove("gts")
         if "imgs" not in keys:
             raise Place(files.image, "imgs").error("no such key", "a (D, H, W) volume")
+        arrays = {key: read_member(archive, Place(files.image, key), _KEPT[key]) for key in keys}
         recent = "boxes" in keys and b"numpy._core" in archive.read("boxes.npy")
         if len(keys) == len(archive.infolist()) and not recent:
             with files.image.open("rb") as image:  # spares compressing it all again
                 shutil.copyfileobj(image, template)
         else:
-            arrays = {key: read_member(archive, Place(files.image, key)) for key in keys}
             with zipfile.ZipFile(template, "w") as copy:
                 write_members(copy, {key: one for key, one in arrays.items() if one is not None})
         return "boxes" in keys
@@ -266,13 +281,14 @@ def _read_spacing(path: Path) -> tuple[float, ...]:
     place = Place(path, "spacing")
     expected = "3 numbers, mm per voxel along z, y, x"
     with open_npz(path) as archive:
-        array = read_member(archive, place)
+        array = read_member(archive, place, _KEPT[place.key])
     if array is None:
         raise place.error("no such key", expected)
-    numbers = [as_number(value) for value in as_sequence(array, expected, place)]
+    values = as_sequence(array, expected, place)
+    numbers = [as_number(value) for value in values]
     spacing = tuple(number for number in numbers if number is not None)
     if len(spacing) != 3 or len(numbers) != 3:
-        raise place.error(f"{array.tolist()}", expected)
+        raise place.error(show(values), expected)
     return spacing
 
 

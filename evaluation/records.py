@@ -27,7 +27,7 @@ import pandas as pd
 from scipy import integrate
 
 from evaluation.removal import remove_tree
-from gamt.io.files import atomic_write
+from gamt.io.files import atomic_write, remove_partials
 
 CLICKS = 5
 """The simulated user's, after the prediction from the box."""
@@ -69,9 +69,6 @@ Output = Literal["written", "stale", "broken", "none"]
 
 _SETTINGS = ("method", "strict_time", "started", "cases")
 """What run.json has at least."""
-
-# As `atomic_write` names them.
-_PARTIAL = f".{'[0-9a-f]' * 32}.partial"
 
 
 class RecordError(ValueError):
@@ -308,8 +305,7 @@ class TeamFolder:
         """Removes what an evaluation that was killed has left."""
         remove_tree(self.work)
         for folder in (self.path, self.path / "records", self.path / "logs"):
-            for partial in folder.glob(_PARTIAL):
-                partial.unlink()
+            remove_partials(folder)
 
     def remove_results(self) -> None:
         """Removes what an evaluation has written but run.json; files of others stay.

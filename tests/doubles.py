@@ -14,6 +14,7 @@ from gamt.lifting import pipeline
 from gamt.lifting.budget import Budget, OutOfTime, Stopwatch
 from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import Answer, Seeking, T, Walk, run
+from gamt.lifting.shortfall import Shortfall
 from gamt.lifting.target import Observer, Target
 from gamt.prompts import ClassPrompts, SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask, Traits
@@ -239,7 +240,7 @@ def make_target(
     )
     where = region or crop
     return pipeline.make_target(
-        case, case.prompts[0], where, scan, settings, Observer(), Progress(), {}
+        case, case.prompts[0], where, scan, settings, Observer(), Progress(), Shortfall(), {}
     )
 
 

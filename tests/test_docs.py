@@ -47,3 +47,19 @@ def test_every_threat_has_its_tests() -> None:
     threats = rows(security, "Threats")
     assert len(threats) > 15
     assert all(NAMED.search(cells[-1]) for cells in threats)
+
+
+@pytest.mark.parametrize("folder", ["src/gamt", "evaluation", "benchmarks"])
+def test_the_readme_lists_every_module(folder: str) -> None:
+    """A module is listed by its own name, or by that of a folder such as `io/formats/`."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## How it works")[2]
+    listed = set(re.findall(r"`(?:\w+/)*(\w+(?:\.py|/))`", section))
+    rooms = {"cli", "server", "annotation", "explain", "lifting", "volume", "segmenters", "io"}
+    folders = listed - {f"{room}/" for room in rooms}
+    modules = [path for path in (ROOT / folder).rglob("[!_]*.py") if "page" not in path.parts]
+    assert len(modules) > 15
+    assert [
+        str(path.relative_to(ROOT))
+        for path in modules
+        if path.name not in listed and f"{path.parent.name}/" not in folders
+    ] == []

@@ -104,6 +104,15 @@ def test_nothing_can_be_had_of_a_group_that_is_beyond_its_limit(tmp_path: Path) 
     assert available_bytes(tmp_path / "groups", tmp_path / "process") == 0
 
 
+def test_of_a_group_that_does_not_say_what_it_keeps_of_files_nothing_of_it_counts_as_free(
+    tmp_path: Path,
+) -> None:
+    group = {"memory.limit_in_bytes": 200 * MB, "memory.usage_in_bytes": 150 * MB}
+    write_group(tmp_path / "groups" / "memory" / "job", group)
+    (tmp_path / "process").write_text("5:memory:/job\n")
+    assert available_bytes(tmp_path / "groups", tmp_path / "process") == 50 * MB
+
+
 def test_without_groups_what_the_machine_has_free_can_be_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -316,6 +316,31 @@ def test_where_lifting_fails_without_a_previous_prediction_the_prompts_shape_is_
     assert labels.sum() == labels[BLOCK].sum()  # nothing beyond the box
 
 
+def test_classes_that_lack_the_same_are_told_together() -> None:
+    nothing = (Click(0, 0, 0, positive=False),)
+    some, many = (
+        Case(
+            "a",
+            bright_block(),
+            (1, 1, 1),
+            (ClassPrompts(1, BOX), *(ClassPrompts(n, clicks=nothing) for n in range(2, end))),
+            None,
+        )
+        for end in (9, 200)
+    )
+    status = predict_case(some, ThresholdSegmenter(), UNLIMITED).status
+    assert status == "classes 2, 3, 4, 5, 6, 7, 8: empty"
+    assert predict_case(many, ThresholdSegmenter(), UNLIMITED).status == "198 classes: empty"
+
+
+def test_a_status_calls_classes_by_their_names() -> None:
+    nothing = (Click(0, 0, 0, positive=False),)
+    prompts = tuple(ClassPrompts(label, clicks=nothing) for label in (1, 2))
+    case = Case("a", bright_block(), (1, 1, 1), prompts, None)
+    named = predict_case(case, ThresholdSegmenter(), UNLIMITED, names={2: "liver"})
+    assert named.status == "class 1, liver: empty"
+
+
 def test_a_disk_that_is_full_fails_one_case_and_leaves_nothing_partial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -406,9 +431,9 @@ def test_asked_to_finish_while_it_reads_or_writes_a_run_still_writes_that_case(
 
 
 def test_the_time_to_write_is_kept_of_the_time_limit() -> None:
-    start = time.monotonic()
+    start = time.monotonic() - 80
     limited = predict_case(
-        two_boxes(), ThresholdSegmenter(), UNLIMITED, start, seconds=100, reserve=101
+        two_boxes(), ThresholdSegmenter(), UNLIMITED, start, seconds=100, reserve=30
     )
     assert not limited.complete
     assert predict_case(

@@ -79,8 +79,9 @@ class _Group:
 
     @property
     def used_bytes(self) -> int:
-        """What its processes use, without what of files is kept in memory."""
-        lines = (self.folder / "memory.stat").read_text().splitlines()
+        """What its processes use, without what of files is kept in memory, where that is known."""
+        stat = self.folder / "memory.stat"  # gVisor, for one, has none
+        lines = stat.read_text().splitlines() if stat.is_file() else []
         numbers = {name: int(number) for name, number in map(str.split, lines)}
         cached = sum(numbers.get(name, 0) for name in self.names.caches)
         return int((self.folder / self.names.used).read_text()) - cached

@@ -18,7 +18,7 @@ from gamt.io.case import Case, CaseError, read_case, write_segmentation
 from gamt.io.files import refuse_overwrite, refuse_special, remove_partials
 from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.coarsening import lift_in_memory
-from gamt.lifting.last_resort import last_resort
+from gamt.lifting.fallback import draw_case
 from gamt.lifting.pipeline import Lifted
 from gamt.lifting.plan import cache_bytes
 from gamt.lifting.progress import Report
@@ -31,7 +31,7 @@ from gamt.plausibility import (
     warn_of_scale,
 )
 from gamt.segmenters.base import Segmenter
-from gamt.segmenters.door import SegmenterFault
+from gamt.segmenters.door import SegmenterFault, describe_exception
 from gamt.settings import PRESETS, Settings
 from gamt.volume.cache import EmbeddingCache, open_store
 from gamt.volume.preparation import PreparedVolume
@@ -41,6 +41,9 @@ logger = logging.getLogger("gamt")
 
 COMPLETE = "complete"
 """The status of a segmentation for which everything was done."""
+
+MOST_NAMED = 20
+"""Classes that a status names one by one."""
 
 Outcome = Literal["fine", "degraded", "failed"]
 
@@ -121,6 +124,7 @@ def predict_case(
     cancelled: Callable[[], bool] = lambda: False,
     finish: Callable[[], bool] = lambda: False,
     reserve: float = 0.0,
+    names: Mapping[int, str] = NO_NAMES,
 ) -> Prediction:
     """Segments one case.
 
@@ -143,6 +147,7 @@ def predict_case(
             such as `threading.Event().is_set`.
         finish: asked likewise whether the case is to be finished at once from what has been seen.
         reserve: seconds of those allowed that are kept for what comes after, such as writing.
+        names: of the classes, by label, for the status; those without one are "class 1" etc.
 
     Raises:
         Cancelled: `cancelled` said so.
@@ -163,18 +168,35 @@ def predict_case(
         time.monotonic() - start,
         lifted.complete,
         lifted.windows,
-        _describe_status(case, lifted, volume.coarser),
+        _describe_status(case, lifted, volume.coarser, names),
     )
 
 
-def _describe_status(case: Case, lifted: Lifted, coarser: str | None) -> str:
+def _describe_status(
+    case: Case, lifted: Lifted, coarser: str | None, names: Mapping[int, str]
+) -> str:
     """Returns the status of a prediction; `coarser` says why its voxels are, None where not."""
-    reasons = [] if coarser is None else [coarser]
-    if lifted.status != COMPLETE:
-        reasons.append(lifted.status)
     voxels = count_voxels(lifted.labels)
-    reasons += [f"class {one.label}: empty" for one in case.prompts if not voxels[one.label]]
+    classes: dict[str, list[int]] = {}
+    for one in case.prompts:
+        lacks = [*lifted.shortfalls[one.label].describe()]
+        if not voxels[one.label]:
+            lacks.append("empty")
+        if lacks:
+            classes.setdefault(", ".join(lacks), []).append(one.label)
+    reasons = [] if coarser is None else [coarser]
+    reasons += [f"{_describe_classes(labels, names)}: {why}" for why, labels in classes.items()]
     return "; ".join(reasons) or COMPLETE
+
+
+def _describe_classes(labels: Sequence[int], names: Mapping[int, str]) -> str:
+    """Names classes, or counts them where there are too many for a line."""
+    if len(labels) > MOST_NAMED:
+        return f"{len(labels)} classes"
+    if any(label in names for label in labels):
+        return ", ".join(names.get(label, f"class {label}") for label in labels)
+    numbers = ", ".join(map(str, labels))
+    return f"class {numbers}" if len(labels) == 1 else f"classes {numbers}"
 
 
 def predict_folder(
@@ -190,7 +212,7 @@ def predict_folder(
     """Segments every ``*.npz`` of a folder, in the order of their names.
 
     A case whose file can be read has a segmentation, whatever fails: in the end its previous
-    prediction, or the shape that its prompts draw (`gamt.lifting.last_resort`). The log ("gamt"),
+    prediction, or the shape that its prompts draw (`gamt.lifting.fallback`). The log ("gamt"),
     the result and the segmentation's `status` say so. A case without one is reported in the log and
     in its result, and the others are done. One case at a time is held in memory.
 
@@ -244,9 +266,9 @@ def describe_error(error: Exception) -> str:
     """Returns an exception in one line, with its type where the text was not made for users."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    text = " ".join(str(error).split())
+    text = describe_exception(error)
     known = isinstance(error, CaseError | SegmenterFault)
-    return text if known else f"{type(error).__name__}: {text}".removesuffix(": ")
+    return text.removeprefix(f"{type(error).__name__}: ") if known else text
 
 
 def _predict_file(
@@ -290,9 +312,10 @@ def _predict_file(
 
 def _predict_without(case: Case, reason: str, start: float) -> Prediction:
     """Returns what there is without any lifting, which failed for some reason."""
-    source = "the prompts' shape" if case.previous is None else "the previous prediction"
+    is_new = case.previous is None or not case.previous.any()
+    source = "the prompts' shape" if is_new else "the previous prediction"
     status = f"{source} alone ({reason})"
-    labels = last_resort(case)
+    labels = draw_case(case)
     return Prediction(labels, 0, time.monotonic() - start, False, {}, status)
 
 

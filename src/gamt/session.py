@@ -226,8 +226,8 @@ class Lifter:
         lifted = lift_in_memory(
             case, self._volume, self._budget, self._observer, report, self._cancelled
         )
-        if lifted.faults:
-            raise SegmenterFault("; ".join(lifted.faults[prompts.label]))
+        if faults := lifted.shortfalls[prompts.label].describe_faults():
+            raise SegmenterFault("; ".join(faults))
         self.complete &= lifted.complete
         return lifted
 

@@ -22,10 +22,14 @@ def scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return save_scan(tmp_path)
 
 
-def segment(run: Run, output: str, *options: str) -> str:
-    """Segments the scan, which must succeed; returns what is logged."""
+FOUND_NOTHING = 3
+"""The exit status where the segmenter finds nothing at a click, which stands alone then."""
+
+
+def segment(run: Run, output: str, *options: str, expected: int = 0) -> str:
+    """Segments the scan, which must end with a status; returns what is logged."""
     status, log = run("segment", "scan.nii.gz", "-o", output, *options)
-    assert status == 0, log
+    assert status == expected, log
     return log
 
 
@@ -57,7 +61,8 @@ def test_the_prompts_of_a_result_give_the_same_result(run: Run) -> None:
 def test_the_prompts_of_an_earlier_result_come_before_the_new_ones(run: Run) -> None:
     segment(run, "first.nii.gz", "--box", f"3:{CORNERS}", *THRESHOLD)
     segment(run, "second.nii.gz", "--previous", "first.nii.gz", "--negative", "6,4,3", *THRESHOLD)
-    segment(run, "third.nii.gz", "--previous", "second.nii.gz", "--click", "5:1,1,1", *THRESHOLD)
+    options = ("--previous", "second.nii.gz", "--click", "5:1,1,1", *THRESHOLD)
+    segment(run, "third.nii.gz", *options, expected=FOUND_NOTHING)
     expected = [BOX, (3, "negative click", [6, 4, 3]), (5, "positive click", [1, 1, 1])]
     assert prompts_in("third.prompts.json") == expected
 
@@ -147,7 +152,8 @@ def test_a_window_of_the_command_line_replaces_the_remembered_one(
 def test_the_window_of_the_earlier_result_counts_before_those_of_other_files(run: Run) -> None:
     save_ct()
     segment(run, "first.nii.gz", "--click", "10,6,5", "--window", "lung", *THRESHOLD)
-    segment(run, "other.nii.gz", "--click", "7,5,4", "--window", "bone", *THRESHOLD)
+    bone = ("--click", "7,5,4", "--window", "bone", *THRESHOLD)
+    segment(run, "other.nii.gz", *bone, expected=FOUND_NOTHING)
     files = ("--previous", "first.nii.gz", "--prompts", "other.prompts.json")
     segment(run, "second.nii.gz", *files, *THRESHOLD)
     assert windows_in("second.prompts.json") == windows_in("first.prompts.json")
@@ -225,7 +231,7 @@ def test_prompts_of_another_segmentation_are_refused(
 
 
 def test_what_found_nothing_can_be_corrected(run: Run) -> None:
-    segment(run, "first.nii.gz", "--negative", "1,1,1", *THRESHOLD)
+    segment(run, "first.nii.gz", "--negative", "1,1,1", *THRESHOLD, expected=3)  # it is empty
     assert not load_nifti(Path("first.nii.gz")).any()
     segment(run, "second.nii.gz", "--previous", "first.nii.gz", "--click", "7,5,4", *THRESHOLD)
     assert load_nifti(Path("second.nii.gz"))[7, 5, 4] == 1
@@ -361,7 +367,8 @@ def test_an_earlier_result_with_drawings_beside_it_is_gone_on_from(run: Run) -> 
     segment(run, "first.nii.gz", "--box", f"3:{CORNERS}", *THRESHOLD)
     draw(NEGATIVE_BOX, SCRIBBLE)
     segment(run, "second.nii.gz", "--prompts", "drawn.prompts.json", *THRESHOLD)
-    segment(run, "third.nii.gz", "--previous", "second.nii.gz", "--click", "3:1,1,1", *THRESHOLD)
+    options = ("--previous", "second.nii.gz", "--click", "3:1,1,1", *THRESHOLD)
+    segment(run, "third.nii.gz", *options, expected=FOUND_NOTHING)
     found = load_nifti(Path("third.nii.gz"))
     assert found[1, 1, 1] == 3
     assert not found[6:8, 4:10, 3:9].any()

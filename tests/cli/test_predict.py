@@ -186,11 +186,11 @@ class SlowSegmenter(ThresholdSegmenter):
 
 
 class HangingSegmenter(ThresholdSegmenter):
-    """Says when it is asked, and then is in one call for hours, as of a network that hangs."""
+    """Says when it is asked, and then is in one call for long, as of a network that hangs."""
 
     def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
         print("encoding", flush=True)
-        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**11)
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # the most there can be
         raise AssertionError
 
 
@@ -235,6 +235,20 @@ def test_a_second_sigterm_ends_at_once_also_amid_a_call_of_the_segmenter(tmp_pat
         process.terminate()
         assert process.wait(timeout=10) == 143
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("code", [None, 0, 3])
+def test_a_segmenter_that_exits_is_no_success(
+    code: int | None, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(self: ThresholdSegmenter, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        sys.exit(code)
+
+    monkeypatch.setattr(ThresholdSegmenter, "encode", leave)
+    save(tmp_path / "in" / "a.npz")
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
+    assert status == 4
+    assert f"ended by the segmenter: SystemExit({code})" in log
 
 
 def test_after_a_run_sigterm_means_what_it_did_before(tmp_path: Path, run: Run) -> None:

@@ -4,9 +4,11 @@ import io
 import json
 import pickletools
 import shutil
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +16,10 @@ import pandas as pd
 import pytest
 
 from benchmarks.samples import FOLDER as SAMPLES
-from evaluation.loop import CaseFiles, LateError, evaluate_case
+from evaluation.loop import CaseFiles, Ended, LateError, evaluate_case
 from evaluation.records import COLUMNS, CaseRecord
 from gamt.io.case import read_case
-from gamt.io.npz import CaseError
+from gamt.io.npz import CaseError, object_array
 from tests.evaluation import toy_method
 
 HERE = Path(__file__).parent
@@ -34,11 +36,12 @@ class Toy:
     def __init__(self) -> None:
         self.inputs: list[bytes] = []
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path) -> Ended:
+        start = time.perf_counter()
         (path,) = folder.glob("inputs/*.npz")
         self.inputs.append(path.read_bytes())
         toy_method.main(folder)
-        return None
+        return Ended(None, time.perf_counter() - start)
 
 
 class Scripted:
@@ -48,11 +51,12 @@ class Scripted:
         self.write = write
         self.runs = 0
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path) -> Ended:
+        start = time.perf_counter()
         (path,) = folder.glob("inputs/*.npz")
         self.runs += 1
         self.write(folder / "outputs" / path.name, self.runs)
-        return None
+        return Ended(None, time.perf_counter() - start)
 
 
 @pytest.fixture(scope="module")
@@ -411,3 +415,40 @@ def test_a_case_that_lacks_something_is_an_error(tmp_path: Path, key: str) -> No
     np.savez_compressed(tmp_path / "CT_block.npz", **arrays)
     with pytest.raises(CaseError, match=f"CT_block.npz: key '{key}': found no such key"):
         evaluate_file(tmp_path / "CT_block.npz", Scripted(lambda output, run: None), tmp_path)
+
+
+@pytest.mark.parametrize("key", ["imgs", "gts", "spacing", "boxes"])
+def test_a_case_of_which_an_array_is_damaged_is_an_error(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "CT_block.npz"
+    gts = np.zeros((5, 8, 9), np.uint8)
+    arrays = {"imgs": gts, "gts": gts, "spacing": np.ones(3), "boxes": object_array([None])}
+    np.savez(path, **arrays)
+    with zipfile.ZipFile(path) as archive:
+        one = archive.getinfo(f"{key}.npy")
+    # The last byte of the array: behind the local header, which numpy makes 20 bytes longer.
+    damaged = bytearray(path.read_bytes())
+    damaged[one.header_offset + 30 + len(one.filename) + 20 + one.file_size - 1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(CaseError, match=f"CT_block.npz: key '{key}': found "):
+        evaluate_file(path, Scripted(lambda output, run: None), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "array"),
+    [
+        ("spacing", np.ones(2**14)),
+        ("spacing", object_array(["\x1b[2J", 1, "2" * 1000])),
+        ("boxes", np.zeros(2**20)),
+    ],
+    ids=["spacing", "text", "boxes"],
+)
+def test_what_is_far_too_large_or_no_number_is_told_in_a_short_line(
+    tmp_path: Path, key: str, array: npt.NDArray[Any]
+) -> None:
+    path = tmp_path / "CT_block.npz"
+    gts = np.zeros((5, 8, 9), np.uint8)
+    np.savez_compressed(path, **{"imgs": gts, "gts": gts, "spacing": np.ones(3), key: array})
+    with pytest.raises(CaseError, match=f"CT_block.npz: key '{key}': found ") as caught:
+        evaluate_file(path, Scripted(lambda output, run: None), tmp_path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400

@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(parsed: ParsedMethod, folder: Path) -> str | None:
-    return parsed.method.run(folder, folder.parent / "log.txt")
+    return parsed.method.run(folder, folder.parent / "log.txt").failure
 
 
 def log(folder: Path) -> str:
@@ -173,6 +173,22 @@ def test_what_a_run_leaves_ends_with_it(folder: Path, script: str) -> None:
     assert time.monotonic() - start < 10
 
 
+def test_what_it_takes_to_end_a_run_is_not_its_time(folder: Path) -> None:
+    # The command that stops what runs elsewhere takes longer than the limit.
+    log = folder.parent / "log.txt"
+    ended = methods._run(("sh", "-c", "exit 7"), folder, log, 3.0, ("sleep", "4"))
+    assert ended.failure == "exit status 7"
+    assert ended.seconds < 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds its parent's parent in /proc")
+def test_a_method_that_kills_what_would_end_it_is_told(folder: Path) -> None:
+    script = "read -r _ _ _ parent _ < /proc/$PPID/stat; kill -9 $parent"
+    assert run(parse_method(f"command:{script}", run_limit=40), folder) == (
+        "killed the process that it was started by, and what it has started may still run"
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_what_runs_ends_with_the_process_that_runs_it(
     folder: Path, tmp_path: Path, number: signal.Signals
@@ -273,8 +289,8 @@ def test_gamt_that_is_done_after_its_limit_is_late(
     parsed = parse_method("gamt", run_limit=60)
     assert isinstance(parsed.method, InProcess)
     parsed.method.load()
-    done = SimpleNamespace(labels=None)
-    monkeypatch.setattr("gamt.io.case.write_segmentation", write_slowly)
+    done = SimpleNamespace(labels=None, status="complete")
+    monkeypatch.setattr("gamt.predict.write_segmentation", write_slowly)
     monkeypatch.setattr("gamt.predict.predict_case", lambda *arguments, **options: done)
     monkeypatch.setattr("gamt.predict.log_prediction", lambda *arguments: None)
     with pytest.raises(LateError):
@@ -302,18 +318,30 @@ def test_paths_in_gamts_options_start_where_it_was_parsed(
 def test_gamt_runs_and_is_stopped_in_any_thread(folder: Path) -> None:
     with ThreadPoolExecutor(1) as threads:
         assert threads.submit(run, parse_method("gamt", run_limit=60), folder).result() is None
-        output = folder / "outputs" / "US_phantom.npz"
-        before = output.read_bytes()
         late = threads.submit(run, parse_method("gamt", run_limit=0.01), folder)
     assert isinstance(late.exception(), LateError)
-    assert output.read_bytes() == before
 
 
 def test_why_gamt_failed_is_told(folder: Path) -> None:
     (folder / "inputs" / "US_phantom.npz").write_bytes(b"no zip")
     failure = run(parse_method("gamt", run_limit=60), folder)
     assert failure is not None
-    assert failure.startswith("US_phantom.npz: found BadZipFile")
+    assert failure.startswith("US_phantom.npz: found no zip archive")
+
+
+def test_gamt_in_process_has_an_output_where_gamt_predict_has_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("no \x1b[2J luck")
+
+    monkeypatch.setattr("gamt.predict.predict_case", fail)
+    failure = run(parse_method("gamt", run_limit=60), folder)
+    # How it was degraded is told, as a command's exit status would be.
+    assert failure == "the prompts' shape alone (RuntimeError: no \\x1b[2J luck)"
+    with np.load(folder / "outputs" / "US_phantom.npz") as file:
+        assert set(np.unique(file["segs"])) == {0, 1, 2, 3}
+    assert "\x1b" not in log(folder)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from evaluation.methods import ParsedMethod, parse_method
 from evaluation.records import COLUMNS, RecordError, TeamFolder
 from evaluation.report import write_report
 from evaluation.run import CaseExecutor, Progress, RunError, evaluate_folder
+from gamt.io.files import atomic_write
 from tests.evaluation.doubles import Deadly, Full, Toy
 
 TOY = f"command:{sys.executable} {Path(__file__).with_name('toy_method.py')}"
@@ -216,9 +217,12 @@ def test_a_run_that_resumes_removes_what_a_killed_one_left_and_no_other_file(
     other = tmp_path / "team" / ".mine.partial"
     left.touch()
     other.touch()
-    evaluate_in_threads(cases, tmp_path / "team")
+    with atomic_write(tmp_path / "team" / "mine.txt") as file:  # by another process, say
+        file.write(b"mine")
+        evaluate_in_threads(cases, tmp_path / "team")
     assert not left.exists()
     assert other.exists()
+    assert (tmp_path / "team" / "mine.txt").exists()
 
 
 def test_restart_removes_what_the_evaluator_wrote_and_nothing_else(
@@ -284,7 +288,7 @@ def test_a_bad_case_is_reported_and_tried_again_and_the_others_are_done(
     (cases / "CT_0.npz").write_bytes(b"no zip")
     result = evaluate(cases, tmp_path / "team")
     assert list(result.failed) == ["CT_0.npz"]
-    assert "CT_0.npz: found BadZipFile" in result.failed["CT_0.npz"]
+    assert "CT_0.npz: found no zip archive" in result.failed["CT_0.npz"]
     assert len(result.records) == 4
     assert TeamFolder(tmp_path / "team").missing() == ["CT_0.npz"]
     (cases / "CT_0.npz").write_bytes(good)

@@ -143,9 +143,9 @@ def npy(path: Path) -> None:
     [
         (not_there, "no such file or directory"),
         (directory, "is a directory"),
-        (empty, "BadZipFile: File is not a zip file"),
-        (text, "BadZipFile: File is not a zip file"),
-        (npy, "BadZipFile: File is not a zip file"),
+        (empty, "no zip archive, or a damaged one"),
+        (text, "no zip archive, or a damaged one"),
+        (npy, "no zip archive, or a damaged one"),
     ],
 )
 def test_not_an_npz(tmp_path: Path, make: Callable[[Path], None], found: str) -> None:
@@ -158,7 +158,7 @@ def test_not_an_npz(tmp_path: Path, make: Callable[[Path], None], found: str) ->
 def test_truncated_file(tmp_path: Path) -> None:
     path = save(tmp_path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(CaseError, match=r"^scan\.npz: found BadZipFile"):
+    with pytest.raises(CaseError, match=r"^scan\.npz: found no zip archive"):
         read_case(path)
 
 
@@ -178,7 +178,7 @@ def test_damaged_member(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[5000] ^= 1  # within the image, stored as it is: only the checksum tells
     path.write_bytes(data)
-    with pytest.raises(CaseError, match="key 'imgs': found BadZipFile: Bad CRC-32"):
+    with pytest.raises(CaseError, match="key 'imgs': found damaged data"):
         read_case(path)
 
 
@@ -243,7 +243,6 @@ def test_image_of_any_number_type(tmp_path: Path, dtype: str, order: Any) -> Non
         (np.zeros((0, 3, 4), np.uint8), "uint8 of shape (0, 3, 4)"),
         (np.zeros((2, 3, 4), complex), "complex128 of shape (2, 3, 4)"),
         (np.zeros((2, 3, 4), "U1"), "<U1 of shape (2, 3, 4)"),
-        (np.zeros((2, 3, 4), "M8[s]"), "datetime64[s] of shape (2, 3, 4)"),
         (np.zeros((2, 3, 4), object), "object of shape (2, 3, 4)"),
         (None, "no such key"),
     ],

@@ -95,6 +95,39 @@ def test_a_volume_is_as_large_as_memory_allows(
     assert error.expected == "at most the free memory, 0.2 MB"
 
 
+@pytest.mark.parametrize("key", ["imgs", "prev_pred"])
+@pytest.mark.parametrize(
+    ("descr", "shape"), [("'|u1'", "(70, 1048576)"), ("'<c8'", "(70, 131072, 1)")]
+)
+def test_what_should_be_a_volume_is_not_read_if_it_is_none(
+    tmp_path: Path, key: str, descr: str, shape: str
+) -> None:
+    path = save(tmp_path, **{key: None})
+    write_zeros(path, key, descr, shape, 70 * 2**20)
+    tracemalloc.start()
+    error = refused(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert error.key == key
+    assert f"of shape {shape}" in error.found
+    assert most < 10 * 2**20
+
+
+# Archives of more than 65,535 members have further records at their end.
+@pytest.mark.parametrize(
+    ("count", "name_bytes"), [(2_000, 1_000), pytest.param(70_000, 9, marks=pytest.mark.slow)]
+)
+def test_a_list_of_very_many_arrays_is_not_read(
+    tmp_path: Path, count: int, name_bytes: int
+) -> None:
+    path = tmp_path / "scan.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(count):
+            archive.writestr(zipfile.ZipInfo(f"{number:0{name_bytes}}"), b"")
+    # Each takes 46 bytes and its name.
+    assert refused(path).found == f"a list of arrays of {count * (46 + name_bytes)} bytes"
+
+
 def test_rows_count_even_if_nothing_is_in_them(tmp_path: Path) -> None:
     path = save(tmp_path)
     replace_member(path, "clicks", lambda _: npy(header("'<i8'", "(9000000000, 0)")))
@@ -162,7 +195,7 @@ def changed(path: Path, name: bytes, offset: int, value: bytes) -> None:
         (10, b"\x0e", "the compression method 14"),
         (10, b"\x63", "the compression method 99"),
         (24, b"\xf0\xff\xff\xff", "bytes that are said to become 4294967280"),
-        (16, b"\0\0\0\0", "BadZipFile: Bad CRC-32 for file 'imgs.npy'"),
+        (16, b"\0\0\0\0", "damaged data"),
     ],
 )
 def test_member_that_lies(tmp_path: Path, offset: int, value: bytes, found: str) -> None:
@@ -199,7 +232,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     )
     reader.start()
     reader.join(10)
-    assert [one.found for one in errors] == ["ValueError: neither a file nor a folder"]
+    assert [one.found for one in errors] == ["neither a file nor a folder"]
 
 
 def test_names_and_text_of_a_file_are_escaped(tmp_path: Path) -> None:
@@ -272,6 +305,9 @@ def test_odd_forms_of_small_keys_are_read(tmp_path: Path, arrays: Any) -> None:
         ("spacing", np.array(1.0)),
         ("spacing", np.ones(3, complex)),
         ("spacing", np.ones(3, bool)),
+        ("spacing", np.ones(3, "m8[ns]")),
+        ("imgs", np.zeros((2, 3, 4), "M8[s]")),
+        ("window", np.ones(2, "m8[ns]")),
         ("window", scalar_object(scalar_object(None))),
         ("window", np.array([1.5e308, 1.5e308])),
         ("window", np.array([1e300, 1])),

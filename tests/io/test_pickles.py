@@ -22,6 +22,7 @@ KEY = "a key that is neither text nor a number"
 DTYPE = b"cnumpy\ndtype\n(X\x02\0\0\0%stR"
 RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n)R"
 SCALAR = b"cnumpy.core.multiarray\nscalar\n"
+FROM_BYTES = b"cnumpy.core.numeric\n_frombuffer\n"
 
 
 def doubled(opener: bytes, closer: bytes, times: int = 60) -> bytes:
@@ -78,6 +79,43 @@ HOSTILE = {
     ),
     "long text in a list, used often": (
         b"((X" + struct.pack("<I", 10**6) + b"x" * 10**6 + b"l\x94" + b"h\x00" * 1000 + b"l",
+        TOO_LONG,
+    ),
+    "empty list, used often": (b"(]\x94" + b"h\x00" * (MOST_STEPS - 10) + b"l", TOO_LONG),
+    "deep list, used often": (
+        b"(]" + b"\x85" * 90 + b"\x94" + b"h\x00" * (MOST_STEPS // 50) + b"l",
+        TOO_LONG,
+    ),
+    "numbers of one kind after another": (
+        (b"(" + SCALAR + b"q\x00" + DTYPE % b"U1" + b"q\x01C\x04a\0\0\0q\x02")
+        + b"h\x00h\x01h\x02\x86R" * (MOST_STEPS // 6)
+        + b"l",
+        TOO_LONG,
+    ),
+    "number of numpy's beside colliding keys": (
+        (b"(" + SCALAR + DTYPE % b"u8" + b"C\x08" + struct.pack("<Q", 2**61 - 1) + b"\x86R\x94")
+        + (b"}(" + colliding(1000, b"N") + b"u(" + b"h\x00N" * 500_000 + b"u")
+        + b"l",
+        TOO_LONG,
+    ),
+    "arrays in arrays": (
+        (b"(cnumpy.core.multiarray\n_reconstruct\nq\x00" + DTYPE % b"O8" + b"q\x01")
+        + b"h\x00)R(K\x01K\x01\x85h\x01\x89]" * 150_000
+        + (b"N" + b"atb" * 150_000 + b"l"),
+        f"more than {MOST_DEPTH} values within each other",
+    ),
+    "array of very many axes": (
+        array(b"u1", b"(\x8a\xff" + b"\x7f" * 255 + b"q\x00" + b"h\x00" * 200_000 + b"t", b"C\0"),
+        "without a shape",
+    ),
+    "array of an axis too long": (
+        array(b"u1", b"\x8a\xff" + b"\x7f" * 255 + b"K\0\x86", b"C\0"),
+        "without a shape",
+    ),
+    "array of many empty rows, whose axes are turned": (
+        FROM_BYTES
+        + (b"(C\x00" + DTYPE % b"u1" + b"K\x00\x8a\x08" + struct.pack("<q", 2**40) + b"\x86")
+        + b"X\x01\0\0\0KK\x01K\x00\x86tR",
         TOO_LONG,
     ),
     "array of many empty rows": (array(b"i8", b"J\xff\xff\xff\x7fK\0\x86", b"C\0"), TOO_LONG),

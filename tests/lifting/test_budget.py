@@ -94,6 +94,12 @@ def test_seconds_in_reserve_are_not_for_the_classes() -> None:
     assert share.seconds_per_class == pytest.approx(10.5)
 
 
+def test_most_of_the_time_is_for_the_classes_however_slow_reading_was() -> None:
+    # A quarter of 24 seconds is kept, and not 20.
+    share = Budget.for_run(SETTINGS, has_box=True, start=100, classes=2, reserve=20)
+    assert share.seconds_per_class == pytest.approx(9)
+
+
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
@@ -143,13 +149,38 @@ def test_an_unknown_call_is_tried_with_one_slice_whatever_it_costs() -> None:
     assert pace.expect("encode", 2) == math.inf
 
 
-def test_a_call_is_expected_to_take_as_long_a_slice_as_the_longest_of_its_kind() -> None:
+def test_a_call_is_expected_to_take_as_long_as_the_longest_for_as_many_slices() -> None:
     pace = Pace()
     pace.add("encode", 1, 4)
     pace.add("encode", 8, 8)
-    assert pace.expect("encode", 3) == 12
+    assert pace.expect("encode", 1) == 4
+    assert pace.expect("encode", 3) == 8  # no longer than one for eight
+    assert pace.expect("encode", 12) == 12  # each as long as one of the eight
+    assert pace.expect("encode", 0) == 0
     assert pace.seconds("encode") == 12
     assert pace.expect("decode", 2) == math.inf
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_one_call_that_took_far_longer_than_the_others_says_nothing(at: int) -> None:
+    pace = Pace()
+    for n in range(3):
+        pace.add("encode", 1, 5 if n == at else 0.1)
+    assert pace.expect("encode", 1) == 0.1
+    assert pace.expect("encode", 4) == pytest.approx(0.4)
+    pace.add("encode", 1, 4)  # and a second one does
+    assert pace.expect("encode", 1) == 4
+
+
+def test_a_segmenter_whose_first_call_is_slow_is_soon_asked_in_whole_batches_again() -> None:
+    # A call takes 40 ms and 2 more a slice; the first one, which is for one slice, a second more.
+    pace = Pace()
+    pace.add("encode", 1, 1.042)
+    pace.add("encode", 1, 0.042)
+    pace.add("encode", 2, 0.044)
+    assert pace.expect("encode", 8) < 0.2
+    pace.add("encode", 8, 0.056)
+    assert pace.expect("encode", 8) == 0.056
 
 
 def call(watch: Stopwatch, clock: Clock, kind: Call, seconds: float, slices: int = 1) -> None:

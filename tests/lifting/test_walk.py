@@ -49,6 +49,22 @@ def test_the_masks_of_a_walk_become_votes() -> None:
     assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5]
 
 
+def test_the_farther_a_slice_is_from_those_visited_the_more_its_boxs_ellipsoid_counts() -> None:
+    # The same square on all of 17 slices; 0, 4 and 16 are visited. A box's ellipsoid is empty in
+    # the square's corner.
+    truth = block((17, 12, 12), slice(0, 17), slice(2, 10), slice(2, 10))
+    target = make_target(make_case(picture(truth), ClassPrompts(1)), Thresholder())
+    strides = StridePlanner(Stopwatch(float("inf")), 1.0, Progress())
+    strides.stride = lambda ahead: min(12, ahead)  # type: ignore[method-assign]
+    strides.has_time = lambda: False  # type: ignore[method-assign]
+    go(target, 4, SlicePrompt(box=(2, 2, 10, 10)), strides=strides)
+    looked = target.finding.votes.looked(Plane.AXIAL).any(axis=(1, 2))
+    # A quarter of 17 slices is 4.25: 9, 10 and 11 are farther away from all that were visited.
+    assert np.flatnonzero(~looked).tolist() == [9, 10, 11]
+    corner = target.finding.votes.fuse(Box(0, 17, 8, 2, 10, 2, 10), 0.3)[4:9, 2, 2]
+    assert (np.diff(corner) < 0).all()
+
+
 @pytest.mark.parametrize("filled_in", [False, True])
 def test_slices_that_a_walk_steps_over_get_the_mixed_votes_of_their_neighbours(
     filled_in: bool,

@@ -196,6 +196,17 @@ def test_a_slice_that_the_segmenter_fails_at_is_stepped_over() -> None:
     assert sorted(owner.mixed) == [(10, 0), (20, 10), (20, 40), (40, 50)]
 
 
+def test_where_the_last_slice_fails_those_stepped_over_before_it_are_visited() -> None:
+    owner = Owner(fills_in=True)
+    fault = SegmenterFault("no luck")
+    visited = steps(owner.start(0, range(5), stride=4), {4: fault})
+    assert visited == [[0], [4], [2], [3, 1]]
+    assert owner.left == []
+    in_haste = Owner()
+    steps(in_haste.start(0, range(5), stride=4), {4: fault})
+    assert in_haste.left == [[1, 2, 3]]
+
+
 def test_a_walk_ends_at_an_anchor_that_the_segmenter_fails_at() -> None:
     owner = Owner()
     counted: list[tuple[int, int]] = []

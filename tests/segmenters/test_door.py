@@ -1,6 +1,8 @@
 """What comes out of the door: answers that can be relied on, and faults that say what happened."""
 
+import time
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, SliceMask, Traits
-from gamt.segmenters.door import CERTAIN, FAULTS_IN_A_ROW, Door, SegmenterFault
+from gamt.segmenters.door import CERTAIN, Door, SegmenterFault
 
 SHAPE = (3, 5)
 
@@ -65,6 +67,10 @@ def decode(
     return door.decode(embeddings, [SlicePrompt()] * len(embeddings), shape)
 
 
+def encode(door: Door, *pixels: int, shape: tuple[int, int] = SHAPE) -> list[Any]:
+    return door.encode(slices(*pixels, shape=shape), wanted=len(pixels))
+
+
 def texts(results: Sequence[Any]) -> list[str | None]:
     """The faults among results, None where there is an answer."""
     return [str(one) if isinstance(one, SegmenterFault) else None for one in results]
@@ -75,7 +81,7 @@ def unlucky(*numbers: int, error: BaseException | None = None) -> Callable[[int]
 
     def answer(pixel: int) -> Any:
         if pixel in numbers:
-            raise error or RuntimeError("no luck")
+            raise error if error is not None else RuntimeError("no luck")
         return pixel
 
     return answer
@@ -85,13 +91,13 @@ def test_good_answers_come_through_as_they_are() -> None:
     made = [mask(), mask(quality=0), mask(quality=1)]
     segmenter = Scripted(decoding=lambda n: made[n])
     door = Door(segmenter)
-    assert door.encode(slices(0, 1, 2)) == [0, 1, 2]
+    assert encode(door, 0, 1, 2) == [0, 1, 2]
     assert decode(door, [0, 1, 2]) == made
     assert segmenter.encoded == segmenter.decoded == [[0, 1, 2]]
 
 
 def test_of_a_batch_that_fails_only_the_guilty_slice_is_a_fault() -> None:
-    found = Door(Scripted(unlucky(7))).encode(slices(5, 7, 9))
+    found = encode(Door(Scripted(unlucky(7))), 5, 7, 9)
     assert [found[0], found[2]] == [5, 9]
     assert texts(found) == [None, "RuntimeError: no luck", None]
 
@@ -111,10 +117,12 @@ def test_of_prompts_that_fail_only_the_guilty_one_is_a_fault() -> None:
         (mask([[0.0] * 5] * 3), "logits of type list, expected float"),
         (mask(np.full(SHAPE, np.nan, np.float32)), "NaN among the logits"),
         (mask(np.where(np.eye(*SHAPE), np.nan, -np.inf)), "NaN among the logits"),
-        (mask(quality=float("nan")), "quality nan, expected 0..1"),
-        (mask(quality=-0.1), "quality -0.1, expected 0..1"),
-        (mask(quality=float("inf")), "quality inf, expected 0..1"),
-        (mask(quality="good"), "TypeError: "),
+        (mask(quality=float("nan")), "quality nan, expected a number in 0..1"),
+        (mask(quality=-0.1), "quality -0.1, expected a number in 0..1"),
+        (mask(quality=float("inf")), "quality inf, expected a number in 0..1"),
+        (mask(quality="good"), "quality good, expected a number in 0..1"),
+        (mask(quality=None), "quality None, expected a number in 0..1"),
+        (mask(quality=np.array([0.5])), "quality [0.5], expected a number in 0..1"),
     ],
 )
 def test_an_answer_that_is_none_is_a_fault_and_its_neighbours_are_answers(
@@ -140,7 +148,7 @@ def test_too_few_answers_are_a_fault_of_every_question() -> None:
         def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
             return []
 
-    found = Door(Forgetful()).encode(slices(1, 2))
+    found = encode(Door(Forgetful()), 1, 2)
     assert texts(found) == ["0 answers of encode, expected 1"] * 2
 
 
@@ -152,52 +160,65 @@ def test_a_question_whose_slice_has_no_embedding_is_not_asked() -> None:
     assert segmenter.decoded == [[4, 6]]
 
 
-def test_a_segmenter_that_only_fails_is_not_asked_for_ever() -> None:
-    segmenter = Scripted(unlucky(*range(10)))
-    found = Door(segmenter).encode(slices(*range(10)))
-    assert texts(found) == ["RuntimeError: no luck"] * 10
-    assert len(segmenter.encoded) == 1 + FAULTS_IN_A_ROW  # together, then one by one
-
-
-def test_slices_of_another_shape_are_asked_about_all_the_same() -> None:
-    door = Door(Scripted(unlucky(1)))
-    door.encode(slices(*[1] * 10))
-    assert texts(door.encode(slices(2))) == ["RuntimeError: no luck"]
-    assert door.encode(slices(2, shape=(5, 3))) == [2]
-
-
-def test_a_good_answer_ends_the_row_of_faults() -> None:
-    segmenter = Scripted(unlucky(1))
-    door = Door(segmenter)
-    for _ in range(FAULTS_IN_A_ROW + 2):
-        assert texts(door.encode(slices(1))) == ["RuntimeError: no luck"]
-        assert door.encode(slices(2)) == [2]
-
-
-def test_the_next_prediction_asks_again() -> None:
-    door = Door(Scripted(unlucky(1)))
-    door.encode(slices(*[1] * 10))
-    door.reopen()
-    assert door.encode(slices(2)) == [2]
+def test_slices_that_are_encoded_ahead_are_not_asked_for_again() -> None:
+    segmenter = Scripted(unlucky(7))
+    found = Door(segmenter).encode(slices(5, 7, 9, 11), wanted=2)
+    assert texts(found) == [None, *["RuntimeError: no luck"] * 3]
+    assert segmenter.encoded == [[5, 7, 9, 11], [5], [7]]
 
 
 def test_a_fault_is_one_line_of_bounded_length() -> None:
     error = RuntimeError("first\n  second " + "and more " * 1000)
-    (found,) = Door(Scripted(unlucky(1, error=error))).encode(slices(1))
+    (found,) = encode(Door(Scripted(unlucky(1, error=error))), 1)
     assert str(found).startswith("RuntimeError: first second and more")
     assert len(str(found)) <= 300
 
 
 @pytest.mark.parametrize("error", [MemoryError("no room"), RecursionError("too deep")])
 def test_lack_of_memory_is_a_fault(error: Exception) -> None:
-    (found,) = Door(Scripted(unlucky(1, error=error))).encode(slices(1))
+    (found,) = encode(Door(Scripted(unlucky(1, error=error))), 1)
     assert str(found) == f"{type(error).__name__}: {error}"
+
+
+def test_a_fault_moves_no_cursor() -> None:
+    error = RuntimeError("red \x1b[31m")
+    (found,) = encode(Door(Scripted(unlucky(1, error=error))), 1)
+    assert str(found) == "RuntimeError: red \\x1b[31m"
+
+
+def test_a_fault_that_holds_a_whole_file_costs_no_time() -> None:
+    error = RuntimeError("and more " * 10**7)
+    begun = time.process_time()
+    (found,) = encode(Door(Scripted(unlucky(1, error=error))), 1)
+    assert time.process_time() - begun < 1
+    assert len(str(found)) <= 300
+
+
+@pytest.mark.parametrize("size", ["many", -1, None])
+def test_an_embedding_of_no_size_is_a_fault(size: object) -> None:
+    found = encode(Door(Scripted(lambda pixel: SimpleNamespace(nbytes=size))), 1)
+    assert texts(found) == [f"an embedding of {size} bytes"]
+
+
+@pytest.mark.parametrize("error", [GeneratorExit(), BaseException()])
+def test_whatever_does_not_end_the_process_is_a_fault(error: BaseException) -> None:
+    (found,) = encode(Door(Scripted(unlucky(1, error=error))), 1)
+    assert str(found) == type(error).__name__
+
+
+def test_an_exception_that_cannot_say_what_it_is_has_its_name() -> None:
+    class UnprintableError(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    (found,) = encode(Door(Scripted(unlucky(1, error=UnprintableError()))), 1)
+    assert str(found) == "UnprintableError"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_what_ends_the_process_goes_through(error: type[BaseException]) -> None:
     with pytest.raises(error):
-        Door(Scripted(unlucky(1, error=error()))).encode(slices(1))
+        encode(Door(Scripted(unlucky(1, error=error()))), 1)
 
 
 def test_the_caller_is_asked_before_a_failed_call_is_repeated() -> None:
@@ -209,5 +230,5 @@ def test_the_caller_is_asked_before_a_failed_call_is_repeated() -> None:
 
     segmenter = Scripted(unlucky(1))
     with pytest.raises(Up):
-        Door(segmenter).encode(slices(0, 1), stop)
+        Door(segmenter).encode(slices(0, 1), 2, stop)
     assert segmenter.encoded == [[0, 1]]

@@ -170,6 +170,23 @@ def test_a_registered_class_that_is_gone_is_named() -> None:
         load("lost")
 
 
+@pytest.mark.parametrize(
+    ("traits", "fault"),
+    [
+        (Traits(batch=0), "found 0 as its traits' batch"),
+        (Traits(batch=2.5), "found 2.5 as its traits' batch"),  # type: ignore[arg-type]
+        (Traits(resolution=0), "found 0 as its traits' resolution"),
+    ],
+)
+def test_traits_that_make_no_sense_are_refused(
+    traits: Traits, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.doubles.Thresholder.traits", traits)
+    with pytest.raises(SegmenterError) as caught:
+        load("tests.doubles:Thresholder")
+    assert f"makes no segmenter: {fault}, expected a whole number, 1 or more" in str(caught.value)
+
+
 def test_options_that_a_segmenter_does_not_take_are_named() -> None:
     with pytest.raises(SegmenterError, match="can't be set up with colour, weights") as caught:
         load("brought_along:TakesNothing", weights="some.pth", colour="red")

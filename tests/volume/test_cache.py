@@ -258,7 +258,7 @@ def test_a_batch_for_several_users_counts_for_each() -> None:
     one = EmbeddingCache(segmenter, AMPLE)
     other = one.join()
     pairs = [(one, IMAGE[0]), (other, IMAGE[1]), (other, IMAGE[0].copy()), (one, IMAGE[2])]
-    found = encode_together([(cache, KeyedSlice.of(image)) for cache, image in pairs])
+    found = encode_together([(cache, KeyedSlice.of(image)) for cache, image in pairs], len(pairs))
     assert len(found) == len(segmenter.encoded) == 3  # the first slice is in it twice
     assert one.encoded + other.encoded == 3
     embed(one, *IMAGE)
@@ -266,6 +266,18 @@ def test_a_batch_for_several_users_counts_for_each() -> None:
 
 
 # --- the folder ---------------------------------------------------------------------------------
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    embed(EmbeddingCache(Halver(), AMPLE, tmp_path), *IMAGE)
+    folders = [one.parent for one in tmp_path.rglob("*.npy")]
+    left = [one / f".{'0123456789abcdef' * 2}.partial" for one in folders]
+    for path in left:
+        path.touch()
+    for path in tmp_path.rglob("*.npy"):
+        path.unlink()
+    embed(EmbeddingCache(Halver(), AMPLE, tmp_path), *IMAGE)
+    assert not any(path.exists() for path in left)
 
 
 def test_a_later_visit_encodes_nothing(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def explain(
     out = out or Path(f"{strip_suffix(source) if is_image else source.stem}.html")
     check_output(out, ".html")
     from gamt.cli.label_names import parse_label_names
+    from gamt.cli.termination import no_exit_within
     from gamt.explain.recorder import explain_case
     from gamt.io.case import read_case, read_truth
     from gamt.io.files import refuse_overwrite, remove_partials
@@ -183,7 +184,7 @@ def explain(
     model = chosen.load_segmenter()
     warn_of_input(case, names)
     warn_of_scale(case, settings.scale, names)
-    with progress_bar(shows_progress(verbose), "Slices") as progress:
+    with progress_bar(shows_progress(verbose), "Slices") as progress, no_exit_within(status=1):
         explanation = explain_case(
             case, model, settings, truth, process_start(), cache, names, progress
         )

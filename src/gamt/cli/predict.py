@@ -46,7 +46,8 @@ Exit status:
   3    all have an output, but some are degraded: a fault, cut short by the
        time limit, coarser for lack of memory, or a class that is empty
   4    some cases have no output
-  1    nothing could begin: no npz file, or a folder can't be used
+  1    nothing could begin: no npz file, or a folder or the segmenter can't be
+       used
   2    wrong arguments
   143  ended by SIGTERM
   130  ended by Ctrl-C
@@ -79,7 +80,7 @@ def predict(
     They are files of the CVPR 2025 challenge on interactive segmentation of 3-D scans.
     """
     start_log(verbose)
-    from gamt.cli.termination import TERMINATED, finish_on_sigterm
+    from gamt.cli.termination import TERMINATED, finish_on_sigterm, no_exit_within
     from gamt.lifting.budget import process_start
     from gamt.predict import predict_folder
 
@@ -96,7 +97,11 @@ def predict(
         no_budget=no_budget,
     )
     settings, model = options.choose_settings(), options.load_segmenter()
-    with progress_bar(shown=shows_progress(verbose)) as progress, finish_on_sigterm() as finish:
+    with (
+        progress_bar(shown=shows_progress(verbose)) as progress,
+        finish_on_sigterm() as finish,
+        no_exit_within(status=4),
+    ):
         results = predict_folder(
             inputs, outputs, model, settings, process_start(), progress, cache, finish
         )

@@ -124,6 +124,7 @@ def segment(
     start_log(verbose)
     check_image_output(output)
     from gamt.cli.image_case import read_image_case
+    from gamt.cli.termination import no_exit_within
     from gamt.io.files import atomic_write, refuse_overwrite, remove_partials
     from gamt.io.image import write_image
     from gamt.io.prompts_file import prompts_path, refuse_other_content, write_prompts
@@ -166,8 +167,15 @@ def segment(
     model = chosen.load_segmenter()
     warn_of_input(scan.case, scan.class_names)
     warn_of_scale(scan.case, settings.scale, scan.class_names)
-    with progress_bar(shows_progress(verbose), "Slices") as progress:
-        prediction = predict_case(scan.case, model, settings, cache=cache, progress=progress)
+    with progress_bar(shows_progress(verbose), "Slices") as progress, no_exit_within(status=1):
+        prediction = predict_case(
+            scan.case,
+            model,
+            settings,
+            cache=cache,
+            progress=progress,
+            names=scan.class_names,
+        )
     labels = scan.restore(prediction.labels)
     # Whatever fails, no result lies beside the prompts of another one.
     with atomic_write(prompts_output) as file:

@@ -86,6 +86,7 @@ def explain_case(
         recorder,
         progress=progress,
         cancelled=cancelled,
+        names=names,
     )
     return Explanation(
         case.name,

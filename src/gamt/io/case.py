@@ -31,6 +31,7 @@ from gamt.io.npz import (
     show,
     write_npz,
 )
+from gamt.io.pickles import NpyError
 from gamt.prompts import Box, ClassPrompts, Click
 from gamt.spacing import is_believable
 from gamt.windows import NAMED_WINDOWS, IntensityWindow
@@ -156,10 +157,7 @@ def read_truth(path: str | os.PathLike[str], shape: tuple[int, ...]) -> npt.NDAr
     with open_npz(path) as archive:
         if not has_member(archive, place.key):
             return None
-        truth = _read_volume(archive, place)
-    if truth.shape != shape:
-        raise place.error(describe(truth), f"the shape of 'imgs', {shape}")
-    return truth
+        return _read_volume(archive, place, shape)
 
 
 def read_spacing(path: str | os.PathLike[str]) -> tuple[float, float, float] | None:
@@ -262,13 +260,12 @@ def write_case(
     write_npz(path, arrays)
 
 
-def _read_volume(archive: zipfile.ZipFile, place: Place) -> npt.NDArray[Any]:
-    volume = read_member(archive, place)
-    expected = "a (D, H, W) volume of numbers, not empty"
+def _read_volume(
+    archive: zipfile.ZipFile, place: Place, shape: tuple[int, ...] | None = None
+) -> npt.NDArray[Any]:
+    volume = _read_numbers(archive, place, shape)
     if volume is None:
-        raise place.error("no such key", expected)
-    if volume.dtype.kind not in "biuf" or volume.ndim != 3 or volume.size == 0:
-        raise place.error(describe(volume), expected)
+        raise place.error("no such key", _describe_volume(shape))
     if volume.dtype.itemsize > np.float64().itemsize:
         place.warn(str(volume.dtype), "float64")
         with np.errstate(all="ignore"):  # what is too large becomes infinite
@@ -276,6 +273,32 @@ def _read_volume(archive: zipfile.ZipFile, place: Place) -> npt.NDArray[Any]:
     if not volume.dtype.isnative:
         volume = volume.byteswap(inplace=True).view(volume.dtype.newbyteorder("="))
     return volume
+
+
+def _read_numbers(
+    archive: zipfile.ZipFile, place: Place, shape: tuple[int, ...] | None
+) -> npt.NDArray[Any] | None:
+    """Reads a volume of numbers, (D, H, W), of a shape if that is known; None if it is absent.
+
+    Whether it is one is known by its header: a small file may hold gigabytes of something else.
+    """
+    expected = _describe_volume(shape)
+
+    def check(dtype: np.dtype[Any], found: tuple[int, ...]) -> None:
+        is_volume = dtype.kind in "biuf" and len(found) == 3 and 0 not in found
+        if not is_volume or shape not in (None, found):
+            raise NpyError(f"{dtype} of shape {found}", expected)
+
+    array = read_member(archive, place, check=check)
+    if array is not None and array.dtype == object:
+        raise place.error(describe(array), expected)
+    return array
+
+
+def _describe_volume(shape: tuple[int, ...] | None) -> str:
+    if shape is None:
+        return "a (D, H, W) volume of numbers, not empty"
+    return f"the shape of 'imgs', {shape}"
 
 
 def _read_spacing(archive: zipfile.ZipFile, path: Path) -> tuple[float, float, float] | None:
@@ -341,11 +364,9 @@ def _read_window(archive: zipfile.ZipFile, place: Place) -> IntensityWindow | No
 def _read_previous(
     archive: zipfile.ZipFile, place: Place, shape: tuple[int, ...], classes: int
 ) -> npt.NDArray[np.uint8] | None:
-    array = read_member(archive, place)
+    array = _read_numbers(archive, place, shape)
     if array is None:
         return None
-    if array.shape != shape:
-        raise place.error(describe(array), f"the shape of 'imgs', {shape}")
     labels = _to_labels(array, classes)
     if labels is None:
         raise place.error(describe(array), f"whole numbers, labels in 0..{classes}, alone")

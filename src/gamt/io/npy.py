@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -10,6 +11,9 @@ import numpy.typing as npt
 
 from gamt.io.pickles import MOST_STEPS, NpyError, check_elements, count_lists, load_plain
 from gamt.memory import available_bytes
+
+Check = Callable[[np.dtype[Any], tuple[int, ...]], None]
+"""Raises an NpyError where the type or the shape of an array isn't what it should be."""
 
 MOST_PICKLE_BYTES = 64 * 2**20
 """Of an object array. 100,000 clicks take 1 to 6 MB, and up to 45 MB in the oldest protocol."""
@@ -26,9 +30,7 @@ _LENGTH_BYTES = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
 _HEADER = re.compile(
     r"\{(?:(?:'descr':'([^']*)'|'fortran_order':(True|False)|'shape':\(([\dL,]*)\)),?)+\}"
 )
-_PLAIN_TYPE = re.compile(
-    r"[<>|=]?(?:b1|[iu][1248]|f(?:[248]|12|16)|c(?:8|16)|[mM]8(?:\[\w+\])?|[SU][1-9]\d{0,8})"
-)
+_PLAIN_TYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f(?:[248]|12|16)|c(?:8|16)|[SU][1-9]\d{0,8})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,12 @@ class _Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_array(file: IO[bytes], size_bytes: int, most_bytes: int | None = None) -> npt.NDArray[Any]:
+def read_array(
+    file: IO[bytes],
+    size_bytes: int,
+    most_bytes: int | None = None,
+    check: Check = lambda dtype, shape: None,
+) -> npt.NDArray[Any]:
     """Reads one array.
 
     Nothing is allocated before the sizes that the stream declares are known to be true and allowed.
@@ -60,9 +67,10 @@ def read_array(file: IO[bytes], size_bytes: int, most_bytes: int | None = None) 
         size_bytes: of the stream.
         most_bytes: that the array may have, and no more than `MOST_STEPS` elements with them; None
             for as many as there is free memory.
+        check: called before the data are read. Of an array of objects it isn't called.
 
     Returns:
-        An array of numbers, text, times, or objects. Objects are as `load_plain` says, and have at
+        An array of numbers, text, or objects. Objects are as `load_plain` says, and have at
         most `MOST_PICKLE_BYTES`.
 
     Raises:
@@ -78,6 +86,7 @@ def read_array(file: IO[bytes], size_bytes: int, most_bytes: int | None = None) 
         if not isinstance(array, np.ndarray):
             raise NpyError(f"a pickle that holds a {type(array).__name__} and no array")
         return array
+    check(header.dtype, header.shape)
     if header.bytes != data_bytes:
         described = f"{header.dtype} of shape {header.shape}"
         raise NpyError(f"{data_bytes} of the {header.bytes} bytes of {described}")
@@ -125,7 +134,7 @@ def _parse_type(code: str) -> np.dtype[Any]:
     try:
         if _PLAIN_TYPE.fullmatch(code):
             return np.dtype(code)
-    except (TypeError, ValueError):  # a unit of time, or a size, that numpy doesn't have here
+    except (TypeError, ValueError):  # a size that numpy doesn't have here
         pass
     raise NpyError(f"the array type {code[:40]!r}")
 

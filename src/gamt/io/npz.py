@@ -11,6 +11,7 @@ import pickle
 import reprlib
 import stat
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import numpy.lib.format as npy
 import numpy.typing as npt
 
 from gamt.io.files import atomic_write
-from gamt.io.npy import read_array
+from gamt.io.npy import Check, read_array
 from gamt.io.pickles import NpyError
 
 logger = logging.getLogger("gamt")
@@ -32,6 +33,12 @@ _MOST_CHARACTERS = 200
 
 _MOST_DEFLATED = 1032
 """Bytes that one byte of deflated data can become."""
+
+_MOST_LIST_BYTES = 2**20
+"""Of a zip archive's list of members; those of 10,000 arrays. Reading it takes time and memory."""
+
+_END_BYTES = 22
+"""Of the last record of a zip archive, which a comment may follow."""
 
 _ENCRYPTED = 0x1
 """The flag of a zip archive's member."""
@@ -102,7 +109,11 @@ def open_npz(path: Path) -> zipfile.ZipFile:
     try:
         if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
             raise ValueError("neither a file nor a folder")  # such as a pipe, which may never end
+        if (listed := _list_bytes(path)) > _MOST_LIST_BYTES:
+            raise ValueError(f"a list of arrays of {listed} bytes")
         archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise CaseError(path, None, "no zip archive, or a damaged one", expected) from error
     except Exception as error:  # zipfile passes on whatever a broken directory leads to
         raise CaseError(path, None, _reason(error), expected) from error
     try:
@@ -111,6 +122,24 @@ def open_npz(path: Path) -> zipfile.ZipFile:
         archive.close()
         raise
     return archive
+
+
+def _list_bytes(path: Path) -> int:
+    """Returns the size of a zip archive's list of members, as zipfile will read it."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - (1 << 16) - 4 * _END_BYTES))
+        end = file.read()
+    at = len(end) - _END_BYTES
+    if not end.endswith(b"\0\0") or end[at : at + 4] != b"PK\5\6":  # there is a comment
+        at = end.rfind(b"PK\5\6")
+    if at < 0:
+        return 0
+    listed = int.from_bytes(end[at + 12 : at + 16], "little")
+    # Two records come before it in large archives: one of 56 bytes, and one of 20 that says so.
+    if at >= 76 and end[at - 20 : at - 16] == b"PK\6\7":
+        listed = max(listed, int.from_bytes(end[at - 36 : at - 28], "little"))
+    return listed
 
 
 def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
@@ -133,7 +162,10 @@ def has_member(archive: zipfile.ZipFile, key: str) -> bool:
 
 
 def read_member(
-    archive: zipfile.ZipFile, place: Place, most_bytes: int | None = None
+    archive: zipfile.ZipFile,
+    place: Place,
+    most_bytes: int | None = None,
+    check: Check = lambda dtype, shape: None,
 ) -> npt.NDArray[Any] | None:
     """Reads the array under the key and nothing else; None if it is absent, or a saved None.
 
@@ -142,6 +174,7 @@ def read_member(
         place: what to read.
         most_bytes: that the array may have, for what is no volume; None for as many as there is
             free memory. A pickled array has limits of its own, see `gamt.io.npy.read_array`.
+        check: likewise; it keeps large arrays of a wrong type or shape from being read.
 
     Raises:
         CaseError: the array is broken, too large, or holds something else than plain values.
@@ -152,7 +185,7 @@ def read_member(
     _check_member(member, place)
     try:
         with archive.open(member) as file:
-            array = read_array(file, member.file_size, most_bytes)
+            array = read_array(file, member.file_size, most_bytes, check)
             file.read()  # to the end, where zipfile compares the checksum
     except NpyError as error:
         raise place.error(error.found, error.expected) from error
@@ -273,6 +306,10 @@ class _Preview(reprlib.Repr):
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
+    if isinstance(error, zipfile.BadZipFile | zlib.error):
+        return "damaged data"
+    if type(error) is ValueError:  # our own, or one that says as much
+        return _shorten(str(error))
     return _shorten(f"{type(error).__name__}: {error}")
 
 

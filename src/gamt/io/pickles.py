@@ -23,22 +23,29 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-MOST_STEPS = 4_000_000
-"""Opcodes of a pickle, and values that come again where one is used twice, taken together.
+MOST_STEPS = 6_000_000
+"""What a pickle may cost: its opcodes, those that take long several times, and values that come
+again where one is used twice.
 
-The evaluator's way to store 100,000 clicks takes 3 million; plain numbers take a quarter of that.
+The evaluator's way to store 100,000 clicks takes 4.7 million; plain numbers take a third of that.
 """
 
 MOST_DEPTH = 100
 """Values within values."""
 
+_NO_CHARACTERS = "text of characters that don't exist"
 _TOO_LONG = f"takes more than {MOST_STEPS:,} steps"
 
+_MOST_AXES = 32
+_LONGEST_AXIS = 2**62  # the product of as many as there may be is found at once
 _MOST_INTEGER_BYTES = 255
 _MOST_LINE_BYTES = 700
 """Of a number or a name written as text; those of integers of 255 bytes have 615 digits."""
 
 _PLAIN_DTYPE = re.compile(r"b1|[iu][1248]|f[248]|[SU]\d{1,6}|O8?")
+
+_LEVEL_STEPS = 8
+"""What looking through values of a level takes, beside each of them."""
 
 _TEXTS = frozenset({str, bytes, np.str_, np.bytes_})
 _NUMBERS = frozenset(
@@ -94,6 +101,8 @@ def load_plain(data: bytes) -> Any:
         raise NpyError(f"a pickle that {refusal}") from None
     except NpyError:
         raise
+    except UnicodeError as error:
+        raise NpyError(_NO_CHARACTERS) from error
     except IndexError:  # past the last byte, or the lowest value
         raise NpyError("a pickle that ends too early") from None
     except Exception as error:  # values of wrong types fail in ways of their own
@@ -118,7 +127,7 @@ def check_elements(array: npt.NDArray[Any]) -> None:
     if array.dtype.kind == "U" and array.nbytes:
         codes = np.ascontiguousarray(array).reshape(-1).view(array.dtype.byteorder + "u4")
         if codes.max() > 0x10FFFF:
-            raise NpyError("text of characters that don't exist")
+            raise NpyError(_NO_CHARACTERS)
 
 
 class _RefusalError(Exception):
@@ -184,7 +193,8 @@ class _Machine:
 
     def run(self) -> Any:
         data, stack, memo, at = self._data, self._stack, self._memo, 0
-        for _ in range(MOST_STEPS):
+        while self._left > 0:
+            self._left -= 1
             code = data[at]
             at += 1
             # Nine in ten opcodes of clicks are among these; a call for each would double the time.
@@ -233,7 +243,7 @@ class _Machine:
         (value,) = self._stack
         if self._marks or self._at != len(self._data):
             raise _RefusalError("goes on after its end")
-        _measure(value)
+        self.spend(_measure(value))
         return value
 
     def spend(self, steps: int) -> None:
@@ -357,8 +367,9 @@ class _Machine:
     def _check_key(self, key: object, others: Mapping[Any, Any] | set[Any]) -> None:
         kind = type(key)
         if kind in _NUMBERS:
-            # Numbers can be chosen so that each is compared with all of the others.
-            self.spend(len(others) >> 2)
+            # Numbers can be chosen so that each is compared with all of the others, and comparing
+            # one of numpy's with a large one of Python's takes as long as four opcodes or more.
+            self.spend(4 * len(others))
         elif kind is not str and kind is not np.str_:
             raise _RefusalError("has a key that is neither text nor a number")
 
@@ -390,6 +401,7 @@ class _Machine:
         self.name(module, name)
 
     def call(self) -> None:
+        self.spend(3)
         arguments, function = self._stack.pop(), self._stack.pop()
         if type(function) is not _Function or type(arguments) is not tuple:
             raise _RefusalError("calls what is no function")
@@ -410,18 +422,16 @@ class _Machine:
         _version, shape, dtype, is_fortran, data = state
         real = _real(dtype)
         kind, size = (list, 1) if real.hasobject else (bytes, real.itemsize)
-        self._check_shape(shape)
+        _check_shape(shape)
         if type(data) is not kind or len(data) != math.prod(shape) * size:
             raise _RefusalError("holds an array whose data do not fit its shape")
+        if kind is list:
+            # Before it is made: freeing arrays within arrays takes all of the system's stack.
+            self.spend(_measure(data))
         array = np.empty(0, np.bool_)
         array.__setstate__((1, shape, real, bool(is_fortran), data))  # type: ignore[arg-type]
         check_elements(array)
         return array
-
-    def _check_shape(self, shape: object) -> None:
-        if type(shape) is not tuple or not all(type(one) is int and one >= 0 for one in shape):
-            raise _RefusalError("holds an array without a shape")
-        self.spend(count_lists(shape))
 
     # What names stand for
 
@@ -437,9 +447,10 @@ class _Machine:
         real = _real(dtype)
         if type(data) is not bytes or real.hasobject or len(data) != real.itemsize:
             raise _RefusalError("holds a number whose data do not fit its type")
-        array: npt.NDArray[Any] = np.ndarray((), real, data)
         if real.kind == "U":
-            check_elements(array)
+            codec = "utf-32-be" if real.str[0] == ">" else "utf-32-le"
+            return np.str_(data.decode(codec, "surrogatepass").rstrip("\0"))
+        array: npt.NDArray[Any] = np.ndarray((), real, data)
         return array[()]
 
     def array_from_bytes(
@@ -448,7 +459,7 @@ class _Machine:
         real = _real(dtype)
         if type(data) is not bytes or real.hasobject or not real.itemsize:
             raise _RefusalError("holds an array without its data")
-        self._check_shape(shape)
+        _check_shape(shape)
         flat = np.frombuffer(data, dtype=real)
         check_elements(flat)
         # numpy's order K: stored as a C array whose axes are then put in another sequence.
@@ -495,6 +506,13 @@ class _Machine:
             raise _RefusalError("ends too early")
 
 
+def _check_shape(shape: object) -> None:
+    if type(shape) is not tuple or len(shape) > _MOST_AXES:
+        raise _RefusalError("holds an array without a shape")
+    if not all(type(one) is int and 0 <= one <= _LONGEST_AXIS for one in shape):
+        raise _RefusalError("holds an array without a shape")
+
+
 def _real(dtype: object) -> np.dtype[Any]:
     if not isinstance(dtype, _Dtype):
         raise _RefusalError("holds an array without a type")
@@ -502,7 +520,7 @@ def _real(dtype: object) -> np.dtype[Any]:
 
 
 def _measure(value: object) -> int:
-    """Returns how many values there are in one, and sixteenths of their bytes and characters.
+    """Returns what a value costs: how many there are in it, sixteenths of their bytes, and depth.
 
     Raises:
         _RefusalError: there is anything else than plain values, or they lie too deep.
@@ -512,7 +530,7 @@ def _measure(value: object) -> int:
         kinds = set(map(type, level))
         if not kinds <= _PLAIN:
             raise _RefusalError("holds something else than plain values")
-        count += len(level)
+        count += _LEVEL_STEPS + len(level)
         if kinds & _TEXTS:
             count += sum(len(one) >> 4 for one in level if isinstance(one, str | bytes))
         if not kinds & _CONTAINERS:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ def process_start() -> float:
     """Returns when this process started, in seconds on the clock of `time.monotonic`."""
     age = time.time() - float(psutil.Process().create_time())  # known in wall time alone
     return time.monotonic() - age
+
+
+MOST_RESERVED = 0.25
+"""Share of a run's time that is kept for writing at most (docs/constants.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,14 @@ class Budget:
             start: when the run's clock began; the start of the process for its first case.
             classes: number of classes in the case, 1 or more.
             seconds: what the caller allows for all classes of this run together.
-            reserve: seconds of all that for what comes after the classes, such as writing.
+            reserve: seconds of all that for what comes after the classes, such as writing; no more
+                than `MOST_RESERVED` of it are kept.
         """
         share = seconds / classes
         if settings.budget:
             runs = settings.runs if has_box else settings.runs_without_box
             share = min(share, settings.seconds_per_class / runs * (1 - settings.safety))
-        return cls(start, share - reserve / classes)
+        return cls(start, share - min(reserve / classes, MOST_RESERVED * share))
 
     def deadline(self, done: int, classes: int, total: int) -> float:
         """Returns when the next classes must be done.
@@ -92,25 +98,45 @@ class Pace:
     def __init__(self) -> None:
         """Knows nothing yet."""
         self._seconds: dict[Call, float] = {}
-        self._longest: dict[Call, float] = {}
+        self._calls: Counter[Call] = Counter()
+        # Of the calls for each number of slices, the two longest.
+        self._longest: dict[Call, dict[int, list[float]]] = {}
 
     def add(self, call: Call, slices: int, seconds: float) -> None:
         """Takes note of a call for some slices, one at least."""
         self._seconds[call] = self._seconds.get(call, 0.0) + seconds
-        self._longest[call] = max(self._longest.get(call, 0.0), seconds / slices)
+        self._calls[call] += 1
+        longest = self._longest.setdefault(call, {})
+        longest[slices] = sorted([*longest.get(slices, ()), seconds])[-2:]
 
     def seconds(self, call: Call) -> float:
         """Returns what all calls of a kind took together."""
         return self._seconds.get(call, 0.0)
 
     def expect(self, call: Call, slices: int) -> float:
-        """Returns what a call may take: for each slice as much as the longest took so far.
+        """Returns what a call may take: as long as the longest for as many slices took so far.
 
-        Where there was none, one slice is to be tried, at whatever cost, and no more of them.
+        Where there was none for as many, the next larger ones count, and beyond the largest, each
+        slice as much as in those. Of three calls or more, the very longest is left out: it may
+        have compiled something, or met a moment in which the machine was busy elsewhere.
+
+        Where there was none at all, one slice is to be tried, at whatever cost, and no more of
+        them.
         """
-        if call in self._longest:
-            return self._longest[call] * slices
-        return 0.0 if slices <= 1 else math.inf
+        if slices == 0:
+            return 0.0
+        calls = [
+            (seconds, size)
+            for size, longest in self._longest.get(call, {}).items()
+            for seconds in longest
+        ]
+        if not calls:
+            return 0.0 if slices == 1 else math.inf
+        if self._calls[call] > 2:
+            calls.remove(max(calls))
+        sizes = [size for _, size in calls]
+        nearest = min((size for size in sizes if size >= slices), default=max(sizes))
+        return max(seconds for seconds, size in calls if size == nearest) * max(1, slices / nearest)
 
 
 class Stopwatch:

@@ -14,8 +14,9 @@ from gamt.io.case import Case
 from gamt.lifting.bodies import Found, Part, Scales
 from gamt.lifting.budget import Budget
 from gamt.lifting.cubes import mean_of_blocks
-from gamt.lifting.pipeline import Lifted, first_seed, lift, obey_clicks, obey_scribbles
+from gamt.lifting.pipeline import Lifted, first_seed, lift
 from gamt.lifting.plan import OverLimitError, check_scan, limit_bytes
+from gamt.lifting.postprocess import obey_clicks, obey_scribbles
 from gamt.lifting.progress import Report
 from gamt.lifting.target import Observer
 from gamt.prompts import Box, ClassPrompts, Click, Lasso, Region, Scribble, SliceBox

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from gamt.axes import bounding_range
+from gamt.lifting.budget import OutOfTime
 from gamt.lifting.cubes import (
     Cube,
     Image,
@@ -521,19 +522,24 @@ def find_bodies(
         before_step: called before every growth; what it raises ends the search.
 
     Returns:
-        From small to large; none where nothing is clear.
+        From small to large; none where nothing is clear. When `before_step` raises `OutOfTime`,
+        those found until then, or else what the cube of those holds that leave it.
     """
     found: list[Body] = []
     most = MOST_OF_SCAN * image.size
     for halvings, cube in enumerate(cubes(image, spacing_mm, click)):
         leaving: list[tuple[Body, float]] = []
-        for body, share in bodies_in(cube, halvings, before_step):
-            if share > 0:
-                leaving.append((body, share))
-            else:
-                found.append(body)
-        if halvings == 0:
-            found += follow_some(image, spacing_mm, click, leaving, before_step)
+        try:
+            for body, share in bodies_in(cube, halvings, before_step):
+                if share > 0:
+                    leaving.append((body, share))
+                else:
+                    found.append(body)
+            if halvings == 0:
+                found += follow_some(image, spacing_mm, click, leaving, before_step)
+        except OutOfTime:
+            found = found or [replace(body, cut_off=True) for body, _ in leaving]
+            return sorted(found, key=lambda body: body.size)
         found = [body for body in found if body.size <= most]
         if found and halvings > 0:
             break

@@ -1,7 +1,6 @@
 """The method's table of contents: from a case's prompts to its 3-D segmentation (paper, 2)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,13 +15,14 @@ from gamt.lifting.fallback import fall_back, noting
 from gamt.lifting.fusion import Competition, Votes
 from gamt.lifting.plan import make_plan
 from gamt.lifting.polish import polish
-from gamt.lifting.postprocess import drop_pieces
+from gamt.lifting.postprocess import drop_pieces, obey_clicks, obey_scribbles
 from gamt.lifting.progress import Progress, Report
 from gamt.lifting.propagation import Seeking, Walk, next_prompt, run, together
 from gamt.lifting.refinement import correct
 from gamt.lifting.rules import RULES
 from gamt.lifting.seeding import click_walk, slice_box_walk
 from gamt.lifting.shape import complete_box
+from gamt.lifting.shortfall import Shortfall
 from gamt.lifting.target import Finding, Observer, Target
 from gamt.lifting.views import fullest, projected_range, runs
 from gamt.lifting.walk import PlaneWalk
@@ -54,35 +54,21 @@ class Lifted:
     Attributes:
         labels: (z, y, x) uint8 on the raw grid, 0 or a class's label.
         encoded: number of slices that were encoded for it.
-        faults: by label, what the segmenter failed at, one line a plane; none for other classes.
-        cut_short: the labels of the classes that there was no time for all of, and which were
-            finished from what had been seen (`gamt.lifting.fallback`).
+        shortfalls: by label, what each class had to do without (`gamt.lifting.fallback`).
         windows: by label, the intensities that the class was seen in; the next round keeps them.
         found: by label, what the first click of a class stands in that begins with a click.
     """
 
     labels: npt.NDArray[np.uint8]
     encoded: int
-    faults: Mapping[int, tuple[str, ...]]
-    cut_short: frozenset[int]
+    shortfalls: Mapping[int, Shortfall]
     windows: Mapping[int, IntensityWindow]
     found: Mapping[int, Found]
 
     @property
     def complete(self) -> bool:
         """Whether there was time for all classes."""
-        return not self.cut_short
-
-    @property
-    def status(self) -> str:
-        """Tells in one line, class by class, what is not as it should be; else "complete"."""
-        reasons = []
-        for label in sorted({*self.faults, *self.cut_short}):
-            whole = [*self.faults.get(label, ())]
-            if label in self.cut_short:
-                whole.append("cut short by the time limit")
-            reasons.append(f"class {label}: {', '.join(whole)}")
-        return "; ".join(reasons) or "complete"
+        return not any(one.is_cut_short for one in self.shortfalls.values())
 
 
 def lift(
@@ -110,7 +96,6 @@ def lift(
         Cancelled: `cancelled` said so.
     """
     observer = observer or Observer()
-    volume.embeddings.door.reopen()
     case = replace(case, windows=choose_windows(case, volume))
     pace = Pace()
 
@@ -118,28 +103,31 @@ def lift(
         deadline = budget.deadline(done, classes, len(case.prompts))
         return Stopwatch(deadline, cancelled, finish, pace, kept=FINISHING)
 
-    found = find_seeds(case, volume, watch)
+    shortfalls = {one.label: Shortfall() for one in case.prompts}
+    found = find_seeds(case, volume, watch, shortfalls)
     observer.begin_case(case, volume)
     progress = Progress(report)
     shape, settings = case.image.shape, volume.settings
     competition = Competition((shape[0], shape[1], shape[2]), len(case.prompts))
-    faults: dict[int, tuple[str, ...]] = {}
-    cut_short = {
-        one.label
-        for one in case.prompts
-        if first_seed(case, one) is not None and one.label not in found
-    }
     done, before = 0, volume.embeddings.encoded
     for scan, members in crops(case, volume, found):
         for group in split_by_memory(members, volume.plan.settings):
             stopwatch = watch(done, len(group))
             done += len(group)
             targets = [
-                make_target(case, one, region, scan, settings, observer, progress, found)
+                make_target(
+                    case,
+                    one,
+                    region,
+                    scan,
+                    settings,
+                    observer,
+                    progress,
+                    shortfalls[one.label],
+                    found,
+                )
                 for one, region in group
             ]
-            for target in targets:
-                target.shortfall.is_cut_short = target.prompts.label in cut_short
             shares = (PLANNED / len(settings.planes), PLANNED, PLANNED, 1.0)
             for stage, part in zip(STAGES, shares, strict=True):
                 strides = StridePlanner(
@@ -149,31 +137,32 @@ def lift(
                 with stopwatch.keeping():  # in the end, votes are fused once more
                     for target in targets:
                         stopwatch.check_cancelled()
-                        walks += [noting(target, walk) for walk in stage(target, strides)]
+                        walks += [noting(target.shortfall, walk) for walk in stage(target, strides)]
                 run(together(walks), scan, stopwatch, strides)
             for target in targets:
                 stopwatch.check_cancelled()
                 enter(target, competition)
-                if target.shortfall.faults:
-                    faults[target.prompts.label] = target.shortfall.describe_faults()
-                if target.shortfall.is_cut_short:
-                    cut_short.add(target.prompts.label)
+                target.shortfall.on_request = finish()
     encoded = volume.embeddings.encoded - before
     labels = obey(competition.labels, case, settings)
-    return Lifted(labels, encoded, faults, frozenset(cut_short), case.windows, found)
+    return Lifted(labels, encoded, shortfalls, case.windows, found)
 
 
 def find_seeds(
-    case: Case, volume: PreparedVolume, watch: Callable[[int, int], Stopwatch]
+    case: Case,
+    volume: PreparedVolume,
+    watch: Callable[[int, int], Stopwatch],
+    shortfalls: Mapping[int, Shortfall],
 ) -> dict[int, Found]:
     """Finds, by label, what the first click or scribble stands in of each class that begins so.
 
-    Out of time, there is nothing for a class.
+    Out of time, it is the best that was found until then, or nothing.
 
     Args:
         case: the scan and its prompts.
         volume: the scan.
         watch: makes a stopwatch, from the number of classes that are done and that are next.
+        shortfalls: by label; which classes there was no time for all of is added.
 
     Raises:
         Cancelled: `cancelled` said so.
@@ -181,15 +170,19 @@ def find_seeds(
     found = {}
     for n, one in enumerate(case.prompts):
         seed = first_seed(case, one)
-        if seed is not None:
-            where, check = (case.image, volume.spacing_mm), watch(n, 1).check
-            with suppress(OutOfTime):
-                check()
-                found[one.label] = (
-                    find_at(*where, seed.voxel, check)
-                    if isinstance(seed, Click)
-                    else find_along(*where, seed.voxels, check)
-                )
+        if seed is None:
+            continue
+        where, check = (case.image, volume.spacing_mm), watch(n, 1).check
+        try:
+            check()
+            found[one.label] = (
+                find_at(*where, seed.voxel, check)
+                if isinstance(seed, Click)
+                else find_along(*where, seed.voxels, check)
+            )
+            check()
+        except OutOfTime:
+            shortfalls[one.label].is_cut_short = True
     return share(case.image, volume.spacing_mm, found)
 
 
@@ -277,6 +270,7 @@ def make_target(
     settings: Settings,
     observer: Observer,
     progress: Progress,
+    shortfall: Shortfall,
     found: Mapping[int, Found],
 ) -> Target:
     """Gathers what concerns one class of a case."""
@@ -307,6 +301,7 @@ def make_target(
         same = case.previous[where] == prompts.label
         previous = same if same.any() else None
         taken = (case.previous[where] > 0) ^ same
+        shortfall.has_previous = previous is not None
     whole = None if mine is None else complete_box(mine, case.image.shape[0], case.spacing_mm)
     finding = Finding(Votes(region, scan.grid, RULES[settings.fusion], whole), whole)
     return Target(
@@ -325,6 +320,7 @@ def make_target(
         finding,
         observer,
         progress,
+        shortfall,
         found.get(prompts.label),
     )
 
@@ -459,22 +455,3 @@ def obey(labels: npt.NDArray[np.uint8], case: Case, settings: Settings) -> npt.N
             if kept is not mask:
                 labels[mask ^ kept] = 0
     return labels
-
-
-def obey_scribbles(labels: npt.NDArray[np.uint8], prompts: ClassPrompts) -> None:
-    """Puts the voxels of a class's scribbles on their side, in labels (z, y, x)."""
-    for scribble in prompts.scribbles:
-        line = tuple(scribble.voxels.T)
-        if scribble.positive:
-            labels[line] = prompts.label
-        else:
-            labels[line] = np.where(labels[line] == prompts.label, 0, labels[line])
-
-
-def obey_clicks(labels: npt.NDArray[np.uint8], prompts: ClassPrompts) -> None:
-    """Puts a class's clicks on their side, in labels (z, y, x)."""
-    for click in prompts.clicks:  # of several on a voxel, the last one counts
-        if click.positive:
-            labels[click.voxel] = prompts.label
-        elif labels[click.voxel] == prompts.label:
-            labels[click.voxel] = 0

@@ -184,3 +184,22 @@ def keep_pieces(
     result = np.zeros_like(target)
     result[part] = kept[pieces]
     return result
+
+
+def obey_scribbles(labels: npt.NDArray[np.uint8], prompts: ClassPrompts) -> None:
+    """Puts the voxels of a class's scribbles on their side, in labels (z, y, x)."""
+    for scribble in prompts.scribbles:
+        line = tuple(scribble.voxels.T)
+        if scribble.positive:
+            labels[line] = prompts.label
+        else:
+            labels[line] = np.where(labels[line] == prompts.label, 0, labels[line])
+
+
+def obey_clicks(labels: npt.NDArray[np.uint8], prompts: ClassPrompts) -> None:
+    """Puts a class's clicks on their side, in labels (z, y, x)."""
+    for click in prompts.clicks:  # of several on a voxel, the last one counts
+        if click.positive:
+            labels[click.voxel] = prompts.label
+        elif labels[click.voxel] == prompts.label:
+            labels[click.voxel] = 0

@@ -41,7 +41,7 @@ from gamt.lifting.views import fullest
 from gamt.lifting.walk import Judge, PlaneWalk
 from gamt.prompts import Box, Click, Lasso, PixelBox, SliceBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
-from gamt.volume.geometry import Grid
+from gamt.volume.geometry import Grid, Range
 from gamt.volume.scan import SliceRequest
 
 PIECES = 8
@@ -195,7 +195,7 @@ def slice_box_walk(
             return as_drawn(target, drawn, finding)
         mask = answers[0] if judge is None else judge(answers[0])
         if judge is None and misses(mask.mask, pixel_box(target, drawn)):
-            return replace(finding, body=fill_section(target, drawn))
+            return replace(finding, body=fill_section(target.region, drawn))
         seed = seed_in_box(target, drawn, mask)
         if seed is None:
             return finding
@@ -229,13 +229,16 @@ def slice_box_walk(
             if not leaves_section(target, beyond.votes, drawn, seed):
                 finding = beyond
     except OutOfTime:
+        target.shortfall.is_cut_short = True  # it may be the search for a body that had to end
         return as_drawn(target, drawn, finding)
     return finding
 
 
 def as_drawn(target: Target, drawn: SliceBox, finding: Finding) -> Finding:
     """Returns what was found so far, or if that is nothing, what was drawn on its slice."""
-    return finding if finding.votes.any else replace(finding, body=fill_section(target, drawn))
+    return (
+        finding if finding.votes.any else replace(finding, body=fill_section(target.region, drawn))
+    )
 
 
 def body_with_section(
@@ -331,12 +334,12 @@ def section_on_grid(target: Target, drawn: SliceBox, slack: int) -> npt.NDArray[
     return area[np.ix_(grid.to_raw[plane.row_axis], grid.to_raw[plane.column_axis])]
 
 
-def fill_section(target: Target, drawn: SliceBox) -> npt.NDArray[np.float32]:
-    """Returns the ellipse in a box on one slice, or a lasso's area, (z, y, x) 0..1 over the region.
+def fill_section(region: Range, drawn: SliceBox) -> npt.NDArray[np.float32]:
+    """Returns the ellipse in a box on one slice, or a lasso's area, (z, y, x) 0..1 over a region.
 
     Beyond the slice there is nothing.
     """
-    low, high = target.region
+    low, high = region
     opinion = np.full(np.subtract(high, low), np.float32(1 - ROUGH_CERTAINTY))
     section = slice_view(opinion, drawn.plane, drawn.index - low[drawn.plane.normal])
     if isinstance(drawn, Lasso):

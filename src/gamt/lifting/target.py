@@ -18,6 +18,7 @@ from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import End, tight_box
 from gamt.lifting.sections import hold
 from gamt.lifting.shape import prior_logits
+from gamt.lifting.shortfall import Shortfall
 from gamt.lifting.views import widen
 from gamt.prompts import Box, ClassPrompts, Click, Lasso, PixelBox, Scribble, SlicePrompt
 from gamt.segmenters.base import SliceMask
@@ -51,40 +52,6 @@ class Finding:
     votes: Votes
     box: Box | None
     body: npt.NDArray[np.float32] | None = None
-
-
-@dataclass(eq=False)
-class Shortfall:
-    """What a class had to do without.
-
-    Attributes:
-        faults: of the segmenter, by plane, one line for each slice that it failed at.
-        seen: the planes that it has answered in.
-        is_cut_short: whether there was no time for all of it.
-    """
-
-    faults: dict[Plane, list[str]] = field(default_factory=dict)
-    seen: set[Plane] = field(default_factory=set)
-    is_cut_short: bool = False
-
-    @property
-    def any(self) -> bool:
-        """Whether there is anything."""
-        return bool(self.faults) or self.is_cut_short
-
-    def describe_faults(self) -> tuple[str, ...]:
-        """Tells the faults, one line a plane, with the latest in each."""
-        lines = []
-        for plane, faults in self.faults.items():
-            name = plane.name.lower()
-            slices = "slice" if len(faults) == 1 else "slices"
-            lack = (
-                f"{len(faults)} {name} {slices} missing"
-                if plane in self.seen
-                else f"no {name} view"
-            )
-            lines.append(f"{lack} ({faults[-1]})")
-        return tuple(lines)
 
 
 Visited = Callable[[int, SliceMask | None, End | None], None]
@@ -196,9 +163,9 @@ class Target:
         finding: of its views; replaced by what a seed finds.
         observer: is told how it goes.
         progress: counts the slices that its walks visit.
+        shortfall: what it had to do without so far.
         found: what its first click stands in; None for a class that begins with something else.
         misled: whether the segmenter missed the target's box, so that it is asked no further.
-        shortfall: what it had to do without.
         mask: (z, y, x) bool over the region, what the class claims once clicks have corrected it;
             not there before.
     """
@@ -218,9 +185,9 @@ class Target:
     finding: Finding
     observer: Observer
     progress: Progress
+    shortfall: Shortfall
     found: Found | None = None
     misled: bool = False
-    shortfall: Shortfall = field(default_factory=Shortfall)
     mask: npt.NDArray[np.bool_] = field(init=False)
 
     @property

@@ -17,6 +17,10 @@ from gamt.prompts import PixelBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
 from gamt.segmenters.door import SegmenterFault
 
+MOST_AWAY = 0.25
+"""Distance from a slice that was seen, as a share of the slices to visit, at which it says nothing
+of another one any more: halfway between a target's middle and its end (docs/constants.md)."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SliceVote:
@@ -165,13 +169,22 @@ class PlaneWalk(Walker[SliceVote]):
         return end
 
     def mix(self, before: SliceVote, after: SliceVote) -> None:
-        """Votes on the slices that were stepped over, by the masks on both sides."""
+        """Votes on the slices that were stepped over, by the masks on both sides.
+
+        Where that was for want of time, votes weigh less the farther away the nearer mask is: what
+        the prompts draw, and other planes, say more of what lies far from all that was seen.
+        """
         low, high = sorted((before.index, after.index))
         between = self._covered[bisect_right(self._covered, low) : bisect_left(self._covered, high)]
         (x0, y0, x1, y1), (u0, v0, u1, v1) = before.window, after.window
         window = min(x0, u0), min(y0, v0), max(x1, u1), max(y1, v1)
         quality = min(before.mask.quality, after.mask.quality)
+        in_time = not any(low < index < high for index in self._planned)
         for index in between:
+            away = min(index - low, high - index)
+            weight = 1.0 if in_time else 1 - away / (MOST_AWAY * len(self._covered))
+            if weight <= 0:
+                continue
             share = np.float32((index - after.index) / (before.index - after.index))
             logits = (1 - share) * after.mask.logits + share * before.mask.logits
-            self._finding.votes.add(self._plane, index, window, SliceMask(logits, quality))
+            self._finding.votes.add(self._plane, index, window, SliceMask(logits, weight * quality))

@@ -171,6 +171,8 @@ def _step_out(
                 progress.finish(len(step))
                 if rest:
                     fronts.append(Front(rest, front.before, skipped))
+                else:
+                    _add_gap(Gap(front.before, skipped, None), gaps, walker)
                 continue
             after = walker.accept(step[-1], prompt, front.before, answer)
             progress.finish(len(step) if after is not None else len(front.way))

@@ -88,6 +88,11 @@ def _find_fault(segmenter: Any) -> str | None:
         if not isinstance(getattr(segmenter, attribute, None), kind):
             found = type(getattr(segmenter, attribute, None)).__name__
             return f"found {found} as its {attribute!r}, expected {kind.__name__}"
+    traits = segmenter.traits
+    for size in ("batch", "resolution"):
+        value = getattr(traits, size)
+        if (value is not None or size == "batch") and not (isinstance(value, int) and value >= 1):
+            return f"found {value!r} as its traits' {size}, expected a whole number, 1 or more"
     for method in ("encode", "decode"):
         if not callable(getattr(segmenter, method, None)):
             return f"expected a method {method!r}"

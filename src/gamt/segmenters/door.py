@@ -1,25 +1,26 @@
 """The one place where a segmenter's answers come in, and where what is wrong with them is found."""
 
 import logging
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from gamt.io.npz import escape
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask
 
 logger = logging.getLogger("gamt")
 
-FAULTS_IN_A_ROW = 4
-"""Calls without a usable answer after which a segmenter is not asked any more
-(docs/constants.md)."""
-
 FAULT_CHARACTERS = 300
 """Length of a fault's text at most: torch tells the state of a whole GPU (docs/constants.md)."""
+
+MOST_READ = 10_000
+"""Characters of an exception's text that are looked at: it may hold a whole file
+(docs/constants.md)."""
 
 CERTAIN = 1000.0
 """Log-odds whose probability is 0 or 1 exactly, in float64 as well: the logistic function of -746
@@ -45,12 +46,8 @@ class Door:
     """Asks a segmenter, and gives for each question an answer to rely on, or a fault.
 
     Whatever the segmenter raises is a fault, lack of memory included; only what ends a process,
-    such as `KeyboardInterrupt`, goes through. A batch that fails is asked again one by one, so
-    that only the guilty question remains without an answer.
-
-    A segmenter that fails `FAULTS_IN_A_ROW` times is not asked any more, until `reopen`: that
-    would cost time which another plane needs. This holds for slices of one shape, because another
-    plane's shape may be one that it can do; and for encoding and decoding each.
+    `KeyboardInterrupt` and `SystemExit`, goes through. A batch that fails is asked again one by
+    one, so that only the guilty question remains without an answer.
 
     Attributes:
         segmenter: the 2-D model.
@@ -59,14 +56,12 @@ class Door:
     def __init__(self, segmenter: Segmenter) -> None:
         """Takes the segmenter."""
         self.segmenter = segmenter
-        self.reopen()
-
-    def reopen(self) -> None:
-        """Forgets the faults so far; to be called when another prediction begins."""
-        self._rows: dict[tuple[Call, tuple[int, ...]], list[SegmenterFault]] = {}
 
     def encode(
-        self, slices: npt.NDArray[np.uint8], before_repeat: BeforeCall = lambda call, slices: None
+        self,
+        slices: npt.NDArray[np.uint8],
+        wanted: int,
+        before_repeat: BeforeCall = lambda call, slices: None,
     ) -> list[Embedding | SegmenterFault]:
         """Encodes slices.
 
@@ -75,6 +70,8 @@ class Door:
 
         Args:
             slices: (N, rows, columns) uint8, 0..255.
+            wanted: how many of them, the first, are asked for now. The others are encoded ahead,
+                and not asked for again where the batch fails.
             before_repeat: called before each call that repeats a part of a failed one; what it
                 raises ends this call.
 
@@ -88,7 +85,7 @@ class Door:
             )
 
         return self._ask(
-            ("encode", slices.shape[1:]), range(len(slices)), encode, lambda one: one, before_repeat
+            "encode", range(len(slices)), wanted, encode, _check_embedding, before_repeat
         )
 
     def decode(
@@ -124,7 +121,7 @@ class Door:
         answers: list[SliceMask | SegmenterFault] = list(embeddings)
         encoded = [n for n, one in enumerate(embeddings) if not isinstance(one, SegmenterFault)]
         found = self._ask(
-            ("decode", shape), encoded, decode, lambda one: _check(one, shape), before_repeat
+            "decode", encoded, len(encoded), decode, lambda one: _check(one, shape), before_repeat
         )
         for n, answer in zip(encoded, found, strict=True):
             answers[n] = answer
@@ -132,8 +129,9 @@ class Door:
 
     def _ask(
         self,
-        kind: tuple[Call, tuple[int, ...]],
+        call: Call,
         which: Sequence[int],
+        wanted: int,
         ask: Callable[[Sequence[int]], Sequence[Any]],
         check: Callable[[Any], Any],
         before_repeat: BeforeCall,
@@ -141,8 +139,9 @@ class Door:
         """Asks questions, all at once or else one by one.
 
         Args:
-            kind: the method of the segmenter, and the slices' shape.
+            call: the method of the segmenter.
             which: the questions.
+            wanted: how many of them are asked one by one.
             ask: calls the segmenter for some of them.
             check: returns an answer as it may be used, or the fault that it is.
             before_repeat: see `encode`.
@@ -150,41 +149,61 @@ class Door:
         Returns:
             An answer or a fault for each question, in order.
         """
-        row = self._rows.setdefault(kind, [])
+        if not which:
+            return []
+        found = self._try(call, which, ask, check)
+        if not isinstance(found, SegmenterFault):
+            return found
+        if len(which) == 1:
+            return [found]
         results: list[Any] = []
-        size = len(which)
-        while len(results) < len(which):
-            if len(row) >= FAULTS_IN_A_ROW:
-                return results + [row[-1]] * (len(which) - len(results))
-            batch = which[len(results) : len(results) + size]
-            if size < len(which):
-                before_repeat(kind[0], len(batch))
-            try:
-                answers = list(ask(batch))
-                if len(answers) != len(batch):
-                    raise SegmenterFault(
-                        f"{len(answers)} answers of {kind[0]}, expected {len(batch)}"
-                    )
-                found = [check(answer) for answer in answers]
-            except Exception as error:
-                logger.debug("a fault of the segmenter %s", self.segmenter.name, exc_info=True)
-                if len(batch) > 1:
-                    size = 1
-                    continue
-                found = [_describe(error)]
-            faults = [one for one in found if isinstance(one, SegmenterFault)]
-            if len(faults) < len(found):
-                row.clear()
-            else:
-                row.append(faults[-1])
-            results += found
-        return results
+        for one in which[:wanted]:
+            before_repeat(call, 1)
+            again = self._try(call, [one], ask, check)
+            results += [again] if isinstance(again, SegmenterFault) else again
+        return results + [found] * (len(which) - len(results))
+
+    def _try(
+        self,
+        call: Call,
+        which: Sequence[int],
+        ask: Callable[[Sequence[int]], Sequence[Any]],
+        check: Callable[[Any], Any],
+    ) -> list[Any] | SegmenterFault:
+        """Asks questions at once; returns the answers, or the one fault of them all."""
+        try:
+            answers = list(ask(which))
+            if len(answers) != len(which):
+                return SegmenterFault(f"{len(answers)} answers of {call}, expected {len(which)}")
+            return [check(answer) for answer in answers]
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            logger.debug("a fault of the segmenter %s", self.segmenter.name, exc_info=True)
+            return SegmenterFault(_shorten(describe_exception(error)))
 
 
-def _describe(error: Exception) -> SegmenterFault:
-    """Returns what a segmenter raised as a fault, without the memory that its traceback holds."""
-    kind = "" if isinstance(error, SegmenterFault) else f"{type(error).__name__}: "
-    return SegmenterFault(textwrap.shorten(f"{kind}{error}", FAULT_CHARACTERS, placeholder=" ..."))
+def describe_exception(error: BaseException) -> str:
+    """Returns an exception in one line: its type, and its text if it has one."""
+    try:
+        text = " ".join(str(error)[:MOST_READ].split())
+    except BaseException as other:  # one that can't say what it is
+        if isinstance(other, KeyboardInterrupt):
+            raise
+        text = ""
+    return escape(f"{type(error).__name__}: {text}".removesuffix(": "))
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= FAULT_CHARACTERS else f"{text[: FAULT_CHARACTERS - 4]} ..."
+
+
+def _check_embedding(made: Embedding) -> Embedding | SegmenterFault:
+    """Returns an embedding, or what is wrong with what it says of itself."""
+    size = getattr(made, "nbytes", 0)
+    if not isinstance(size, Integral) or size < 0:
+        return SegmenterFault(f"an embedding of {escape(str(size)[:FAULT_CHARACTERS])} bytes")
+    return made
 
 
 def _check(answer: object, shape: tuple[int, int]) -> SliceMask | SegmenterFault:
@@ -201,8 +220,10 @@ def _check(answer: object, shape: tuple[int, int]) -> SliceMask | SegmenterFault
     least, most = logits.min(), logits.max()
     if np.isnan(least):
         return SegmenterFault("NaN among the logits")
-    if not 0 <= quality <= 1:  # nor is NaN
-        return SegmenterFault(f"quality {quality}, expected 0..1")
+    if not isinstance(quality, Real) or not 0 <= quality <= 1:  # nor is NaN
+        return SegmenterFault(
+            _shorten(f"quality {escape(str(quality))}, expected a number in 0..1")
+        )
     if least < -CERTAIN or most > CERTAIN:
         return replace(answer, logits=logits.clip(-CERTAIN, CERTAIN))
     return answer

@@ -143,7 +143,7 @@ class EncodeAhead:
         try:
             batch = self._fill(plan)
             if batch:
-                made = encode_together(batch).values()
+                made = encode_together(batch, len(batch)).values()
                 faults = [one for one in made if isinstance(one, SegmenterFault)]
                 self._metrics.encoded.labels("ahead").inc(len(batch) - len(faults))
                 if faults:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gamt.io.files import atomic_write
+from gamt.io.files import atomic_write, remove_partials
 from gamt.segmenters.base import Embedding, Segmenter, StorableSegmenter
 from gamt.segmenters.door import BeforeCall, Door, SegmenterFault
 
@@ -130,8 +130,8 @@ class EmbeddingCache:
         known = {key: made for key, one in wanted.items() if (made := self.find(one)) is not None}
         self.found += len(known)
         missing = {key: one for key, one in wanted.items() if key not in known}
-        size = self.segmenter.traits.batch
-        room = -len(missing) % size
+        size, asked = self.segmenter.traits.batch, len(missing)
+        room = -asked % size
         likely = iter(ahead)
         while room and (one := next(likely, None)) is not None:
             if one.key not in missing and self.find(one) is None:
@@ -140,7 +140,7 @@ class EmbeddingCache:
         for start in range(0, len(missing), size):
             batch = list(missing.values())[start : start + size]
             before_call("encode", len(batch))
-            known |= encode_together([(self, one) for one in batch], before_call)
+            known |= encode_together([(self, one) for one in batch], asked - start, before_call)
         for one in slices:  # the latest used; while others went on, they may have pushed it out
             if not isinstance(known[one.key], SegmenterFault):
                 self._memory.put(one.key, known[one.key], self._shelf)
@@ -171,12 +171,14 @@ class EmbeddingCache:
 
 def encode_together(
     slices: Sequence[tuple[EmbeddingCache, KeyedSlice]],
+    wanted: int,
     before_repeat: BeforeCall = lambda call, slices: None,
 ) -> dict[str, Embedding | SegmenterFault]:
     """Encodes a batch of slices for caches that share their memory, but for what is in it already.
 
     Args:
         slices: with the cache of each, one at least; all slices of one shape.
+        wanted: how many of them, the first, are asked for now, or more; see `Door.encode`.
         before_repeat: as for `Door.encode`.
 
     Returns:
@@ -184,9 +186,11 @@ def encode_together(
     """
     door, memory = slices[0][0].door, slices[0][0]._memory
     known = {one.key: memory.get(one.key) for _, one in slices}
+    wanted = sum(known[one.key] is None for _, one in slices[:wanted])
     missing = {one.key: (cache, one) for cache, one in slices if known[one.key] is None}
     if missing:
-        made = door.encode(np.stack([one.pixels for _, one in missing.values()]), before_repeat)
+        pixels = np.stack([one.pixels for _, one in missing.values()])
+        made = door.encode(pixels, wanted, before_repeat)
         for (cache, one), embedding in zip(missing.values(), made, strict=True):
             if not isinstance(embedding, SegmenterFault):
                 cache._keep(one, embedding)
@@ -281,13 +285,15 @@ class EmbeddingStore:
     """A folder of embeddings, one file a slice, which many processes may use at once.
 
     The files of one checkpoint, precision and preparation lie in a folder of their own, named
-    after the segmenter's fingerprint. A file appears whole or not at all.
+    after the segmenter's fingerprint. A file appears whole or not at all; what a process has left
+    that was killed amid one is removed when the next file is written beside it.
     """
 
     def __init__(self, segmenter: StorableSegmenter, folder: Path) -> None:
         """Takes the cache's folder."""
         self._segmenter = segmenter
         self._folder = folder / f"{segmenter.name}-{segmenter.fingerprint}"
+        self._tidied: set[Path] = set()
 
     def read(self, one: KeyedSlice) -> Embedding | None:
         """Returns a slice's embedding, or None where there is none that can be read."""
@@ -314,6 +320,9 @@ class EmbeddingStore:
         path = self._path(one)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.parent not in self._tidied:
+                remove_partials(path.parent)
+                self._tidied.add(path.parent)
             with atomic_write(path) as file:
                 np.save(file, self._segmenter.pack(embedding), allow_pickle=False)
         except Exception as error:  # of the disk, or of a segmenter that packs it
