@@ -515,6 +515,14 @@ def print_times(runs: Sequence[TimedRun], console: Console) -> None:
     for band, mean, floor, count in dice_by_share(runs):
         grid.add_row(f">= {band:.0%}", str(count), f"{mean:.3f}", f"{floor:.3f}")
     console.print(grid)
+    grid = new_table(
+        "Classes that begin with a click, by time", "Share", "Runs", "Mean Dice", "Least"
+    )
+    for band, scores in clicks_by_share(runs):
+        grid.add_row(
+            f">= {band:.0%}", str(len(scores)), f"{np.mean(scores):.3f}", f"{min(scores):.3f}"
+        )
+    console.print(grid)
     loads = [one.load for one in runs]
     console.print(f"Load of the machine: {np.mean(loads):.1f}, at most {max(loads):.1f}")
 
@@ -551,6 +559,25 @@ def dice_by_share(runs: Sequence[TimedRun]) -> list[tuple[float, float, float, i
             mean = float(np.mean([np.mean(one.dice) for one in members]))
             floor = float(np.mean([np.mean(draw_scene(one.plan.scene).floor) for one in members]))
             rows.append((band, mean, floor, len(members)))
+        upper = band
+    return rows
+
+
+def clicks_by_share(runs: Sequence[TimedRun]) -> list[tuple[float, list[float]]]:
+    """Gathers the runs whose classes begin with clicks, by the share of the time that they had.
+
+    Returns:
+        The lower end of each range of shares, most time first, that has any runs; their mean Dice.
+    """
+    rows, upper = [], np.inf
+    for band in BANDS:
+        scores = [
+            float(np.mean(one.dice))
+            for one in runs
+            if SCENES[one.plan.scene][1] is clicked and band <= one.plan.share < upper
+        ]
+        if scores:
+            rows.append((band, scores))
         upper = band
     return rows
 

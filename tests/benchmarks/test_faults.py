@@ -33,6 +33,8 @@ from benchmarks.fault_times import (
     SCENES,
     Plan,
     TimedRun,
+    clicked,
+    clicks_by_share,
     draw_plan,
     measure_need,
     run_plan,
@@ -93,6 +95,15 @@ def test_each_bar_on_time_is_missed_by_what_it_is_about(
 ) -> None:
     run = replace(ON_TIME, **changes)  # type: ignore[arg-type]
     assert sum(bar.met is False for bar in time_bars([run])) == missed
+
+
+def test_classes_that_begin_with_clicks_are_told_by_themselves() -> None:
+    scene = next(n for n, (_, say) in enumerate(SCENES) if say is clicked)
+    few, many = (
+        replace(ON_TIME, plan=replace(ON_TIME.plan, scene=scene, share=share), dice=(score,))
+        for share, score in ((0.3, 0.2), (1.5, 0.9))
+    )
+    assert clicks_by_share([few, ON_TIME, many]) == [(1.0, [0.9]), (0.25, [0.2])]
 
 
 def test_more_time_that_finds_less_misses_the_bar_on_dice() -> None:

@@ -133,7 +133,7 @@ def test_the_first_clock_begins_with_the_process(
     monkeypatch.setattr("gamt.lifting.budget.process_start", lambda: -1e9)
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
     assert status == 3
-    assert "; class 1: cut short by the time limit\n" in log
+    assert "; class 1: cut short by the time limit, the prompts alone\n" in log
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD, "--no-budget")
     assert status == 0
     assert " s\n" in log
@@ -160,7 +160,8 @@ def test_predict_never_replaces_a_case_through_a_link(tmp_path: Path, run: Run) 
 def test_predict_warns_of_an_image_without_contrast(tmp_path: Path, run: Run) -> None:
     save(tmp_path / "in" / "a.npz", np.full(SHAPE, 7, np.uint8))
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
-    assert status == 0
+    assert status == 3
+    assert "; class 1: nothing found by the segmenter\n" in log
     assert log.startswith("WARNING a: all voxels of the image are 7: nothing can be told apart\n")
 
 

@@ -1,5 +1,6 @@
 """What a click stands in: one body at three scales, wherever and however it is stored."""
 
+from collections.abc import Callable
 from itertools import permutations
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.phantoms import dice
 from gamt.lifting.bodies import Found, Part, Scales, find_along, find_at, other_scales, share
+from gamt.lifting.budget import OutOfTime
 from gamt.lifting.cubes import Spacing, Voxel
 from gamt.lifting.growing import Body
 from tests.doubles import Mask, block
@@ -66,12 +68,49 @@ def test_a_part_is_shown_within_other_bounds(
 # --- at a click ---------------------------------------------------------------------------------
 
 
+def running_out(steps: int) -> Callable[[], None]:
+    """There is time for a number of steps."""
+    left = iter(range(steps))
+
+    def step() -> None:
+        if next(left, None) is None:
+            raise OutOfTime
+
+    return step
+
+
+def test_out_of_time_the_body_that_was_found_until_then_counts() -> None:
+    image = drawn(BLOCK, 180, 100, noise=8)
+    found = find_at(image, SPACING, MIDDLE, running_out(1))
+    assert found.clear
+    assert dice(whole(found.scales["medium"], image), BLOCK) > 0.9
+
+
+def test_out_of_time_before_anything_was_found_there_is_nothing() -> None:
+    with pytest.raises(OutOfTime):
+        find_at(drawn(BLOCK, 180, 100, noise=8), SPACING, MIDDLE, running_out(0))
+
+
 def test_a_body_that_stands_out_is_clear_and_one_that_does_not_is_rough() -> None:
     clear = find_at(drawn(BLOCK, 180, 100, noise=8), SPACING, MIDDLE)
     assert clear.clear
     assert clear.scales["medium"].size == pytest.approx(BLOCK.sum(), rel=0.05)
     noise = np.random.default_rng(0).normal(100, 10, SHAPE)
     assert not find_at(noise, SPACING, MIDDLE).clear
+
+
+@pytest.mark.parametrize("find", [find_at, find_along])
+def test_a_search_that_has_no_time_for_a_clear_body_makes_a_rough_one(
+    find: Callable[..., Found],
+) -> None:
+    def time_is_up() -> None:
+        raise OutOfTime
+
+    image = drawn(BLOCK, 180, 100, noise=8)
+    seed = MIDDLE if find is find_at else np.array([MIDDLE])
+    found = find(image, SPACING, seed, time_is_up)
+    assert not found.clear
+    assert dice(whole(found.scales["medium"], image), BLOCK) > 0.7
 
 
 def check_scales(found: Found, image: npt.NDArray[np.generic], click: Voxel) -> None:

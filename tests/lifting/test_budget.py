@@ -88,16 +88,18 @@ def test_without_a_budget_there_is_no_deadline() -> None:
     assert share.deadline(0, 1, total=1) == math.inf
 
 
-def test_seconds_in_reserve_are_not_for_the_classes() -> None:
+def test_seconds_in_reserve_are_not_for_the_classes(clock: Clock) -> None:
     # 12 a class, and of both together 3 are kept.
-    share = Budget.for_run(SETTINGS, has_box=True, start=100, classes=2, reserve=3)
+    share = Budget.for_run(SETTINGS, has_box=True, start=1000, classes=2, reserve=3)
     assert share.seconds_per_class == pytest.approx(10.5)
 
 
-def test_most_of_the_time_is_for_the_classes_however_slow_reading_was() -> None:
-    # A quarter of 24 seconds is kept, and not 20.
-    share = Budget.for_run(SETTINGS, has_box=True, start=100, classes=2, reserve=20)
-    assert share.seconds_per_class == pytest.approx(9)
+def test_most_of_the_time_left_is_for_the_classes_however_slow_reading_was(clock: Clock) -> None:
+    clock.now = 1012
+    # Of 24 seconds, 12 are left, and a quarter of these is kept, not 12.
+    share = Budget.for_run(SETTINGS, has_box=True, start=1000, classes=2, reserve=12)
+    assert share.seconds_per_class == pytest.approx(10.5)
+    assert share.deadline(0, 2, total=2) == pytest.approx(1021)
 
 
 @pytest.mark.parametrize(
@@ -149,16 +151,40 @@ def test_an_unknown_call_is_tried_with_one_slice_whatever_it_costs() -> None:
     assert pace.expect("encode", 2) == math.inf
 
 
-def test_a_call_is_expected_to_take_as_long_as_the_longest_for_as_many_slices() -> None:
+def test_a_call_is_expected_to_take_what_calls_of_its_size_took() -> None:
+    pace = Pace()
+    pace.add("encode", 1, 9)  # the first one sets something up
+    pace.add("encode", 1, 2)
+    pace.add("encode", 1, 1)
+    pace.add("encode", 5, 4)
+    pace.add("encode", 5, 3)
+    assert pace.expect("encode", 1) == 2
+    assert pace.expect("encode", 3) == 3  # half way from 2 to 4
+    assert pace.expect("encode", 5) == 4
+    assert pace.expect("encode", 10) == 8
+    assert pace.expect("encode", 0) == 0
+    assert pace.seconds("encode") == 19
+    assert pace.expect("decode", 2) == math.inf
+
+
+def test_a_call_is_expected_to_take_no_less_than_smaller_ones() -> None:
+    pace = Pace()
+    for slices, seconds in ((1, 7), (1, 3), (4, 2)):
+        pace.add("decode", slices, seconds)
+    assert pace.expect("decode", 4) == 3
+
+
+def test_the_only_call_counts_until_there_is_another() -> None:
     pace = Pace()
     pace.add("encode", 1, 4)
-    pace.add("encode", 8, 8)
-    assert pace.expect("encode", 1) == 4
-    assert pace.expect("encode", 3) == 8  # no longer than one for eight
-    assert pace.expect("encode", 12) == 12  # each as long as one of the eight
-    assert pace.expect("encode", 0) == 0
-    assert pace.seconds("encode") == 12
-    assert pace.expect("decode", 2) == math.inf
+    assert pace.expect("encode", 3) == 12
+
+
+def test_the_dearest_call_counts_once_there_is_a_dearer_one() -> None:
+    pace = Pace()
+    for seconds in (1, 6, 7):
+        pace.add("decode", 1, seconds)
+    assert pace.expect("decode", 1) == 6
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
@@ -189,15 +215,18 @@ def call(watch: Stopwatch, clock: Clock, kind: Call, seconds: float, slices: int
     watch.end_call()
 
 
-def test_a_call_is_not_begun_that_would_be_late_as_the_longest_of_its_kind(clock: Clock) -> None:
-    watch = Stopwatch(deadline=1010)
-    call(watch, clock, "encode", 4)
+def test_a_call_is_not_begun_that_would_be_late_as_the_second_longest_of_its_kind(
+    clock: Clock,
+) -> None:
+    watch = Stopwatch(deadline=1020)
+    for seconds in (4, 5, 2):
+        call(watch, clock, "encode", seconds)
     call(watch, clock, "decode", 1)
-    call(watch, clock, "encode", 1)  # 1006, and another 4 would just be in time
+    call(watch, clock, "decode", 4)  # 1016, and another 4 would just be in time
     call(watch, clock, "decode", 1)
     with pytest.raises(OutOfTime):
         watch.before_call("encode", 1)
-    call(watch, clock, "decode", 1)  # 1008, and another one fits
+    call(watch, clock, "decode", 1)  # 1018, and another one fits
     with pytest.raises(OutOfTime):
         watch.before_call("decode", 3)
 

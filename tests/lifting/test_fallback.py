@@ -7,9 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.phantoms import dice
 from gamt.axes import Plane
 from gamt.lifting import pipeline
-from gamt.lifting.fallback import FAULTS_IN_A_ROW, draw_case, fall_back
+from gamt.lifting.budget import OutOfTime
+from gamt.lifting.fallback import FAULTS_IN_A_ROW, draw_case, fall_back, noting_steps
+from gamt.lifting.shortfall import Shortfall
 from gamt.prompts import Box, ClassPrompts, Click, Lasso, Scribble, SliceBox, SlicePrompt
 from gamt.segmenters.base import Traits
 from gamt.settings import PRESETS
@@ -253,7 +256,7 @@ def test_who_wants_what_there_is_gets_it_from_the_slices_so_far(slices: int) -> 
     assert len(segmenter.asked) <= max(slices, 1) + 1  # a step of both directions is one call
     assert (found.labels == 1)[7, 10, 13]
     if slices < 1000:
-        rest = () if slices else ("the prompts' shape alone",)
+        rest = () if slices else ("the prompts alone",)
         assert found.shortfalls[1].describe() == ("cut short on request", *rest)
     else:
         assert found.shortfalls[1].describe() == ()
@@ -326,3 +329,55 @@ def test_a_previous_prediction_stays_and_a_new_class_is_drawn_beside_it() -> Non
 def test_negative_clicks_alone_give_nothing() -> None:
     prompts = ClassPrompts(1, clicks=(Click(1, 1, 1, positive=False),))
     assert not draw_case(make_case(IMAGE, prompts)).any()
+
+
+class StoppedIntensities(Stopped):
+    """Somebody wants what there is of a segmenter that knows no more than intensities."""
+
+    traits = Traits(intensities_alone=True)
+
+
+def test_a_class_whose_body_there_was_no_time_to_look_for_is_cut_short() -> None:
+    drawn = SliceBox(Plane.AXIAL, (7, 5, 6), (8, 15, 20))
+    case = make_case(picture(BODY), ClassPrompts(1, slice_box=drawn))
+    for slices, expected in ((1, ("cut short on request",)), (1000, ())):
+        segmenter = StoppedIntensities(slices)
+        embeddings = EmbeddingCache(segmenter, 2**28)
+        volume = PreparedVolume(case.image, case.spacing_mm, embeddings, DEFAULTS)
+        found = pipeline.lift(case, volume, UNLIMITED, finish=segmenter.finish)
+        assert found.shortfalls[1].describe() == expected
+        assert len(segmenter.asked) == 1
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_class_whose_search_for_a_body_was_cut_short_has_the_best_so_far(steps: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 20, SHAPE).astype(np.uint8)
+    case = make_case(
+        np.where(BODY, 200, 40) + noise, ClassPrompts(1, clicks=(Click(7, 10, 13, True),))
+    )
+    left = steps
+
+    def finish() -> bool:
+        nonlocal left
+        left -= 1
+        return left < 0
+
+    segmenter = StoppedIntensities(1000)
+    embeddings = EmbeddingCache(segmenter, 2**28)
+    volume = PreparedVolume(case.image, case.spacing_mm, embeddings, DEFAULTS)
+    found = pipeline.lift(case, volume, UNLIMITED, finish=finish)
+    assert found.shortfalls[1].is_cut_short
+    assert dice(found.labels == 1, BODY) > 0.7
+
+
+def test_a_check_notes_that_it_said_no() -> None:
+    shortfall = Shortfall()
+    noting_steps(shortfall, lambda: None)()
+    assert not shortfall.is_cut_short
+
+    def time_is_up() -> None:
+        raise OutOfTime
+
+    with pytest.raises(OutOfTime):
+        noting_steps(shortfall, time_is_up)()
+    assert shortfall.is_cut_short

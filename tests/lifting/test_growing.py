@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.phantoms import dice
+from gamt.lifting.budget import OutOfTime
 from gamt.lifting.cubes import Spacing, Voxel
 from gamt.lifting.growing import (
     MANY,
@@ -316,3 +317,35 @@ def test_a_search_can_be_ended_before_any_growth(allowed: int) -> None:
     with pytest.raises(InterruptedError):
         find_bodies(drawn(BLOCK, 200, 50, noise=8), (1, 1, 1), MIDDLE, stop)
     assert steps == allowed
+
+
+class TimeIsUp:
+    """Raises `OutOfTime` at a step and at all after it."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise OutOfTime
+
+
+def test_a_search_that_runs_out_of_time_returns_what_was_found_until_then() -> None:
+    image = drawn(BLOCK, 200, 50, noise=8)
+    whole_search = TimeIsUp(10**6)
+    found = find_bodies(image, (1, 1, 1), MIDDLE, whole_search)
+    steps = 10**6 - whole_search.left
+    assert find_bodies(image, (1, 1, 1), MIDDLE, TimeIsUp(0)) == []
+    some = find_bodies(image, (1, 1, 1), MIDDLE, TimeIsUp(steps // 2))
+    assert 0 < len(some) < len(found)
+    assert {body.recipe for body in some} < {body.recipe for body in found}
+
+
+def test_a_body_that_there_is_no_time_to_settle_stays_as_it_was() -> None:
+    image = drawn(BLOCK, 200, 50, noise=8)
+    body = choose(find_bodies(image, (1, 1, 1), MIDDLE))
+    assert body is not None
+    coarse = replace(body, halvings=1)
+    assert settle(image, (1, 1, 1), MIDDLE, coarse, TimeIsUp(1)) is coarse
+    assert settle(image, (1, 1, 1), MIDDLE, coarse, TimeIsUp(10**6)) is not coarse

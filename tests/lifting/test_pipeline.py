@@ -1,6 +1,7 @@
 """From prompts to volumes: what comes out where the right answer is known."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
 from types import SimpleNamespace
@@ -17,8 +18,17 @@ from gamt.lifting import budget
 from gamt.lifting.budget import Budget
 from gamt.lifting.fusion import Votes
 from gamt.lifting.pipeline import Lifted, split_by_memory
-from gamt.prompts import Box, ClassPrompts, Click, Region, Scribble, SliceBox, box_of_mask
-from gamt.segmenters.base import Traits
+from gamt.prompts import (
+    Box,
+    ClassPrompts,
+    Click,
+    Region,
+    Scribble,
+    SliceBox,
+    SlicePrompt,
+    box_of_mask,
+)
+from gamt.segmenters.base import Embedding, SliceMask, Traits
 from gamt.settings import PRESETS, Scale, Settings
 from gamt.windows import IntensityWindow
 from tests.doubles import (
@@ -946,6 +956,70 @@ def test_a_class_that_runs_out_of_time_is_finished_from_what_was_seen(
     unseen = np.setdiff1d(np.flatnonzero(truth.any(axis=(1, 2))), seen)
     shape = inscribed(box_of_mask(truth))
     np.testing.assert_array_equal(found.labels[unseen] == 1, shape[unseen])
+
+
+class Batching(Thresholder):
+    """Encodes eight slices at once, on a clock set by hand: a call costs more than its slices."""
+
+    traits = Traits(batch=8)
+
+    def __init__(self, clock: SimpleNamespace, setup: float) -> None:
+        super().__init__()
+        self._clock = clock
+        self._setup = setup
+        self.encoded: list[int] = []
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        """Takes 40 ms, 2 ms for each slice, and at first the time to set up a device."""
+        self._clock.now += self._setup + 0.04 + 0.002 * len(slices)
+        self._setup = 0.0
+        self.encoded.append(len(slices))
+        return super().encode(slices)
+
+    def decode(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt],
+        multimask: bool | None = None,
+    ) -> Sequence[SliceMask]:
+        """Takes 5 ms."""
+        self._clock.now += 0.005
+        return super().decode(embeddings, prompts, multimask)
+
+
+def unlike_slices(mask: Mask) -> npt.NDArray[np.uint8]:
+    """Returns the image of a mask in which no two slices are the same, and none is encoded once."""
+    noise = np.random.default_rng(0).integers(0, 20, mask.shape).astype(np.uint8)
+    return picture(mask) - np.where(mask, noise, np.uint8(0))
+
+
+@pytest.mark.parametrize(("setup", "allowed"), [(0, 2.5), (1, 6)])
+def test_calls_that_cost_much_by_themselves_are_batched_after_a_slow_first_one(
+    setup: float, allowed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    mask = block((48, 48, 48), slice(6, 42), slice(6, 42), slice(6, 42))
+    case = make_case(unlike_slices(mask), ClassPrompts(1, box_of_mask(mask)))
+    segmenter = Batching(clock, setup)
+    # With 36 slices in each of three planes, whole batches take 14 * 56 ms, and decoding 54 * 5.
+    lifted = lift(case, segmenter, limit=Budget(0, allowed))
+    assert lifted.complete
+    assert sum(segmenter.encoded) == 108
+    assert clock.now < 1.5 + setup
+
+
+@pytest.mark.parametrize(("setup", "allowed"), [(0, 0.3), (0, 0.6), (0, 1), (1, 1.3), (1, 4)])
+def test_no_call_that_costs_much_by_itself_is_late(
+    setup: float, allowed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    mask = block((48, 48, 48), slice(6, 42), slice(6, 42), slice(6, 42))
+    case = make_case(unlike_slices(mask), ClassPrompts(1, box_of_mask(mask)))
+    lifted = lift(case, Batching(clock, setup), limit=Budget(0, allowed))
+    assert not lifted.complete
+    assert clock.now <= allowed
 
 
 def test_time_that_a_class_leaves_over_goes_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,23 @@ def test_slices_that_a_walk_steps_over_get_the_mixed_votes_of_their_neighbours(
     assert np.flatnonzero(looked).tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("filled_in", [False, True])
+def test_far_from_all_that_was_seen_the_box_counts_more_than_mixed_votes(filled_in: bool) -> None:
+    # Of 41 slices 0, 20 and 40 are visited. All see the corner of the box, where its ellipsoid
+    # says 1 / (1 + exp(3)) = 0.05 with a weight of 0.5. A vote that is less than 0.45 does not
+    # outweigh that: one that is more than 0.55 * 41 / 4 = 5.6 slices away.
+    truth = block((41, 20, 24), slice(0, 41), slice(4, 16), slice(4, 20))
+    box = Box(0, 41, 20, 4, 16, 4, 20)
+    target = make_target(make_case(picture(truth), ClassPrompts(1, box)), Thresholder())
+    strides = StridePlanner(Stopwatch(float("inf")), 1.0, Progress())
+    strides.stride = lambda ahead: min(20, ahead)  # type: ignore[method-assign]
+    strides.has_time = lambda: filled_in  # type: ignore[method-assign]
+    go(target, 20, SlicePrompt(box=(4, 4, 20, 16)), strides=strides)
+    corner = target.finding.votes.fuse(box, shape_weight=0.5)[:, 4, 4] > 0.5
+    near = [*range(6), *range(15, 26), *range(35, 41)]
+    assert np.flatnonzero(corner).tolist() == ([*range(41)] if filled_in else near)
+
+
 @pytest.mark.parametrize(
     ("width", "visited"),
     [

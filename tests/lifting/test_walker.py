@@ -196,15 +196,37 @@ def test_a_slice_that_the_segmenter_fails_at_is_stepped_over() -> None:
     assert sorted(owner.mixed) == [(10, 0), (20, 10), (20, 40), (40, 50)]
 
 
-def test_where_the_last_slice_fails_those_stepped_over_before_it_are_visited() -> None:
+@pytest.mark.parametrize("stride", [8, 3])
+def test_before_an_end_that_the_segmenter_fails_at_all_slices_are_visited(stride: int) -> None:
     owner = Owner(fills_in=True)
-    fault = SegmenterFault("no luck")
-    visited = steps(owner.start(0, range(5), stride=4), {4: fault})
-    assert visited == [[0], [4], [2], [3, 1]]
+    visited = steps(owner.start(0, range(9), stride), {8: SegmenterFault("no luck")})
+    assert sorted(index for step in visited for index in step) == [*range(9)]
+    assert sorted(owner.mixed) == [(10 * n, 10 * (n + 1)) for n in range(7)]
     assert owner.left == []
-    in_haste = Owner()
-    steps(in_haste.start(0, range(5), stride=4), {4: fault})
-    assert in_haste.left == [[1, 2, 3]]
+
+
+def test_before_an_end_that_the_segmenter_fails_at_slices_may_be_left_out() -> None:
+    owner = Owner()
+    steps(owner.start(0, range(9), stride=8), {8: SegmenterFault("no luck")})
+    assert owner.left == [[1, 2, 3, 4, 5, 6, 7]]
+
+
+def test_a_slice_that_fails_while_gaps_are_filled_is_passed_over() -> None:
+    owner = Owner(fills_in=True)
+    faults = {8: SegmenterFault("no luck"), 4: SegmenterFault("none here")}
+    visited = steps(owner.start(0, range(9), stride=8), faults)
+    assert sorted(index for step in visited for index in step) == [*range(9)]
+    assert (30, 50) in owner.mixed
+
+
+def test_the_next_middles_are_likely_to_be_asked_for_next() -> None:
+    going = Owner(fills_in=True).start(0, range(9), stride=8)
+    asked = next(going)
+    for _ in range(2):
+        asked = going.send([tagged(request.index) for request in asked])
+    (middle,) = asked
+    assert middle.index == 4
+    assert middle.ahead == [2, 6, 1, 3, 5, 7]
 
 
 def test_a_walk_ends_at_an_anchor_that_the_segmenter_fails_at() -> None:

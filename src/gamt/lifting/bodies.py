@@ -5,7 +5,6 @@ made (`gamt.lifting.blobs`). Both look at the scan alone, whatever the segmenter
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -17,7 +16,6 @@ from scipy import ndimage
 
 from gamt.axes import bounding_range
 from gamt.lifting.blobs import find_blob
-from gamt.lifting.budget import OutOfTime
 from gamt.lifting.cubes import Image, Mask, Spacing, Voxel, component, noise_of, to_finite
 from gamt.lifting.growing import Body, choose, find_bodies, settle
 from gamt.lifting.points import spread_out
@@ -148,13 +146,15 @@ def find_at(
         image: (z, y, x), any numeric type.
         spacing_mm: of its voxels (z, y, x).
         click: a voxel (z, y, x).
-        before_step: called before every step that takes a while; what it raises ends the search,
-            but for `OutOfTime` where a body has been found until then.
+        before_step: called before every step that takes a while. It may raise `OutOfTime`.
+
+    Returns:
+        What was found; out of time, what was found until then, and if that was nothing, a rough
+        body, which is made at once.
     """
     bodies = find_bodies(image, spacing_mm, click, before_step)
     chosen = choose(bodies)
     if chosen is None:
-        before_step()
         medium = Part.tight(*find_blob(image, spacing_mm, click))
         return Found(False, other_scales(image.shape, spacing_mm, click, medium, []), click)
     return settled(image, spacing_mm, click, chosen, bodies, before_step)
@@ -169,9 +169,7 @@ def settled(
     before_step: Callable[[], None],
 ) -> Found:
     """Returns the clear body that was chosen at a voxel (z, y, x), and the others around it."""
-    body = chosen
-    with suppress(OutOfTime):
-        body = settle(image, spacing_mm, click, chosen, before_step)
+    body = settle(image, spacing_mm, click, chosen, before_step)
     medium = Part.tight(body.low, body.mask)
     return Found(True, other_scales(image.shape, spacing_mm, click, medium, bodies), click)
 
@@ -192,8 +190,10 @@ def find_along(
         spacing_mm: of its voxels (z, y, x).
         line: (N, 3) voxels (z, y, x), N > 0.
         before_step: as for `find_at`.
+
+    Returns:
+        As for `find_at`.
     """
-    before_step()
     some = line[np.linspace(0, len(line) - 1, min(len(line), MOST_ON_LINE)).astype(np.intp)]
     for seed in seeds_on(line, spacing_mm):
         bodies = [
@@ -204,7 +204,6 @@ def find_along(
         chosen = choose(bodies)
         if chosen is not None:
             return settled(image, spacing_mm, seed, chosen, bodies, before_step)
-        before_step()
     middle = seeds_on(line, spacing_mm)[0]
     medium = Part.tight(*find_blob(image, spacing_mm, middle))
     return Found(False, other_scales(image.shape, spacing_mm, middle, medium, []), middle)

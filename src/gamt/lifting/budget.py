@@ -2,12 +2,13 @@
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 
+import numpy as np
 import psutil
 
 from gamt.lifting.progress import Progress
@@ -23,7 +24,7 @@ def process_start() -> float:
 
 
 MOST_RESERVED = 0.25
-"""Share of a run's time that is kept for writing at most (docs/constants.md)."""
+"""Share of the time left that is kept for writing at most (docs/constants.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,14 @@ class Budget:
             classes: number of classes in the case, 1 or more.
             seconds: what the caller allows for all classes of this run together.
             reserve: seconds of all that for what comes after the classes, such as writing; no more
-                than `MOST_RESERVED` of it are kept.
+                of what is left than `MOST_RESERVED`.
         """
         share = seconds / classes
         if settings.budget:
             runs = settings.runs if has_box else settings.runs_without_box
             share = min(share, settings.seconds_per_class / runs * (1 - settings.safety))
-        return cls(start, share - min(reserve / classes, MOST_RESERVED * share))
+        left = max(0.0, start + share * classes - time.monotonic())
+        return cls(start, share - min(reserve, MOST_RESERVED * left) / classes)
 
     def deadline(self, done: int, classes: int, total: int) -> float:
         """Returns when the next classes must be done.
@@ -93,50 +95,53 @@ class Cancelled(Exception):  # noqa: N818 - it is no error
 
 
 class Pace:
-    """What the calls of a segmenter have cost so far; encoding and decoding are told apart."""
+    """What the calls of a segmenter have cost so far; encoding and decoding are told apart.
+
+    A call may cost something by itself, whatever is in it, so that what calls took is kept by their
+    number of slices. The dearest call by slice is held back until there is a dearer one: it may
+    have been the first, which sets up a device, or a moment in which the machine was busy.
+    """
 
     def __init__(self) -> None:
         """Knows nothing yet."""
         self._seconds: dict[Call, float] = {}
-        self._calls: Counter[Call] = Counter()
-        # Of the calls for each number of slices, the two longest.
-        self._longest: dict[Call, dict[int, list[float]]] = {}
+        self._longest: dict[Call, dict[int, float]] = {}
+        self._dearest: dict[Call, tuple[int, float]] = {}
 
     def add(self, call: Call, slices: int, seconds: float) -> None:
         """Takes note of a call for some slices, one at least."""
         self._seconds[call] = self._seconds.get(call, 0.0) + seconds
-        self._calls[call] += 1
         longest = self._longest.setdefault(call, {})
-        longest[slices] = sorted([*longest.get(slices, ()), seconds])[-2:]
+        made = slices, seconds
+        if call in self._dearest:
+            made, self._dearest[call] = sorted(
+                (made, self._dearest[call]), key=lambda one: one[1] / one[0]
+            )
+            longest[made[0]] = max(longest.get(made[0], 0.0), made[1])
+        else:
+            self._dearest[call] = made
 
     def seconds(self, call: Call) -> float:
         """Returns what all calls of a kind took together."""
         return self._seconds.get(call, 0.0)
 
     def expect(self, call: Call, slices: int) -> float:
-        """Returns what a call may take: as long as the longest for as many slices took so far.
+        """Returns what a call may take: as long as the longest of no more slices, or longer.
 
-        Where there was none for as many, the next larger ones count, and beyond the largest, each
-        slice as much as in those. Of three calls or more, the very longest is left out: it may
-        have compiled something, or met a moment in which the machine was busy elsewhere.
-
-        Where there was none at all, one slice is to be tried, at whatever cost, and no more of
-        them.
+        Between two numbers of slices that there were calls for, it is what lies between; for more
+        slices than ever, as much for each as in the largest call. Where there was no call, one
+        slice is to be tried, at whatever cost, and no more of them.
         """
         if slices == 0:
             return 0.0
-        calls = [
-            (seconds, size)
-            for size, longest in self._longest.get(call, {}).items()
-            for seconds in longest
-        ]
-        if not calls:
+        if call not in self._dearest:
             return 0.0 if slices == 1 else math.inf
-        if self._calls[call] > 2:
-            calls.remove(max(calls))
-        sizes = [size for _, size in calls]
-        nearest = min((size for size in sizes if size >= slices), default=max(sizes))
-        return max(seconds for seconds, size in calls if size == nearest) * max(1, slices / nearest)
+        known = sorted((self._longest[call] or dict([self._dearest[call]])).items())
+        longest = list(accumulate((seconds for _, seconds in known), max))
+        largest = known[-1][0]
+        if slices > largest:
+            return longest[-1] * slices / largest
+        return float(np.interp(slices, [size for size, _ in known], longest))
 
 
 class Stopwatch:

@@ -15,7 +15,7 @@ stays so. Where a case can't be lifted at all, for want of memory, its classes b
 bodies aren't looked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +74,24 @@ def noting(shortfall: Shortfall, walk: Walk) -> Walk:
             requests = walk.send(answers)
         except StopIteration:
             return
+
+
+def noting_steps(shortfall: Shortfall, check: Callable[[], None]) -> Callable[[], None]:
+    """Returns a check that takes note of it where a class has no time for a step.
+
+    Args:
+        shortfall: of the class.
+        check: raises `OutOfTime` then, and so does what is returned.
+    """
+
+    def check_and_note() -> None:
+        try:
+            check()
+        except OutOfTime:
+            shortfall.is_cut_short = True
+            raise
+
+    return check_and_note
 
 
 def _note(shortfall: Shortfall, plane: Plane, answer: Answer) -> None:

@@ -15,6 +15,7 @@ out. Where nothing is clear, there is no body, and a rough one is made (`gamt.li
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -293,7 +294,13 @@ class Step:
     open: int
 
 
-def grow(intensities: Image, value: float, noise: float, cube: Cube) -> dict[float, list[Step]]:
+def grow(
+    intensities: Image,
+    value: float,
+    noise: float,
+    cube: Cube,
+    before_step: Callable[[], None] = lambda: None,
+) -> dict[float, list[Step]]:
     """Collects voxels whose intensity is near a value, with more and more tolerance.
 
     Args:
@@ -301,6 +308,7 @@ def grow(intensities: Image, value: float, noise: float, cube: Cube) -> dict[flo
         value: the intensity that the tolerance is counted from.
         noise: deviation of the noise.
         cube: where the click is.
+        before_step: called before every tolerance.
 
     Returns:
         For each radius of `OPENINGS`, the regions around the click in the order of tolerance.
@@ -312,6 +320,7 @@ def grow(intensities: Image, value: float, noise: float, cube: Cube) -> dict[flo
     radii_mm = [radius * cube.step_mm for radius in OPENINGS]
     tolerance = LEAST_TOLERANCE * noise
     while tolerance <= farthest * TOLERANCE_RATIO:
+        before_step()
         near = away <= tolerance
         if near[cube.click]:
             region = component(near, cube.click)
@@ -366,7 +375,7 @@ def bodies_in(
     Args:
         cube: what is looked at.
         halvings: how often the scan's resolution was halved for it.
-        before_step: called before every growth.
+        before_step: called before every step of a growth, and before a body is judged.
 
     Yields:
         A body, and through how many faces of the cube it goes on, as a share of those of its
@@ -386,9 +395,8 @@ def bodies_in(
         if sigma_mm == 0:
             values.add(float(np.median(seen[around])))
         for value in sorted(values):
-            before_step()
             judged: dict[int, Body] = {}
-            for radius, steps in grow(seen, value, noise, cube).items():
+            for radius, steps in grow(seen, value, noise, cube, before_step).items():
                 for persistence, end, step in plateaus(steps):
                     if persistence < LEAST_PERSISTENCE or end < LEAST_LEAK * noise:
                         continue
@@ -398,6 +406,7 @@ def bodies_in(
                     recipe = Recipe(value, step.tolerance, end, radius_mm, sigma_mm, noise)
                     key = id(step.region)
                     if key not in judged:
+                        before_step()
                         judged[key] = judge(cube, seen, step.region, recipe, persistence, halvings)
                     body = replace(judged[key], recipe=recipe, persistence=persistence)
                     cut = noisy and body.spread < LEAST_SPREAD  # by the range of intensities
@@ -437,8 +446,21 @@ def judge(
     return Body(low, blocks, edges, recipe, persistence, edge, spread, centrality, halvings)
 
 
-def follow(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Body) -> Body | None:
+def follow(
+    image: npt.NDArray[Any],
+    spacing_mm: Spacing,
+    click: Voxel,
+    body: Body,
+    before_step: Callable[[], None] = lambda: None,
+) -> Body | None:
     """Grows a body that leaves its cube in a larger one, at full resolution.
+
+    Args:
+        image: (z, y, x), any numeric type.
+        spacing_mm: of its voxels (z, y, x).
+        click: a voxel (z, y, x).
+        body: what to follow.
+        before_step: called before every step.
 
     Returns:
         The body; None where it leaks, or leaves the larger cube, too, by much of its border.
@@ -447,12 +469,14 @@ def follow(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Bod
     reach_mm = step_mm * float(np.cbrt(MOST_VOXELS)) / 2
     if image.size <= MOST_VOXELS:
         reach_mm = max(n * mm for n, mm in zip(image.shape, spacing_mm, strict=True))
+    before_step()
     cube = look_around(image, spacing_mm, click, step_mm, reach_mm)
     recipe = body.recipe
     seen = average(cube, recipe.sigma_mm)
     away = np.abs(seen - np.float32(recipe.value))
 
     def regrow(tolerance: float) -> Mask | None:
+        before_step()
         region = component(away <= tolerance, cube.click)
         return next(openings(region, cube.click, [recipe.radius_mm], spacing_mm), None)
 
@@ -466,6 +490,7 @@ def follow(image: npt.NDArray[Any], spacing_mm: Spacing, click: Voxel, body: Bod
         is_inside = cube.count_open(region) <= MOST_LEAVING * border_size(region)
         if is_inside and larger.sum() <= FOLLOWED_GAIN * region.sum():
             grown = replace(recipe, tolerance=tolerance)
+            before_step()
             return judge(cube, seen, region, grown, body.persistence, 0)
         tolerance /= TOLERANCE_RATIO
     return None
@@ -477,7 +502,7 @@ def follow_some(
     click: Voxel,
     leaving: Sequence[tuple[Body, float]],
     before_step: Callable[[], None],
-) -> list[Body]:
+) -> Iterator[Body]:
     """Follows the surest of the bodies that leave their cube.
 
     Args:
@@ -485,26 +510,23 @@ def follow_some(
         spacing_mm: of its voxels (z, y, x).
         click: a voxel (z, y, x).
         leaving: the bodies, and how much of each one's border is that of the cube.
-        before_step: called before each is followed.
+        before_step: called before every step; what it raises ends it.
 
-    Returns:
+    Yields:
         The whole bodies that are clear; and those cut off that leak far away, and leave the cube by
         little of their border.
     """
     followed: list[Recipe] = []
-    found: list[Body] = []
     for body, share in sorted(leaving, key=lambda one: -one[0].sureness):
         if len(followed) == MOST_FOLLOWED:
             break
         if not any(alike(body.recipe, other) for other in followed):
             followed.append(body.recipe)
-            before_step()
-            whole = follow(image, spacing_mm, click, body)
+            whole = follow(image, spacing_mm, click, body, before_step)
             if whole is not None and whole.clear:
-                found.append(whole)
+                yield whole
             elif share <= MOST_LEAVING:
-                found.append(replace(body, cut_off=True))
-    return found
+                yield replace(body, cut_off=True)
 
 
 def find_bodies(
@@ -519,30 +541,27 @@ def find_bodies(
         image: (z, y, x), any numeric type.
         spacing_mm: of its voxels (z, y, x).
         click: a voxel (z, y, x).
-        before_step: called before every growth; what it raises ends the search.
+        before_step: called before every step that takes a while. It may raise `OutOfTime`.
 
     Returns:
-        From small to large; none where nothing is clear. When `before_step` raises `OutOfTime`,
-        those found until then, or else what the cube of those holds that leave it.
+        From small to large; none where nothing is clear. Out of time, what was found until then.
     """
     found: list[Body] = []
     most = MOST_OF_SCAN * image.size
-    for halvings, cube in enumerate(cubes(image, spacing_mm, click)):
-        leaving: list[tuple[Body, float]] = []
-        try:
+    with suppress(OutOfTime):
+        before_step()
+        for halvings, cube in enumerate(cubes(image, spacing_mm, click)):
+            leaving: list[tuple[Body, float]] = []
             for body, share in bodies_in(cube, halvings, before_step):
                 if share > 0:
                     leaving.append((body, share))
-                else:
+                elif body.size <= most:
                     found.append(body)
             if halvings == 0:
-                found += follow_some(image, spacing_mm, click, leaving, before_step)
-        except OutOfTime:
-            found = found or [replace(body, cut_off=True) for body, _ in leaving]
-            return sorted(found, key=lambda body: body.size)
-        found = [body for body in found if body.size <= most]
-        if found and halvings > 0:
-            break
+                followed = follow_some(image, spacing_mm, click, leaving, before_step)
+                found.extend(body for body in followed if body.size <= most)
+            if found and halvings > 0:
+                break
     return sorted(found, key=lambda body: body.size)
 
 
@@ -635,7 +654,10 @@ def settle(
         spacing_mm: of its voxels (z, y, x).
         click: the voxel (z, y, x) that the body was grown from.
         body: what to settle.
-        before_step: called before every round; what it raises ends it.
+        before_step: called before every round. It may raise `OutOfTime`.
+
+    Returns:
+        The settled body; out of time, the body as it was.
     """
     recipe, step_mm = body.recipe, min(spacing_mm)
     if body.halvings:
@@ -659,14 +681,17 @@ def settle(
     z, y, x = (place - first for place, first in zip(click, low, strict=True))
     voxel = z, y, x
     sides = [max(1, round(block_mm / one)) for one in spacing_mm]
-    if max(sides) == 1:
-        settled, _ = settle_border(
-            to_finite(values), inside, voxel, spacing_mm, reach_mm, recipe.noise, before_step
-        )
-    else:
-        settled = settle_blocks(
-            values, inside, voxel, spacing_mm, sides, reach_mm, recipe.noise, before_step
-        )
+    try:
+        if max(sides) == 1:
+            settled, _ = settle_border(
+                to_finite(values), inside, voxel, spacing_mm, reach_mm, recipe.noise, before_step
+            )
+        else:
+            settled = settle_blocks(
+                values, inside, voxel, spacing_mm, sides, reach_mm, recipe.noise, before_step
+            )
+    except OutOfTime:
+        return body
     edges = tuple(np.arange(size + 1) for size in settled.shape)
     return replace(body, low=(low[0], low[1], low[2]), region=settled, edges=edges)
 

@@ -1,6 +1,7 @@
 """The method's table of contents: from a case's prompts to its 3-D segmentation (paper, 2)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from gamt.io.case import Case
 from gamt.lifting.bodies import Found, find_along, find_at, share
 from gamt.lifting.budget import Budget, OutOfTime, Pace, Stopwatch, StridePlanner
 from gamt.lifting.doubt import doubt
-from gamt.lifting.fallback import fall_back, noting
+from gamt.lifting.fallback import fall_back, noting, noting_steps
 from gamt.lifting.fusion import Competition, Votes
 from gamt.lifting.plan import make_plan
 from gamt.lifting.polish import polish
@@ -156,13 +157,13 @@ def find_seeds(
 ) -> dict[int, Found]:
     """Finds, by label, what the first click or scribble stands in of each class that begins so.
 
-    Out of time, it is the best that was found until then, or nothing.
+    Where the time is up before the search begins, there is nothing for a class.
 
     Args:
         case: the scan and its prompts.
         volume: the scan.
         watch: makes a stopwatch, from the number of classes that are done and that are next.
-        shortfalls: by label; which classes there was no time for all of is added.
+        shortfalls: by label, where it is noted that a search was cut short.
 
     Raises:
         Cancelled: `cancelled` said so.
@@ -170,19 +171,16 @@ def find_seeds(
     found = {}
     for n, one in enumerate(case.prompts):
         seed = first_seed(case, one)
-        if seed is None:
-            continue
-        where, check = (case.image, volume.spacing_mm), watch(n, 1).check
-        try:
-            check()
-            found[one.label] = (
-                find_at(*where, seed.voxel, check)
-                if isinstance(seed, Click)
-                else find_along(*where, seed.voxels, check)
-            )
-            check()
-        except OutOfTime:
-            shortfalls[one.label].is_cut_short = True
+        if seed is not None:
+            where = case.image, volume.spacing_mm
+            check = noting_steps(shortfalls[one.label], watch(n, 1).check)
+            with suppress(OutOfTime):
+                check()
+                found[one.label] = (
+                    find_at(*where, seed.voxel, check)
+                    if isinstance(seed, Click)
+                    else find_along(*where, seed.voxels, check)
+                )
     return share(case.image, volume.spacing_mm, found)
 
 
@@ -330,13 +328,12 @@ def first_views(target: Target, strides: StridePlanner) -> list[Walk]:
     if target.previous is not None:
         return []
     if target.prompts.box is not None:
+        if shows_nothing(target, Plane.AXIAL):
+            return []
         return [axial_walk(target, target.prompts.box, strides)]
     if target.prompts.slice_box is not None:
-        return [
-            seeded(
-                target, slice_box_walk(target, target.prompts.slice_box, strides.stopwatch.check)
-            )
-        ]
+        check = noting_steps(target.shortfall, strides.stopwatch.check)
+        return [seeded(target, slice_box_walk(target, target.prompts.slice_box, check))]
     if target.found is None:
         return []
     click = Click(*target.found.seed, positive=True)
@@ -374,14 +371,15 @@ def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
     if target.previous is not None or target.prompts.box is None or target.misled:
         return []
     try:
-        strides.stopwatch.check()
+        noting_steps(target.shortfall, strides.stopwatch.check)()
     except OutOfTime:
-        target.shortfall.is_cut_short = True
         return []
     probability = target.fuse()
     masks = probability > 0.5
     walks = []
     for plane in target.settings.planes[1:]:
+        if shows_nothing(target, plane):
+            continue
         to_grid = target.to_grid(plane.normal)
         for layers in runs(projected_range(masks, plane, target.settings.range_percentile)):
             anchor = fullest(masks, plane, layers)
@@ -392,6 +390,12 @@ def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
             view = PlaneWalk(target, target.finding, plane, index, indices, strides=strides)
             walks.append(view.start(prompt))
     return walks
+
+
+def shows_nothing(target: Target, plane: Plane) -> bool:
+    """Says whether slices of a plane are single pixels of what other planes show in one slice."""
+    shape = target.scan.grid.shape
+    return slice_shape(shape, plane) == (1, 1) and max(shape) > 1
 
 
 def polishing(target: Target, strides: StridePlanner) -> list[Walk]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from gamt.axes import Plane, bounding_range
+from gamt.axes import bounding_range
 from gamt.lifting.budget import OutOfTime, Stopwatch, StridePlanner
 from gamt.prompts import PixelBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
@@ -268,7 +268,8 @@ def _affordable(
     if math.isinf(stopwatch.left):
         return requests
     unseen = scan.count_unseen(requests)
-    filled_up = len(Plane) * (scan.segmenter.traits.batch - 1) if unseen else 0
+    planes = {request.plane for request in requests}
+    filled_up = len(planes) * (scan.segmenter.traits.batch - 1) if unseen else 0
     if stopwatch.fits(unseen + filled_up, len(requests)):
         return requests
     some = [replace(request, ahead=()) for request in requests]

@@ -229,7 +229,6 @@ def slice_box_walk(
             if not leaves_section(target, beyond.votes, drawn, seed):
                 finding = beyond
     except OutOfTime:
-        target.shortfall.is_cut_short = True  # it may be the search for a body that had to end
         return as_drawn(target, drawn, finding)
     return finding
 
@@ -253,10 +252,11 @@ def body_with_section(
         target: the class.
         drawn: the box or lasso.
         seed: in raw voxels (z, y, x).
-        before_step: called before every step that takes a while; what it raises ends the search.
+        before_step: called before every step that takes a while. It may raise `OutOfTime`.
 
     Returns:
-        The body; None where no body has this section, or none of those that have stands out.
+        The body; None where no body has this section, or none of those that have stands out. Out
+        of time, it is one of those found until then.
     """
     image, spacing_mm = target.image, target.spacing_mm
     fitting = [

@@ -4,6 +4,7 @@ What a walk is about, a `Walker` knows: it makes the prompts and takes the masks
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -90,7 +91,8 @@ class Gap(Generic[T]):
     Attributes:
         before: what was made of the slice before them.
         skipped: in the order of the walk.
-        after: what was made of the slice after them; None where the target was lost there.
+        after: what was made of the slice after them; None where the target was lost there, or the
+            segmenter failed at it.
     """
 
     before: T
@@ -185,8 +187,8 @@ def _step_out(
 def _fill_in(plane: Plane, gaps: list[Gap[T]], walker: Walker[T], progress: Progress) -> Walk:
     """Visits slices in the middle of gaps, of the two largest at once, while there is time.
 
-    Where the target isn't found there, what is before a lost end is looked at next; between two
-    slices that have it, the slice is passed over.
+    Where the target isn't found there, what is before a lost end is looked at next. A slice that
+    the segmenter fails at, and one without the target between two that have it, are passed over.
     """
     while gaps and walker.has_time():
         gaps.sort(key=lambda gap: len(gap.skipped))
@@ -195,25 +197,25 @@ def _fill_in(plane: Plane, gaps: list[Gap[T]], walker: Walker[T], progress: Prog
         prompts = [walker.ask(n, gap.before) for n, gap in zip(middles, chosen, strict=True)]
         progress.plan(len(chosen))
         answers = yield [
-            SliceRequest(plane, index, prompt)
-            for index, prompt in zip(middles, prompts, strict=True)
+            SliceRequest(plane, index, prompt, ahead=middles_first(gap.skipped)[1:])
+            for index, prompt, gap in zip(middles, prompts, chosen, strict=True)
         ]
         progress.finish(len(chosen))
         for gap, index, prompt, answer in zip(chosen, middles, prompts, answers, strict=True):
             if isinstance(answer, OutOfTime):
                 gaps.append(gap)
                 continue
+            nearer = gap.skipped[: len(gap.skipped) // 2]
+            farther = gap.skipped[len(gap.skipped) // 2 + 1 :]
             here = None
-            if isinstance(answer, SegmenterFault):
+            if is_fault := isinstance(answer, SegmenterFault):
                 walker.fail(index, answer)
             else:
                 here = walker.accept(index, prompt, gap.before, answer)
-            nearer = gap.skipped[: len(gap.skipped) // 2]
-            farther = gap.skipped[len(gap.skipped) // 2 + 1 :]
             if here is not None:
                 _add_gap(Gap(gap.before, nearer, here), gaps, walker)
                 _add_gap(Gap(here, farther, gap.after), gaps, walker)
-            elif gap.after is not None:
+            elif is_fault or gap.after is not None:
                 _add_gap(Gap(gap.before, (*nearer, *farther), gap.after), gaps, walker)
             else:
                 _add_gap(Gap(gap.before, nearer, None), gaps, walker)
@@ -226,6 +228,18 @@ def _add_gap(gap: Gap[T], gaps: list[Gap[T]], walker: Walker[T]) -> None:
         gaps.append(gap)
     elif gap.after is not None:
         walker.mix(gap.before, gap.after)
+
+
+def middles_first(skipped: Sequence[int]) -> list[int]:
+    """Orders the slices of a gap: its middle, the middles of its halves, and so on."""
+    order, parts = [], deque([skipped])
+    while parts:
+        part = parts.popleft()
+        if part:
+            middle = len(part) // 2
+            order.append(part[middle])
+            parts += part[:middle], part[middle + 1 :]
+    return order
 
 
 def thin_out(way: Sequence[int], stride: int) -> Sequence[int]:
