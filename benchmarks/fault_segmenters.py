@@ -381,7 +381,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "decode: KeyboardInterrupt", "", decode=raising(KeyboardInterrupt), ends=KeyboardInterrupt
     ),
-    Fault("encode: SystemExit", "", raising(lambda: SystemExit(3)), ends=SystemExit),
+    Fault("encode: SystemExit", "SystemExit: 3", raising(lambda: SystemExit(3))),
     # Numbers.
     Fault("logits: NaN", "NaN", decode=logits(lambda one: one * np.float32(np.nan))),
     Fault(

@@ -10,7 +10,8 @@ def main() -> None:
 
         app.main()
     except KeyboardInterrupt:  # before the command line takes care of it
-        print("gamt: interrupted", file=sys.stderr)
+        if sys.stderr is not None:  # as it is after 2>&-
+            print("gamt: interrupted", file=sys.stderr)
         sys.exit(130)
 
 

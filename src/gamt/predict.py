@@ -17,6 +17,7 @@ import numpy.typing as npt
 from gamt.io.case import Case, CaseError, read_case, write_segmentation
 from gamt.io.files import refuse_overwrite, refuse_special, remove_partials
 from gamt.io.intensities import shift_window
+from gamt.io.npz import escape
 from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.coarsening import lift_in_memory
 from gamt.lifting.fallback import draw_case
@@ -261,6 +262,9 @@ def predict_folder(
     for path in paths:
         refuse_overwrite(outputs / path.name, [path])
     _make_writable(outputs)
+    # Relative ones would mean others, should the segmenter change the working directory.
+    paths, outputs = [path.absolute() for path in paths], outputs.absolute()
+    cache = None if cache is None else cache.absolute()
     remove_partials(outputs)
     if cache is not None and open_store(segmenter, cache) is None:
         cache = None  # the warning comes once, not with every case
@@ -279,10 +283,10 @@ def predict_folder(
     return results
 
 
-def describe_error(error: Exception) -> str:
+def describe_error(error: BaseException) -> str:
     """Returns an exception in one line, with its type where the text was not made for users."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
+        return escape(f"{os.fsdecode(error.filename)}: {error.strerror}")
     text = describe_exception(error)
     known = isinstance(error, CaseError | SegmenterFault)
     return text.removeprefix(f"{type(error).__name__}: ") if known else text
@@ -313,7 +317,9 @@ def _predict_file(
         prediction = predict_case(
             case, segmenter, settings, start, cache, finish=finish, reserve=reserve
         )
-    except Exception as error:  # whatever it is, the case has an output
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever it is, the case has an output
         reason = describe_error(error)
         logger.debug("%s: where it failed", path.name, exc_info=True)
     try:

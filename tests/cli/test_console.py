@@ -4,17 +4,20 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from gamt.cli.console import LogFormatter, echo, printable
-from tests.cli.calls import ROOT, THRESHOLD, Run
+from gamt.segmenters.base import Embedding
+from tests.cli.calls import ROOT, THRESHOLD, Run, one_line
 from tests.cli.scans import save_scan
-from tests.test_predict import save
+from tests.test_predict import ThresholdSegmenter, save
 
 COLOUR = "\x1b[31m"
 NOT_UTF8 = os.fsdecode(b"\xff")
@@ -78,7 +81,8 @@ def test_the_name_of_a_case_never_reaches_the_terminal_raw(tmp_path: Path) -> No
 def test_errors_never_show_a_name_raw(run: Run) -> None:
     status, log = run("predict", f"{COLOUR}none", "out")
     assert status == 1
-    assert log.startswith("gamt: \\x1b[31mnone: ")
+    assert one_line(log)
+    assert "/\\x1b[31mnone: " in log  # the whole path
     for arguments in (["predict", f"--{COLOUR}"], [f"{COLOUR}none"], ["predict", "a", "b", COLOUR]):
         status, log = run(*arguments)
         assert status == 2
@@ -176,3 +180,27 @@ def test_a_log_that_cannot_be_written_costs_no_case(reader: str, tmp_path: Path)
         )
     assert done.returncode == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.npz", "b.npz"]
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_cost_no_case_and_no_library_prints_into_an_output(
+    closed: str, tmp_path: Path
+) -> None:
+    save(tmp_path / "in" / "a.npz")
+    segmenter = "tests.cli.test_console:PrintingSegmenter"
+    command = f"{sys.executable} -m gamt predict {tmp_path}/in {tmp_path}/out"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} --segmenter {segmenter} {closed}"], cwd=ROOT, check=False
+    )
+    with np.load(tmp_path / "out" / "a.npz") as output:
+        assert (output["status"], done.returncode) == ("complete", 0)
+    wrong = subprocess.run(["sh", "-c", f"{command} --nonsense {closed}"], cwd=ROOT, check=False)
+    assert wrong.returncode == 2
+
+
+class PrintingSegmenter(ThresholdSegmenter):
+    """Prints as libraries do that are no Python."""
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        os.write(2, b"warning")
+        return super().encode(slices)

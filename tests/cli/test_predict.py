@@ -1,6 +1,7 @@
 """``gamt predict``: folders of cases."""
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from gamt.io.case import write_case
 from gamt.prompts import ClassPrompts, Click
 from gamt.segmenters import Embedding
 from tests.cli.calls import FAILING, ROOT, THRESHOLD, Run, on_terminal, one_line
+from tests.cli.scans import save_scan
 from tests.test_predict import (
     BLOCK,
     SHAPE,
@@ -238,23 +240,78 @@ def test_a_second_sigterm_ends_at_once_also_amid_a_call_of_the_segmenter(tmp_pat
     assert not list((tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize("code", [None, 0, 3])
-def test_a_segmenter_that_exits_is_no_success(
-    code: int | None, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def leave(self: ThresholdSegmenter, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
-        sys.exit(code)
-
-    monkeypatch.setattr(ThresholdSegmenter, "encode", leave)
-    save(tmp_path / "in" / "a.npz")
-    status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
-    assert status == 4
-    assert f"ended by the segmenter: SystemExit({code})" in log
-
-
 def test_after_a_run_sigterm_means_what_it_did_before(tmp_path: Path, run: Run) -> None:
     save(tmp_path / "in" / "a.npz")
     before = signal.getsignal(signal.SIGTERM)
     run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
     assert signal.getsignal(signal.SIGTERM) == before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+class LeavingSegmenter(ThresholdSegmenter):
+    """Ends the program at each slice of one plane."""
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        if slices.shape[1:] == (7, 7):
+            sys.exit(0)
+        return super().encode(slices)
+
+
+def test_a_segmenter_that_ends_the_program_costs_no_other_case(tmp_path: Path, run: Run) -> None:
+    save_unlucky(tmp_path / "in" / "a.npz")
+    save(tmp_path / "in" / "b.npz")
+    segmenter = ("--segmenter", "tests.cli.test_predict:LeavingSegmenter")
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *segmenter)
+    assert status == 3
+    assert "SystemExit: 0" in log
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.npz", "b.npz"]
+
+
+class UnreadySegmenter(ThresholdSegmenter):
+    """Ends the program when it is set up."""
+
+    def __init__(self) -> None:
+        sys.exit(0)
+
+
+def test_a_segmenter_that_ends_the_program_when_it_is_set_up_is_one_line_and_status_2(
+    tmp_path: Path, run: Run
+) -> None:
+    save(tmp_path / "in" / "a.npz")
+    name = "tests.cli.test_predict:UnreadySegmenter"
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", "--segmenter", name)
+    assert status == 2
+    assert one_line(log)
+    assert f"{name!r} can't be set up with no arguments: SystemExit: 0" in log
+
+
+class MovingSegmenter(ThresholdSegmenter):
+    """Changes the working directory, when it is set up and whenever it is asked."""
+
+    def __init__(self) -> None:
+        os.chdir("/")
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        os.chdir("/tmp")
+        return super().encode(slices)
+
+
+def test_a_segmenter_that_changes_the_working_directory_loses_nothing(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "in" / "a.npz")
+    segmenter = ("--segmenter", "tests.cli.test_predict:MovingSegmenter")
+    status, log = run("predict", "in", "out", *segmenter)
+    assert status == 0, log
+    os.chdir(tmp_path)
+    assert segmentation(Path("out/a.npz")).any()
+    scan = save_scan(tmp_path)
+    status, log = run("segment", scan.name, "-o", "seg.nii.gz", "--click", "10,6,5", *segmenter)
+    os.chdir(tmp_path)
+    assert status in (0, 3), log
+    assert sorted(one.name for one in Path().glob("seg.*")) == ["seg.nii.gz", "seg.prompts.json"]
+    status, log = run("explain", "in/a.npz", "--out", "a.html", *segmenter)
+    os.chdir(tmp_path)
+    assert status == 0, log
+    assert Path("a.html").is_file()

@@ -2,18 +2,22 @@
 
 import os
 import struct
+import sys
 import threading
 import tracemalloc
 import warnings
 import zipfile
+from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gamt.io import npz
 from gamt.io.case import Case, CaseError, read_case, read_volume
-from gamt.io.npz import open_npz, show
+from gamt.io.npz import open_npz, show, write_npz
 from gamt.prompts import Box, ClassPrompts, Click
 from tests.io.test_case import (
     BOX,
@@ -338,3 +342,44 @@ def test_an_archive_is_closed_if_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CaseError):
         open_npz(path)
     assert len(names(Path("/proc/self/fd"))) == len(before)
+
+
+def test_ctrl_c_at_whatever_line_of_a_write_leaves_nothing_and_prints_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    arrays = {"segs": np.zeros((2, 3, 4), np.uint8), "status": np.array("complete")}
+
+    def write_until(line: int) -> bool:
+        """Says whether Ctrl-C came before the write was done."""
+        passed = 0
+
+        def trace(frame: FrameType, event: str, argument: object) -> Any:
+            nonlocal passed
+            if frame.f_code.co_filename not in (zipfile.__file__, npz.__file__):
+                return None
+            if frame.f_code.co_name == "__del__":  # has no line to be interrupted at but its pass
+                return None
+            passed += event == "line"
+            if passed == line:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            write_npz(tmp_path / "a.npz", arrays)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    for line in count(1):
+        if not write_until(line):
+            break
+        assert [one.name for one in tmp_path.iterdir() if one.suffix == ".partial"] == []
+    assert line > 100
+    assert printed == []

@@ -20,6 +20,7 @@ from gamt.segmenters import (
     Traits,
     load,
 )
+from gamt.segmenters.checkpoints import CheckpointError
 from gamt.segmenters.statistical import StatisticalSegmenter
 
 
@@ -173,18 +174,32 @@ def test_a_registered_class_that_is_gone_is_named() -> None:
 @pytest.mark.parametrize(
     ("traits", "fault"),
     [
-        (Traits(batch=0), "found 0 as its traits' batch"),
-        (Traits(batch=2.5), "found 2.5 as its traits' batch"),  # type: ignore[arg-type]
-        (Traits(resolution=0), "found 0 as its traits' resolution"),
+        ({"batch": 0}, "found 0 as the trait 'batch', expected a whole number, 1 or more"),
+        ({"batch": -3}, "found -3 as the trait 'batch', expected a whole number, 1 or more"),
+        ({"batch": 2.5}, "found 2.5 as the trait 'batch', expected a whole number, 1 or more"),
+        ({"batch": None}, "found None as the trait 'batch', expected a whole number, 1 or more"),
+        (
+            {"resolution": 0},
+            "found 0 as the trait 'resolution', expected a whole number, 1 or more",
+        ),
+        ({"device": None}, "found None as the trait 'device', expected str"),
+        ({"guided": "no"}, "found 'no' as the trait 'guided', expected bool"),
     ],
 )
 def test_traits_that_make_no_sense_are_refused(
-    traits: Traits, fault: str, monkeypatch: pytest.MonkeyPatch
+    traits: dict[str, Any], fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.doubles.Thresholder.traits", traits)
+    class Odd(TakesNothing):
+        def __init__(self) -> None:
+            super().__init__()
+            self.traits = Traits(**traits)
+
+    monkeypatch.setattr(sys.modules["brought_along"], "Recorder", Odd)
     with pytest.raises(SegmenterError) as caught:
-        load("tests.doubles:Thresholder")
-    assert f"makes no segmenter: {fault}, expected a whole number, 1 or more" in str(caught.value)
+        load("brought_along:Recorder")
+    assert str(caught.value) == (
+        f"segmenter 'brought_along:Recorder' can't be set up with no arguments: ValueError: {fault}"
+    )
 
 
 def test_options_that_a_segmenter_does_not_take_are_named() -> None:
@@ -234,10 +249,45 @@ def test_weights_and_device_are_handed_on_only_when_given() -> None:
     }
 
 
-def test_other_errors_of_a_segmenter_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError("weights are on fire"), "OSError: weights are on fire"),
+        (SystemExit(0), "SystemExit: 0"),
+        (MemoryError(), "MemoryError"),
+        (BaseException("two\nlines \x1b[31m"), "BaseException: two lines \\x1b[31m"),
+    ],
+)
+def test_whatever_a_segmenter_raises_when_it_is_set_up_is_told_in_one_line(
+    error: BaseException, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(**_: Any) -> None:
-        raise OSError("weights are on fire")
+        raise error
 
     monkeypatch.setattr(sys.modules["brought_along"], "Recorder", fail)
-    with pytest.raises(OSError, match="weights are on fire"):
+    with pytest.raises(SegmenterError, match="can't be set up with no arguments: ") as caught:
         load("brought_along:Recorder")
+    assert str(caught.value).endswith(f": {text}")
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), CheckpointError("damaged")])
+def test_ctrl_c_and_errors_of_a_checkpoint_stay_what_they_are(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(sys.modules["brought_along"], "Recorder", fail)
+    with pytest.raises(type(error)):
+        load("brought_along:Recorder")
+
+
+def test_a_module_that_ends_the_program_when_it_is_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ends_at_once.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SegmenterError) as caught:
+        load("ends_at_once:Class")
+    assert str(caught.value) == "segmenter 'ends_at_once:Class' can't be imported: SystemExit: 0"

@@ -265,6 +265,38 @@ def test_a_batch_for_several_users_counts_for_each() -> None:
     assert len(segmenter.encoded) == 3
 
 
+@pytest.mark.parametrize(
+    "size", ["many", None, -(10**12), float("nan"), 1e300, RuntimeError("freed"), SystemExit(0)]
+)
+def test_an_embedding_that_says_no_size_counts_as_nothing(size: object) -> None:
+    class Odd(Halves):
+        @property
+        def nbytes(self) -> Any:
+            if isinstance(size, BaseException):
+                raise size
+            return size
+
+    class OddHalver(Halver):
+        def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+            return [Odd(one.values, one.shape) for one in super().encode(slices)]
+
+    cache = EmbeddingCache(OddHalver(), limit_bytes=IMAGE[0].size * 4)
+    for n in (0, 1, 2, 0, 1, 2):
+        embed(cache, IMAGE[n])
+    assert cache.encoded == 3
+    assert cache.total_bytes == 0
+
+
+def test_an_embedding_that_grows_counts_as_what_it_was_when_it_came() -> None:
+    segmenter = Halver()
+    cache = EmbeddingCache(segmenter, limit_bytes=2 * IMAGE[0].size * 4)
+    (first,) = embed(cache, IMAGE[0])
+    first.values = np.zeros(10 * IMAGE[0].size, np.float32)
+    cache.embed([KeyedSlice.of(IMAGE[1])])
+    cache.embed([KeyedSlice.of(IMAGE[2])])  # the first goes, with what it counted for
+    assert cache.total_bytes == 2 * IMAGE[0].size * 4
+
+
 # --- the folder ---------------------------------------------------------------------------------
 
 

@@ -5,9 +5,11 @@ messages of segmenters. Whatever goes to the terminal goes through `printable`.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ def run_app(
     """
     import typer
 
+    _open_streams()
     try:
         typer.main.get_command(app).main(args=arguments, prog_name=name)
     except SystemExit as end:
@@ -90,6 +93,18 @@ def run_app(
         with suppress(OSError):  # nobody can be told
             echo(f"{name.rsplit(maxsplit=1)[-1]}: {message}", err=True)
         sys.exit(status)
+
+
+def _open_streams() -> None:
+    """Opens the standard streams that are closed, as after ``2>&-``, on nothing.
+
+    Otherwise the next file would take their place: an output, into which libraries would print.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - for good
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _describe(error: Exception) -> tuple[str, int]:
@@ -113,9 +128,10 @@ class _StderrHandler(logging.Handler):
     """Writes to what is `sys.stderr` at the time; a progress bar replaces that, to stay below."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The work goes on where nobody reads the log any more, or its disk is full.
-        with suppress(OSError):
-            print(self.format(record), file=sys.stderr)
+        # The work goes on where nobody reads the log any more, its disk is full, a segmenter has
+        # closed it, or a message doesn't fit its values.
+        with suppress(Exception):
+            sys.stderr.write(f"{self.format(record)}\n")
 
 
 def start_log(verbose: bool | None, form: str = "%(levelname)s %(message)s") -> None:

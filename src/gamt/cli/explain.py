@@ -125,7 +125,6 @@ def explain(
     out = out or Path(f"{strip_suffix(source) if is_image else source.stem}.html")
     check_output(out, ".html")
     from gamt.cli.label_names import parse_label_names
-    from gamt.cli.termination import no_exit_within
     from gamt.explain.recorder import explain_case
     from gamt.io.case import read_case, read_truth
     from gamt.io.files import refuse_overwrite, remove_partials
@@ -144,6 +143,8 @@ def explain(
 
     refuse_overwrite(out, [source, *filter(None, [previous, labels]), *(prompts or [])])
     remove_partials(out.parent)
+    # Should a segmenter change the working directory, they are still the same.
+    written, cache = out.absolute(), cache and cache.absolute()
     chosen = PredictOptions(
         segmenter=segmenter,
         weights=weights,
@@ -184,11 +185,11 @@ def explain(
     model = chosen.load_segmenter()
     warn_of_input(case, names)
     warn_of_scale(case, settings.scale, names)
-    with progress_bar(shows_progress(verbose), "Slices") as progress, no_exit_within(status=1):
+    with progress_bar(shows_progress(verbose), "Slices") as progress:
         explanation = explain_case(
             case, model, settings, truth, process_start(), cache, names, progress
         )
-    write_page(explanation, out)
+    write_page(explanation, written)
     prediction = explanation.prediction
     log_prediction(case, prediction, model, prediction.seconds, names)
     echo(out)

@@ -80,7 +80,7 @@ def predict(
     They are files of the CVPR 2025 challenge on interactive segmentation of 3-D scans.
     """
     start_log(verbose)
-    from gamt.cli.termination import TERMINATED, finish_on_sigterm, no_exit_within
+    from gamt.cli.termination import TERMINATED, finish_on_sigterm
     from gamt.lifting.budget import process_start
     from gamt.predict import predict_folder
 
@@ -96,11 +96,14 @@ def predict(
         cache=cache,
         no_budget=no_budget,
     )
-    settings, model = options.choose_settings(), options.load_segmenter()
+    settings = options.choose_settings()
+    # Before the segmenter is there, which may change the working directory.
+    inputs, outputs = inputs.absolute(), outputs.absolute()
+    cache = cache and cache.absolute()
+    model = options.load_segmenter()
     with (
         progress_bar(shown=shows_progress(verbose)) as progress,
         finish_on_sigterm() as finish,
-        no_exit_within(status=4),
     ):
         results = predict_folder(
             inputs, outputs, model, settings, process_start(), progress, cache, finish

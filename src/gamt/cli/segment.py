@@ -124,7 +124,6 @@ def segment(
     start_log(verbose)
     check_image_output(output)
     from gamt.cli.image_case import read_image_case
-    from gamt.cli.termination import no_exit_within
     from gamt.io.files import atomic_write, refuse_overwrite, remove_partials
     from gamt.io.image import write_image
     from gamt.io.prompts_file import prompts_path, refuse_other_content, write_prompts
@@ -135,7 +134,10 @@ def segment(
     if previous is not None:
         inputs += [previous, prompts_path(previous)]
     refuse_overwrite(output, inputs)
-    prompts_output = prompts_path(output)
+    # What is written later lies where it was asked for, should a segmenter change the working
+    # directory.
+    written, cache = output.absolute(), cache and cache.absolute()
+    prompts_output = prompts_path(written)
     refuse_overwrite(prompts_output, inputs)
     remove_partials(output.parent)
     refuse_other_content(prompts_output)
@@ -167,7 +169,7 @@ def segment(
     model = chosen.load_segmenter()
     warn_of_input(scan.case, scan.class_names)
     warn_of_scale(scan.case, settings.scale, scan.class_names)
-    with progress_bar(shows_progress(verbose), "Slices") as progress, no_exit_within(status=1):
+    with progress_bar(shows_progress(verbose), "Slices") as progress:
         prediction = predict_case(
             scan.case,
             model,
@@ -180,7 +182,7 @@ def segment(
     # Whatever fails, no result lies beside the prompts of another one.
     with atomic_write(prompts_output) as file:
         write_prompts(file, scan.image, scan.remember(prediction.windows), model.name)
-        write_image(output, labels, like=scan.image, names=scan.names)
+        write_image(written, labels, like=scan.image, names=scan.names)
     log_prediction(scan.case, prediction, model, prediction.seconds, scan.class_names)
     if verbose is not False:
         echo(f"{output}: {_describe(scan, labels)}")

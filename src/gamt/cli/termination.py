@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import typer
-
 logger = logging.getLogger("gamt")
 
 TERMINATED = 128 + signal.SIGTERM
@@ -16,20 +14,6 @@ TERMINATED = 128 + signal.SIGTERM
 
 END = b"\0"
 """Written where the numbers of signals are, which begin with 1: none is waited for any more."""
-
-
-@contextmanager
-def no_exit_within(status: int) -> Iterator[None]:
-    """Says so where a segmenter ends the program, whose exit status would say that all is well.
-
-    Raises:
-        typer.Exit: with the status given, instead of `SystemExit`.
-    """
-    try:
-        yield
-    except SystemExit as end:
-        logger.error("ended by the segmenter: SystemExit(%s)", end.code)
-        raise typer.Exit(status) from end
 
 
 @contextmanager

@@ -209,10 +209,23 @@ def _check_member(member: zipfile.ZipInfo, place: Place) -> None:
         raise place.error(found, f"at most {most}")
 
 
+class _NewArchive(zipfile.ZipFile):
+    """An archive that is of no use before it is closed, and then forgotten with its file.
+
+    Where Ctrl-C comes amid a write, zipfile's own would try to end the archive when it is
+    forgotten, fail, and print that.
+    """
+
+    def __del__(self) -> None:
+        pass
+
+
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Writes compressed arrays; the file appears at once and whole, or not at all."""
-    with atomic_write(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
+    with atomic_write(Path(path)) as file:
+        archive = _NewArchive(file, "w")
         write_members(archive, arrays)
+        archive.close()
 
 
 def write_members(archive: zipfile.ZipFile, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -12,6 +12,8 @@ from inspect import getattr_static
 from typing import Any, cast
 
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask, Traits
+from gamt.segmenters.checkpoints import CheckpointError
+from gamt.segmenters.door import describe_exception
 
 __all__ = [
     "BUILT_IN",
@@ -62,8 +64,9 @@ def load(
         options: further keyword arguments of the segmenter's class.
 
     Raises:
-        SegmenterError: if no such segmenter exists, if it does not take these arguments, or if
-            what they make is no segmenter.
+        SegmenterError: if no such segmenter exists, if it does not take these arguments or can't
+            be set up for whatever reason, or if what they make is no segmenter.
+        CheckpointError: if its checkpoint is missing or broken.
     """
     factory = _find(name)
     arguments = dict(options)
@@ -73,10 +76,14 @@ def load(
         arguments["device"] = device
     try:
         segmenter = factory(**arguments)
-    except TypeError as error:
+        fault = _find_fault(segmenter)
+    except (KeyboardInterrupt, SegmenterError, CheckpointError):
+        raise
+    except BaseException as error:  # also SystemExit, of code that was written as a program
         given = ", ".join(sorted(arguments)) or "no arguments"
-        raise SegmenterError(f"segmenter {name!r} can't be set up with {given}: {error}") from error
-    fault = _find_fault(segmenter)
+        raise SegmenterError(
+            f"segmenter {name!r} can't be set up with {given}: {describe_exception(error)}"
+        ) from error
     if fault is not None:
         raise SegmenterError(f"{name!r} makes no segmenter: {fault}")
     return cast(Segmenter, segmenter)
@@ -88,11 +95,6 @@ def _find_fault(segmenter: Any) -> str | None:
         if not isinstance(getattr(segmenter, attribute, None), kind):
             found = type(getattr(segmenter, attribute, None)).__name__
             return f"found {found} as its {attribute!r}, expected {kind.__name__}"
-    traits = segmenter.traits
-    for size in ("batch", "resolution"):
-        value = getattr(traits, size)
-        if (value is not None or size == "batch") and not (isinstance(value, int) and value >= 1):
-            return f"found {value!r} as its traits' {size}, expected a whole number, 1 or more"
     for method in ("encode", "decode"):
         if not callable(getattr(segmenter, method, None)):
             return f"expected a method {method!r}"
@@ -115,9 +117,13 @@ def _find(name: str) -> Callable[..., Any]:
         )
     try:
         return cast(Callable[..., Any], getattr(importlib.import_module(module), attribute))
-    except (ImportError, AttributeError, TypeError, ValueError) as error:  # or no path at all
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # of the path, or whatever the module's own code raises
         if isinstance(error, ModuleNotFoundError) and name in BUILT_IN:
             raise SegmenterError(
                 f"segmenter {name!r} needs the package {error.name}: {INSTALL}"
             ) from error
-        raise SegmenterError(f"segmenter {name!r} can't be imported: {error}") from error
+        raise SegmenterError(
+            f"segmenter {name!r} can't be imported: {describe_exception(error)}"
+        ) from error

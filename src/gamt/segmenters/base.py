@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,7 +20,8 @@ class SliceMask:
 
     Attributes:
         logits: (rows, columns) float, log-odds at the slice's own resolution; positive inside.
-        quality: the IoU with the true mask that the segmenter expects, 0..1.
+            Not masked (`numpy.ma`); other kinds of arrays are taken as plain ones.
+        quality: the IoU with the true mask that the segmenter expects, 0..1: a number, no array.
         state: whatever the segmenter wants back as `SlicePrompt.state` when a walk goes on from
             this answer (see `Segmenter`); opaque to everything else. None where `logits` say it
             all: then they come back as `SlicePrompt.mask`.
@@ -50,7 +52,10 @@ class Traits:
             the click draws.
         resolution: how many pixels of a target's side it tells apart; longer targets it sees on a
             coarser grid. They are walked as coarsely across the slices, and the slices between are
-            interpolated. None visits every slice.
+            interpolated. None visits every slice; otherwise 1 or more.
+
+    Raises:
+        ValueError: one of them is of another type, or less than 1.
     """
 
     batch: int = 1
@@ -58,6 +63,20 @@ class Traits:
     intensities_alone: bool = False
     guided: bool = False
     resolution: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks them, because the lifting relies on them."""
+        for name in ("batch", "resolution"):
+            size = getattr(self, name)
+            if name == "resolution" and size is None:
+                continue
+            if not isinstance(size, Integral) or size < 1:
+                raise ValueError(
+                    f"found {size!r} as the trait {name!r}, expected a whole number, 1 or more"
+                )
+        for name, kind in (("device", str), ("intensities_alone", bool), ("guided", bool)):
+            if not isinstance(found := getattr(self, name), kind):
+                raise ValueError(f"found {found!r} as the trait {name!r}, expected {kind.__name__}")
 
 
 class Segmenter(Protocol):

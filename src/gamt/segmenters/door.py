@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -17,10 +17,6 @@ logger = logging.getLogger("gamt")
 
 FAULT_CHARACTERS = 300
 """Length of a fault's text at most: torch tells the state of a whole GPU (docs/constants.md)."""
-
-MOST_READ = 10_000
-"""Characters of an exception's text that are looked at: it may hold a whole file
-(docs/constants.md)."""
 
 CERTAIN = 1000.0
 """Log-odds whose probability is 0 or 1 exactly, in float64 as well: the logistic function of -746
@@ -45,9 +41,9 @@ class SegmenterFault(Exception):  # noqa: N818 - it is what came in place of an 
 class Door:
     """Asks a segmenter, and gives for each question an answer to rely on, or a fault.
 
-    Whatever the segmenter raises is a fault, lack of memory included; only what ends a process,
-    `KeyboardInterrupt` and `SystemExit`, goes through. A batch that fails is asked again one by
-    one, so that only the guilty question remains without an answer.
+    Whatever the segmenter raises is a fault, `SystemExit` and lack of memory included; only
+    `KeyboardInterrupt`, which is the user's, goes through. A batch that fails is asked again one
+    by one, so that only the guilty question remains without an answer.
 
     Attributes:
         segmenter: the 2-D model.
@@ -85,7 +81,7 @@ class Door:
             )
 
         return self._ask(
-            "encode", range(len(slices)), wanted, encode, _check_embedding, before_repeat
+            "encode", range(len(slices)), wanted, encode, lambda one: one, before_repeat
         )
 
     def decode(
@@ -109,8 +105,8 @@ class Door:
             before_repeat: as for `encode`.
 
         Returns:
-            A mask or a fault for each prompt, in order. The logits have the slice's shape and no
-            NaN, the quality is in 0..1.
+            A mask or a fault for each prompt, in order. The logits are a plain array of the
+            slice's shape without NaN, the quality is a number in 0..1.
         """
 
         def decode(which: Sequence[int]) -> Sequence[SliceMask]:
@@ -176,34 +172,32 @@ class Door:
             if len(answers) != len(which):
                 return SegmenterFault(f"{len(answers)} answers of {call}, expected {len(which)}")
             return [check(answer) for answer in answers]
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             raise
         except BaseException as error:
-            logger.debug("a fault of the segmenter %s", self.segmenter.name, exc_info=True)
-            return SegmenterFault(_shorten(describe_exception(error)))
+            logger.debug("a fault of the segmenter", exc_info=True)
+            return SegmenterFault(describe_exception(error))
 
 
 def describe_exception(error: BaseException) -> str:
-    """Returns an exception in one line: its type, and its text if it has one."""
+    """Returns an exception in one short line: its type, and its text if it has one."""
     try:
-        text = " ".join(str(error)[:MOST_READ].split())
-    except BaseException as other:  # one that can't say what it is
-        if isinstance(other, KeyboardInterrupt):
-            raise
+        text = str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # it can't say what it is
         text = ""
-    return escape(f"{type(error).__name__}: {text}".removesuffix(": "))
+    name = type(error).__name__
+    return _shorten(f"{name}: {text}" if text.strip() else name)
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) <= FAULT_CHARACTERS else f"{text[: FAULT_CHARACTERS - 4]} ..."
-
-
-def _check_embedding(made: Embedding) -> Embedding | SegmenterFault:
-    """Returns an embedding, or what is wrong with what it says of itself."""
-    size = getattr(made, "nbytes", 0)
-    if not isinstance(size, Integral) or size < 0:
-        return SegmenterFault(f"an embedding of {escape(str(size)[:FAULT_CHARACTERS])} bytes")
-    return made
+    """Returns a text in one short line that moves no cursor."""
+    # Cut before anything else is done with it: there are texts of many megabytes.
+    line = escape(" ".join(text[:FAULT_CHARACTERS].split()))
+    if max(len(text), len(line)) <= FAULT_CHARACTERS:
+        return line
+    return f"{line[: FAULT_CHARACTERS - 4]} ..."
 
 
 def _check(answer: object, shape: tuple[int, int]) -> SliceMask | SegmenterFault:
@@ -213,7 +207,12 @@ def _check(answer: object, shape: tuple[int, int]) -> SliceMask | SegmenterFault
     logits, quality = answer.logits, answer.quality
     if not isinstance(logits, np.ndarray) or logits.dtype.kind != "f":
         found = getattr(logits, "dtype", type(logits).__name__)
-        return SegmenterFault(f"logits of type {found}, expected float")
+        return SegmenterFault(_shorten(f"logits of type {found}, expected float"))
+    if isinstance(logits, np.ma.MaskedArray):  # what a masked number means isn't known
+        return SegmenterFault("masked logits, expected a plain array")
+    if type(logits) is not np.ndarray:  # such as a matrix, which computes in ways of its own
+        logits = np.asarray(logits)
+        answer = replace(answer, logits=logits)
     if logits.shape != shape:
         return SegmenterFault(f"logits of shape {logits.shape}, expected {shape}")
     # Two passes without a copy: NaN among the numbers is what both of these are then.
@@ -221,9 +220,7 @@ def _check(answer: object, shape: tuple[int, int]) -> SliceMask | SegmenterFault
     if np.isnan(least):
         return SegmenterFault("NaN among the logits")
     if not isinstance(quality, Real) or not 0 <= quality <= 1:  # nor is NaN
-        return SegmenterFault(
-            _shorten(f"quality {escape(str(quality))}, expected a number in 0..1")
-        )
+        return SegmenterFault(f"quality {_shorten(str(quality))}, expected a number in 0..1")
     if least < -CERTAIN or most > CERTAIN:
         return replace(answer, logits=logits.clip(-CERTAIN, CERTAIN))
     return answer

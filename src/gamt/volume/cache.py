@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from gamt.io.files import atomic_write, remove_partials
 from gamt.segmenters.base import Embedding, Segmenter, StorableSegmenter
-from gamt.segmenters.door import BeforeCall, Door, SegmenterFault
+from gamt.segmenters.door import BeforeCall, Door, SegmenterFault, describe_exception
 
 logger = logging.getLogger("gamt")
 
@@ -63,7 +64,8 @@ class EmbeddingCache:
 
         Args:
             segmenter: makes the embeddings.
-            limit_bytes: of memory; embeddings without an attribute `nbytes` count as nothing.
+            limit_bytes: of memory; embeddings whose attribute `nbytes` is missing, or no whole
+                number from 0 on, count as nothing.
             folder: where embeddings outlive the process, shared with others; made where there is
                 none. With a segmenter whose embeddings can't be written (`StorableSegmenter`) it
                 stays as it is, and the log says so. So it does from when it can't be written to.
@@ -204,14 +206,17 @@ class _Shelf:
 
     def __init__(self) -> None:
         self.embeddings: OrderedDict[str, Embedding] = OrderedDict()
+        self.sizes: dict[str, int] = {}  # as they were when added: what is lazy may grow
         self.used_bytes = 0
 
     def add(self, key: str, embedding: Embedding) -> None:
         self.embeddings[key] = embedding
-        self.used_bytes += _size(embedding)
+        self.sizes[key] = _size(embedding)
+        self.used_bytes += self.sizes[key]
 
     def remove(self, key: str) -> None:
-        self.used_bytes -= _size(self.embeddings.pop(key))
+        del self.embeddings[key]
+        self.used_bytes -= self.sizes.pop(key)
 
 
 class _Shelves:
@@ -261,7 +266,7 @@ class _Shelves:
                 shelf = self._left
             shelf.add(key, embedding)
             self._places[key] = shelf
-            self.latest_bytes = _size(embedding)
+            self.latest_bytes = shelf.sizes[key]
 
     def leave(self, shelf: _Shelf) -> None:
         """Takes a shelf away; what is on it stays until others need the room."""
@@ -303,8 +308,11 @@ class EmbeddingStore:
             return self._segmenter.unpack(array, (one.pixels.shape[0], one.pixels.shape[1]))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except Exception as error:  # of the file, or of a segmenter that unpacks it
-            logger.warning("%s: not a readable embedding, made anew: %s", path, error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of the file, or of a segmenter that unpacks it
+            reason = describe_exception(error)
+            logger.warning("%s: not a readable embedding, made anew: %s", path, reason)
             return None
 
     def has(self, one: KeyedSlice) -> bool:
@@ -325,8 +333,11 @@ class EmbeddingStore:
                 self._tidied.add(path.parent)
             with atomic_write(path) as file:
                 np.save(file, self._segmenter.pack(embedding), allow_pickle=False)
-        except Exception as error:  # of the disk, or of a segmenter that packs it
-            logger.warning("%s: no embedding can be kept: %s", self._folder, error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of the disk, or of a segmenter that packs it
+            reason = describe_exception(error)
+            logger.warning("%s: no embedding can be kept: %s", self._folder, reason)
             return False
         return True
 
@@ -347,4 +358,11 @@ def open_store(segmenter: Segmenter, folder: Path) -> EmbeddingStore | None:
 
 
 def _size(embedding: Embedding) -> int:
-    return int(getattr(embedding, "nbytes", 0))
+    """Returns how many bytes an embedding says it takes; 0 where it says nothing of use."""
+    try:
+        size = getattr(embedding, "nbytes", 0)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # it is the segmenter's, and may compute its size
+        return 0
+    return max(0, int(size)) if isinstance(size, Integral) else 0
