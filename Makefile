@@ -90,10 +90,10 @@ lint: $(ALL) $(PACKAGES) ## Check style, types, and who imports whom; check and 
 	$(RUN_NPM) --prefix $(PAGE) run --silent check
 	$(RUN_NPM) --prefix $(PAGE) test --silent
 
-audit: $(ALL) ## Look for known vulnerabilities in all packages, and for weaknesses in the workflows
+audit: $(ALL) ## Look for known vulnerabilities in all packages, and for weak workflows (MUST=--must)
 	@mkdir -p out
 	$(EXPORT) --all-extras --all-groups --output-file out/requirements.txt
-	$(BIN)/python -m benchmarks.audit out/requirements.txt
+	$(BIN)/python -m benchmarks.audit $(MUST) out/requirements.txt
 	$(BIN)/zizmor --offline --quiet .github
 
 bench: CORES := $(shell getconf _NPROCESSORS_ONLN)

@@ -1,10 +1,11 @@
 """Looks up locked packages in PyPI's advisories; ``make audit`` runs it.
 
-    python -m benchmarks.audit out/requirements.txt
+    python -m benchmarks.audit [--must] out/requirements.txt
 
 pip-audit finds nothing wrong with a package that the service doesn't know, nor with any where a
-mirror answers in its place. Here that is said. Exit status: 0 also where the service can't be
-reached, so that a machine without it can check all else; 1 with a finding.
+mirror answers in its place. Here that is said. Exit status: 1 with a finding. Where the service
+can't be reached, or knows no package at all, it is 0, so that a machine without it can check all
+else; with ``--must``, as on GitHub before a release, it is 1.
 """
 
 import json
@@ -27,6 +28,7 @@ def ask(requirements: Path) -> str:
     Raises:
         ConnectionError: the service can't be reached.
         subprocess.CalledProcessError: pip-audit failed otherwise.
+        RuntimeError: it printed something else.
     """
     command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--progress-spinner", "off"]
     arguments = ["--format", "json", "--requirement", str(requirements)]
@@ -38,18 +40,21 @@ def ask(requirements: Path) -> str:
         raise ConnectionError(last)
     sys.stderr.write(done.stderr)
     done.check_returncode()
-    raise ConnectionError(last)
+    raise RuntimeError(f"pip-audit printed no report, but {done.stdout[:99]!r}")
 
 
-def judge(packages: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
+def judge(packages: Sequence[Mapping[str, Any]], unaudited: int = 0) -> tuple[list[str], int]:
     """Returns what to say of pip-audit's report, line by line, and the exit status.
 
     Args:
         packages: the report's ``dependencies``.
+        unaudited: the exit status where the service knows none of them.
     """
     unknown = [package["name"] for package in packages if "skip_reason" in package]
     if packages and len(unknown) == len(packages):
-        return [f"not audited: PyPI's advisories know none of {len(packages)} packages here"], 0
+        return [
+            f"not audited: PyPI's advisories know none of {len(packages)} packages here"
+        ], unaudited
     lines = [
         f"{package['name']} {package['version']}: {one['id']}, mended in "
         f"{', '.join(one['fix_versions']) or 'no version'}"
@@ -67,13 +72,14 @@ def judge(packages: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
 
 def main(arguments: Sequence[str], ask: Callable[[Path], str] = ask) -> int:
     """Audits a file of requirements; returns the exit status."""
-    (requirements,) = arguments
+    *options, requirements = arguments
+    unaudited = 1 if options == ["--must"] else 0
     try:
         report = ask(Path(requirements))
     except ConnectionError as error:
         print(f"not audited: PyPI's advisories can't be reached: {error}")
-        return 0
-    lines, status = judge(json.loads(report)["dependencies"])
+        return unaudited
+    lines, status = judge(json.loads(report)["dependencies"], unaudited)
     print("\n".join(lines))
     return status
 

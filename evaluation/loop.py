@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -44,18 +44,28 @@ _KEPT = {"imgs": None, "gts": None, "spacing": MOST_NUMBERS_BYTES, "boxes": MOST
 """Keys of a case that every run's file has, where the case has them, and the most bytes of each."""
 
 
+class Ended(NamedTuple):
+    """How a run of a method ended.
+
+    Attributes:
+        failure: what went wrong, in a line; None if nothing is known to. The output counts either
+            way.
+        seconds: that the method itself took.
+    """
+
+    failure: str | None
+    seconds: float
+
+
 class Method(Protocol):
     """What is evaluated."""
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path) -> Ended:
         """Segments the one file in ``inputs/`` into a file of the same name in ``outputs/``.
 
         Args:
             folder: holds the two folders.
             log: a text file, to which whatever the method prints is added.
-
-        Returns:
-            What went wrong, in a line; None if nothing is known to. The output counts either way.
 
         Raises:
             LateError: the run was past its limit. What it wrote is discarded.
@@ -68,10 +78,14 @@ class LateError(Exception):
     Args:
         limit: in seconds.
         troubles: what else went wrong, each in some words.
+
+    Attributes:
+        seconds: the limit, which counts as the run's time.
     """
 
     def __init__(self, limit: float, *troubles: str) -> None:
         super().__init__(", ".join((f"stopped after {limit:g} s", *troubles)))
+        self.seconds = limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +149,7 @@ def evaluate_case(
     orders: list[list[str | None]] = []
     voxels: list[dict[str, list[list[np.int64]]]] = []
     interactions: list[Interaction] = []
+    around = 0.0  # seconds of the runs with what it takes to start and to end them
     predictions: list[npt.NDArray[np.uint8]] = []
     # A file without a name is out of the method's reach, and gone with this process.
     with tempfile.TemporaryFile(dir=folder.parent) as template:
@@ -160,13 +175,13 @@ def evaluate_case(
                     "prev_pred": previous,
                 }
                 workplace.prepare(partial(_write_source, template, arrays))
-            failure, late = None, False
             start = time.perf_counter()
+            late = False
             try:
-                failure = method.run(workplace.folder, log)
+                failure, seconds = method.run(workplace.folder, log)
             except LateError as error:
-                failure, late = str(error), True
-            seconds = time.perf_counter() - start
+                failure, seconds, late = str(error), error.seconds, True
+            around += time.perf_counter() - start
             output, trouble = workplace.take_output(late)
             segs = workplace.segs
             predictions.append(_to_bytes(segs))
@@ -186,7 +201,6 @@ def evaluate_case(
                     surfaces,
                 )
             )
-    took = sum(one.seconds for one in interactions)
     record = CaseRecord(
         case=files.case,
         image_file=os.fspath(files.image.resolve()),
@@ -195,7 +209,7 @@ def evaluate_case(
         spacing=spacing,
         labels=labels,
         interactions=tuple(interactions),
-        own_seconds=time.perf_counter() - began - took,
+        own_seconds=time.perf_counter() - began - around,
     )
     workplace.make_room()
     if record.predicted:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import select
 import shlex
 import shutil
 import subprocess
@@ -20,10 +21,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evaluation import METHOD_SPECS, supervisor
-from evaluation.loop import LateError, Method
+from evaluation.loop import Ended, LateError, Method
 from gamt.cli.console import LogFormatter, UsageError, printable
 from gamt.cli.options import PredictOptions
 
@@ -33,6 +34,21 @@ if TYPE_CHECKING:
 
 MEMORY = "32G"
 """What a container may use (docs/challenge.md, 1)."""
+
+WAIT_SECONDS = 10
+"""How long ending what runs may take where someone waits for it."""
+
+_START_SECONDS = 60
+"""How long a supervisor may take to start, on a machine that has much else to do."""
+
+_LONGEST_END = supervisor.END_SECONDS + supervisor.STOP_SECONDS + 10
+"""Seconds after which a supervisor that was told to end is late itself."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""For runs of gamt in this process."""
+
+_running: list[subprocess.Popen[bytes]] = []
+"""The supervisors of this process."""
 
 
 class MethodError(ValueError):
@@ -102,7 +118,7 @@ class Command:
     command: str
     run_limit: float
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path) -> Ended:
         """See `evaluation.loop.Method`."""
         return _run(("sh", "-c", self.command), folder, log, self.run_limit)
 
@@ -127,7 +143,7 @@ class Container:
     gpu: bool
     run_limit: float
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path) -> Ended:
         """See `evaluation.loop.Method`."""
         name = f"{self.name}_{uuid.uuid4().hex}" if self.parallel else self.name
         stop = (self.engine, "container", "rm", "--force", name)
@@ -160,7 +176,7 @@ class Apptainer:
     gpu: bool
     run_limit: float
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path) -> Ended:
         """See `evaluation.loop.Method`."""
         command = [
             # Nothing of the user's: no environment, home or temporary files; a container may
@@ -195,10 +211,11 @@ class InProcess:
         """Returns the segmenter, loaded once a process, the settings and the cache's folder."""
         return _load_gamt(self.options, self.folder)
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path) -> Ended:
         """See `evaluation.loop.Method`."""
         from gamt.predict import COMPLETE, predict_folder
 
+        began = time.monotonic()
         (path,) = (folder / "inputs").iterdir()
         with _ONE_AT_A_TIME, _logged(log):
             segmenter, settings, cache = self.load()
@@ -214,7 +231,8 @@ class InProcess:
                 raise LateError(self.run_limit)
         (result,) = results
         trouble = result.error or result.status
-        return None if trouble in (COMPLETE, None) else printable(trouble)
+        failure = None if trouble in (COMPLETE, None) else printable(trouble)
+        return Ended(failure, time.monotonic() - began)
 
 
 def has_gpu() -> bool:
@@ -235,70 +253,76 @@ def stop_running() -> None:
         _tell_to_end(process)
     for process in running:
         with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
-
-
-STOP_SECONDS = 10
-"""How long ending what runs may take where someone waits for it."""
-
-_LONGEST_END = supervisor.END_SECONDS + supervisor.STOP_SECONDS + 10
-"""Seconds after which a supervisor that was told to end is late itself."""
-
-_running: list[subprocess.Popen[bytes]] = []
-
-# Runs of gamt in this process.
-_ONE_AT_A_TIME = threading.Lock()
+            process.wait(WAIT_SECONDS)
 
 
 def _run(
     command: Sequence[str], folder: Path, log: Path, limit: float, stop: Sequence[str] = ()
-) -> str | None:
-    """Runs a command, and ends all that it has started; returns what went wrong.
+) -> Ended:
+    """Runs a command, and ends all that it has started.
 
     Args:
         command: with its arguments.
         folder: where to run it.
         log: what it prints is added to this file.
-        limit: seconds after which it is stopped.
+        limit: seconds after which it is stopped. Neither what it takes to start the supervisor nor
+            what it takes to end what the command leaves counts.
         stop: a command that ends what runs elsewhere, such as a container.
 
     Raises:
-        LateError: it was stopped.
+        LateError: it was still running at the limit.
     """
     arguments = (os.fspath(folder), json.dumps(stop), *command)
     with log.open("ab") as file:
         process = subprocess.Popen(
             # Neither the folder nor the environment of the method is where it finds its modules.
             (sys.executable, "-I", "-S", supervisor.__file__, *arguments),
+            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=file,
             start_new_session=True,
         )
     _running.append(process)
+    assert process.stdout is not None
     try:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(limit)
-        late = process.returncode is None
-        _tell_to_end(process)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_LONGEST_END)
-        process.kill()  # one that hangs itself
-        assert process.stdout is not None
         with process.stdout:
-            told = process.stdout.read()
+            _hear(process, _START_SECONDS)
+            start = time.monotonic()
+            told = _hear(process, limit)
+            seconds = time.monotonic() - start
+            _tell_to_end(process)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_LONGEST_END)
+            process.kill()  # one that hangs itself
+            rest = process.stdout.read()
     finally:
         _tell_to_end(process)
         _running.remove(process)
-    ended = json.loads(told) if told else {"status": None, "left": 0}
-    troubles = [f"left {ended['left']} processes that can't be ended"] if ended["left"] else []
-    if late:
+    ended: dict[str, Any] = {"status": None, "seconds": seconds}
+    for line in ((told or b"") + rest).splitlines():
+        ended |= json.loads(line)
+    troubles = []
+    if "left" not in ended:
+        troubles.append(
+            "killed the process that it was started by, and what it has started may still run"
+        )
+    elif ended["left"]:
+        troubles.append(f"left {ended['left']} processes that can't be ended")
+    if told is None:
         raise LateError(limit, *troubles)
-    if ended["status"] is None:
+    if ended["status"] is None and "left" in ended:
         troubles.append("killed the process that it was started by")
     elif ended["status"]:
         troubles.append(f"exit status {ended['status']}")
-    return ", ".join(troubles) or None
+    return Ended(", ".join(troubles) or None, ended["seconds"])
+
+
+def _hear(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
+    """Returns a supervisor's next line, empty where there is none; None if it takes too long."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], seconds)
+    return process.stdout.readline() if ready else None
 
 
 def _tell_to_end(process: subprocess.Popen[bytes]) -> None:

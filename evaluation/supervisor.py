@@ -15,8 +15,13 @@ nothing but the standard library, so that it starts in some hundredths of a seco
 - What the command prints goes to the standard error, which is the log; what is beyond `LOG_BYTES`
   is read, and dropped.
 
-Its standard output gets one line of JSON: the command's exit status, negative for a signal, None
-where it isn't known; and how many processes could not be ended.
+Its standard output gets three lines of JSON objects: an empty one when the command starts; when it
+ends, its exit status, negative for a signal, None where it isn't known, and how many seconds it
+ran; and in the end, how many processes could not be ended.
+
+A method is no prisoner: it runs as the user who evaluates it, and can kill this process too. Then
+what it has started may go on; its run is told to have failed, and why. Only a container or another
+user's account keeps a method in.
 """
 
 import ctypes
@@ -53,17 +58,26 @@ def main(folder: str, stop: list[str], command: list[str]) -> None:
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     printed, prints = os.pipe()
     told, tells = os.pipe()
+    _tell({})
+    start = time.monotonic()
     if os.fork() == 0:
         _guard(command, folder, prints, tells)
     os.close(prints)
     os.close(tells)
     log = _Log()
     status = _wait(printed, told, log)
+    _tell({"status": status, "seconds": time.monotonic() - start})
     left = _end_all()
     log.drain(printed)
     if stop and status != 0:
         _call(stop)
-    print(json.dumps({"status": status, "left": left}), flush=True)
+    _tell({"left": left})
+
+
+def _tell(content: dict[str, float | None]) -> None:
+    # Where the worker has died there is nobody to tell, and all the more to end.
+    with suppress(OSError):
+        os.write(1, f"{json.dumps(content)}\n".encode())
 
 
 def _guard(command: list[str], folder: str, prints: int, tells: int) -> None:

@@ -1,10 +1,12 @@
 """What a candidate is, and how the challenge's loop runs one."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.phantoms import Labels
+from evaluation.loop import Ended
 from gamt.io.case import Case, read_case, write_segmentation
 
 Candidate = Callable[[Case], Labels]
@@ -21,8 +23,9 @@ class InProcess:
 
     candidate: Candidate
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path) -> Ended:
         """See `evaluation.loop.Method`."""
+        start = time.perf_counter()
         (path,) = folder.glob("inputs/*.npz")
         write_segmentation(folder / "outputs" / path.name, self.candidate(read_case(path)), "")
-        return None
+        return Ended(None, time.perf_counter() - start)

@@ -55,6 +55,28 @@ def test_a_service_out_of_reach_is_one_line(capsys: pytest.CaptureFixture[str]) 
     assert main(["requirements.txt"], lambda _: json.dumps({"dependencies": [BROKEN]})) == 1
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["out of reach", "knows nothing"])
+def test_a_release_is_not_made_unaudited(known: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    def answer(requirements: Path) -> str:
+        if known:
+            raise ConnectionError("no route")
+        return json.dumps({"dependencies": [UNKNOWN] * 3})
+
+    assert main(["requirements.txt"], answer) == 0
+    assert main(["--must", "requirements.txt"], answer) == 1
+    assert main(["--must", "requirements.txt"], lambda _: json.dumps({"dependencies": [FINE]})) == 0
+    assert capsys.readouterr().out.count("not audited: ") == 2
+
+
+def test_a_success_without_a_report_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pip_audit.py").write_text("print('all fine')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match="no report, but 'all fine"):
+        ask(tmp_path / "requirements.txt")
+
+
 @pytest.mark.slow
 def test_no_proxy_that_answers_is_a_service_out_of_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

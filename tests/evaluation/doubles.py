@@ -3,9 +3,11 @@
 import errno
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.loop import Ended
 from tests.evaluation import toy_method
 
 
@@ -13,9 +15,10 @@ from tests.evaluation import toy_method
 class Toy:
     """The toy method, in the process that runs it."""
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path) -> Ended:
+        start = time.perf_counter()
         toy_method.main(folder)
-        return None
+        return Ended(None, time.perf_counter() - start)
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,13 @@ class Full:
 
     case: str
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path) -> Ended:
+        start = time.perf_counter()
         (path,) = folder.glob("inputs/*.npz")
         if path.stem == self.case:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
         toy_method.main(folder)
-        return None
+        return Ended(None, time.perf_counter() - start)
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,10 @@ class Deadly:
 
     case: str
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path) -> Ended:
+        start = time.perf_counter()
         (path,) = folder.glob("inputs/*.npz")
         if path.stem == self.case:
             os.kill(os.getpid(), signal.SIGKILL)
         toy_method.main(folder)
-        return None
+        return Ended(None, time.perf_counter() - start)

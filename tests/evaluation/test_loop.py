@@ -4,6 +4,7 @@ import io
 import json
 import pickletools
 import shutil
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.samples import FOLDER as SAMPLES
-from evaluation.loop import CaseFiles, LateError, evaluate_case
+from evaluation.loop import CaseFiles, Ended, LateError, evaluate_case
 from evaluation.records import COLUMNS, CaseRecord
 from gamt.io.case import read_case
 from gamt.io.npz import CaseError, object_array
@@ -35,11 +36,12 @@ class Toy:
     def __init__(self) -> None:
         self.inputs: list[bytes] = []
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path) -> Ended:
+        start = time.perf_counter()
         (path,) = folder.glob("inputs/*.npz")
         self.inputs.append(path.read_bytes())
         toy_method.main(folder)
-        return None
+        return Ended(None, time.perf_counter() - start)
 
 
 class Scripted:
@@ -49,11 +51,12 @@ class Scripted:
         self.write = write
         self.runs = 0
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path) -> Ended:
+        start = time.perf_counter()
         (path,) = folder.glob("inputs/*.npz")
         self.runs += 1
         self.write(folder / "outputs" / path.name, self.runs)
-        return None
+        return Ended(None, time.perf_counter() - start)
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(parsed: ParsedMethod, folder: Path) -> str | None:
-    return parsed.method.run(folder, folder.parent / "log.txt")
+    return parsed.method.run(folder, folder.parent / "log.txt").failure
 
 
 def log(folder: Path) -> str:
@@ -171,6 +171,22 @@ def test_what_a_run_leaves_ends_with_it(folder: Path, script: str) -> None:
     run(parse_method(f"command:{script}", run_limit=40), folder)
     assert count("sleep 47.75") == 0
     assert time.monotonic() - start < 10
+
+
+def test_what_it_takes_to_end_a_run_is_not_its_time(folder: Path) -> None:
+    # The command that stops what runs elsewhere takes longer than the limit.
+    log = folder.parent / "log.txt"
+    ended = methods._run(("sh", "-c", "exit 7"), folder, log, 3.0, ("sleep", "4"))
+    assert ended.failure == "exit status 7"
+    assert ended.seconds < 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds its parent's parent in /proc")
+def test_a_method_that_kills_what_would_end_it_is_told(folder: Path) -> None:
+    script = "read -r _ _ _ parent _ < /proc/$PPID/stat; kill -9 $parent"
+    assert run(parse_method(f"command:{script}", run_limit=40), folder) == (
+        "killed the process that it was started by, and what it has started may still run"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
