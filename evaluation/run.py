@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from filelock import FileLock, Timeout
 
 from evaluation.loop import CaseFiles, Method, evaluate_case
-from evaluation.methods import STOP_SECONDS, ParsedMethod, stop_running
+from evaluation.methods import WAIT_SECONDS, ParsedMethod, stop_running
 from evaluation.records import CaseRecord, TeamFolder
 from evaluation.removal import remove_tree
 from gamt.io.npz import CaseError
@@ -363,7 +363,7 @@ def stop_workers() -> None:
     for one in workers:
         one.terminate()
     for one in workers:
-        one.join(STOP_SECONDS)
+        one.join(WAIT_SECONDS)
         if one.is_alive():
             one.kill()  # what it runs ends with it
             one.join()

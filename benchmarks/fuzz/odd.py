@@ -106,6 +106,7 @@ def _order(clicks: dict[str, Any] | None, rng: np.random.Generator) -> list[str 
 
 
 def _previous(shape: _Shape, classes: int, rng: np.random.Generator) -> npt.NDArray[Any]:
+    labels: npt.NDArray[Any]
     match int(rng.integers(4)):
         case 0:
             labels = np.zeros(shape)

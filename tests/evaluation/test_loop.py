@@ -421,8 +421,8 @@ def test_a_case_that_lacks_something_is_an_error(tmp_path: Path, key: str) -> No
 def test_a_case_of_which_an_array_is_damaged_is_an_error(tmp_path: Path, key: str) -> None:
     path = tmp_path / "CT_block.npz"
     gts = np.zeros((5, 8, 9), np.uint8)
-    arrays = {"imgs": gts, "gts": gts, "spacing": np.ones(3), "boxes": object_array([None])}
-    np.savez(path, **arrays)
+    arrays: dict[str, Any] = {"imgs": gts, "gts": gts, "spacing": np.ones(3)}
+    np.savez(path, **arrays, boxes=object_array([None]))
     with zipfile.ZipFile(path) as archive:
         one = archive.getinfo(f"{key}.npy")
     # The last byte of the array: behind the local header, which numpy makes 20 bytes longer.
@@ -447,7 +447,8 @@ def test_what_is_far_too_large_or_no_number_is_told_in_a_short_line(
 ) -> None:
     path = tmp_path / "CT_block.npz"
     gts = np.zeros((5, 8, 9), np.uint8)
-    np.savez_compressed(path, **{"imgs": gts, "gts": gts, "spacing": np.ones(3), key: array})
+    arrays: dict[str, Any] = {"imgs": gts, "gts": gts, "spacing": np.ones(3), key: array}
+    np.savez_compressed(path, **arrays)
     with pytest.raises(CaseError, match=f"CT_block.npz: key '{key}': found ") as caught:
         evaluate_file(path, Scripted(lambda output, run: None), tmp_path)
     assert str(caught.value).isprintable()
