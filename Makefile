@@ -105,6 +105,7 @@ bench: $(ALL) $(BUILT) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL
 	$(BIN)/python -m benchmarks.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m benchmarks.interaction || status=1; \
 	$(BIN)/python -m benchmarks.speed || status=1; \
+	$(BIN)/python -m benchmarks.memory || status=1; \
 	$(BIN)/python -m benchmarks.serving || status=1; \
 	$(BIN)/python -m benchmarks.annotating || status=1; \
 	$(BIN)/python -m benchmarks.hostile || status=1; \

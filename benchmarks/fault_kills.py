@@ -54,6 +54,9 @@ LEFT_SECONDS = 10.0
 COMMAND_SECONDS = 300.0
 """No command takes longer, unless it hangs."""
 
+LEAST_HIT = 0.8
+"""Share of the trials in which the command is still at work; some moments are close to its end."""
+
 POLL_SECONDS = 0.002
 
 ROOT = Path(__file__).parent.parent
@@ -343,8 +346,10 @@ def _check_end(trial: Trial, status: int, hit: bool, seconds: float) -> list[str
     if not hit or trial.signal is signal.SIGKILL:
         return []
     problems = []
-    # Negative: ended by the signal itself, as before the command is ready for it.
-    if status not in (0, 128 + signal.SIGTERM, -signal.SIGTERM):
+    statuses = [0, 128 + signal.SIGTERM]
+    if trial.when == "at any time":
+        statuses.append(-signal.SIGTERM)  # by the signal itself, before the command is ready for it
+    if status not in statuses:
         problems.append(f"exit status {status} after SIGTERM")
     if seconds > TERM_SECONDS:
         problems.append(f"ended {seconds:.1f} s after SIGTERM")
@@ -494,12 +499,19 @@ def kill_bars(runs: Sequence[TrialRun]) -> list[Bar]:
         wrong = sum(bool(one.problems) for one in members)
         counted = ", ".join(f"{count} x {name}" for name, count in signals.items())
         if members:
-            found.append(
+            hit = sum(one.hit for one in members) / len(members)
+            found += [
                 Bar(
                     f"{title}, {counted}: something left, or another result",
                     str(wrong),
                     "0",
                     wrong == 0,
-                )
-            )
+                ),
+                Bar(
+                    f"{title}: at work when it was ended",
+                    f"{hit:.0%}",
+                    f">= {LEAST_HIT:.0%}",
+                    hit >= LEAST_HIT,
+                ),
+            ]
     return found

@@ -6,6 +6,7 @@ too high a one. Prints the figures, then the bars; the exit code is 1 where one 
 minutes on two cores, on Linux alone.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -96,7 +97,13 @@ class Planner(Observer):
 
 
 def main() -> int:
-    """Measures all cases; returns the exit code."""
+    """Runs the command line; returns the exit code."""
+    parser = argparse.ArgumentParser("python -m benchmarks.memory", description=__doc__)
+    parser.add_argument("--work", metavar="JSON", help="a case, which is measured in this process")
+    options = parser.parse_args()
+    if options.work:
+        print(json.dumps(asdict(measure(Work(**json.loads(options.work))))))
+        return 0
     console = Console()
     found = [
         (one, in_process(one)) for one in track(WORK, "Cases", console=console, transient=True)
@@ -144,7 +151,7 @@ def bars(found: Sequence[tuple[Work, Measured]]) -> list[Bar]:
 
 def in_process(work: Work) -> Measured:
     """Measures a case in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.memory", json.dumps(asdict(work))]
+    command = [sys.executable, "-m", "benchmarks.memory", "--work", json.dumps(asdict(work))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return Measured(**json.loads(done.stdout))
 
@@ -196,7 +203,4 @@ def make_case(work: Work) -> Case:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        print(json.dumps(asdict(measure(Work(**json.loads(sys.argv[1]))))))
-    else:
-        sys.exit(main())
+    sys.exit(main())

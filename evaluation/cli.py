@@ -83,9 +83,9 @@ OUT/TEAM gets:
 The same command again does only what is missing: after Ctrl-C, a crash, or with new cases.
 A case that failed is tried again.
 
-Whatever a method does, its case is scored: nothing in time, or nothing that is a segmentation of
-the case, counts as zeros, or as the earlier run of the case that wrote one. All processes that a
-run has started are ended with it.
+Whatever a method does, its case is scored. A run that writes nothing in time counts as the one
+before it, and as zeros without one; what is no segmentation of the case counts as zeros. All
+processes that a run has started are ended with it.
 
 Exit status: 0 if all cases were evaluated, 1 if not or if nothing was ever predicted, 2 for wrong
 arguments, 130 after Ctrl-C, 143 after SIGTERM.
@@ -177,7 +177,9 @@ def run(
     log_summary(result, folder)
     echo(f"{len(result.records)} of {result.total} cases: {folder.metrics_file}")
     if result.records and not any(record.predicted for record in result.records):
-        logger.error("%s never wrote a prediction; %s says why", method, folder.path / "logs")
+        logger.error(
+            "%s never wrote a prediction in time; %s says why", method, folder.path / "logs"
+        )
         raise typer.Exit(1)
     if result.failed:
         raise typer.Exit(1)

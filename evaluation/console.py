@@ -16,8 +16,8 @@ from evaluation.run import Progress
 logger = logging.getLogger("gamt.evaluation")
 
 _TROUBLES = {
-    "none": "wrote nothing, so zeros count",
-    "stale": "wrote nothing, so the last prediction counts again",
+    "none": "wrote nothing in time, so zeros count",
+    "stale": "wrote nothing in time, so the last prediction counts again",
     "broken": "wrote no segmentation of the case, so zeros count",
 }
 

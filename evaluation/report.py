@@ -188,7 +188,7 @@ def _picture(
     steps: list[Step] = []
     failure = None
     if not record.predicted:
-        failure = "The method never wrote a segmentation of this case."
+        failure = "The method never wrote a segmentation of this case in time."
     else:
         try:
             steps = draw_case(folder, record)
@@ -272,7 +272,9 @@ def _notes(record: CaseRecord, strict_time: bool) -> Iterable[str]:
     if record.late:
         yield f"over {record.limit_seconds} s" + (": zeros" if strict_time else "")
     if record.predicted and (silent := outputs["stale"] + outputs["none"]):
-        yield f"{silent} runs wrote nothing" if silent > 1 else "1 run wrote nothing"
+        yield (
+            f"{silent} runs wrote nothing in time" if silent > 1 else "1 run wrote nothing in time"
+        )
     if broken := outputs["broken"]:
         yield f"{broken} broken output{'s' if broken > 1 else ''}"
     if all(one.number != 1 for one in record.interactions):

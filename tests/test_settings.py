@@ -70,7 +70,17 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         ("voxel_mm", "nan", "a number, 0 or more"),
         ("box_margin", "inf", "a number, 0 or more"),
         ("crop_voxels", "256.5", "a whole number"),
-        ("crop_voxels", "-1", "a whole number, 0 or more"),
+        ("crop_voxels", "-1", "a whole number, 1 or more"),
+        ("crop_voxels", "0", "a whole number, 1 or more"),
+        ("max_grid_voxels", "0", "a whole number, 4096 or more"),
+        ("seconds_per_class", "0", "a number, 0.001 or more"),
+        ("runs", "0", "a whole number, 1 or more"),
+        ("runs_without_box", "0", "a whole number, 1 or more"),
+        ("runs", "1" + 400 * "0", "1e+12 at most"),
+        ("cache_mb", "-1", "a whole number, 0 or more"),
+        ("safety", "1", "0.99 at most"),
+        ("low_percentile", "101", "100 at most"),
+        ("voxel_mm", "1e300", "1e+12 at most"),
         ("budget", "yes", "true or false"),
         ("smoothing", "median", "none, opening or closing"),
         ("fusion", "opening", "mean, median or staple"),
@@ -87,8 +97,26 @@ def test_a_bad_value_is_answered_with_what_was_found_and_expected(
 ) -> None:
     with pytest.raises(SettingsError) as caught:
         override(Settings(), {name: text})
-    assert str(caught.value).startswith(f"setting {name}: found {text!r}, expected ")
+    shown = text if len(text) < 80 else f"{text[:80]}..."
+    assert str(caught.value).startswith(f"setting {name}: found {shown!r}, expected ")
     assert expected in str(caught.value)
+
+
+def test_a_grid_is_no_finer_than_any_scan() -> None:
+    assert override(Settings(), {"voxel_mm": "0"}).voxel_mm == 0
+    with pytest.raises(SettingsError, match=r"voxel_mm: found 1e-300, expected 0, or 1e-06"):
+        override(Settings(), {"voxel_mm": "1e-300"})
+
+
+def test_a_windows_low_percentile_is_below_its_high_one() -> None:
+    with pytest.raises(SettingsError, match=r"found 0\.5 and 0, expected the first below"):
+        override(Settings(), {"high_percentile": "0"})
+
+
+def test_a_long_name_is_shortened() -> None:
+    with pytest.raises(SettingsError) as caught:
+        override(Settings(), {5000 * "n": "1"})
+    assert str(caught.value).startswith(f"no setting is named '{80 * 'n'}...'; expected one of ")
 
 
 def test_the_papers_presets_are_the_papers() -> None:

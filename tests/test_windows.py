@@ -56,7 +56,9 @@ def test_what_is_no_window_is_answered_with_the_names_and_the_form(text: str) ->
     assert all(name in str(caught.value) for name in NAMED_WINDOWS)
 
 
-@pytest.mark.parametrize(("level", "width"), [(0, 0), (0, -1), (math.nan, 1), (0, math.inf)])
+@pytest.mark.parametrize(
+    ("level", "width"), [(0, 0), (0, -1), (math.nan, 1), (0, math.inf), (1e16, 3), (1e308, 1.7e308)]
+)
 def test_a_window_has_a_width(level: float, width: float) -> None:
     with pytest.raises(ValueError, match="expected finite numbers, the width above 0"):
         IntensityWindow.of_level(level, width)

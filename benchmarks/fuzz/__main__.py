@@ -3,6 +3,8 @@
 import argparse
 import importlib.util
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ from benchmarks.fuzz.npz import draw_npz
 from benchmarks.fuzz.readers import READERS
 from benchmarks.fuzz.script import run_script
 
+_EXECUTED = re.compile(r"number_of_executed_units:\s*(\d+)")
 _ROOT = Path(__file__).parents[2]
 _SHOWN = 20
 """Findings that are printed of each part; all of them are in the folder."""
@@ -47,7 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--findings", type=Path, default=Path("out/fuzz"), help="folder for what fails"
     )
     options = parser.parse_args(arguments)
-    console = Console()
+    # All that this process and others leave behind is in one folder, which goes with it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    with tempfile.TemporaryDirectory(prefix="gamt-fuzz-") as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        return _run(options, Console())
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
     part = 50 if options.short else 1
     files = range(options.files // part)
     if options.only is not None:
@@ -84,9 +94,10 @@ def _npz(
     console: Console,
     run: Callable[[range, Path, Callable[[int], None]], Tally],
 ) -> Tally:
+    console.print(f"{title}: {len(numbers):,} npz files", highlight=False)
     with (
         Progress(console=console, transient=True) as progress,
-        tempfile.TemporaryDirectory(prefix="gamt-fuzz-") as folder,
+        tempfile.TemporaryDirectory() as folder,
     ):
         task = progress.add_task(title, total=len(numbers))
         tally = run(numbers, Path(folder), lambda files: progress.advance(task, files))
@@ -113,7 +124,7 @@ def _bars(name: str, tally: Tally) -> list[Bar]:
         ),
         Bar(
             f"{name}: longest work without a word",
-            f"{tally.most_seconds:.1f} s",
+            f"{tally.most_seconds:.1f} s, in the folder of file {tally.slowest}",
             f"< {MOST_SECONDS:g} s",
             tally.most_seconds < MOST_SECONDS,
         ),
@@ -128,6 +139,7 @@ def _bars(name: str, tally: Tally) -> list[Bar]:
 
 def _readers(examples: int, runs: int, findings: Path, console: Console) -> list[Bar]:
     """Lets hypothesis and atheris at the readers."""
+    console.print(f"Hypothesis: {examples} examples a reader and kind", highlight=False)
     with console.status("Hypothesis"):
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "tests/benchmarks/fuzz/test_readers.py"],
@@ -146,6 +158,7 @@ def _readers(examples: int, runs: int, findings: Path, console: Console) -> list
         return [*bars, Bar(name, "not to be had on this system", f"{runs} runs a reader", None)]
     findings.mkdir(parents=True, exist_ok=True)
     for reader in READERS:
+        console.print(f"Atheris: {reader}", highlight=False)
         with console.status(f"Atheris: {reader}"):
             log = findings / f"atheris-{reader}.log"
             with log.open("wb") as stream:
@@ -164,7 +177,10 @@ def _readers(examples: int, runs: int, findings: Path, console: Console) -> list
                     stderr=subprocess.STDOUT,
                 )
         status = done_guided.returncode
-        bars.append(Bar(f"{name}: {reader}", f"{runs} runs, exit {status}", "0", status == 0))
+        # Slow readers are given less than was asked for.
+        counts = _EXECUTED.findall(log.read_text("utf-8", "replace"))
+        text = f"{int(counts[-1]) if counts else 0:,} of {runs:,} runs, exit {status}"
+        bars.append(Bar(f"{name}: {reader}", text, "exit 0", status == 0 and bool(counts)))
         if status == 0:
             log.unlink()
     return bars

@@ -22,6 +22,7 @@ FORBIDDEN = (
 )
 """Events of `sys.audit` that reading a file has no reason for; those of sockets are too."""
 
+_IMPORTING = "<frozen importlib._bootstrap_external>"
 _CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -54,6 +55,8 @@ class Watch:
     def _look(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.outputs is None:
             return
+        if event == "marshal.loads" and sys._getframe(1).f_code.co_filename == _IMPORTING:
+            return  # a module that nothing has needed so far; where it is from is looked at below
         if event in FORBIDDEN or event.startswith("socket."):
             self.seen.append(f"{event} {arguments!r:.200}")
         elif event == "import" and arguments[0].partition(".")[0] not in self._packages:

@@ -52,6 +52,7 @@ class Tally:
         failed: how many of them got no result.
         most_bytes: of memory, at any time.
         most_seconds: of a processor, without a sign of life.
+        slowest: the first number of the folder in which that was.
         findings: what went wrong.
     """
 
@@ -59,6 +60,7 @@ class Tally:
     failed: int = 0
     most_bytes: int = 0
     most_seconds: float = 0.0
+    slowest: int = 0
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -200,7 +202,8 @@ def _run_batch(
         tally.files += len(batch)
         tally.failed += report.failed
         tally.most_bytes = max(tally.most_bytes, report.most_bytes)
-        tally.most_seconds = max(tally.most_seconds, seconds)
+        if seconds > tally.most_seconds:
+            tally.most_seconds, tally.slowest = seconds, batch[0]
     found = [finding(number, *what) for number, what in report.found.items()]
     if report.most_bytes > MOST_BYTES:
         found.append(finding(-1, f"{report.most_bytes / 2**20:.0f} MiB of memory were taken"))

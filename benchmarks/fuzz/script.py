@@ -50,7 +50,10 @@ def run_script(
     for start in range(0, len(numbers), FOLDER):
         batch = numbers[start : start + FOLDER]
         tally.files += len(batch)
+        before = tally.most_seconds
         tally.findings += _run_folder(seed, batch, folder / str(start), labels, tally)
+        if tally.most_seconds > before:
+            tally.slowest = batch[0]
         progress(len(batch))
     return tally
 

@@ -7,7 +7,7 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from gamt.io.case import Case, CaseError, read_case, write_segmentation
 from gamt.io.files import refuse_overwrite, refuse_special, remove_partials
+from gamt.io.intensities import shift_window
 from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.coarsening import lift_in_memory
 from gamt.lifting.fallback import draw_case
@@ -160,6 +161,7 @@ def predict_case(
     if not isinstance(cache, EmbeddingCache):
         cache = EmbeddingCache(segmenter, cache_bytes(settings), cache)
     volume = PreparedVolume(case.image, case.spacing_mm, cache, settings)
+    case = _in_unit_of(volume, case)
     budget = Budget.for_run(settings, has_box, start, len(case.prompts), seconds, reserve)
     lifted = lift_in_memory(case, volume, budget, observer, progress, cancelled, finish)
     return Prediction(
@@ -167,8 +169,23 @@ def predict_case(
         lifted.encoded,
         time.monotonic() - start,
         lifted.complete,
-        lifted.windows,
+        {
+            label: shift_window(window, volume.exponent) if volume.exponent else window
+            for label, window in lifted.windows.items()
+        },
         _describe_status(case, lifted, volume.coarser, names),
+    )
+
+
+def _in_unit_of(volume: PreparedVolume, case: Case) -> Case:
+    """Returns a case whose intensities are counted in the unit of its prepared volume."""
+    if volume.exponent == 0:
+        return case
+    return replace(
+        case,
+        image=volume.image,
+        window=None if case.window is None else shift_window(case.window, -volume.exponent),
+        windows={n: shift_window(one, -volume.exponent) for n, one in case.windows.items()},
     )
 
 

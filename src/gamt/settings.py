@@ -1,6 +1,5 @@
 """Every number of the method, with its source, and the presets."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
@@ -17,6 +16,32 @@ Scale = Literal["tight", "medium", "large"]
 
 Smoothing = Literal["none", "opening", "closing"]
 """Names of what may be done to the final masks (`gamt.lifting.postprocess.smooth`)."""
+
+
+LARGEST = 1e12
+"""No number of the method is larger."""
+
+BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "low_percentile": (0, 100),
+        "high_percentile": (0, 100),
+        "range_percentile": (0, 100),
+        "crop_voxels": (1, LARGEST),
+        "max_grid_voxels": (4096, LARGEST),
+        "max_growth": (1, LARGEST),
+        "seconds_per_class": (0.001, LARGEST),
+        "runs": (1, LARGEST),
+        "runs_without_box": (1, LARGEST),
+        "safety": (0, 0.99),
+    }
+)
+"""The least and the largest value of settings that can't take every number from 0 on."""
+
+LEAST_VOXEL_MM = 1e-6
+"""A grid voxel is no smaller than what is believed of a scan's (`gamt.spacing`)."""
+
+LONGEST_TEXT = 80
+"""Characters of what a user wrote that an error shows, at most."""
 
 
 class SettingsError(ValueError):
@@ -162,12 +187,25 @@ def override(settings: Settings, changes: Mapping[str, str]) -> Settings:
     for name, text in changes.items():
         if name not in kinds:
             known = ", ".join(field.name for field in fields(Settings))
-            raise SettingsError(f"no setting is named {name!r}; expected one of {known}")
+            raise SettingsError(f"no setting is named {shorten(name)!r}; expected one of {known}")
         values[name] = _parse(name, text, kinds[name])
-    return replace(settings, **values)
+    changed = replace(settings, **values)
+    if 0 < changed.voxel_mm < LEAST_VOXEL_MM:
+        raise SettingsError(
+            f"setting voxel_mm: found {changed.voxel_mm:g}, expected 0, or {LEAST_VOXEL_MM:g} or "
+            "more"
+        )
+    if changed.low_percentile >= changed.high_percentile:
+        found = f"{changed.low_percentile:g} and {changed.high_percentile:g}"
+        raise SettingsError(
+            f"settings low_percentile and high_percentile: found {found}, expected the first below "
+            "the second"
+        )
+    return changed
 
 
 def _parse(name: str, text: str, kind: Any) -> Any:
+    least, most = BOUNDS.get(name, (0, LARGEST))
     try:
         if kind == WindowChoice:
             return parse_window(text)
@@ -177,7 +215,7 @@ def _parse(name: str, text: str, kind: Any) -> Any:
             return None
         if kind in (int, float, float | None):
             number = int(text) if kind is int else float(text)
-            if not 0 <= number < math.inf:  # no setting has a use for others, or for NaN
+            if not least <= number <= most:  # or NaN
                 raise ValueError
             return number
         if get_origin(kind) is Literal:
@@ -187,17 +225,25 @@ def _parse(name: str, text: str, kind: Any) -> Any:
             raise ValueError
         return planes
     except (KeyError, ValueError):
+        limits = f"{least:g} or more, {most:g} at most"
         expected = {
             bool: "true or false",
-            int: "a whole number, 0 or more",
-            float: "a number, 0 or more",
-            float | None: "a number, 0 or more, or auto",
+            int: f"a whole number, {limits}",
+            float: f"a number, {limits}",
+            float | None: f"a number, {limits}, or auto",
             WindowChoice: EXPECTED,
             Fusion: _list_choices(Fusion),
             Scale: _list_choices(Scale),
             Smoothing: _list_choices(Smoothing),
         }.get(kind, "planes such as axial,coronal,sagittal, axial first")
-        raise SettingsError(f"setting {name}: found {text!r}, expected {expected}") from None
+        raise SettingsError(
+            f"setting {name}: found {shorten(text)!r}, expected {expected}"
+        ) from None
+
+
+def shorten(text: str) -> str:
+    """Returns what a user wrote, or the beginning of it where it is long."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
 
 
 def _list_choices(kind: Any) -> str:

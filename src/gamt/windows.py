@@ -1,6 +1,7 @@
 """Windows of intensities: which values of an image become black and which white."""
 
 import math
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
@@ -28,20 +29,24 @@ class IntensityWindow(NamedTuple):
                 beside the level.
         """
         low, high = level - width / 2, level + width / 2
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        is_finite = math.isfinite(low) and math.isfinite(high)
+        if not (is_finite and low < high and math.isclose(high - low, width, rel_tol=0.01)):
             found = f"level {level:g}, width {width:g}"
-            raise ValueError(f"found {found}, expected finite numbers, the width above 0")
+            raise ValueError(
+                f"found {found}, expected finite numbers, the width above 0 and not lost in "
+                "rounding beside the level"
+            )
         return cls(low, high)
 
     @property
     def level(self) -> float:
         """The intensity in the middle."""
-        return (self.low + self.high) / 2
+        return self.low / 2 + self.high / 2
 
     @property
     def width(self) -> float:
-        """The difference between what becomes white and what becomes black; 0 or more."""
-        return self.high - self.low
+        """The difference between what becomes white and what becomes black; 0 or more, finite."""
+        return min(self.high - self.low, sys.float_info.max)
 
     def describe(self) -> str:
         """Returns it in words, such as "level 40, width 400"."""

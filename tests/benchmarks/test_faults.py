@@ -184,5 +184,11 @@ def test_what_is_half_written_can_be_told(tmp_path: Path) -> None:
 def test_a_trial_that_left_something_misses_its_bar(tmp_path: Path) -> None:
     trial = draw_trials(prepare(tmp_path), Counts(1, 0, 0, 0), seed=0)[0]
     runs = [TrialRun(trial, True, 0.1, 0, problems) for problems in ((), ("left .ab.partial",))]
-    assert [bar.met for bar in kill_bars(runs[:1])] == [True]
-    assert [bar.met for bar in kill_bars(runs)] == [False]
+    assert [bar.met for bar in kill_bars(runs[:1])] == [True, True]
+    assert [bar.met for bar in kill_bars(runs)] == [False, True]
+
+
+def test_trials_that_come_too_late_miss_their_bar(tmp_path: Path) -> None:
+    trial = draw_trials(prepare(tmp_path), Counts(1, 0, 0, 0), seed=0)[0]
+    runs = [TrialRun(trial, hit, 0.1, 0, ()) for hit in (True, False)]
+    assert [bar.met for bar in kill_bars(runs)] == [True, False]

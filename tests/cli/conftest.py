@@ -13,6 +13,7 @@ import pytest
 from gamt import predict
 from gamt.cli.app import main
 from gamt.lifting.pipeline import Lifted
+from gamt.lifting.shortfall import Shortfall
 from gamt.settings import Settings
 from gamt.windows import IntensityWindow
 from tests.cli.calls import Run
@@ -66,7 +67,8 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         windows = {one.label: IntensityWindow(0, 1) for one in case.prompts}
         labels = np.zeros(case.image.shape, np.uint8)
         labels.flat[: len(case.prompts)] = [one.label for one in case.prompts]
-        return Lifted(labels, 0, {}, frozenset(), windows, {})
+        shortfalls = {one.label: Shortfall() for one in case.prompts}
+        return Lifted(labels, 0, shortfalls, windows, {})
 
     monkeypatch.setattr(predict, "lift_in_memory", lift)
     return seen

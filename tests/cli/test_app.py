@@ -39,7 +39,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
 
 def test_a_prediction_with_the_embedded_segmenter_needs_no_torch(tmp_path: Path) -> None:
     save(tmp_path / "in" / "a.npz")
-    arguments = ["predict", str(tmp_path / "in"), str(tmp_path / "out")]
+    arguments = ["predict", str(tmp_path / "in"), str(tmp_path / "out"), "--no-budget"]
     run = f"try: main({arguments})\nexcept SystemExit as end: print(end)"
     code = f"from gamt.cli.app import main\n{run}"
     assert python(f"{code}\nimport sys\nprint('torch' in sys.modules)").split() == ["0", "False"]

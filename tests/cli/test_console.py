@@ -95,13 +95,16 @@ def test_a_name_that_is_not_utf_8_stops_no_command(
     out = tmp_path / "out"
     out.mkdir()
     calls: dict[str, tuple[list[str | Path], list[str]]] = {
-        "predict": ([case, out, *THRESHOLD], [f"{odd}.npz"]),
+        "predict": ([case, out, *THRESHOLD, "--no-budget"], [f"{odd}.npz"]),
         "segment": (
             [scan, "-o", out / f"{odd}.nii", "--click", "10,6,5", *THRESHOLD],
             [f"{odd}.nii", f"{odd}.prompts.json"],
         ),
         "convert": ([scan, out / f"{odd}.npz", "--box", "2,2,2,8,8,8"], [f"{odd}.npz"]),
-        "explain": ([case, "--out", out / f"{odd}.html", *THRESHOLD], [f"{odd}.html"]),
+        "explain": (
+            [case, "--out", out / f"{odd}.html", *THRESHOLD, "--no-budget"],
+            [f"{odd}.html"],
+        ),
     }
     arguments, results = calls[command]
     done = subprocess.run(
@@ -165,6 +168,7 @@ def test_a_log_that_cannot_be_written_costs_no_case(reader: str, tmp_path: Path)
                 tmp_path / "in",
                 tmp_path / "out",
                 *THRESHOLD,
+                "--no-budget",
             ],
             cwd=ROOT,
             stderr=log,

@@ -133,7 +133,7 @@ def test_the_first_clock_begins_with_the_process(
     monkeypatch.setattr("gamt.lifting.budget.process_start", lambda: -1e9)
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
     assert status == 3
-    assert "; class 1: cut short by the time limit, the prompts' shape alone\n" in log
+    assert "; class 1: cut short by the time limit, the prompts alone\n" in log
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD, "--no-budget")
     assert status == 0
     assert " s\n" in log

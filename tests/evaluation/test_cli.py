@@ -83,7 +83,7 @@ def test_quiet_may_stand_before_the_command(
     arguments = ("run", "--cases", cases, "--method", "command:true", "--out", tmp_path / "out")
     assert call("-q", *arguments) == 1
     shown = capsys.readouterr().err
-    assert shown.startswith("ERROR command:true never wrote a prediction")
+    assert shown.startswith("ERROR command:true never wrote a prediction in time")
     assert "WARNING" not in shown
 
 
@@ -160,9 +160,9 @@ def test_runs_that_wrote_nothing_or_failed_are_told(
     assert call("run", "--cases", cases, *arguments) == 1
     errors = capsys.readouterr().err
     log = tmp_path / "out" / "command" / "logs" / "CT_a.txt"
-    trouble = f"wrote nothing, so zeros count, exit status 7; see {log}"
+    trouble = f"wrote nothing in time, so zeros count, exit status 7; see {log}"
     assert f"WARNING CT_a.npz: runs 1, 2, 3, 4, 5, 6: {trouble}" in errors
-    assert "ERROR command:exit 7 never wrote a prediction" in errors
+    assert "ERROR command:exit 7 never wrote a prediction in time" in errors
     # As the official script: no row.
     assert len(pd.read_csv(tmp_path / "out" / "command" / "command_metrics.csv")) == 0
 

@@ -235,7 +235,7 @@ def test_it_says_that_files_are_gone_instead_of_pictures(drawn: TeamFolder) -> N
 def test_it_says_that_nothing_was_predicted_instead_of_pictures(tmp_path: Path) -> None:
     silent = make_record("CT_a.npz", (0.0,) * 6, output="none")
     text = report([write_team(tmp_path / "mine", [silent])])
-    assert "No pictures. The method never wrote a segmentation of this case." in text
+    assert "No pictures. The method never wrote a segmentation of this case in time." in text
 
 
 def test_it_says_what_is_broken(drawn: TeamFolder) -> None:
@@ -255,7 +255,7 @@ def test_it_says_what_is_broken(drawn: TeamFolder) -> None:
 def test_a_case_of_broken_outputs_is_one_without_a_prediction(tmp_path: Path) -> None:
     broken = make_record("CT_a.npz", (0.0,) * 6, output="broken")
     text = report([write_team(tmp_path / "mine", [broken])])
-    assert "No pictures. The method never wrote a segmentation of this case." in text
+    assert "No pictures. The method never wrote a segmentation of this case in time." in text
     assert '<td class="notes">no prediction, 6 broken outputs</td>' in text
 
 

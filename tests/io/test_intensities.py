@@ -24,6 +24,20 @@ def test_window_between_distant_neighbours_of_a_narrow_type() -> None:
     assert intensity_window(image, 25, 75) == (-50, 50)
 
 
+def test_window_between_values_as_far_apart_as_a_type_goes() -> None:
+    # Half way from 1 - 2^63 to 2^63 - 1, whose difference is twice what the type holds.
+    least, most = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+    assert intensity_window(np.array([[[least, -most, most]]]), 50, 100) == (0, 2.0**63)
+
+
+@pytest.mark.parametrize("exponent", [-140, 120])
+def test_very_small_and_very_large_floats_are_seen_as_others(exponent: int) -> None:
+    image = np.array([[[0, 1, 2, 3, 4]]], np.float32)
+    far = np.ldexp(image, exponent)
+    window = (np.ldexp(1.0, exponent), np.ldexp(3.0, exponent))
+    assert normalise(far, window).tolist() == normalise(image, (1, 3)).tolist()
+
+
 def test_window_ignores_voxels_that_are_not_finite() -> None:
     # Left are 0, the background, and 2 and 4, whose quarters are 2.5 and 3.5.
     image = np.array([[[np.nan, 0, 2, np.inf, 4, -np.inf]]], np.float32)

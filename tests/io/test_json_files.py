@@ -96,3 +96,12 @@ def test_a_longer_list_than_any_prompts_have_is_refused() -> None:
     value = parse_json(b"[" + b"1," * 1_000_000 + b"1]", Path("a.json"))
     with pytest.raises(JsonError, match="found a list of 1000001, expected a list, of 1,000,000"):
         value.items()
+
+
+def test_what_a_file_says_moves_no_cursor() -> None:
+    with pytest.raises(JsonError) as caught:
+        parse_json(b'{"\\u001b[2J": 1}', Path("a\x1b[2J.json")).member("\x1b[31m").boolean()
+    assert str(caught.value).isprintable()
+    with pytest.raises(JsonError) as caught:
+        JsonValue(Path("a.json"), "", {"\x1b[2J": 1}).member("\x1b[2J").boolean()
+    assert str(caught.value) == r"a.json: \x1b[2J: found 1, expected true or false"

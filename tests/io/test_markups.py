@@ -1,6 +1,7 @@
 """Points and boxes from 3D Slicer."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,24 @@ BAD = {
     "far": (roi(center=[0, 0, 0]), "markups[0].center: scan.nii.gz: the box is outside of the"),
     "negative": (roi(name="-R"), "markups[0]: found a negative ROI, expected points"),
     "name": (points(name="a\nb"), "markups[0].name: found"),
+    "many": (
+        points(*[[-31, 17.5, 228]] * 100_001),
+        "markups[0].controlPoints: found a list of 100001, expected 100,000 at most",
+    ),
 }
+
+
+def test_a_file_of_far_more_than_anybody_places_is_refused(image: Image) -> None:
+    with pytest.raises(JsonError, match="markups: found a list of 1001, expected 1000 at most"):
+        parse(image, *[points([-31, 17.5, 228])] * 1001)
+    with pytest.raises(JsonError, match="markups: found over 100,000 points, expected fewer"):
+        parse(image, *[points(*[[-31, 17.5, 228]] * 60_000)] * 2)
+
+
+def test_as_many_points_as_are_read_take_seconds(image: Image) -> None:
+    start = time.process_time()
+    assert len(parse(image, points(*[[-31, 17.5, 228]] * 100_000))) == 100_000
+    assert time.process_time() - start < 6
 
 
 @pytest.mark.parametrize(("markup", "message"), BAD.values(), ids=BAD)

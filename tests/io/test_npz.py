@@ -4,7 +4,6 @@ import os
 import struct
 import threading
 import tracemalloc
-import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
@@ -115,7 +114,9 @@ def test_what_should_be_a_volume_is_not_read_if_it_is_none(
 
 
 # Archives of more than 65,535 members have further records at their end.
-@pytest.mark.parametrize(("count", "name_bytes"), [(2_000, 1_000), (70_000, 9)])
+@pytest.mark.parametrize(
+    ("count", "name_bytes"), [(2_000, 1_000), pytest.param(70_000, 9, marks=pytest.mark.slow)]
+)
 def test_a_list_of_very_many_arrays_is_not_read(
     tmp_path: Path, count: int, name_bytes: int
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,59 @@ def test_a_broken_file_is_one_line_that_names_the_key(
         load(path, image)
     assert str(error.value).startswith(f"out.prompts.json: {key}: ")
     assert message in str(error.value)
+
+
+def drawn(kind: str, *runs: list[list[int]]) -> dict[str, Any]:
+    return {"label": 1, "kind": kind, "runs": list(runs), "plane": "axial"}
+
+
+CLICK = {"label": 1, "kind": "positive click", "voxel": [1, 2, 3]}
+
+
+def test_more_prompts_than_anybody_makes_are_refused(tmp_path: Path) -> None:
+    image = read(tmp_path)
+    message = message_of(image, json.dumps(changed(image, "prompts", [CLICK] * 100_001)).encode())
+    assert message == "any.json: prompts: found a list of 100001, expected 100,000 at most"
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "runs"),
+    [
+        # Two voxels at opposite corners of the scan, which is 2^26 voxels: their mask is 64 MiB.
+        ("negative lasso", 5, [[[0, 0, 0]] * 2, [[1023, 1023, 63]] * 2]),
+        # 2^10 voxels a run
+        ("positive scribble", 1, [[[0, 0, 0], [1023, 0, 0]]] * (2**14 + 1)),
+    ],
+)
+def test_drawings_that_take_far_more_memory_than_their_file_are_refused(
+    kind: str, count: int, runs: list[list[list[int]]], tmp_path: Path
+) -> None:
+    image = read(tmp_path, np.zeros((1024, 1024, 64), np.uint8))
+    document = changed(image, "prompts", [drawn(kind, *runs)] * count)
+    message = message_of(image, json.dumps(document).encode())
+    assert message.startswith("any.json: prompts: found drawings of ")
+    document = changed(image, "prompts", [drawn(kind, *runs[:2])])
+    assert message_of(image, json.dumps(document).encode()) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        [CLICK] * 100_000,
+        [drawn("lasso", [[1, 2, 3], [1, 4, 3]])] * 50_000,
+        [drawn("positive scribble", *[[[1, 2, 3], [1, 2, 4]]] * 300_000)],
+    ],
+    ids=["clicks", "lassos", "runs"],
+)
+def test_a_file_at_its_limits_is_read_in_seconds(
+    prompts: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    image = read(tmp_path)
+    content = json.dumps(changed(image, "prompts", prompts), separators=(",", ":")).encode()
+    start = time.process_time()
+    assert message_of(image, content) == ""
+    assert time.process_time() - start < 12
 
 
 NUMBERS = st.integers(-3, 300) | st.floats() | st.integers()

@@ -132,7 +132,7 @@ def refine_to(
     volume = PreparedVolume(
         coarsen_image(case.image, blocks), (1, 1, 1), EmbeddingCache(Thresholder(), 0), UNLIMITED
     )
-    lifted = Lifted(labels, 0, {}, frozenset(), {}, {})
+    lifted = Lifted(labels, 0, {}, {}, {})
     return refine(lifted, case, coarsen(case, volume, blocks), blocks).labels
 
 

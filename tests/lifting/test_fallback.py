@@ -256,7 +256,7 @@ def test_who_wants_what_there_is_gets_it_from_the_slices_so_far(slices: int) -> 
     assert len(segmenter.asked) <= max(slices, 1) + 1  # a step of both directions is one call
     assert (found.labels == 1)[7, 10, 13]
     if slices < 1000:
-        rest = () if slices else ("the prompts' shape alone",)
+        rest = () if slices else ("the prompts alone",)
         assert found.shortfalls[1].describe() == ("cut short on request", *rest)
     else:
         assert found.shortfalls[1].describe() == ()

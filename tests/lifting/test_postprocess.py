@@ -38,15 +38,19 @@ def test_only_the_largest_component_stays() -> None:
 def test_components_with_a_click_stay_too() -> None:
     large, middle, small = three_parts()
     everything = large | middle | small
-    np.testing.assert_array_equal(largest_component(everything, [(0, 7, 9)]), large | small)
     np.testing.assert_array_equal(
-        largest_component(everything, [(0, 7, 9), (5, 6, 1), (1, 1, 1)]), everything
+        largest_component(everything, np.array([(0, 7, 9)])), large | small
+    )
+    np.testing.assert_array_equal(
+        largest_component(everything, np.array([(0, 7, 9), (5, 6, 1), (1, 1, 1)])), everything
     )
 
 
 def test_a_click_outside_of_all_components_keeps_none() -> None:
     large, middle, small = three_parts()
-    np.testing.assert_array_equal(largest_component(large | middle | small, [(3, 3, 9)]), large)
+    np.testing.assert_array_equal(
+        largest_component(large | middle | small, np.array([(3, 3, 9)])), large
+    )
 
 
 def test_sizes_can_be_compared_in_a_part_of_the_mask() -> None:
@@ -61,7 +65,7 @@ def test_sizes_can_be_compared_in_a_part_of_the_mask() -> None:
         (np.s_[3:6, 0:2, :], large),  # nothing is there
     ):
         np.testing.assert_array_equal(largest_component(everything, where=where), expected)
-    found = largest_component(everything, [(1, 1, 1)], np.s_[3:6, :, :])
+    found = largest_component(everything, np.array([(1, 1, 1)]), np.s_[3:6, :, :])
     np.testing.assert_array_equal(found, large | middle)
 
 
@@ -78,7 +82,7 @@ def test_voxels_that_meet_at_a_corner_are_one_component() -> None:
 @pytest.mark.parametrize("value", [False, True])
 def test_nothing_and_everything_stay_as_they_are(value: bool) -> None:
     mask = np.full(SHAPE, value)
-    np.testing.assert_array_equal(largest_component(mask, [(1, 2, 3)]), mask)
+    np.testing.assert_array_equal(largest_component(mask, np.array([(1, 2, 3)])), mask)
     np.testing.assert_array_equal(component_at(mask, (1, 2, 3)), mask)
 
 
@@ -153,7 +157,7 @@ def test_what_lies_in_the_box_stays_beside_the_largest_component() -> None:
     box = np.s_[:, :, :10]
     np.testing.assert_array_equal(bodies_in_box(mask, box), expected)
     expected[2, 10, 8:12] = True
-    np.testing.assert_array_equal(bodies_in_box(mask, box, [(2, 10, 11)]), expected)
+    np.testing.assert_array_equal(bodies_in_box(mask, box, np.array([(2, 10, 11)])), expected)
     np.testing.assert_array_equal(bodies_in_box(expected & False, box), expected & False)
 
 

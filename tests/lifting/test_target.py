@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 
 from gamt.axes import Plane, slice_shape
 from gamt.lifting.shape import prior_logits
-from gamt.lifting.target import LEAST_PROBABILITY, Target
+from gamt.lifting.target import CLICKS_ON_SLICE, LEAST_PROBABILITY, Target
 from gamt.prompts import Box, ClassPrompts, Click, Scribble, SlicePrompt
 from gamt.segmenters.base import SliceMask, Traits
 from gamt.settings import Settings
@@ -138,6 +138,22 @@ def test_clicks_are_added_to_what_a_prompt_holds() -> None:
     assert prompt.points.tolist() == [[7, 5], [5, 3]]
     assert prompt.labels.tolist() == [1, 0]
     assert prompt.mask is scores
+
+
+def test_of_many_clicks_on_a_slice_a_segmenter_gets_some_that_are_far_from_each_other() -> None:
+    # Every pixel of a slice of 60 is clicked ten times, two columns of it as outside.
+    everywhere = [
+        Click(2, y, x, positive=x > 1) for _ in range(10) for y in range(12) for x in range(8)
+    ]
+    image = np.zeros((4, 12, 8), np.uint8)
+    case = make_case(image, ClassPrompts(1, clicks=tuple(everywhere)))
+    target = make_target(case, Constant(inside=False))
+    prompt = target.add_clicks(Plane.AXIAL, 2, SlicePrompt())
+    inside, outside = (prompt.points[prompt.labels == label] for label in (1, 0))
+    assert len(inside) == CLICKS_ON_SLICE
+    assert sorted(outside.tolist()) == [[x, y] for x in (0, 1) for y in range(12)]
+    assert {(2, 0), (7, 0), (2, 11), (7, 11)} <= {(x, y) for x, y in inside.tolist()}
+    assert len(target.add_clicks(Plane.AXIAL, 1, SlicePrompt()).points) == 0
 
 
 def test_clicks_outside_of_the_crop_are_left_out() -> None:

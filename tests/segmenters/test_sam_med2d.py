@@ -219,5 +219,14 @@ class Trap:
 def test_runs_nothing_of_what_lies_beside_the_weights(tmp_path: Path) -> None:
     path, copy = tmp_path / "trap.pth", tmp_path / "copy"
     torch.save({"model": hollow_state(), "optimizer": Trap(Path(__file__), copy)}, path)
-    sam_med2d(path, device="cpu")
+    with pytest.raises(SegmenterError, match=r"trap\.pth: .* found 'shutil\.copy' named"):
+        sam_med2d(path, device="cpu")
     assert not copy.exists()
+
+
+def test_takes_the_weights_beside_an_optimiser(tmp_path: Path) -> None:
+    # As its training wrote the published file.
+    path = tmp_path / "trained.pth"
+    optimiser = torch.optim.Adam(torch.nn.Linear(2, 2).parameters())
+    torch.save({"model": hollow_state(), "optimizer": optimiser}, path)
+    sam_med2d(path, device="cpu")

@@ -205,6 +205,18 @@ def test_a_positive_click_outside_of_a_window_widens_it_and_a_negative_one_does_
     assert widen(window, image, ClassPrompts(1, BOX, (click(35, 4, 4),))) == (-1020, 120)
 
 
+def test_what_is_around_clicks_counts_as_far_as_it_is_known() -> None:
+    # Around the corner's voxel there are seven more, of which two are known: the median of 300,
+    # 500 and 700. One whose surroundings aren't known at all says nothing.
+    image = scan()
+    image[:2, :2, :2] = np.nan
+    image[0, 0, :2], image[1, 1, 1] = (300, 500), 700
+    image[34:37, 3:6, 3:6] = np.inf
+    window = IntensityWindow(40, 120)
+    clicks = (click(35, 4, 4), click(0, 0, 0), click(0, 0, 0), click(*INSIDE))
+    assert widen(window, image, ClassPrompts(1, BOX, clicks)) == (40, 520)
+
+
 def test_a_scribble_is_seen_as_a_click_in_its_middle() -> None:
     line = np.array([[INSIDE[0], INSIDE[1], x] for x in range(INSIDE[2] - 2, INSIDE[2] + 3)])
     scribbled = ClassPrompts(1, scribbles=(Scribble(line, positive=True),))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gamt.cli.console import UsageError
-from gamt.settings import PRESETS, Settings, SettingsError, override
+from gamt.settings import PRESETS, Settings, SettingsError, override, shorten
 
 VARIABLE_PREFIX = "GAMT_"
 NOT_SETTINGS = frozenset(
@@ -31,7 +31,9 @@ def choose_settings(preset: str, changes: Sequence[str], budget: bool | None = N
         UsageError: one of `changes` isn't ``KEY=VALUE``.
     """
     if preset not in PRESETS:
-        raise SettingsError(f"no preset is named {preset!r}; expected one of {', '.join(PRESETS)}")
+        raise SettingsError(
+            f"no preset is named {shorten(preset)!r}; expected one of {', '.join(PRESETS)}"
+        )
     settings = PRESETS[preset] if budget is None else replace(PRESETS[preset], budget=budget)
     for variable, value in sorted(os.environ.items()):
         # An empty variable counts as none, as for the options.
@@ -44,6 +46,6 @@ def choose_settings(preset: str, changes: Sequence[str], budget: bool | None = N
     for change in changes:
         name, separator, value = change.partition("=")
         if not separator:
-            raise UsageError(f"--set {change}: expected KEY=VALUE")
+            raise UsageError(f"--set {shorten(change)}: expected KEY=VALUE")
         settings = override(settings, {name.strip(): value.strip()})
     return settings

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from gamt.io.npz import escape
 from gamt.memory import available_bytes
 
 MOST_RATIO = 1032
@@ -23,7 +24,7 @@ class ImageError(ValueError):
     """An image that can't be read or written, or a place that isn't in it."""
 
     def __init__(self, path: Path, found: str) -> None:
-        super().__init__(f"{path.name or path}: {found}")
+        super().__init__(escape(f"{path.name or path}: {found}"))
 
 
 class VolumeError(ImageError):

@@ -50,6 +50,18 @@ class GridError(ImageError):
     """A segmentation that lies on other voxels than its image."""
 
 
+class PlaceError(ImageError):
+    """A place that is outside of the image, or lies between voxels.
+
+    Attributes:
+        index: which one it is, of several.
+    """
+
+    def __init__(self, path: Path, found: str, index: int) -> None:
+        super().__init__(path, found)
+        self.index = index
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
     """An image as the package sees it, and what it takes to go back to the file's own form.
@@ -118,23 +130,47 @@ class Image:
             ras: whether `point` is in the scanner's RAS coordinates (mm), not in voxels.
 
         Raises:
-            ImageError: the place is outside of the image, or lies between voxels.
+            PlaceError: the place is outside of the image, or lies between voxels.
         """
-        if not ras and not all(float(number).is_integer() for number in point):
-            raise ImageError(self.path, f"found voxel {_join(point)}, expected whole numbers")
-        nearest = self._nearest(point, ras)
-        if not all(0 <= n < size for n, size in zip(nearest, self.array.shape, strict=True)):
+        ((z, y, x),) = self.voxels([point], ras).tolist()
+        return z, y, x
+
+    def voxels(
+        self, points: Sequence[Sequence[float]] | npt.NDArray[np.float64], ras: bool
+    ) -> npt.NDArray[np.intp]:
+        """Returns the voxels at places in the image.
+
+        Args:
+            points: (N, 3), each as for `voxel`.
+            ras: as for `voxel`.
+
+        Returns:
+            (N, 3), indices (z, y, x).
+
+        Raises:
+            PlaceError: a place is outside of the image, or lies between voxels.
+        """
+        places = np.asarray(points, dtype=np.float64).reshape(-1, 3)
+        between = np.flatnonzero((np.rint(places) != places).any(axis=1))
+        if between.size and not ras:
+            index = int(between[0])
+            found = f"found voxel {_join(places[index])}, expected whole numbers"
+            raise PlaceError(self.path, found, index)
+        nearest = self._nearest(places, ras)
+        outside = np.flatnonzero(~((nearest >= 0) & (nearest < self.array.shape)).all(axis=1))
+        if outside.size:
+            index = int(outside[0])
             corners = _apply(np.linalg.inv(self.turn), _corners(self.array.shape))
             if ras:
                 corners = _apply(self.affine, _corners(self.array.shape))
             low, high = _join(corners.min(axis=0)), _join(corners.max(axis=0))
-            unit = " mm (RAS)" if ras else ""
-            raise ImageError(
+            raise PlaceError(
                 self.path,
-                f"{_join(point)}{unit} is outside of the image, which is from {low} to {high}",
+                f"{_join(places[index])}{' mm (RAS)' if ras else ''} is outside of the image, "
+                f"which is from {low} to {high}",
+                index,
             )
-        z, y, x = nearest.astype(int).tolist()
-        return z, y, x
+        return nearest.astype(np.intp)
 
     def box(self, corner: Sequence[float], opposite: Sequence[float], ras: bool) -> Box:
         """Returns the box between two opposite corners, with its middle slice as `z_mid`.
@@ -148,12 +184,12 @@ class Image:
             ras: whether they are in the scanner's RAS coordinates (mm).
 
         Raises:
-            ImageError: one of the two corners is outside of the image.
+            PlaceError: one of the two corners is outside of the image.
         """
-        self.voxel(corner, ras), self.voxel(opposite, ras)
+        self.voxels([corner, opposite], ras)
         last = np.subtract(self.array.shape, 1)
-        points = product(*zip(corner, opposite, strict=True))
-        voxels = np.clip([self._nearest(point, ras) for point in points], 0, last).astype(int)
+        points = np.array(list(product(*zip(corner, opposite, strict=True))), dtype=np.float64)
+        voxels = np.clip(self._nearest(points, ras), 0, last).astype(int)
         z_min, y_min, x_min = voxels.min(axis=0).tolist()
         z_max, y_max, x_max = voxels.max(axis=0).tolist()
         z_mid = (z_min + z_max) // 2
@@ -189,10 +225,10 @@ class Image:
         i, j, k = (abs(np.linalg.inv(self.turn)[:3, :3]) @ sizes[::-1]).tolist()
         return i, j, k
 
-    def _nearest(self, point: Sequence[float], ras: bool) -> npt.NDArray[np.float64]:
-        """Returns the index (z, y, x) of the voxel nearest to a place, in the image or not."""
+    def _nearest(self, points: npt.NDArray[np.float64], ras: bool) -> npt.NDArray[np.float64]:
+        """Returns the indices (z, y, x) of the voxels nearest to places, in the image or not."""
         matrix = np.linalg.inv(self.affine) if ras else self.turn
-        return np.rint(_apply(matrix, np.asarray(point, dtype=np.float64)))[::-1]
+        return np.rint(_apply(matrix, points))[:, ::-1]
 
 
 @np.errstate(all="ignore")  # numbers that make no sense are refused, and that is all

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from gamt.io.npz import escape
+
 _MAX_BYTES = 1 << 24
 """More than any file of prompts has: some ten thousands of points."""
 
@@ -28,7 +30,7 @@ class JsonError(ValueError):
     """
 
     def __init__(self, path: Path, found: str) -> None:
-        super().__init__(f"{path.name or path}: {found}")
+        super().__init__(escape(f"{path.name or path}: {found}"))
         self.path = path
 
 
@@ -143,6 +145,9 @@ class JsonValue:
         """
         if not isinstance(self.value, list) or len(self.value) != count:
             self.refuse(f"a list of {count} numbers")
+        # Most files are made of little else, so that an item's place is noted only to complain.
+        if all(type(item) in (int, float) and abs(item) <= _MAX_NUMBER for item in self.value):
+            return tuple(map(float, self.value))
         return tuple(item.number() for item in self.items())
 
 

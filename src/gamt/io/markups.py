@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.io.format import ImageError
-from gamt.io.image import Image
+from gamt.io.image import Image, PlaceError
 from gamt.io.json_files import JsonValue
 from gamt.io.labels import MAX_LABEL
 from gamt.prompts import Box, Click, LabelledPrompt
@@ -28,6 +28,12 @@ logger = logging.getLogger("gamt")
 
 _POINTS = "Fiducial"
 _ROI = "ROI"
+
+_MOST_MARKUPS = 1000
+"""Markups of a file; Slicer itself writes one a file."""
+
+_MOST_POINTS = 100_000
+"""Points of a file: far more than are ever placed by hand."""
 
 _NEGATIVE = re.compile(r"^\s*-|(?<![a-z])(?:negative|background)(?![a-z])", re.IGNORECASE)
 
@@ -57,6 +63,8 @@ def read_markups(
             it doesn't say which of several targets is meant.
     """
     markups = root.member("markups").items()
+    if len(markups) > _MOST_MARKUPS:
+        root.member("markups").refuse(f"{_MOST_MARKUPS} at most")
     targets = [_NEGATIVE.sub("", _read_name(one)).strip(" _-:") for one in markups]
     labels = _find_labels(targets, named_labels)
     prompts: list[LabelledPrompt] = []
@@ -69,6 +77,8 @@ def read_markups(
             known = ", ".join(map(repr, named_labels))
             logger.warning("list %r names none of %s; label %d is taken", target, known, label)
         prompts += [LabelledPrompt(label, prompt) for prompt in _read_markup(markup, image)]
+        if len(prompts) > _MOST_POINTS:
+            root.member("markups").fail(f"found over {_MOST_POINTS:,} points, expected fewer")
     return tuple(prompts)
 
 
@@ -111,19 +121,26 @@ def _read_markup(markup: JsonValue, image: Image) -> Iterator[Box | Click]:
             markup.fail("found a negative ROI, expected points for what is outside of the target")
         yield _read_box(markup, image, to_ras)
         return
-    for point in markup.member("controlPoints").items():
+    positions: list[JsonValue] = []
+    signs: list[bool] = []
+    points = markup.member("controlPoints").items()
+    if len(points) > _MOST_POINTS:
+        markup.member("controlPoints").refuse(f"{_MOST_POINTS:,} at most")
+    for point in points:
         if point.has("positionStatus"):
             status = point.member("positionStatus")
             if status.text("defined", "undefined", "preview", "missing") != "defined":
                 continue
         text = point.member("label").text() if point.has("label") else ""
-        position = point.member("position")
-        place_mm = to_ras * position.numbers(3)
-        try:
-            voxel = image.voxel(place_mm.tolist(), ras=True)
-        except ImageError as error:
-            position.fail(str(error))
-        yield Click(*voxel, positive=not (negative or _NEGATIVE.search(text)))
+        positions.append(point.member("position"))
+        signs.append(not (negative or _NEGATIVE.search(text)))
+    places_mm = to_ras * np.reshape([one.numbers(3) for one in positions], (-1, 3))
+    try:
+        voxels = image.voxels(places_mm, ras=True)
+    except PlaceError as error:
+        positions[error.index].fail(str(error))
+    for (z, y, x), positive in zip(voxels.tolist(), signs, strict=True):
+        yield Click(z, y, x, positive=positive)
 
 
 def _check_unit(unit: JsonValue) -> None:

@@ -13,7 +13,7 @@ from gamt.io.pickles import MOST_STEPS, NpyError, check_elements, count_lists, l
 from gamt.memory import available_bytes
 
 Check = Callable[[np.dtype[Any], tuple[int, ...]], None]
-"""Raises an NpyError where an array of numbers or text isn't of the type and shape that it should."""
+"""Raises an NpyError where the type or the shape of an array isn't what it should be."""
 
 MOST_PICKLE_BYTES = 64 * 2**20
 """Of an object array. 100,000 clicks take 1 to 6 MB, and up to 45 MB in the oldest protocol."""

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from gamt.axes import Plane, slice_view
 from gamt.io.files import OverwriteError
-from gamt.io.format import ImageError
 from gamt.io.formats import strip_suffix
-from gamt.io.image import Image
+from gamt.io.image import Image, PlaceError
 from gamt.io.json_files import JsonError, JsonValue, read_json
 from gamt.io.labels import MAX_LABEL, is_label_name
 from gamt.io.markups import read_markups
@@ -24,6 +23,15 @@ FORMAT = "gamt prompts"
 VERSION = 2
 """Raised when a file that this version writes would be misread by an earlier one. A file that has
 boxes and clicks alone is of version 1, which knew nothing else."""
+
+_MOST_PROMPTS = 100_000
+"""Prompts of a file: far more than are ever made by hand."""
+
+_MOST_AREA = 1 << 28
+"""Voxels of the boxes around all that is drawn in a file, together; each takes a byte."""
+
+_MOST_SCRIBBLED = 1 << 24
+"""Voxels of all scribbles of a file, together; each takes 24 bytes."""
 
 _BOX = "box"
 _SLICE_BOX = "slice box"
@@ -162,8 +170,7 @@ def read_prompts(
             window = _read_window(entry.member("window"))
             if is_same_image:
                 windows[label] = window
-    prompts = (_read_prompt(entry, image) for entry in root.member("prompts").items())
-    return SavedPrompts(tuple(prompts), names, windows)
+    return SavedPrompts(_read_prompts(root.member("prompts"), image), names, windows)
 
 
 def _describe(image: Image, one: LabelledPrompt) -> dict[str, Any]:
@@ -236,48 +243,102 @@ def _place_mm(image: Image, voxel: Sequence[int]) -> list[float]:
     return _rounded((image.file_affine[:3] @ (*voxel, 1)).tolist())
 
 
-def _read_prompt(entry: JsonValue, image: Image) -> LabelledPrompt:
-    label = entry.member("label").whole_number(1, MAX_LABEL)
-    kind = entry.member("kind").text(*_KINDS)
+def _read_prompts(listed: JsonValue, image: Image) -> tuple[LabelledPrompt, ...]:
+    """Returns the prompts; all their voxels are turned to the image's axes at once."""
+    entries = listed.items()
+    if len(entries) > _MOST_PROMPTS:
+        listed.refuse(f"{_MOST_PROMPTS:,} at most")
+    kinds = [entry.member("kind").text(*_KINDS) for entry in entries]
+    places = [_list_places(entry, kind) for entry, kind in zip(entries, kinds, strict=True)]
+    every = [place for group in places for place in group]
+    try:
+        voxels = image.voxels([place.numbers(3) for place in every], ras=False)
+    except PlaceError as error:
+        every[error.index].fail(str(error))
+    ends = np.cumsum([len(group) for group in places]).tolist()
+    groups = [voxels[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+    _check_area(listed, kinds, groups)
+    return tuple(
+        LabelledPrompt(
+            entry.member("label").whole_number(1, MAX_LABEL), _read_prompt(entry, kind, group)
+        )
+        for entry, kind, group in zip(entries, kinds, groups, strict=True)
+    )
+
+
+def _list_places(entry: JsonValue, kind: str) -> list[JsonValue]:
+    """Returns where a prompt's voxels stand: one, two corners, or the ends of each run."""
     if kind in (_POSITIVE, _NEGATIVE):
-        voxel = _read_voxel(entry.member("voxel"), image)
-        return LabelledPrompt(label, Click(*voxel, positive=kind == _POSITIVE))
+        return [entry.member("voxel")]
+    if kind not in _DRAWN:
+        corners = entry.member("voxels").items()
+        if len(corners) != 2:
+            entry.member("voxels").refuse("two opposite corners")
+        return corners
+    ends: list[JsonValue] = []
+    for run in entry.member("runs").items():
+        both = run.items()
+        if len(both) != 2:
+            run.refuse("the first and the last voxel")
+        ends += both
+    if not ends:
+        entry.member("runs").refuse("one run at least")
+    return ends
+
+
+def _check_area(
+    listed: JsonValue, kinds: Sequence[str], groups: Sequence[npt.NDArray[np.intp]]
+) -> None:
+    """Refuses drawings that would take far more memory than their file."""
+    area = scribbled = 0
+    for kind, voxels in zip(kinds, groups, strict=True):
+        if kind in _DRAWN:
+            area += int(np.prod(np.ptp(voxels, axis=0) + 1))
+        if kind in (_POSITIVE_SCRIBBLE, _NEGATIVE_SCRIBBLE):
+            scribbled += int((abs(voxels[1::2] - voxels[::2]).sum(axis=1) + 1).sum())
+    if area > _MOST_AREA or scribbled > _MOST_SCRIBBLED:
+        listed.fail(
+            f"found drawings of {area:,} voxels with what is between them, and {scribbled:,} of "
+            f"scribbles, expected {_MOST_AREA:,} and {_MOST_SCRIBBLED:,} at most"
+        )
+
+
+def _read_prompt(
+    entry: JsonValue, kind: str, voxels: npt.NDArray[np.intp]
+) -> Box | Click | SliceBox | Lasso | Scribble | Region:
+    """Returns a prompt; `voxels` (N, 3) are those at its places, (z, y, x)."""
+    if kind in (_POSITIVE, _NEGATIVE):
+        z, y, x = voxels[0].tolist()
+        return Click(z, y, x, positive=kind == _POSITIVE)
     if kind in _DRAWN:
-        return LabelledPrompt(label, _read_drawn(entry, kind, image))
-    corners = entry.member("voxels")
-    if len(corners.items()) != 2:
-        corners.refuse("two opposite corners")
-    voxels = [_read_voxel(corner, image) for corner in corners.items()]
-    z_min, y_min, x_min = map(min, *voxels)
-    z_max, y_max, x_max = (max(pair) + 1 for pair in zip(*voxels, strict=True))
+        return _read_drawn(entry, kind, voxels.reshape(-1, 2, 3))
+    z_min, y_min, x_min = voxels.min(axis=0).tolist()
+    z_max, y_max, x_max = (voxels.max(axis=0) + 1).tolist()
     if kind == _BOX:
         z_mid = (z_min + z_max - 1) // 2
-        return LabelledPrompt(label, Box(z_min, z_max, z_mid, y_min, y_max, x_min, x_max))
+        return Box(z_min, z_max, z_mid, y_min, y_max, x_min, x_max)
     low, high = (z_min, y_min, x_min), (z_max, y_max, x_max)
     if kind == _NEGATIVE_BOX:
         block = np.broadcast_to(np.True_, np.subtract(high, low))  # takes no memory
-        return LabelledPrompt(label, Region(low, block, positive=False))
-    return LabelledPrompt(label, SliceBox(_read_plane(entry, "voxels", low, high), low, high))
+        return Region(low, block, positive=False)
+    return SliceBox(_read_plane(entry, "voxels", low, high), low, high)
 
 
-def _read_drawn(entry: JsonValue, kind: str, image: Image) -> Lasso | Scribble | Region:
-    """Returns what was drawn by hand."""
-    ends = []
-    for run in entry.member("runs").items():
-        if len(run.items()) != 2:
-            run.refuse("the first and the last voxel")
-        first, last = (_read_voxel(end, image) for end in run.items())
-        if sum(a != b for a, b in zip(first, last, strict=True)) > 1:
-            run.fail("found a run along several axes, expected one along one axis")
-        ends.append(np.sort([first, last], axis=0))
-    if not ends:
-        entry.member("runs").refuse("one run at least")
-    z0, y0, x0 = np.min(ends, axis=(0, 1)).tolist()
-    z1, y1, x1 = (np.max(ends, axis=(0, 1)) + 1).tolist()
+def _read_drawn(
+    entry: JsonValue, kind: str, runs: npt.NDArray[np.intp]
+) -> Lasso | Scribble | Region:
+    """Returns what was drawn by hand, by the two ends (R, 2, 3) of each run."""
+    slanting = ((runs[:, 0] != runs[:, 1]).sum(axis=1) > 1).nonzero()[0]
+    if slanting.size:
+        run = entry.member("runs").items()[slanting[0]]
+        run.fail("found a run along several axes, expected one along one axis")
+    runs = np.sort(runs, axis=1)
+    z0, y0, x0 = runs[:, 0].min(axis=0).tolist()
+    z1, y1, x1 = (runs[:, 1].max(axis=0) + 1).tolist()
     low, high = (z0, y0, x0), (z1, y1, x1)
     area = np.zeros(np.subtract(high, low), np.bool_)
-    for first, last in np.subtract(ends, low):
-        area[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))] = True
+    for (za, ya, xa), (zb, yb, xb) in (runs - low).tolist():
+        area[za : zb + 1, ya : yb + 1, xa : xb + 1] = True
     if kind in (_POSITIVE_SCRIBBLE, _NEGATIVE_SCRIBBLE):
         return Scribble(np.argwhere(area) + low, positive=kind == _POSITIVE_SCRIBBLE)
     if kind == _NEGATIVE_LASSO:
@@ -297,14 +358,6 @@ def _read_plane(
         found = f"found a {what} of several slices"
         entry.member(key).fail(f"{found}, expected one slice of the {named} plane")
     return plane
-
-
-def _read_voxel(value: JsonValue, image: Image) -> tuple[int, int, int]:
-    """Returns the voxel (z, y, x) of the file's indices (i, j, k)."""
-    try:
-        return image.voxel(value.numbers(3), ras=False)
-    except ImageError as error:
-        value.fail(str(error))
 
 
 def _read_name(value: JsonValue) -> str:

@@ -67,8 +67,7 @@ def forbid(target: Target, click: Click, low: list[int], odds: npt.NDArray[np.fl
         low: the first raw voxel (z, y, x) of `odds`.
         odds: (z, y, x) log-odds of being wrong; become -inf in these voxels.
     """
-    for one in target.opposite_clicks(click.positive):
-        rule_out(odds, np.array([one.voxel]), low)
+    rule_out(odds, target.opposite_clicks(click.positive), low)
     for scribble in target.opposite_scribbles(click.positive):
         rule_out(odds, scribble.voxels, low)
     z, y, x = (first + size for first, size in zip(low, odds.shape, strict=True))

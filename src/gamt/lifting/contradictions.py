@@ -192,9 +192,8 @@ def wrong_part(target: Target, mask: Mask, region: Region) -> Mask:
     wrong: Mask = region.mask & (mask[place_of(target, region)] != region.positive)
     if target.previous is None or target.prompts.anew:
         return wrong
-    said = [np.array([one.voxel]) for one in target.opposite_clicks(region.positive)]
-    said += [one.voxels for one in target.opposite_scribbles(region.positive)]
-    places = np.concatenate([np.empty((0, 3), np.intp), *said]) - region.low
+    lines = [one.voxels for one in target.opposite_scribbles(region.positive)]
+    places = np.concatenate([target.opposite_clicks(region.positive), *lines]) - region.low
     places = places[((places >= 0) & (places < wrong.shape)).all(axis=1)]
     places = places[wrong[tuple(places.T)]]
     if len(places) == 0:

@@ -328,6 +328,8 @@ def first_views(target: Target, strides: StridePlanner) -> list[Walk]:
     if target.previous is not None:
         return []
     if target.prompts.box is not None:
+        if shows_nothing(target, Plane.AXIAL):
+            return []
         return [axial_walk(target, target.prompts.box, strides)]
     if target.prompts.slice_box is not None:
         check = noting_steps(target.shortfall, strides.stopwatch.check)
@@ -376,6 +378,8 @@ def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
     masks = probability > 0.5
     walks = []
     for plane in target.settings.planes[1:]:
+        if shows_nothing(target, plane):
+            continue
         to_grid = target.to_grid(plane.normal)
         for layers in runs(projected_range(masks, plane, target.settings.range_percentile)):
             anchor = fullest(masks, plane, layers)
@@ -386,6 +390,12 @@ def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
             view = PlaneWalk(target, target.finding, plane, index, indices, strides=strides)
             walks.append(view.start(prompt))
     return walks
+
+
+def shows_nothing(target: Target, plane: Plane) -> bool:
+    """Says whether slices of a plane are single pixels of what other planes show in one slice."""
+    shape = target.scan.grid.shape
+    return slice_shape(shape, plane) == (1, 1) and max(shape) > 1
 
 
 def polishing(target: Target, strides: StridePlanner) -> list[Walk]:

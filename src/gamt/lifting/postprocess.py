@@ -12,11 +12,15 @@ from gamt.axes import bounding_range
 from gamt.prompts import ClassPrompts
 from gamt.settings import Settings, Smoothing
 
+Voxels = npt.NDArray[np.intp]
+
 CC3D_FAILS = 3
 """cc3d raises on some volumes with no more voxels on an axis, such as lines (docs/constants.md)."""
 
 LEAST_BODY = 0.1
 """Share of the largest component's voxels that another one has at least (docs/constants.md)."""
+
+NO_VOXELS: Voxels = np.empty((0, 3), np.intp)
 
 
 def label_components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
@@ -29,14 +33,14 @@ def label_components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
 
 def largest_component(
     mask: npt.NDArray[np.bool_],
-    keep: Sequence[tuple[int, int, int]] = (),
+    keep: Voxels = NO_VOXELS,
     where: tuple[slice, ...] = (),
 ) -> npt.NDArray[np.bool_]:
     """Keeps the largest 26-connected component, and those that hold a voxel of `keep`.
 
     Args:
         mask: (z, y, x) bool.
-        keep: voxels (z, y, x) that the user marked as inside.
+        keep: (N, 3) voxels (z, y, x) that the user marked as inside.
         where: the part of the mask in which sizes are compared; if it is empty there, or without
             a part, all of it counts.
     """
@@ -55,12 +59,25 @@ def largest_component(
     sizes = np.bincount(compared.ravel(), minlength=count + 1)
     kept = np.zeros(count + 1, np.bool_)
     kept[1 + np.argmax(sizes[1:])] = True
-    for voxel in keep:
-        if mask[voxel]:
-            kept[components[tuple(np.subtract(voxel, low))]] = True
+    kept[components_at(keep, mask, components, low)] = True
     result = np.zeros_like(mask)
     result[inside] = kept[components]
     return result
+
+
+def components_at(
+    voxels: Voxels, mask: npt.NDArray[np.bool_], components: npt.NDArray[Any], low: Sequence[int]
+) -> npt.NDArray[Any]:
+    """Returns the numbers of the components that some voxels of a mask lie in.
+
+    Args:
+        voxels: (N, 3) in the order (z, y, x); those outside of the mask don't count.
+        mask: (z, y, x) bool.
+        components: (z, y, x) of the mask, from the voxel `low` on.
+        low: see above.
+    """
+    held = voxels[mask[tuple(voxels.T)]]
+    return np.asarray(components[tuple((held - np.asarray(low)).T)])
 
 
 def within(
@@ -74,7 +91,7 @@ def within(
 def bodies_in_box(
     mask: npt.NDArray[np.bool_],
     box: tuple[slice, ...],
-    keep: Sequence[tuple[int, int, int]] = (),
+    keep: Voxels = NO_VOXELS,
 ) -> npt.NDArray[np.bool_]:
     """Keeps the largest 26-connected component, and what lies beside it in a target's box.
 
@@ -82,7 +99,7 @@ def bodies_in_box(
         mask: (z, y, x) bool.
         box: the part of the mask that the box holds. A component counts that has more than half of
             its voxels there, and `LEAST_BODY` of the largest one's.
-        keep: voxels (z, y, x) that the user marked as inside; their components stay.
+        keep: (N, 3) voxels (z, y, x) that the user marked as inside; their components stay.
     """
     bounds = bounding_range(mask)
     if bounds is None:
@@ -97,9 +114,7 @@ def bodies_in_box(
     boxed = np.bincount(components[within(box, mask.shape, low)].ravel(), minlength=len(sizes))
     wanted = (2 * boxed > sizes) & (sizes >= LEAST_BODY * sizes.max())
     wanted[np.argmax(sizes)] = True
-    for voxel in keep:
-        if mask[voxel]:
-            wanted[components[tuple(np.subtract(voxel, low))]] = True
+    wanted[components_at(keep, mask, components, low)] = True
     wanted[0] = False
     result = np.zeros_like(mask)
     result[inside] = wanted[components]
@@ -123,7 +138,7 @@ def drop_pieces(
         prompts: of the class, in raw voxels.
         settings: the method's numbers.
     """
-    keep = [(z, y, x) for z, y, x in (prompts.voxels_inside - low).tolist()]
+    keep = prompts.voxels_inside - low
     box = prompts.box
     if box is not None and not settings.largest_component:
         bounds = zip(box.low, box.high, low, strict=True)

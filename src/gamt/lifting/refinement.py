@@ -68,6 +68,10 @@ MOST_SAMPLES, COARSER = 4_000_000, 1.1
 """Voxels around a click that are looked at, about; and by how much steps between them grow until
 there are no more (docs/constants.md)."""
 
+FEW_CLICKS = 50
+"""Opposite clicks whose distances are measured one by one, at most; more are looked at as a line is
+(docs/constants.md)."""
+
 RULED_OUT = -50.0
 """Log-odds of samples that can't be wrong, far from any that can (docs/constants.md)."""
 
@@ -102,10 +106,15 @@ def correct(target: Target, mask: npt.NDArray[np.bool_]) -> Seeking[npt.NDArray[
                 mask = yield from correct_at(target, mask, contradiction)
                 yield []  # whoever drives the walks asks whether there is time for more
             mask = obey(target, mask, scribble)
-        for click in target.prompts.clicks:
-            if mask[target.inside_region(click.voxel)] != click.positive:
-                yield []  # as above
-                mask = yield from correct_at(target, mask, at_click(target, mask, click))
+        clicks = target.prompts.clicks
+        voxels = target.clicks[0][: len(clicks)] - target.region[0]
+        inside = target.clicks[1][: len(clicks)]
+        place = 0
+        while (wrong := mask[tuple(voxels[place:].T)] != inside[place:]).any():
+            place += int(wrong.argmax())
+            yield []  # as above
+            mask = yield from correct_at(target, mask, at_click(target, mask, clicks[place]))
+            place += 1
     except OutOfTime:
         for region in target.prompts.regions:
             mask = obey(target, mask, region)
@@ -215,10 +224,10 @@ def surroundings(
 
     last = np.subtract(samples.shape, 1)
     line = np.unique(nearest(contradiction.voxels).clip(0, last), axis=0)
-    scribbles = target.opposite_scribbles(click.positive)
-    others = nearest(
-        np.concatenate([contradiction.beside, *(s.voxels - target.region[0] for s in scribbles)])
-    )
+    clicks = target.opposite_clicks(click.positive) - target.region[0]
+    few, many = (clicks, clicks[:0]) if len(clicks) <= FEW_CLICKS else (clicks[:0], clicks)
+    lines = (one.voxels - target.region[0] for one in target.opposite_scribbles(click.positive))
+    others = nearest(np.concatenate([contradiction.beside, many, *lines]))
     z, y, x = (step * length / coarseness for step, length in zip(stride, scale, strict=True))
     around = Surroundings(
         image=target.scan.image[np.ix_(*to_grid)],
@@ -227,10 +236,7 @@ def surroundings(
         depth=radius / coarseness,
         size=size / coarseness,
         scale=(z, y, x),
-        opposite=[
-            sample(target.inside_region(one.voxel))
-            for one in target.opposite_clicks(click.positive)
-        ],
+        opposite=[sample((z, y, x)) for z, y, x in few.tolist()],
         taken=target.taken[sampled] if click.positive and target.taken is not None else None,
         line=line if len(line) > 1 else None,
         opposite_line=others[((others >= 0) & (others < samples.shape)).all(axis=1)],

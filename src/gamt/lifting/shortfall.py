@@ -55,6 +55,6 @@ class Shortfall:
         if self.is_cut_short:
             lines.append(f"cut short {'on request' if self.on_request else 'by the time limit'}")
         if self.lacks_answers and not self.seen:
-            rest = "the previous prediction" if self.has_previous else "the prompts' shape"
+            rest = "the previous prediction" if self.has_previous else "the prompts"
             lines.append(f"{rest} alone")
         return tuple(lines)

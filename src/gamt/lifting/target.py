@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,9 @@ FLAT_AXIS_SCALE = 1e-3
 
 POINTS_ON_SLICE = 5
 """Points that a segmenter gets of a scribble on one slice, at most (docs/constants.md)."""
+
+CLICKS_ON_SLICE = 50
+"""Clicks of one kind that a segmenter gets on one slice, at most (docs/constants.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -242,18 +246,39 @@ class Target:
         x1, y1 = np.max(boxes, axis=0)[2:]
         return widen((x0, y0, x1, y1), self.settings.box_margin, mask.logits.shape)
 
+    @cached_property
+    def clicks(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+        """The raw voxels, (N, 3), of all clicks that count, and which of them are inside, (N,).
+
+        The class's own come first, in the order of time; those of others are outside.
+        """
+        marks = [*self.prompts.clicks, *self.others]
+        inside = [one.positive for one in self.prompts.clicks] + [False] * len(self.others)
+        voxels = np.array([one.voxel for one in marks], np.intp).reshape(-1, 3)
+        return voxels, np.array(inside, np.bool_)
+
+    @cached_property
+    def _clicks_on_grid(self) -> npt.NDArray[np.intp]:
+        return self.scan.grid.voxels_to_grid(self.clicks[0])
+
     def add_clicks(self, plane: Plane, index: int, prompt: SlicePrompt) -> SlicePrompt:
         """Adds to a slice's prompt the clicks that lie on the slice, and points on scribbles.
 
-        A scribble gets a few points, far from each other, on each slice that it crosses.
+        A scribble gets a few points, far from each other, on each slice that it crosses; so do
+        clicks where there are more of them than a segmenter can use.
         """
         points, labels = [], []
-        marks = [(click, int(click.positive)) for click in self.prompts.clicks]
-        for click, label in marks + [(click, 0) for click in self.others]:
-            voxel = self.scan.grid.voxel_to_grid(click.voxel)
-            if voxel[plane.normal] == index:
-                points.append(to_slice(plane, voxel))
-                labels.append(label)
+        on_slice = self._clicks_on_grid[:, plane.normal] == index
+        clicked, inside = self._clicks_on_grid[on_slice], self.clicks[1][on_slice]
+        for kind in (True, False):
+            places = clicked[inside == kind]
+            if len(places) > CLICKS_ON_SLICE:
+                chosen = spread_out(np.unique(places, axis=0), (1, 1, 1), CLICKS_ON_SLICE)
+                clicked = np.concatenate([clicked[inside != kind], chosen])
+                inside = np.repeat([not kind, kind], [len(clicked) - len(chosen), len(chosen)])
+        for voxel, label in zip(clicked.tolist(), inside.tolist(), strict=True):
+            points.append(to_slice(plane, voxel))
+            labels.append(int(label))
         lines = [(one, int(one.positive)) for one in self.prompts.scribbles]
         for scribble, label in lines + [(one, 0) for one in self.other_scribbles]:
             voxels = self.scan.grid.voxels_to_grid(scribble.voxels)
@@ -270,14 +295,15 @@ class Target:
             labels=np.concatenate([prompt.labels, np.array(labels)]),
         )
 
-    def opposite_clicks(self, positive: bool) -> list[Click]:
-        """Returns the clicks that a correction of a kind must not reach.
+    def opposite_clicks(self, positive: bool) -> npt.NDArray[np.intp]:
+        """Returns the raw voxels, (N, 3), of clicks that a correction of a kind must not reach.
 
         These are the class's own clicks of the other kind and, for a positive correction, the
         positive ones of other classes.
         """
-        mine = [one for one in self.prompts.clicks if one.positive != positive]
-        return mine + list(self.others) if positive else mine
+        voxels, inside = self.clicks
+        opposite: npt.NDArray[np.intp] = voxels[inside != positive]
+        return opposite
 
     def opposite_scribbles(self, positive: bool) -> list[Scribble]:
         """Returns the scribbles that a correction of a kind must not reach; see the above."""

@@ -4,7 +4,6 @@ import importlib.util
 import pickle
 import sys
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,14 +13,16 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 import torch
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+from torch.serialization import safe_globals
 
 from gamt.segmenters import INSTALL, SegmenterError
 from gamt.segmenters.archives import (
+    BUILT,
     check_legacy,
     check_zip,
-    check_zipped_pickles,
+    check_zipped_pickle,
     is_safetensors,
+    is_zip,
 )
 
 Network: TypeAlias = Any
@@ -158,7 +159,7 @@ def _modeling() -> ModuleType:
 
 
 class _Skipped:
-    """Takes the place of every class and function that a file names and weights don't need.
+    """Takes the place of an optimiser's classes.
 
     SAM-Med2D's training writes its optimiser beside the weights (train.py of its repository),
     which loading weights alone would refuse the whole file for.
@@ -176,14 +177,12 @@ def _read(path: Path, key: str | None) -> Mapping[str, Any]:
 
             return load_file(path)
         # Files of torch before 1.6 are no zip files and can't be mapped.
-        zipped = zipfile.is_zipfile(path)
+        zipped = is_zip(path)
         if zipped:
             check_zip(path)
-            check_zipped_pickles(path)
-        else:
-            check_legacy(path)
-        others = get_unsafe_globals_in_checkpoint(str(path)) if zipped else []
-        with safe_globals([(_Skipped, name) for name in others]), warnings.catch_warnings():
+        names = check_zipped_pickle(path) if zipped else check_legacy(path)
+        others: list[Any] = [(_Skipped, name) for name in sorted(names - BUILT)]
+        with safe_globals(others), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tensors that are refused below
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:  # torch advises to trust the file

@@ -178,7 +178,7 @@ def crop_range(
     Returns:
         The region's bounds; None for a class of which nothing is known.
     """
-    known: list[tuple[Sequence[int], Sequence[int]]] = []
+    known: list[tuple[npt.ArrayLike, npt.ArrayLike]] = []
     first = prompts.first
     if isinstance(first, Click):
         known.append((first.voxel, [v + 1 for v in first.voxel]))
@@ -189,7 +189,9 @@ def crop_range(
     if previous is not None and (inside := bounding_range(previous)) is not None:
         known.append(inside)
     known += [(one.low, one.high) for one in prompts.scribbles]
-    known += [(click.voxel, [v + 1 for v in click.voxel]) for click in prompts.clicks]
+    if prompts.clicks:
+        clicked = np.array([one.voxel for one in prompts.clicks])
+        known += [(clicked[0], clicked[0] + 1), (clicked.min(axis=0), clicked.max(axis=0) + 1)]
     known += [(one.low, one.high) for one in prompts.regions]
     if body is not None:
         known.append(body)

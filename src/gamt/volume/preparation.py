@@ -4,13 +4,13 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gamt.io.intensities import intensity_window, normalise
+from gamt.io.intensities import in_unit, intensity_window, normalise, shift_window, unit_exponent
 from gamt.settings import Settings
 from gamt.volume import geometry
 from gamt.volume.cache import EmbeddingCache
@@ -39,10 +39,12 @@ class PreparedVolume:
     """A volume and what of it was prepared so far: for one case, or for as long as it is in use.
 
     Attributes:
-        image: (z, y, x), any numeric type.
+        exponent: intensities are counted in 2 to the power of this: 0 for all but images of numbers
+            too large or too small to be reckoned with (`unit_exponent`).
+        image: (z, y, x), any numeric type, in that unit.
         spacing_mm: (z, y, x) in millimetres.
         embeddings: of the segmenter that it is prepared for.
-        settings: percentiles and voxel size are taken from here.
+        settings: percentiles and voxel size are taken from here; a window is in that unit.
         limit_bytes: memory that a prediction may take; no limit by default.
         plan: how the latest prediction keeps within it.
         coarser: why the latest prediction had coarser voxels than the settings say, in one line;
@@ -65,6 +67,11 @@ class PreparedVolume:
             settings: percentiles, voxel size and largest grid are taken from here.
         """
         self.limit_bytes = math.inf
+        self.exponent = unit_exponent(image)
+        if self.exponent:
+            image = in_unit(image, self.exponent)
+            if isinstance(settings.window, IntensityWindow):
+                settings = replace(settings, window=shift_window(settings.window, -self.exponent))
         self.plan = Plan(settings, needed_bytes=0)
         self.coarser: str | None = None
         self.image = image

@@ -68,6 +68,7 @@ MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution whose median absolute deviation is 1."""
 
 
+@np.errstate(over="ignore", invalid="ignore")  # beside numbers as large as floats go
 def choose_windows(case: Case, volume: PreparedVolume) -> dict[int, IntensityWindow]:
     """Chooses a window for each class of a case.
 
@@ -195,10 +196,8 @@ def widen(
     low, high = window
     room = window.width * ROOM / (1 + 2 * ROOM)
     held: list[float] = []
-    for click in prompts.clicks:
-        middle = np.array(click.voxel)
-        if click.positive:
-            held += _percentiles(_sample(image, np.array([middle - 1, middle + 2])), (50,))
+    clicked = np.array([one.voxel for one in prompts.clicks if one.positive], np.intp)
+    held += _medians_around(image, np.unique(clicked.reshape(-1, 3), axis=0)).tolist()
     for scribble in prompts.scribbles:
         if scribble.positive:
             values = image[tuple(scribble.voxels.T)].astype(np.float64)
@@ -269,7 +268,7 @@ def _tell_apart(inside: Sequence[float], around: npt.NDArray[np.float64]) -> Int
         nearest = around[is_different & (away <= reach)]
         low, high = min(low, nearest.min()), max(high, nearest.max())
     room = max(ROOM * (high - low), (NOISE_WIDTH * noise - (high - low)) / 2)
-    return IntensityWindow(float(low - room), float(high + room)) if room > 0 else None
+    return IntensityWindow(float(low - room), float(high + room)) if 0 < room < np.inf else None
 
 
 def _sample(image: npt.NDArray[Any], bounds: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -290,6 +289,31 @@ def _percentiles(values: npt.NDArray[np.float64], which: Sequence[float]) -> lis
     """Returns percentiles of the values that are not NaN; none where all are."""
     known = values[~np.isnan(values)]
     return np.percentile(known, which).tolist() if known.size else []
+
+
+def _medians_around(
+    image: npt.NDArray[Any], voxels: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float64]:
+    """Returns the median of the finite intensities among each voxel and its 26 neighbours.
+
+    Args:
+        image: (z, y, x), any numeric type.
+        voxels: (N, 3) in the order (z, y, x).
+
+    Returns:
+        (M,) with M <= N, in no order; none for voxels with no finite intensity around.
+    """
+    places = voxels[:, None] + np.indices((3, 3, 3)).reshape(3, 27).T - 1
+    inside = ((places >= 0) & (places < image.shape)).all(axis=-1)
+    values = image[tuple(np.where(inside[..., None], places, 0).T)].T.astype(np.float64)
+    values[~(inside & np.isfinite(values))] = np.nan
+    values.sort(axis=1)  # NaN comes last
+    known = np.count_nonzero(~np.isnan(values), axis=1)
+    medians = [
+        np.percentile(values[known == count, :count], 50, axis=1)
+        for count in np.unique(known[known > 0]).tolist()
+    ]
+    return np.concatenate([np.empty(0), *medians])
 
 
 def _noise(values: npt.NDArray[np.float64]) -> float:

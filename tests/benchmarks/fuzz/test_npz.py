@@ -14,9 +14,10 @@ from benchmarks.fuzz.honest import companion, draw_case
 from benchmarks.fuzz.in_process import run_in_process
 from benchmarks.fuzz.judging import Run, judge
 from benchmarks.fuzz.npz import draw_npz, honest_npz
+from benchmarks.fuzz.odd import draw_odd
 from benchmarks.fuzz.pickled import HARMFUL
 from benchmarks.fuzz.script import run_script
-from gamt.io.case import read_case
+from gamt.io.case import CaseError, read_case
 
 LABELS = np.ones((2, 3, 4), np.uint8)
 
@@ -28,7 +29,17 @@ def test_a_file_of_a_seed_is_always_the_same() -> None:
 
 def test_files_of_a_seed_are_spoilt_at_every_level() -> None:
     levels = {draw_npz(0, number).kind.partition(":")[0] for number in range(60)}
-    assert levels == {"bytes", "zip", "npy", "pickle", "value"}
+    assert levels == {"bytes", "zip", "npy", "pickle", "value", "odd"}
+
+
+def test_odd_files_are_read(tmp_path: Path) -> None:
+    for number in range(60):
+        kind, case = draw_odd(np.random.default_rng(number))
+        (tmp_path / "a.npz").write_bytes(honest_npz(case))
+        try:
+            read_case(tmp_path / "a.npz")
+        except CaseError as error:
+            raise AssertionError(kind) from error
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -102,6 +113,8 @@ def _misbehave(folder: Path) -> list[str]:
     watch.begin(folder)
     (folder / "inside").write_bytes(b"")
     (folder.parent / "outside").write_bytes(b"")
+    import encodings.cp037  # noqa: F401  # a module of its own site is no finding
+
     os.system("true")
     exec(compile("1", "<text>", "exec"))
     return [one.partition(" ")[0] for one in watch.end()]
@@ -118,15 +131,15 @@ def test_the_watch_sees_code_and_writing_outside(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_spoilt_files_harm_nothing_in_process(tmp_path: Path) -> None:
-    tally = run_in_process(1, range(60), tmp_path, workers=1)
-    assert tally.files == 60
+    tally = run_in_process(1, range(40), tmp_path, workers=1)
+    assert tally.files == 40
     assert tally.findings == []
 
 
 @pytest.mark.slow
 def test_spoilt_files_harm_nothing_by_predict_sh(tmp_path: Path) -> None:
-    tally = run_script(1, range(100, 120), tmp_path)
-    assert tally.files == 20
+    tally = run_script(1, range(100, 110), tmp_path)
+    assert tally.files == 10
     assert tally.findings == []
 
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from benchmarks.fuzz.readers import READERS, check
 from benchmarks.fuzz.spoiling import spoil_bytes
 
-EXAMPLES = int(os.environ.get("GAMT_FUZZ_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("GAMT_FUZZ_EXAMPLES", "10"))
 """Of each kind and reader; `make fuzz` asks for more."""
 
 FUZZ = settings(
-    max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow], derandomize=EXAMPLES == 25
+    max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow], derandomize=EXAMPLES == 10
 )
 
 

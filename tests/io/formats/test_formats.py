@@ -404,3 +404,12 @@ def test_a_header_with_keys_that_are_no_text_is_read(tmp_path: Path) -> None:
     assert read_label_names(tmp_path / "a.seg.nrrd") == {
         n: "liver" if n == 3 else f"Segment_{n}" for n in range(1, 210)
     }
+
+
+def test_names_of_files_move_no_cursor(tmp_path: Path) -> None:
+    path = tmp_path / "a\x1b[2J.nii"
+    path.write_bytes(b"no image")
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
+    assert str(caught.value).startswith(r"a\x1b[2J.nii: ")
+    assert str(caught.value).isprintable()

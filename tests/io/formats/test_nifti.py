@@ -223,6 +223,20 @@ def test_an_extension_of_a_size_that_makes_no_sense_is_refused(size: int, tmp_pa
         read_image(tmp_path / "scan.nii")
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_chain_of_extensions_without_end_is_refused(suffix: str, tmp_path: Path) -> None:
+    # 60 MiB of extensions of 8 bytes, which are 90 KB in the compressed file.
+    count = 60 * 2**17
+    file = bytearray(new().to_bytes())
+    file[348:352] = b"\1\0\0\0"
+    file[352:352] = (8).to_bytes(8, "little") * count
+    file[108:112] = np.float32(352 + 8 * count).tobytes()  # vox_offset
+    path = tmp_path / f"scan{suffix}"
+    path.write_bytes(file if suffix == ".nii" else gzip.compress(file, 1))
+    with pytest.raises(ImageError, match="found over 1000 header extensions, expected few"):
+        read_image(path)
+
+
 @pytest.mark.parametrize(("code", "name"), [(128, "RGB"), (2304, "RGBA"), (32, "complex64")])
 def test_voxels_that_are_no_plain_numbers_are_refused(code: int, name: str, tmp_path: Path) -> None:
     path = changed(tmp_path / "scan.nii", datatype=code, bitpix=8)

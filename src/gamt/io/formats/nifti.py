@@ -39,6 +39,8 @@ _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20
 _MOST_HEADER = 1 << 26
 """Bytes before the voxels: the header and its extensions, texts of some MiB at the most."""
+_MOST_EXTENSIONS = 1000
+"""Extensions of a header; files have one or two, and nibabel makes an object of each."""
 _MOST_REST = 1 << 26
 """Bytes that may follow the voxels of a compressed file; none do in a right one."""
 _UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by code: unknown, metre, millimetre, micron
@@ -183,10 +185,14 @@ def _check_header(path: Path, file: BinaryIO | gzip.GzipFile) -> None:
             path, f"found its voxels from byte {offset:g} on, expected them {expected}"
         )
     has_extensions = file.read(4)[:1] not in (b"", b"\0")
+    count = 0
     while has_extensions and (size := _whole(file.read(4), header.endianness)) is not None:
         if not 8 <= size <= _MOST_HEADER:
             expected = f"8 to {_MOST_HEADER}"
             raise ImageError(path, f"found a header extension of {size} bytes, expected {expected}")
+        count += 1
+        if count > _MOST_EXTENSIONS:
+            raise ImageError(path, f"found over {_MOST_EXTENSIONS} header extensions, expected few")
         file.seek(file.tell() - 4 + size)
         has_extensions = file.tell() < (offset or _MOST_HEADER)
 
