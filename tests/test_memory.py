@@ -1,5 +1,6 @@
 """How much memory there is, as the machine and control groups say."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,7 +65,7 @@ def test_the_least_limit_of_the_processs_control_groups_counts(
     assert machine_bytes(tmp_path / "cgroup", tmp_path / "process") == (expected or total)
 
 
-def write_group(folder: Path, files: dict[str, object]) -> None:
+def write_group(folder: Path, files: Mapping[str, object]) -> None:
     """Writes what a control group says of itself."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in files.items():

@@ -68,29 +68,6 @@ def test_a_part_is_shown_within_other_bounds(
 # --- at a click ---------------------------------------------------------------------------------
 
 
-def running_out(steps: int) -> Callable[[], None]:
-    """There is time for a number of steps."""
-    left = iter(range(steps))
-
-    def step() -> None:
-        if next(left, None) is None:
-            raise OutOfTime
-
-    return step
-
-
-def test_out_of_time_the_body_that_was_found_until_then_counts() -> None:
-    image = drawn(BLOCK, 180, 100, noise=8)
-    found = find_at(image, SPACING, MIDDLE, running_out(1))
-    assert found.clear
-    assert dice(whole(found.scales["medium"], image), BLOCK) > 0.9
-
-
-def test_out_of_time_before_anything_was_found_there_is_nothing() -> None:
-    with pytest.raises(OutOfTime):
-        find_at(drawn(BLOCK, 180, 100, noise=8), SPACING, MIDDLE, running_out(0))
-
-
 def test_a_body_that_stands_out_is_clear_and_one_that_does_not_is_rough() -> None:
     clear = find_at(drawn(BLOCK, 180, 100, noise=8), SPACING, MIDDLE)
     assert clear.clear

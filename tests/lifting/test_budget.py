@@ -174,10 +174,13 @@ def test_a_call_is_expected_to_take_no_less_than_smaller_ones() -> None:
     assert pace.expect("decode", 4) == 3
 
 
-def test_the_only_call_counts_until_there_is_another() -> None:
+def test_of_one_or_two_calls_the_dearest_counts_too() -> None:
     pace = Pace()
     pace.add("encode", 1, 4)
     assert pace.expect("encode", 3) == 12
+    pace.add("encode", 2, 20)
+    assert pace.expect("encode", 2) == 20
+    assert pace.expect("encode", 1) == 10
 
 
 def test_the_dearest_call_counts_once_there_is_a_dearer_one() -> None:

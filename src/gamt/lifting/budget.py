@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,19 +99,21 @@ class Pace:
     """What the calls of a segmenter have cost so far; encoding and decoding are told apart.
 
     A call may cost something by itself, whatever is in it, so that what calls took is kept by their
-    number of slices. The dearest call by slice is held back until there is a dearer one: it may
-    have been the first, which sets up a device, or a moment in which the machine was busy.
+    number of slices. Of three calls or more, the dearest by slice is left out: it may have been the
+    first, which sets up a device, or a moment in which the machine was busy.
     """
 
     def __init__(self) -> None:
         """Knows nothing yet."""
         self._seconds: dict[Call, float] = {}
+        self._calls: Counter[Call] = Counter()
         self._longest: dict[Call, dict[int, float]] = {}
         self._dearest: dict[Call, tuple[int, float]] = {}
 
     def add(self, call: Call, slices: int, seconds: float) -> None:
         """Takes note of a call for some slices, one at least."""
         self._seconds[call] = self._seconds.get(call, 0.0) + seconds
+        self._calls[call] += 1
         longest = self._longest.setdefault(call, {})
         made = slices, seconds
         if call in self._dearest:
@@ -128,20 +131,25 @@ class Pace:
     def expect(self, call: Call, slices: int) -> float:
         """Returns what a call may take: as long as the longest of no more slices, or longer.
 
-        Between two numbers of slices that there were calls for, it is what lies between; for more
-        slices than ever, as much for each as in the largest call. Where there was no call, one
-        slice is to be tried, at whatever cost, and no more of them.
+        Between two numbers of slices that there were calls for, it is what lies between, and each
+        slice takes no less than in any larger call; for more slices than ever, as much for each as
+        in the largest call. Where there was no call, one slice is to be tried, at whatever cost,
+        and no more of them.
         """
         if slices == 0:
             return 0.0
         if call not in self._dearest:
             return 0.0 if slices == 1 else math.inf
-        known = sorted((self._longest[call] or dict([self._dearest[call]])).items())
-        longest = list(accumulate((seconds for _, seconds in known), max))
-        largest = known[-1][0]
-        if slices > largest:
-            return longest[-1] * slices / largest
-        return float(np.interp(slices, [size for size, _ in known], longest))
+        known = dict(self._longest[call])
+        if self._calls[call] < 3:
+            size, seconds = self._dearest[call]
+            known[size] = max(known.get(size, 0.0), seconds)
+        sizes = sorted(known)
+        longest = list(accumulate((known[size] for size in sizes), max))
+        if slices > sizes[-1]:
+            return longest[-1] * slices / sizes[-1]
+        by_slice = max(known[size] / size for size in sizes if size >= slices)
+        return max(by_slice * slices, float(np.interp(slices, sizes, longest)))
 
 
 class Stopwatch:
