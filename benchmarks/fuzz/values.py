@@ -181,6 +181,8 @@ def _order(order: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[Any
 
 
 def _array(array: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[Any]:
+    if array.dtype == object:  # it has been spoilt already
+        return array
     match int(rng.integers(4)):
         case 0:
             return array.astype(_DTYPES[rng.integers(14)])
