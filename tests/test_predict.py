@@ -431,17 +431,6 @@ def test_asked_to_finish_while_it_reads_or_writes_a_run_still_writes_that_case(
     assert segmentation(tmp_path / "out" / "a.npz")[5, 6, 10] == 1  # the box's middle
 
 
-def test_the_time_to_write_is_kept_of_the_time_limit() -> None:
-    start = time.monotonic() - 80
-    limited = predict_case(
-        two_boxes(), ThresholdSegmenter(), UNLIMITED, start, seconds=100, reserve=30
-    )
-    assert not limited.complete
-    assert predict_case(
-        two_boxes(), ThresholdSegmenter(), UNLIMITED, start, seconds=100, reserve=1
-    ).complete
-
-
 def test_the_traceback_is_there_at_debug_level(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,6 @@
 """Between raw volume and grid: windows, crops and resampling, and the exact way back."""
 
+import math
 import tracemalloc
 from collections.abc import Sequence
 from typing import Any
@@ -259,6 +260,16 @@ def test_the_crop_is_a_cube_around_a_box_on_a_slice() -> None:
     # The box's middle is (100.5, 510, 610); 128 mm are 32 slices, or 128 pixels.
     box = SliceBox(Plane.AXIAL, (100, 500, 600), (101, 520, 620))
     assert region(ClassPrompts(1, slice_box=box)) == ((68, 382, 482), (133, 638, 738))
+
+
+def test_a_grid_is_not_far_finer_than_the_scan() -> None:
+    # 2 x 40 x 50 voxels with slices a thousand times as far apart as pixels: cubes would make a
+    # grid of 1001 x 40 x 50, 500 voxels for each.
+    fine = make_grid(((0, 0, 0), (2, 40, 50)), (1.0, 0.001, 0.001))
+    assert math.prod(fine.shape) <= 2**18
+    # With seven for each, as in CT of thick slices, it is as it would be: 61 x 40 x 50.
+    usual = make_grid(((0, 0, 0), (10, 40, 50)), (5.0, 0.75, 0.75))
+    assert usual.shape == (61, 40, 50)
 
 
 @pytest.mark.parametrize(

@@ -322,7 +322,9 @@ def split(
     inside = smooth[mine | theirs]
     start, span = float(inside.min()), float(np.ptp(inside))
     # The watershed counts the differences of neighbours, of 16 bits.
-    levels = (smooth - start) / max(span, float(np.finfo(np.float32).tiny))
+    levels = (smooth.clip(start, start + span) - start) / max(
+        span, float(np.finfo(np.float32).tiny)
+    )
     scaled = (levels.clip(0, 1) * np.iinfo(np.uint16).max).astype(np.uint16)
     here, there = ((z - low[0], y - low[1], x - low[2]) for z, y, x in (clicks[0], clicks[1]))
     markers = mark(smooth, SAME_TISSUE * noise_of(values), spacing_mm, here, there)

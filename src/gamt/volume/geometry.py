@@ -22,6 +22,11 @@ NEAR_BORDER = 0.05
 """A prompt this close to a crop's border, as a share of the crop's side, makes the crop grow
 (docs/constants.md)."""
 
+MOST_FINER, SMALL_GRID = 64, 2**18
+"""A grid has at most so many voxels for each raw one, unless it is as small as this: what is
+interpolated between slices of a thousand times the pixels' size shows nothing that is not known,
+and takes minutes (docs/constants.md)."""
+
 LAYERS_VOXELS = 2**18
 """Voxels that are interpolated at a time: no work for each of very small layers, and few floats."""
 
@@ -131,8 +136,8 @@ def make_grid(
         crop: raw bounds.
         spacing_mm: raw spacing (z, y, x) in millimetres.
         voxel_mm: side of a grid voxel; None takes the finest of the three spacings.
-        max_voxels: the grid gets coarser, evenly on all axes, rather than larger than this; no
-            limit by default.
+        max_voxels: the grid gets coarser, evenly on all axes, rather than larger than this, or
+            than `MOST_FINER` allows; no limit by default.
     """
     low, high = crop
     size = [b - a for a, b in zip(low, high, strict=True)]
@@ -142,7 +147,8 @@ def make_grid(
         z, y, x = (round((n - 1) * mm / side) + 1 for n, mm in zip(size, spacing_mm, strict=True))
         return z, y, x
 
-    while (excess := float(np.prod(shape(side), dtype=float)) / max_voxels) > 1:
+    most = min(max_voxels, max(SMALL_GRID, MOST_FINER * math.prod(size)))
+    while (excess := float(np.prod(shape(side), dtype=float)) / most) > 1:
         side *= max(1.01, excess ** (1 / 3))
     return Grid(low, high, shape(side))
 
