@@ -359,8 +359,8 @@ def _describe(error: BaseException) -> str:
 
 def stop_workers() -> None:
     """Ends this process's workers and what they run, after Ctrl-C."""
-    # The pool's own thread may tell futures of their lost workers that were cancelled already: up to
-    # Python 3.11 that is an error there, which nobody has a use for any more.
+    # The pool's own thread may tell futures of their lost workers that were cancelled already: up
+    # to Python 3.11 that is an error there, which nobody has a use for any more.
     threading.excepthook = lambda failure: logger.debug("after the end: %s", failure.exc_value)
     workers = mp.active_children()
     for one in workers:
