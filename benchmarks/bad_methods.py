@@ -35,7 +35,8 @@ from evaluation.leaderboard import Results, rank
 from evaluation.methods import parse_method
 from evaluation.records import METRICS, CaseRecord, Output, TeamFolder
 from evaluation.run import evaluate_folder
-from gamt.cli.console import printable, progress_bar, shows_progress
+from gamt.cli.console import progress_bar, shows_progress
+from gamt.text import printable
 
 RUNS = 6
 

@@ -20,8 +20,8 @@ from rich.text import Text
 
 from evaluation.records import COLUMNS, METRICS, MODALITIES, CaseRecord, TeamFolder
 from evaluation.statistics import LEAST_CASES, compare, confidence_interval
-from gamt.cli.console import printable
 from gamt.io.files import atomic_write
+from gamt.text import printable
 
 ALL = "all"
 """Stands for all modalities."""

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation import METHOD_SPECS, supervisor
 from evaluation.loop import Ended, LateError, Method
-from gamt.cli.console import LogFormatter, UsageError, printable
+from gamt.cli.console import LogFormatter, UsageError
 from gamt.cli.options import PredictOptions
+from gamt.text import printable
 
 if TYPE_CHECKING:
     from gamt.segmenters import Segmenter

@@ -23,10 +23,10 @@ import numpy.typing as npt
 
 from evaluation.records import Output
 from evaluation.removal import remove_tree
-from gamt.cli.console import printable
 from gamt.io.case import read_volume
 from gamt.io.files import atomic_write_files
 from gamt.io.npz import CaseError, open_npz, write_npz
+from gamt.text import printable
 
 
 class Workplace:

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from gamt.io.case import Case, CaseError, read_case, write_segmentation
 from gamt.io.files import refuse_overwrite, refuse_special, remove_partials
 from gamt.io.intensities import shift_window
-from gamt.io.npz import escape
 from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.coarsening import lift_in_memory
 from gamt.lifting.fallback import draw_case
@@ -35,6 +34,7 @@ from gamt.plausibility import (
 from gamt.segmenters.base import Segmenter
 from gamt.segmenters.door import SegmenterFault, describe_exception
 from gamt.settings import PRESETS, Settings
+from gamt.text import printable
 from gamt.volume.cache import EmbeddingCache, open_store
 from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow
@@ -286,7 +286,7 @@ def predict_folder(
 def describe_error(error: BaseException) -> str:
     """Returns an exception in one line, with its type where the text was not made for users."""
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
-        return escape(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
     text = describe_exception(error)
     known = isinstance(error, CaseError | SegmenterFault)
     return text.removeprefix(f"{type(error).__name__}: ") if known else text

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gamt.cli.console import LogFormatter, echo, printable
+from gamt.cli.console import LogFormatter, echo
 from gamt.segmenters.base import Embedding
 from tests.cli.calls import ROOT, THRESHOLD, Run, one_line
 from tests.cli.scans import save_scan
@@ -21,26 +21,6 @@ from tests.test_predict import ThresholdSegmenter, save
 
 COLOUR = "\x1b[31m"
 NOT_UTF8 = os.fsdecode(b"\xff")
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("Schädel 頭.nii", "Schädel 頭.nii"),
-        (r"C:\new", r"C:\new"),
-        (f"{COLOUR}red\x07", r"\x1b[31mred\x07"),
-        ("one\nERROR two\r\t", r"one\nERROR two\r\t"),
-        ("\x9b2J", r"\x9b2J"),  # ESC [ in one character
-        ("a\u202egzn.b", r"a\u202egzn.b"),  # what follows would be shown from right to left
-        ("a\u2028b", r"a\u2028b"),
-        (f"a{NOT_UTF8}.npz", r"a\xff.npz"),
-        ("\ud800", r"\ud800"),  # half a character, as JSON may hold it
-        (Path("x\x00y"), r"x\x00y"),
-        ("", ""),
-    ],
-)
-def test_what_a_terminal_would_obey_is_shown_escaped(text: object, shown: str) -> None:
-    assert printable(text) == shown
 
 
 def test_a_line_is_printed_as_it_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:

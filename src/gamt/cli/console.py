@@ -12,30 +12,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gamt.text import printable
+
 if TYPE_CHECKING:
     from typer import Context, Typer
 
 
 class UsageError(ValueError):
     """Arguments that don't make sense."""
-
-
-def printable(text: object) -> str:
-    r"""Returns a text as one line that a terminal shows and doesn't obey.
-
-    Control characters, line ends and what turns the direction of writing appear as Python escapes
-    them, such as ``\x1b``; the bytes of a file name that isn't UTF-8 appear as ``\xff``.
-
-    Args:
-        text: anything that `str` takes, such as a path.
-    """
-    return "".join(c if c.isprintable() else _escape(c) for c in str(text))
-
-
-def _escape(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte that isn't UTF-8, as PEP 383 reads it
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def echo(text: object, *, err: bool = False) -> None:

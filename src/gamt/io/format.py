@@ -13,8 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from gamt.io.npz import escape
 from gamt.memory import available_bytes
+from gamt.text import printable
 
 MOST_RATIO = 1032
 """Bytes that deflate makes of one at most; on images no other compression does better."""
@@ -24,7 +24,7 @@ class ImageError(ValueError):
     """An image that can't be read or written, or a place that isn't in it."""
 
     def __init__(self, path: Path, found: str) -> None:
-        super().__init__(escape(f"{path.name or path}: {found}"))
+        super().__init__(printable(f"{path.name or path}: {found}"))
 
 
 class VolumeError(ImageError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from gamt.io.npz import escape
+from gamt.text import printable
 
 _MAX_BYTES = 1 << 24
 """More than any file of prompts has: some ten thousands of points."""
@@ -30,7 +30,7 @@ class JsonError(ValueError):
     """
 
     def __init__(self, path: Path, found: str) -> None:
-        super().__init__(escape(f"{path.name or path}: {found}"))
+        super().__init__(printable(f"{path.name or path}: {found}"))
         self.path = path
 
 

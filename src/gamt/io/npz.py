@@ -25,6 +25,7 @@ import numpy.typing as npt
 from gamt.io.files import atomic_write
 from gamt.io.npy import Check, read_array
 from gamt.io.pickles import NpyError
+from gamt.text import printable
 
 logger = logging.getLogger("gamt")
 
@@ -66,7 +67,7 @@ class CaseError(ValueError):
 
     def __str__(self) -> str:
         key = "" if self.key is None else f" key {self.key!r}:"
-        return escape(f"{self.path.name}:{key} found {self.found}, expected {self.expected}")
+        return printable(f"{self.path.name}:{key} found {self.found}, expected {self.expected}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,8 @@ class Place:
 
     def warn(self, found: str, used: str) -> None:
         """Logs that something else is used than what the file holds."""
-        found = escape(f"{found}{self._where}")
-        name = escape(self.path.name)
+        found = printable(f"{found}{self._where}")
+        name = printable(self.path.name)
         logger.warning("%s: key %r: found %s, used %s", name, self.key, found, used)
 
     @property
@@ -295,14 +296,6 @@ def show(value: object) -> str:
         return _shorten(_Preview().repr(value))
     except Exception:  # e.g. an int of more digits than Python prints
         return f"a {type(value).__name__}"
-
-
-def escape(text: str) -> str:
-    """Returns a text in one line that moves no cursor: what isn't printable is written as code."""
-    if text.isprintable():
-        return text
-    codes = (one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-    return "".join(codes)
 
 
 class _Preview(reprlib.Repr):

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gamt.io.npz import escape
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask
+from gamt.text import printable
 
 logger = logging.getLogger("gamt")
 
@@ -195,7 +195,7 @@ def describe_exception(error: BaseException) -> str:
 def _shorten(text: str) -> str:
     """Returns a text in one short line that moves no cursor."""
     # Cut before anything else is done with it: there are texts of many megabytes.
-    line = escape(" ".join(text[:FAULT_CHARACTERS].split()))
+    line = printable(" ".join(text[:FAULT_CHARACTERS].split()))
     if max(len(text), len(line)) <= FAULT_CHARACTERS:
         return line
     return f"{line[: FAULT_CHARACTERS - 4]} ..."
