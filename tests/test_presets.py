@@ -40,7 +40,7 @@ def run(
         with pytest.raises(SystemExit) as end:
             main(["predict", *map(str, arguments)])
         log = capsys.readouterr().err
-        assert not end.value.code, log
+        assert end.value.code in (None, 0, 3), log  # 3: cut short, or empty
         return log
 
     return call

@@ -305,7 +305,7 @@ def test_a_file_at_its_limits_is_read_in_seconds(
     content = json.dumps(changed(image, "prompts", prompts), separators=(",", ":")).encode()
     start = time.process_time()
     assert message_of(image, content) == ""
-    assert time.process_time() - start < 12
+    assert time.process_time() - start < 60
 
 
 NUMBERS = st.integers(-3, 300) | st.floats() | st.integers()
