@@ -75,7 +75,7 @@ class Prediction:
         labels: (D, H, W) uint8 on the input's grid, 0 or a class's label 1..K.
         encoded: number of slices that the segmenter encoded.
         seconds: time since the run's clock began.
-        complete: False where the time limit cut the method short.
+        complete: False where the time limit cut the method short, or where it failed as a whole.
         windows: by label, the intensities that each class was seen in: for `Case.windows` of the
             next round, which is to see it in the same.
         status: "complete", or in one line why it is less than it could be, class by class.
