@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ class Watch:
     def _look(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.outputs is None:
             return
+        if event == "sys.settrace" and threading.gettrace() is not None:
+            return  # coverage is measured, in every new thread too
         if event == "marshal.loads" and sys._getframe(1).f_code.co_filename == _IMPORTING:
             return  # a module that nothing has needed so far; where it is from is looked at below
         if event in FORBIDDEN or event.startswith("socket."):
