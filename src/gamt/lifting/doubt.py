@@ -94,7 +94,9 @@ def vote_by_ellipsoid(target: Target, whole: Box, anchor: int) -> SliceMask:
     low, high = np.clip((box.low, box.high), 0, grid.shape).tolist()
     for plane in target.settings.planes:
         prompt = SlicePrompt(box=box_to_slice(plane, low, high))
-        for index in range(low[plane.normal], high[plane.normal]):
+        asked = np.unique(target.to_grid(plane.normal))  # other slices show no raw voxel
+        first, last = np.searchsorted(asked, (low[plane.normal], high[plane.normal]))
+        for index in asked[first:last].tolist():
             if (plane, index) != (Plane.AXIAL, anchor):  # the walk itself votes there
                 vote = SliceMask(slice_view(logits, plane, index), quality=1.0)
                 target.finding.votes.add(plane, index, target.window(prompt, vote), vote)
