@@ -159,3 +159,40 @@ class StorableSegmenter(Segmenter, Protocol):
             ValueError: the array is not one of this segmenter's.
         """
         ...
+
+
+Memory = Any
+"""What a tracker remembers of a target; never changed, and opaque to everything but its tracker."""
+
+
+@runtime_checkable
+class Tracker(Segmenter, Protocol):
+    """A segmenter that follows a target from slice to slice by a memory of those it has seen.
+
+    A walk begins at its anchor with a prompt and without a memory. Each answer's `SliceMask.state`
+    is the memory for the slices after it. As a walk goes in two directions from its anchor, that
+    memory is used twice: memories are values that never change.
+    """
+
+    def track(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt | None],
+        memories: Sequence[Memory | None],
+        positions: Sequence[int],
+    ) -> Sequence[SliceMask]:
+        """Segments each embedding's slice by what is remembered of a target.
+
+        Args:
+            embeddings: from `encode`, of slices of one shape; the same one may occur several times.
+            prompts: what a user says of the slice; None leaves it to the memory. A prompt makes it
+                a conditioning slice: one that the memory hasn't seen is segmented by the prompt
+                alone, one that it has seen is corrected.
+            memories: of each one's target; None where there is none so far, which needs a prompt.
+            positions: of each slice in its memory's order: neighbours in a walk differ by 1.
+
+        Returns:
+            One mask per slice, in order, with the memory, the slice included, as its `state`. The
+            logits are negative everywhere where the target is said to be gone.
+        """
+        ...
