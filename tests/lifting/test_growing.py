@@ -180,6 +180,18 @@ def test_a_border_moves_to_where_the_intensities_change() -> None:
     np.testing.assert_array_equal(settled, BLOCK)
 
 
+@pytest.mark.parametrize("halvings", [1, 2])  # settled voxel by voxel, and in blocks of two
+def test_a_body_that_fills_the_scan_has_no_border_to_settle(halvings: int) -> None:
+    image = drawn(BLOCK, 200, 50, noise=8)
+    body = choose(find_bodies(image, (1, 1, 1), MIDDLE))
+    assert body is not None
+    edges = tuple(np.arange(size + 1) for size in SHAPE)
+    full = replace(
+        body, low=(0, 0, 0), region=np.ones(SHAPE, np.bool_), edges=edges, halvings=halvings
+    )
+    assert whole(settle(image, (1, 1, 1), MIDDLE, full), SHAPE).all()
+
+
 # --- whole bodies -------------------------------------------------------------------------------
 
 

@@ -27,6 +27,9 @@ GROWTH = 0.5
 """Where votes leave the window that is kept for them, it grows by this share more than they need:
 time against memory (docs/constants.md)."""
 
+SLAB_VOXELS = 1 << 18
+"""Voxels of several slices that are fused at once: calls against memory (docs/constants.md)."""
+
 Voxel = tuple[int, int, int]
 
 Bounds = tuple[Voxel, Voxel]
@@ -221,16 +224,17 @@ class Votes:
                 views = _smooth(views, sigma)
             inside = np.empty(_shape(bounds), np.float32)
             low = np.add(self._low, bounds[0]).tolist()
-            for z, layer in enumerate(inside):  # by slice, so that what is in between stays small
-                view = Opinion(views.inside[z], views.weight[z])
+            step = max(1, SLAB_VOXELS // max(1, inside[:1].size))
+            for z in range(0, len(inside), step):  # so that what is in between stays small
+                slab = slice(z, z + step)
+                view = Opinion(views.inside[slab], views.weight[slab])
                 if box is not None and drawn:
                     place = low[0] + z, low[1], low[2]
-                    prior = prior_logits(box, rivals, place, (1, *layer.shape), exact_range)[0]
-                    asked = np.float32(shape_weight) * (
-                        (view.weight > 0) | missed[bounds[0][0] + z]
-                    )
+                    prior = prior_logits(box, rivals, place, view.inside.shape, exact_range)
+                    gaps = missed[bounds[0][0] : bounds[1][0]][slab, np.newaxis, np.newaxis]
+                    asked = np.float32(shape_weight) * ((view.weight > 0) | gaps)
                     view = mean([view, Opinion(asked * expit(prior), asked)])
-                layer[...] = view.probability
+                inside[slab] = view.probability
             self._fused = question, bounds, inside
         _, bounds, inside = self._fused
         probability[_slices(bounds)] = inside

@@ -731,6 +731,8 @@ def settle_blocks(
     border = ndimage.binary_dilation(blocks, all_around)
     border ^= ndimage.binary_erosion(blocks, all_around, border_value=1)
     settled = to_raw(blocks, edges)
+    if not border.any():  # it fills the scan
+        return settled
     places = np.nonzero(to_raw(border, edges))
     in_blocks = tuple(one // side for one, side in zip(places, sides, strict=True))
     here, there = means(in_blocks)
@@ -778,6 +780,8 @@ def settle_border(
     smooth = ndimage.gaussian_filter(values, [SMOOTHING * step_mm / one for one in spacing_mm])
     near = depths(inside, spacing_mm) + depths(~inside, spacing_mm) <= reach_mm * (1 + 1e-3)
     places = np.nonzero(near)
+    if not near.any():  # it fills the scan
+        return inside, means_of_sides(values, inside, spacing_mm)
     for _ in range(SETTLE_ROUNDS):
         before_step()
         means = means_of_sides(values, inside, spacing_mm)
