@@ -173,7 +173,7 @@ class Squash(Frame):
 
 @dataclass(frozen=True)
 class Stretch(Frame):
-    """SAM 2, SAM 3, EdgeTAM: the slice fills the square, interpolated, whatever its aspect ratio."""
+    """SAM 2, SAM 3, EdgeTAM: the slice, interpolated, fills the square, whatever its shape."""
 
     side: int = 1024
 
