@@ -2,11 +2,11 @@
 
 The networks are those of the package transformers. What goes into them differs by family:
 
-| | input | normalised by | sees at 1024 px |
+| | input | normalised by | levels seen |
 | --- | --- | --- | --- |
-| SAM, MedSAM, SlimSAM, SAM-HQ | longest side to 1024 px, zeros follow | ImageNet's colours | one level |
-| SAM 2, SAM 2.1, EdgeTAM | squeezed to 1024 x 1024 px | ImageNet's colours | three levels |
-| SAM 3's tracker | squeezed to 1008 x 1008 px | 127.5 each | three levels, patches of 14 px |
+| SAM, MedSAM, SlimSAM, SAM-HQ | longest side 1024 px, then zeros | ImageNet's colours | one |
+| SAM 2, SAM 2.1, EdgeTAM | squeezed to 1024 x 1024 px | ImageNet's colours | three |
+| SAM 3's tracker | squeezed to 1008 x 1008 px, in patches of 14 | 127.5 | three |
 
 The sizes are the published models' own; those of others are read from their configuration.
 """
@@ -430,7 +430,8 @@ def _feature_shapes(model: Model, frame: Frame) -> tuple[tuple[int, int, int], .
     decoder = model.mask_decoder
     if hasattr(decoder, "conv_s0"):
         channels = (decoder.conv_s0.out_channels, decoder.conv_s1.out_channels)
-        finer = [(count, size * grid, size * grid) for count, size in zip(channels, (4, 2))]
+        sides = (4 * grid, 2 * grid)
+        finer = [(count, side, side) for count, side in zip(channels, sides, strict=True)]
     elif hasattr(decoder, "hq_token"):
         finer = [(model.config.vision_config.hidden_size, grid, grid)]
     else:
