@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -217,7 +217,6 @@ class MemoryWalker:
         """
         answers: dict[int, SliceMask] = {}
         groups = defaultdict(list)
-        steps = []
         asked = zip(features, shapes, prompts, memories, positions, strict=True)
         for index, (one, shape, prompt, memory, position) in enumerate(asked):
             past = WalkMemory() if memory is None else cast(WalkMemory, memory)
@@ -326,7 +325,7 @@ class MemoryWalker:
             outcome = self._draw(steps, finer, coarsest)
         else:
             outcome = self._segment(steps, finer, self._condition(steps, tokens), coarsest.shape)
-        features, _ = self._remember(tokens, outcome, steps[0].prompted)
+        features, _ = self._remember(tokens, outcome.high_res, outcome.presence, steps[0].prompted)
         logits = self._frame.to_slice(outcome.low_res, steps[0].shape).cpu().numpy()
         qualities = outcome.qualities.clip(0, 1).tolist()
         return [
@@ -353,7 +352,8 @@ class MemoryWalker:
     def _condition(self, steps: Sequence[_Step], tokens: torch.Tensor) -> torch.Tensor:
         """Adds to slices what is remembered of their targets; (B, tokens, channels)."""
         if steps[0].begins:
-            return (tokens + self._model.no_memory_embedding).transpose(0, 1)
+            begun: torch.Tensor = tokens + self._model.no_memory_embedding
+            return begun.transpose(0, 1)
         memory, places = self._recall(steps)
         pointers, pointer_places = self._point(steps)
         resampled = {"num_spatial_memory_tokens": len(steps[0].recalled)} if self._resamples else {}
@@ -415,8 +415,8 @@ class MemoryWalker:
             kinds = torch.from_numpy(np.stack([step.kinds for step in steps])[:, None])
         masks = None
         if first.mask is not None:
-            masks = torch.from_numpy(np.stack([step.mask for step in steps])[:, None])
-            masks = masks.to(self._device)
+            given = [step.mask for step in steps if step.mask is not None]
+            masks = torch.from_numpy(np.stack(given)[:, None]).to(self._device)
         sparse, dense = model.prompt_encoder(
             places.to(self._device), kinds.to(self._device), None, masks
         )
@@ -467,14 +467,18 @@ class MemoryWalker:
         )
 
     def _remember(
-        self, tokens: torch.Tensor, outcome: _Outcome, prompted: bool
+        self,
+        tokens: torch.Tensor,
+        high_res: torch.Tensor,
+        presence: torch.Tensor,
+        prompted: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Encodes slices (tokens, B, channels) and their masks for slices to come.
 
         Returns:
             Features and their places in the image, both (B, tokens, memory's channels).
         """
-        found = self._model._encode_new_memory(tokens, outcome.high_res, outcome.presence, prompted)
+        found = self._model._encode_new_memory(tokens, high_res, presence, prompted)
         # The resampler's tokens come after the batch, the others before it.
         features, places = (one if self._resamples else one.transpose(0, 1) for one in found)
         return features, places
@@ -485,10 +489,10 @@ class MemoryWalker:
 
         The memory encoder returns them with each slice; they are the same for all.
         """
-        model = self._model
-        nothing = torch.zeros(1, 1, model.image_size, model.image_size, device=self._device)
-        outcome = _Outcome(nothing[0], nothing, nothing[0, 0, 0], nothing[0, :, :1], nothing[0, 0])
-        return self._remember(torch.zeros_like(self._token_places), outcome, True)[1][0]
+        side = self._model.image_size
+        high_res = torch.zeros(1, 1, side, side, device=self._device)
+        tokens = torch.zeros_like(self._token_places)
+        return self._remember(tokens, high_res, high_res[:, :, :1, 0], True)[1][0]
 
     def _extend(self, step: _Step, seen: ConditioningSlice) -> WalkMemory:
         """Returns the memory with one more slice, and without what no slice to come reads."""
