@@ -306,7 +306,7 @@ class HubSegmenter(PromptableSegmenter[HubEmbedding]):
         sizes = [math.prod(one) for one in self._shapes]
         flat = from_bits(array, (sum(sizes),), self._dtype)
         flat = self._with_room(lambda: flat.to(self._device))
-        parts = zip(flat.split(sizes), self._shapes, strict=True)
+        parts = zip(torch.split(flat, sizes), self._shapes, strict=True)
         return HubEmbedding(tuple(part.view(size) for part, size in parts), shape)
 
 
