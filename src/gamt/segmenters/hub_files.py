@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,7 +100,10 @@ def find(name: str, weights: Path | None = None) -> HubFiles:
 
 
 def fetch(
-    name: str, folder: Path | None = None, progress: Progress = lambda done, total: None
+    name: str,
+    folder: Path | None = None,
+    progress: Progress = lambda done, total: None,
+    endpoint: str | None = None,
 ) -> FetchedModel:
     """Downloads a model's configuration and weights, and verifies them.
 
@@ -112,6 +114,8 @@ def fetch(
         name: ``hf:ORG/NAME`` or ``hf:ORG/NAME@REVISION``.
         folder: where a folder of the model's own name is made; None takes the hub's cache.
         progress: called while files are fetched.
+        endpoint: the hub's URL; None for the one in the variable HF_ENDPOINT, or else
+            huggingface.co.
 
     Raises:
         DownloadError: the hub can't be reached, has no such model, asks for a login, or has no
@@ -123,43 +127,84 @@ def fetch(
     from huggingface_hub import HfApi
 
     repository, revision = _parse(name)
-    api = HfApi()
+    api = HfApi(endpoint=endpoint)
     url = f"{api.endpoint}/{repository}"
     with _explained(url):
         info = api.model_info(repository, revision=revision, files_metadata=True)
     files = {one.rfilename: one for one in info.siblings or ()}
-    target = None if folder is None else folder / repository.rpartition("/")[2]
-
-    def download(wanted: Sequence[str], total: int | None) -> list[Path]:
-        report = _summed(progress, total)
-        return [_download(url, repository, revision, info, file, target, report) for file in wanted]
-
     if CONFIG not in files or not {WEIGHTS, INDEX} & files.keys():
         raise DownloadError(f"{url}: found {_list(files)}, expected {CONFIG} and {WEIGHTS}")
-    weights = [WEIGHTS]
+    target = None if folder is None else folder / repository.rpartition("/")[2]
+    source = _Source(api.endpoint, repository, revision, str(info.sha), target)
+    weights: Sequence[str] = [WEIGHTS]
     if WEIGHTS not in files:
-        (index,) = download([INDEX], None)
-        weights = list(_read_index(index))
+        weights = _read_index(source.download(INDEX))
         if missing := [file for file in weights if file not in files]:
             raise DownloadError(f"{url}: found no {_list(missing)}, which {INDEX} lists")
     total = sum(files[file].size or 0 for file in weights)
-    with _explained(url):
-        place = target or Path(_cache())
-        place.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(place).free
-    if total > free:
-        raise DownloadError(f"{url}: {total} bytes don't fit into {place}, where {free} are free")
-    paths = dict(zip(weights, download(weights, total), strict=True))
-    digests = {file: _verify(path, files[file]) for file, path in paths.items()}
+    report = _sum_up(progress, total)
+    digests = {file: _verify(source.download(file, report), files[file]) for file in weights}
     # Last, as a model is there once its configuration is.
-    (config,) = download([CONFIG], None)
+    config = source.download(CONFIG)
     return FetchedModel(
         folder=config.parent,
         name=f"{HUB}{target}" if target else f"{HUB}{repository}@{info.sha}",
         revision=str(info.sha),
-        licence=_licence(info),
+        licence=_find_licence(info),
         sha256=digests,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A model on the hub, in one state, and where its files go.
+
+    Attributes:
+        endpoint: the hub's URL.
+        repository: the model's name on it.
+        revision: as the user named it; None without.
+        commit: what that is at this time.
+        target: the folder for its files; None for the hub's cache.
+    """
+
+    endpoint: str
+    repository: str
+    revision: str | None
+    commit: str
+    target: Path | None
+
+    def download(self, file: str, report: Callable[[int], None] = lambda count: None) -> Path:
+        """Downloads a file, unless it is there; tells of the bytes that come.
+
+        Raises:
+            DownloadError: it doesn't come, or the model has changed meanwhile.
+        """
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.utils.tqdm import tqdm
+
+        class Bar(tqdm):
+            """Draws nothing, and tells how many bytes have come."""
+
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, **options | {"disable": True})  # type: ignore[no-untyped-call]
+
+            def update(self, n: float | None = 1) -> None:
+                report(int(n or 0))
+
+        url = f"{self.endpoint}/{self.repository}"
+        with _explained(f"{url}: {file}"):
+            path = hf_hub_download(
+                self.repository,
+                file,
+                # By its name, so that the cache knows what it was; see `find`.
+                revision=self.commit if self.target else self.revision,
+                local_dir=self.target,
+                endpoint=self.endpoint,
+                tqdm_class=Bar,
+            )
+        if self.target is None and self.commit not in Path(path).parts:
+            raise DownloadError(f"{url}: the model has changed meanwhile; give the command again")
+        return Path(path)
 
 
 def _parse(name: str) -> tuple[str, str | None]:
@@ -205,45 +250,8 @@ def _read_index(path: Path) -> Sequence[str]:
     return names
 
 
-def _cache() -> str:
-    from huggingface_hub import constants
-
-    return constants.HF_HUB_CACHE
-
-
-def _download(
-    url: str,
-    repository: str,
-    revision: str | None,
-    info: "ModelInfo",
-    file: str,
-    target: Path | None,
-    report: Callable[[int], None],
-) -> Path:
-    from huggingface_hub import hf_hub_download
-    from tqdm import tqdm
-
-    class Bar(tqdm):  # type: ignore[type-arg]
-        """Draws nothing, and tells how many bytes have come."""
-
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options | {"disable": True})
-
-        def update(self, n: float | None = 1) -> None:
-            report(int(n or 0))
-
-    with _explained(f"{url}: {file}"):
-        # By the name of the revision, so that the cache knows what it was; see `find`.
-        revision = None if target is None and revision is None else revision or info.sha
-        path = Path(
-            hf_hub_download(repository, file, revision=revision, local_dir=target, tqdm_class=Bar)
-        )
-    if target is None and path.parent.name != info.sha:
-        raise DownloadError(f"{url}: the model has changed meanwhile; give the command again")
-    return path
-
-
-def _summed(progress: Progress, total: int | None) -> Callable[[int], None]:
+def _sum_up(progress: Progress, total: int) -> Callable[[int], None]:
+    """Returns what adds up bytes, and tells how many they are."""
     done = 0
 
     def report(count: int) -> None:
@@ -273,7 +281,7 @@ def _verify(path: Path, published: "RepoSibling") -> str:
     return digest
 
 
-def _licence(info: "ModelInfo") -> str | None:
+def _find_licence(info: "ModelInfo") -> str | None:
     tags = [tag.removeprefix("license:") for tag in info.tags or () if tag.startswith("license:")]
     return tags[0] if tags else None
 
