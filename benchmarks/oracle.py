@@ -23,6 +23,9 @@ INSIDE = 255
 SURE = np.float32(5)
 """Log-odds of what is far from the border."""
 
+LEAST_DICE = 0.5
+"""Of an answer, however far a walk has drifted."""
+
 
 class NoisyOracle:
     """Answers with the truth of a slice, its border moved to and fro by a smooth random field.
@@ -50,15 +53,14 @@ class NoisyOracle:
         multimask: bool | None = None,
     ) -> Sequence[SliceMask]:
         """Answers, whatever the prompt is."""
-        quality = self.slice_dice / (2 - self.slice_dice)
-        return [SliceMask(answer, quality) for answer in embeddings]
+        return [SliceMask(answer, quality_of(self.slice_dice)) for answer in embeddings]
 
     def _answer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         whole = pixels > INSIDE / 2
-        if not whole.any() or whole.all():
-            return np.where(whole, SURE, -SURE)  # there is no border to move
-        near = surroundings(whole)
-        field = smooth_field(whole[near], generator(self._seed, pixels))
+        field = np.zeros(whole.shape)
+        if whole.any():
+            near = surroundings(whole)
+            field[near] = smooth_field(whole[near], generator(self._seed, pixels))
         return move_border(whole, field, self.slice_dice)
 
 
@@ -70,39 +72,54 @@ class Trail:
         field: (rows, columns), by which the last border was moved to and fro.
         answer: (rows, columns) log-odds, of the last slice that held any of the target.
         past: slices since then.
+        steps: since the last prompt.
     """
 
     field: npt.NDArray[np.float64]
     answer: npt.NDArray[np.float32]
-    past: int
+    past: int = 0
+    steps: int = 0
 
 
 class WalkingOracle:
     """A tracker that answers with the truth of a slice, and with errors that go on from the last.
 
-    As those of `NoisyOracle`, its answers have the stated Dice in every slice that holds any of the
+    As those of `NoisyOracle`, its answers have a stated Dice in every slice that holds any of the
     target, and a prompt alone is answered with a field of that slice's own. In a walk by memory the
     field is a running mean of those of the slices behind, so that borders are wrong in the same
-    places for several slices. Past the end of the target it goes on with the last answer, as SAM 2
-    is known to (arXiv 2505.01854).
+    places for several slices, and the answers get worse away from the prompt. Past the end of the
+    target it goes on with the last answer, as SAM 2 is known to (arXiv 2505.01854).
     """
 
     name = "walking oracle"
     traits = Traits(guided=True)
 
     def __init__(
-        self, slice_dice: float, persistence: float = 0.9, overrun: float = math.inf, seed: int = 0
+        self,
+        slice_dice: float,
+        tracked_dice: float | None = None,
+        *,
+        persistence: float = 0.9,
+        drift: float = 0.0,
+        overrun: float = math.inf,
+        seed: int = 0,
     ) -> None:
         """Takes the kind of its errors.
 
         Args:
-            slice_dice: of its answers, 0..1; 1 for no noise.
-            persistence: the correlation of the fields of neighbouring slices in a walk, 0..1.
+            slice_dice: of its answers to prompts, 0..1; 1 for no noise.
+            tracked_dice: of its answers in a walk by memory, where that begins; None for the same.
+            persistence: the correlation of the fields of neighbouring slices in a walk, 0..1. With
+                0.9, errors reach about ten slices far: as far as they do within a slice of a target
+                that is 20 pixels deep.
+            drift: Dice that every step from a prompt costs.
             overrun: slices after the last one of the target in which it doesn't notice the end.
             seed: of the fields.
         """
         self.slice_dice = slice_dice
+        self.tracked_dice = slice_dice if tracked_dice is None else tracked_dice
         self._persistence = persistence
+        self._drift = drift
         self._overrun = overrun
         self._seed = seed
 
@@ -123,9 +140,10 @@ class WalkingOracle:
         multimask: bool | None = None,
     ) -> Sequence[SliceMask]:
         """Answers with the slices' own errors, whatever the prompt is."""
-        nothing = [None] * len(embeddings)
-        answers = self.track(embeddings, prompts, nothing, [0] * len(embeddings))
-        return [replace(one, state=None) for one in answers]
+        return [
+            SliceMask(move_border(inside, own, self.slice_dice), quality_of(self.slice_dice))
+            for inside, own in embeddings
+        ]
 
     def track(
         self,
@@ -135,30 +153,32 @@ class WalkingOracle:
         positions: Sequence[int],
     ) -> Sequence[SliceMask]:
         """Answers; a prompt, whatever it is, ends the errors that the memory has gathered."""
-        quality = self.slice_dice / (2 - self.slice_dice)
         answers = []
         for (inside, own), prompt, memory in zip(embeddings, prompts, memories, strict=True):
             known = None if prompt is not None else memory
             trail = self._go_on(inside, own, known)
             gone = trail.past > self._overrun
             logits = np.full_like(trail.answer, -SURE) if gone else trail.answer
-            answers.append(SliceMask(logits, quality, trail))
+            answers.append(SliceMask(logits, quality_of(self.tracked_dice), trail))
         return answers
 
     def _go_on(
         self, inside: npt.NDArray[np.bool_], own: npt.NDArray[np.float64], trail: Trail | None
     ) -> Trail:
         """Returns the trail with one more slice, or one that begins there."""
-        field = own
-        if trail is not None:
-            kept = self._persistence
-            field = kept * trail.field + math.sqrt(1 - kept**2) * own
-            if not inside.any():
-                return Trail(field, trail.answer, trail.past + 1)
-        if not inside.any() or inside.all():
-            return Trail(field, np.where(inside, SURE, -SURE), 0)
-        answer = move_border(inside, field[surroundings(inside)], self.slice_dice)
-        return Trail(field, answer, 0)
+        if trail is None:
+            return Trail(own, move_border(inside, own, self.tracked_dice))
+        kept, steps = self._persistence, trail.steps + 1
+        field = kept * trail.field + math.sqrt(1 - kept**2) * own
+        if not inside.any():
+            return Trail(field, trail.answer, trail.past + 1, steps)
+        expected = max(LEAST_DICE, self.tracked_dice - self._drift * steps)
+        return Trail(field, move_border(inside, field, expected), 0, steps)
+
+
+def quality_of(slice_dice: float) -> float:
+    """Returns the IoU of masks with a Dice, 0..1."""
+    return slice_dice / (2 - slice_dice)
 
 
 def generator(seed: int, pixels: npt.NDArray[np.uint8]) -> np.random.Generator:
@@ -207,15 +227,18 @@ def move_border(
     """Moves a target's border to and fro, until what is inside of it has a stated Dice.
 
     Args:
-        inside: (rows, columns), the target; neither nothing nor everything.
-        field: over its `surroundings`, how far parts of the border move.
+        inside: (rows, columns), the target.
+        field: (rows, columns), how far parts of the border move.
         slice_dice: with the target, 0..1.
 
     Returns:
         (rows, columns) log-odds; a pixel from the border is one unit.
     """
+    answer = np.where(inside, SURE, -SURE)
+    if not inside.any() or inside.all():
+        return answer  # there is no border to move
     near = surroundings(inside)
-    truth = inside[near]
+    truth, field = inside[near], field[near]
     distance = depth_of(truth)
 
     def excess(amplitude: float) -> float:
@@ -225,7 +248,6 @@ def move_border(
     most = 4.0 * max(truth.shape)
     if slice_dice < 1 and excess(most) < 0:
         amplitude = float(optimize.bisect(excess, 0.0, most, xtol=1e-3))
-    answer = np.where(inside, SURE, -SURE)
     answer[near] = np.clip(distance + amplitude * field, -SURE, SURE)
     return answer
 
