@@ -116,6 +116,16 @@ class Storable(Thresholder):
         return array.reshape(shape)
 
 
+class Viewer(Thresholder):
+    """A thresholder of slices of one channel or three, of which it takes the middle one."""
+
+    traits = Traits(three_channels=True)
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
+        """Returns the mask of one slice."""
+        return super().segment(image if image.ndim == 2 else image[..., 1], prompt)
+
+
 class TruthTeller(Double):
     """Answers with all that is bright, whatever it is asked."""
 

@@ -14,6 +14,9 @@ Fusion = Literal["mean", "median", "staple"]
 Scale = Literal["tight", "medium", "large"]
 """Names of the bodies that a click may stand in (`gamt.lifting.bodies`); "medium" is likeliest."""
 
+Channels = Literal["same", "neighbours", "windows"]
+"""What a network's three channels show of a slice (`gamt.volume.scan`)."""
+
 Smoothing = Literal["none", "opening", "closing"]
 """Names of what may be done to the final masks (`gamt.lifting.postprocess.smooth`)."""
 
@@ -59,6 +62,9 @@ class Settings:
             percentiles; an `IntensityWindow` is taken as it is (docs/design.md, 13).
         low_percentile: of the volume's foreground, the full window's low end (docs/design.md, 3).
         high_percentile: likewise, its high end (docs/design.md, 3).
+        channels: what the three channels of a network's input show: "same" is the slice in all of
+            them; "neighbours" the slices one grid voxel before it, itself, and after it; "windows"
+            the slice in windows of half, all and twice the width (docs/design.md, 20).
         voxel_mm: side of a grid voxel; 0 takes the finest of the scan's three spacings.
         crop_voxels: side of the crop in grid voxels (paper, 2.1).
         crop_margin: least room around the prompts, as a share of their extent (docs/constants.md).
@@ -103,6 +109,7 @@ class Settings:
     window: WindowChoice = "auto"
     low_percentile: float = 0.5
     high_percentile: float = 99.5
+    channels: Channels = "same"
     voxel_mm: float = 0.0
     crop_voxels: int = 256
     crop_margin: float = 0.25
@@ -234,6 +241,7 @@ def _parse(name: str, text: str, kind: Any) -> Any:
             WindowChoice: EXPECTED,
             Fusion: _list_choices(Fusion),
             Scale: _list_choices(Scale),
+            Channels: _list_choices(Channels),
             Smoothing: _list_choices(Smoothing),
         }.get(kind, "planes such as axial,coronal,sagittal, axial first")
         raise SettingsError(

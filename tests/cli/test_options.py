@@ -190,6 +190,21 @@ def test_the_window_is_an_option_a_setting_and_a_variable(
     assert "setting window: found 'liver', expected auto, full, soft-tissue, lung" in log
 
 
+@pytest.mark.parametrize("command", ["predict", "segment"])
+def test_channels_are_refused_with_a_segmenter_of_grey_slices_before_any_work(
+    command: str, tmp_path: Path, run: Run
+) -> None:
+    words: dict[str, tuple[str | Path, ...]] = {
+        "predict": (save(tmp_path / "in" / "a.npz"), tmp_path / "out"),
+        "segment": (save_scan(tmp_path), "-o", tmp_path / "out.nii", "--box", CORNERS),
+    }
+    status, log = run("-q", command, *words[command], "--set", "channels=neighbours")
+    assert (status, one_line(log)) == (2, True)
+    assert "channels: found 'neighbours', expected 'same' with the segmenter statistical" in log
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.nii").exists()
+
+
 @pytest.mark.parametrize("command", ["predict", "segment", "explain"])
 def test_the_scale_is_an_option_a_setting_and_a_variable(
     command: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch

@@ -63,6 +63,15 @@ def test_no_slices_are_no_slices() -> None:
         assert empty.shape == (0, *frame.covered((5, 7)))
 
 
+@pytest.mark.parametrize("frame", FRAMES, ids=repr)
+def test_each_of_three_channels_becomes_a_colour(frame: Frame) -> None:
+    channels = [noise((2, 40, 56)), noise((3, 40, 56))[1:], noise((4, 40, 56))[2:]]
+    images = frame.normalise(torch.from_numpy(frame.resize(np.stack(channels, axis=-1))))
+    for colour, grey in enumerate(channels):
+        alone = frame.normalise(torch.from_numpy(frame.resize(grey)))
+        torch.testing.assert_close(images[:, colour], alone[:, colour], rtol=0, atol=0)
+
+
 def test_squashing_takes_the_nearest_pixel_rounding_down() -> None:
     # 3 columns to 8: column x shows pixel floor(x * 3 / 8).
     squash = Squash(8)

@@ -287,9 +287,11 @@ class PredictOptions:
         Raises:
             SegmenterError: there is none of this name, or it can't be set up as asked.
             CheckpointError: its checkpoint is missing or broken.
+            SettingsError: it can't do what the settings ask for.
         """
         from gamt import segmenters
         from gamt.settings import PRESET_SEGMENTERS
+        from gamt.volume.preparation import check_channels
 
         name = self.segmenter or PRESET_SEGMENTERS.get(self.preset, segmenters.DEFAULT)
         device = self.device
@@ -299,7 +301,9 @@ class PredictOptions:
             device = "auto"
         # A model that knows no precisions isn't bothered unless one is asked for.
         options = {} if self.dtype == "auto" else {"dtype": self.dtype}
-        return segmenters.load(name, self.weights, device, **options)
+        segmenter = segmenters.load(name, self.weights, device, **options)
+        check_channels(self.choose_settings(), segmenter)
+        return segmenter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

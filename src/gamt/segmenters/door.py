@@ -66,7 +66,7 @@ class Door:
         it is decoded.
 
         Args:
-            slices: (N, rows, columns) uint8, 0..255.
+            slices: (N, rows, columns) or (N, rows, columns, 3) uint8, 0..255.
             wanted: how many of them, the first, are asked for now. The others are encoded ahead,
                 and not asked for again where the batch fails.
             before_repeat: called before each call that repeats a part of a failed one; what it

@@ -150,7 +150,7 @@ class SamSegmenter:
         mask_bytes = 4 * low_res[0] * low_res[1]
         self._prompts_at_once = choose_batch(device, side, DECODING_TENSORS * mask_bytes)
         self._device = device
-        self.traits = Traits(batch=batch, device=str(device))
+        self.traits = Traits(batch=batch, device=str(device), three_channels=True)
 
     def _with_room(self, work: Callable[[], Result]) -> Result:
         """Does what needs the device; where that has no room for it, the CPU does it."""
@@ -182,7 +182,7 @@ class SamSegmenter:
         """Runs the image encoder.
 
         Args:
-            slices: (N, rows, columns) uint8, 0..255; N may be 0.
+            slices: (N, rows, columns) or (N, rows, columns, 3) uint8, 0..255; N may be 0.
 
         Returns:
             N embeddings, in order. They stay on the device.

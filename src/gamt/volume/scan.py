@@ -39,6 +39,9 @@ class SliceRequest:
 class Scan:
     """A resampled crop whose slices are encoded when they are asked for.
 
+    A segmenter is shown grey slices, or such of three channels: of three windows of intensities, or
+    each slice between its neighbours.
+
     Encoding does not depend on prompts, so that every class, view, direction and round that comes
     to a slice uses the same embedding.
 
@@ -52,12 +55,24 @@ class Scan:
         make_image: Callable[[], npt.NDArray[np.uint8]],
         grid: Grid,
         embeddings: EmbeddingCache,
+        neighbours: bool = False,
     ) -> None:
-        """Takes what makes an image of the grid's shape; makes and encodes nothing yet."""
+        """Makes and encodes nothing yet.
+
+        Args:
+            make_image: makes an image of the grid's shape (z, y, x) uint8, or one of three channels
+                (z, y, x, 3), the middle one of which is `image`.
+            grid: how the crop lies in the raw volume.
+            embeddings: of the segmenter.
+            neighbours: whether a segmenter is shown the slices one before and one after beside each
+                slice, as three channels. Beyond its first and last slice, an image goes on with
+                these. The image then has one channel.
+        """
         self.grid = grid
         self.anchors: dict[Plane, int] = {}
         self._make_image = make_image
-        self._image: npt.NDArray[np.uint8] | None = None
+        self._neighbours = neighbours
+        self._channels: npt.NDArray[np.uint8] | None = None
         self._lock = threading.Lock()
         self._embeddings = embeddings
         self._slices: dict[tuple[Plane, int], KeyedSlice] = {}
@@ -65,15 +80,13 @@ class Scan:
     @property
     def image(self) -> npt.NDArray[np.uint8]:
         """(z, y, x) uint8, 0..255, on the grid; made once, and not every target needs it."""
-        with self._lock:  # it may be made ahead, by another thread
-            if self._image is None:
-                self._image = self._make_image()
-            return self._image
+        channels = self._made()
+        return channels if channels.ndim == 3 else channels[..., 1]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the image; 0 before it is made."""
-        return 0 if self._image is None else self._image.nbytes
+        """Bytes of the image, all channels of it; 0 before it is made."""
+        return 0 if self._channels is None else self._channels.nbytes
 
     @property
     def segmenter(self) -> Segmenter:
@@ -142,5 +155,23 @@ class Scan:
 
     def _slice(self, plane: Plane, index: int) -> KeyedSlice:
         if (plane, index) not in self._slices:
-            self._slices[plane, index] = KeyedSlice.of(slice_view(self.image, plane, index))
+            self._slices[plane, index] = KeyedSlice.of(self._pixels(plane, index))
         return self._slices[plane, index]
+
+    def _pixels(self, plane: Plane, index: int) -> npt.NDArray[np.uint8]:
+        """Returns what the segmenter is shown of a slice: (rows, columns) or (rows, columns, 3)."""
+        if not self._neighbours:
+            return slice_view(self._made(), plane, index)
+        last = self.grid.shape[plane.normal] - 1
+        around: slice | npt.NDArray[np.intp] = slice(index - 1, index + 2)  # takes no memory
+        if index in (0, last):
+            around = np.clip(np.arange(index - 1, index + 2), 0, last)
+        where = (*[slice(None)] * plane.normal, around)
+        return np.moveaxis(self.image[where], plane.normal, -1)
+
+    def _made(self) -> npt.NDArray[np.uint8]:
+        """Returns the image, (z, y, x) or (z, y, x, 3)."""
+        with self._lock:  # it may be made ahead, by another thread
+            if self._channels is None:
+                self._channels = self._make_image()
+            return self._channels
