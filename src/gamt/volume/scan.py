@@ -23,8 +23,11 @@ class SliceRequest:
     Attributes:
         plane: the plane of the slice.
         index: the slice, as a grid index along the plane's normal.
-        prompt: in the slice's grid pixels.
+        prompt: in the slice's grid pixels. Where a tracker is asked, its `state` is the memory, and
+            one that says nothing else leaves the slice to it.
         multimask: as for `Segmenter.decode`.
+        position: of the slice in a tracker's memory (`Tracker.track`); None asks the segmenter by
+            the prompt (`Segmenter.decode`).
         ahead: the slices that are likely to be asked for next, the likeliest first. They fill up a
             batch that is encoded anyway; no more of them than a batch has are looked at.
     """
@@ -33,6 +36,7 @@ class SliceRequest:
     index: int
     prompt: SlicePrompt
     multimask: bool | None = None
+    position: int | None = None
     ahead: Sequence[int] = ()
 
 
@@ -100,6 +104,8 @@ class Scan:
     ) -> Sequence[SliceMask | SegmenterFault]:
         """Answers requests for slices of one plane or several, in as few calls as possible.
 
+        Requests with a position are left to the tracker that the segmenter then is.
+
         A request has a fault for an answer where the segmenter had none, neither alone nor with
         others, or where it couldn't encode the slice.
 
@@ -112,14 +118,20 @@ class Scan:
         for request in requests:
             self.anchors.setdefault(request.plane, request.index)
         answers: dict[int, SliceMask | SegmenterFault] = {}
-        for key in dict.fromkeys((request.plane, request.multimask) for request in requests):
-            same = [n for n, r in enumerate(requests) if (r.plane, r.multimask) == key]
+        keys = [(one.plane, one.multimask, one.position is None) for one in requests]
+        for key in dict.fromkeys(keys):
+            same = [n for n, one in enumerate(keys) if one == key]
             asked = [requests[n] for n in same]
             embeddings = self._embed(key[0], asked, before_call)
             prompts = [request.prompt for request in asked]
+            positions = [one.position for one in asked if one.position is not None]
             shape = slice_shape(self.grid.shape, key[0])
             before_call("decode", len(asked))
-            masks = self._embeddings.door.decode(embeddings, prompts, shape, key[1], before_call)
+            masks = (
+                self._embeddings.door.track(embeddings, prompts, positions, shape, before_call)
+                if positions
+                else self._embeddings.door.decode(embeddings, prompts, shape, key[1], before_call)
+            )
             answers.update(zip(same, masks, strict=True))
         return [answers[n] for n in range(len(requests))]
 
