@@ -27,7 +27,8 @@ from gamt.segmenters.devices import choose_dtype
 from gamt.segmenters.encoder import ImageEncoder
 from gamt.segmenters.frames import LongestSide, Squash
 from gamt.segmenters.networks import Network
-from gamt.segmenters.sam import SamEmbedding, SamSegmenter, is_lone_point
+from gamt.segmenters.promptable import is_lone_point
+from gamt.segmenters.sam import SamEmbedding, SamSegmenter
 from gamt.settings import Settings
 from gamt.volume.cache import EmbeddingCache
 from tests.doubles import lift, make_case
