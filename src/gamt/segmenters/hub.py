@@ -180,7 +180,7 @@ class HubSegmenter(PromptableSegmenter[HubEmbedding]):
         self._encoder_dtype = dtype
         with torch.inference_mode():
             self._image_places = self._model.get_image_wide_positional_embeddings()
-        self.traits = Traits(batch=batch, device=str(device))
+        self.traits = Traits(batch=batch, device=str(device), three_channels=True)
 
     @cached_property
     def fingerprint(self) -> str:
