@@ -130,7 +130,7 @@ _SAM_NAMES = {
     (64, 64, 384, 12): "SlimSAM-uniform-50",
     (64, 64, 168, 12): "SlimSAM-uniform-77",
 }
-"""Names of SAM's variants, by rows and columns of tokens, their channels, and the number of blocks."""
+"""Names of SAM's variants, by rows, columns and channels of tokens, and the number of blocks."""
 
 _SAM2_NAMES = {
     (96, 7, 7, 12): "hiera_tiny",
