@@ -30,7 +30,7 @@ from transformers.initialization import no_init_weights
 from gamt.prompts import SlicePrompt
 from gamt.segmenters import INSTALL_HUB, SegmenterError
 from gamt.segmenters.base import Memory, SliceMask, Traits
-from gamt.segmenters.decoder import CORNERS
+from gamt.segmenters.decoder import CORNERS, PADDING
 from gamt.segmenters.devices import choose_batch
 from gamt.segmenters.door import describe_exception
 from gamt.segmenters.frames import Frame, LongestSide, Shape, Stretch
@@ -260,8 +260,9 @@ class HubSegmenter(PromptableSegmenter[HubEmbedding]):
             prompts["input_boxes"] = self._upload(corners.reshape(-1, 1, 4))
         elif not len(kinds) and self._levelled:
             # As its own `forward` does without points and boxes.
-            prompts["input_points"] = self._image_places.new_zeros(len(questions), 1, 1, 2)
-            prompts["input_labels"] = -torch.ones_like(prompts["input_points"][..., 0])
+            count = len(questions)
+            prompts["input_points"] = self._upload(np.zeros((count, 1, 1, 2), np.float32))
+            prompts["input_labels"] = self._upload(np.full((count, 1, 1), PADDING))
         masks = [one.mask for one in questions if one.mask is not None]
         if masks:
             prompts["input_masks"] = self._upload(np.stack(masks)[:, None].astype(np.float32))
@@ -306,7 +307,7 @@ class HubSegmenter(PromptableSegmenter[HubEmbedding]):
         sizes = [math.prod(one) for one in self._shapes]
         flat = from_bits(array, (sum(sizes),), self._dtype)
         flat = self._with_room(lambda: flat.to(self._device))
-        parts = zip(flat.split(sizes), self._shapes, strict=True)
+        parts = zip(torch.split(flat, sizes), self._shapes, strict=True)
         return HubEmbedding(tuple(part.view(size) for part, size in parts), shape)
 
 

@@ -221,13 +221,13 @@ def _download(
     report: Callable[[int], None],
 ) -> Path:
     from huggingface_hub import hf_hub_download
-    from tqdm import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
-    class Bar(tqdm):  # type: ignore[type-arg]
+    class Bar(tqdm):
         """Draws nothing, and tells how many bytes have come."""
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options | {"disable": True})
+            super().__init__(*arguments, **options | {"disable": True})  # type: ignore[no-untyped-call]
 
         def update(self, n: float | None = 1) -> None:
             report(int(n or 0))

@@ -104,10 +104,11 @@ _RENAMINGS = {
         *_DECODING,
     ),
     # The tracker has its own neck on the encoder of the detector.
+    # transformers saves a tracker alone with `tracker_model.` before all keys, these two as well.
     _SAM3_VIDEO: (
+        (r"^tracker_model\.", ""),
         (r"^detector_model\.vision_encoder\.backbone\.", "vision_encoder.backbone."),
         (r"^tracker_neck\.", "vision_encoder.neck."),
-        (r"^tracker_model\.", ""),
     ),
     _TRANSFORMERS: (),
 }
