@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gamt.axes import Plane, slice_view
 from gamt.prompts import SlicePrompt
-from gamt.segmenters.base import Embedding, SliceMask, Traits
+from gamt.segmenters.base import Embedding, Memory, SliceMask, Traits
 from gamt.segmenters.door import SegmenterFault
 from gamt.volume.cache import EmbeddingCache, KeyedSlice
 from gamt.volume.geometry import Grid
@@ -143,6 +143,46 @@ def test_requests_of_one_kind_are_decoded_in_one_batch() -> None:
     assert sorted(segmenter.calls, key=str) == [(1, False), (1, None), (1, True), (2, True)]
     # The two axial batches and the third share what was encoded for them.
     assert segmenter.slices == 4
+
+
+class TrackingSegmenter(CountingSegmenter):
+    """Also tracks: answers with the slice, shifted by its position, and remembers positions."""
+
+    def track(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt | None],
+        memories: Sequence[Memory | None],
+        positions: Sequence[int],
+    ) -> Sequence[SliceMask]:
+        self.asked = list(zip(prompts, memories, positions, strict=True))
+        return [
+            SliceMask(image + np.float32(position), 1.0, state=(memory, position))
+            for image, memory, position in zip(embeddings, memories, positions, strict=True)
+        ]
+
+
+def test_requests_with_a_position_are_tracked_and_the_others_decoded() -> None:
+    segmenter = TrackingSegmenter(batch=4)
+    scan = Scan(lambda: IMAGE, GRID, EmbeddingCache(segmenter, AMPLE))
+    box = SlicePrompt(box=(0, 0, 2, 2))
+    asked = [
+        SliceRequest(Plane.CORONAL, 2, box, position=0),
+        request(Plane.CORONAL, 2, tag=100),
+        SliceRequest(Plane.CORONAL, 1, SlicePrompt(state="known"), position=-7),
+    ]
+    calls: list[tuple[str, int]] = []
+    first, second, third = scan.decode(asked, lambda *call: calls.append(call))
+    for answer, index, shift in ((first, 2, 0), (second, 2, 100), (third, 1, -7)):
+        assert isinstance(answer, SliceMask)
+        np.testing.assert_array_equal(answer.logits, IMAGE[:, index] + np.float32(shift))
+    assert segmenter.slices == 2
+    (prompt, memory, position), left_to_memory = segmenter.asked
+    assert prompt is not None
+    assert (prompt.box, memory, position) == ((0, 0, 2, 2), None, 0)
+    assert left_to_memory == (None, "known", -7)
+    # A slice that is tracked costs as one that is decoded.
+    assert calls == [("encode", 2), ("decode", 2), ("decode", 1)]
 
 
 def test_a_batch_that_is_not_full_takes_in_what_is_announced() -> None:
