@@ -180,7 +180,7 @@ class HubSegmenter(PromptableSegmenter[HubEmbedding]):
         self._encoder_dtype = dtype
         with torch.inference_mode():
             self._image_places = self._model.get_image_wide_positional_embeddings()
-        self.traits = Traits(batch=batch, device=str(device))
+        self.traits = Traits(batch=batch, device=str(device), three_channels=True)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -347,7 +347,20 @@ def load_model(name: str, weights: Path | None = None) -> LoadedModel:
             weights are not those of it.
     """
     files = find(name, weights)
-    described = _read_config(files.config)
+    return load_described(_read_config(files.config), files)
+
+
+def load_described(described: Mapping[str, Any], files: HubFiles) -> LoadedModel:
+    """Loads a model of a known configuration.
+
+    Args:
+        described: its configuration, as transformers writes it.
+        files: where its weights lie; the configuration is the file of weights itself where their
+            publisher has none beside it.
+
+    Raises:
+        SegmenterError: as in `load_model`.
+    """
     kind = described.get("model_type")
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
@@ -366,7 +379,7 @@ def load_model(name: str, weights: Path | None = None) -> LoadedModel:
         frame=family.frame(side, int(model.config.prompt_encoder_config.patch_size)),
         tracks=tracks,
         revision=files.revision,
-        files=(files.config, *files.weights),
+        files=tuple(dict.fromkeys((files.config, *files.weights))),
     )
 
 
