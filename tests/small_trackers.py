@@ -1,5 +1,6 @@
 """Video models of SAM's kind that are small enough for many tests, with random weights."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -35,10 +36,16 @@ MEMORY: dict[str, Any] = {
     "memory_fuser_intermediate_dim": 64,
 }
 
+TABLE = (
+    r"embed(dings|ding)?(_window|_parameter)?$|(_embed|_token|_tokens)\.weight$"
+    r"|latents|encoding$|pointer$"
+)
+"""Names of weights that are added or read as they are, by no input of their layer."""
+
 DECODER = {"hidden_size": WIDTH, "mlp_dim": 64, "num_attention_heads": 4, "iou_head_hidden_dim": 32}
 
 
-def small_sam2(**memory: Any) -> torch.nn.Module:
+def small_sam2(**memory: Any) -> Any:
     """Builds SAM 2's."""
     config = Sam2VideoConfig(
         vision_config=_hiera(),
@@ -50,7 +57,7 @@ def small_sam2(**memory: Any) -> torch.nn.Module:
     return randomise(Sam2VideoModel(config))
 
 
-def small_edgetam(**memory: Any) -> torch.nn.Module:
+def small_edgetam(**memory: Any) -> Any:
     """Builds EdgeTAM's, with SAM 2's image encoder: its own is of the package timm."""
     config = EdgeTamVideoConfig(
         vision_config=_hiera(),
@@ -69,7 +76,7 @@ def small_edgetam(**memory: Any) -> torch.nn.Module:
     return randomise(EdgeTamVideoModel(config))
 
 
-def small_sam3(**memory: Any) -> torch.nn.Module:
+def small_sam3(**memory: Any) -> Any:
     """Builds SAM 3's, with patches of 14 pixels."""
     backbone = Sam3ViTConfig(
         hidden_size=32,
@@ -124,15 +131,21 @@ def _hiera() -> dict[str, Any]:
     return dict(vision.to_dict())
 
 
-def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+def randomise(model: Any, seed: int = 0) -> Any:
     """Gives a model weights that leave nothing at 0, as its own beginning does."""
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
-        if weight.ndim == 1:
-            fan = 25.0
-        else:
-            fan = float(weight[0].numel()) if "embed" not in name else 1.0
-        drawn = torch.randn(weight.shape, generator=generator) * fan**-0.5
-        is_scale = weight.ndim == 1 and name.endswith("weight")
-        weight.data = drawn + is_scale
+        drawn = torch.randn(weight.shape, generator=generator) * _spread(name, weight)
+        weight.data = drawn + (weight.ndim == 1 and name.endswith("weight"))
     return model.eval().requires_grad_(False)
+
+
+def _spread(name: str, weight: torch.Tensor) -> float:
+    """Returns the standard deviation with which a layer's output is of order 1."""
+    if weight.ndim == 1:
+        return 0.2
+    if re.search(TABLE, name):
+        return 1.0
+    if "upscale_conv" in name:  # transposed convolutions: the input's channels come first
+        return float(weight.shape[0] ** -0.5)
+    return float(weight[0].numel() ** -0.5)

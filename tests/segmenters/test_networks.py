@@ -323,3 +323,14 @@ def test_no_damaged_pickle_is_more_than_one_line(
         path.write_bytes(damaged)
         with suppress(SegmenterError):  # or a change of no consequence
             load(path)
+
+
+def test_what_a_norm_counts_is_a_whole_number(tmp_path: Path) -> None:
+    source, network = torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3)
+    source(torch.zeros(2, 3, 4, 5))  # counts one batch
+    load_checkpoint(network, write(tmp_path / "right.pth", source.state_dict()))
+    assert network.num_batches_tracked is not None
+    assert int(network.num_batches_tracked) == 1
+    wrong = source.state_dict() | {"num_batches_tracked": torch.tensor(1.0)}
+    with pytest.raises(SegmenterError, match="found strided float32 on cpu, expected strided int64"):
+        load_checkpoint(network, write(tmp_path / "wrong.pth", wrong))

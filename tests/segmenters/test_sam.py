@@ -258,6 +258,25 @@ def test_prompts_on_different_slices_are_answered_as_if_alone(segmenter: SamSegm
         assert_like(answer, alone, index)
 
 
+def test_three_channels_are_seen_as_colours_by_the_official_predictor(
+    segmenter: SamSegmenter, predictor: SamPredictor
+) -> None:
+    colours = np.stack([draw_slice((40, 56), seed) for seed in range(3)], axis=-1)
+    embeddings = segmenter.encode(np.stack([colours, colours[..., ::-1]]))
+    for embedding, pixels in zip(embeddings, (colours, colours[..., ::-1]), strict=True):
+        predictor.set_image(np.ascontiguousarray(pixels))
+        expected = predictor.get_image_embedding()[0]
+        torch.testing.assert_close(embedding.features, expected, rtol=0, atol=TOLERANCE)
+        assert embedding.shape == (40, 56)
+
+
+def test_three_equal_channels_are_the_grey_slice_bit_for_bit(segmenter: SamSegmenter) -> None:
+    pixels = draw_slice((64, 48))
+    (grey,) = segmenter.encode(pixels[None])
+    (colour,) = segmenter.encode(np.stack([pixels] * 3, axis=-1)[None])
+    assert torch.equal(grey.features, colour.features)
+
+
 def test_slices_are_encoded_as_if_alone(segmenter: SamSegmenter) -> None:
     slices = np.stack([draw_slice((40, 56), seed) for seed in range(segmenter.traits.batch + 3)])
     together = segmenter.encode(slices)

@@ -61,24 +61,33 @@ class Frame(ABC):
 
     @abstractmethod
     def resize(self, slices: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Brings slices (N, rows, columns) to their size in the square (N, *covered)."""
+        """Brings slices to their size in the square.
+
+        Args:
+            slices: (N, rows, columns) or (N, rows, columns, 3) uint8.
+
+        Returns:
+            (N, *covered) or (N, *covered, 3) uint8.
+        """
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Makes the network's input.
 
         Args:
-            pixels: (N, *covered) uint8, from `resize`.
+            pixels: (N, *covered) or (N, *covered, 3) uint8, from `resize`.
 
         Returns:
-            (N, 3, side, side) float32 on the same device: the grey value as red, green and blue,
-            less the mean, by the standard deviation; zeros where there is no slice.
+            (N, 3, side, side) float32 on the same device: the grey value, or the three channels, as
+            red, green and blue, less the mean, by the standard deviation; zeros where there is no
+            slice.
         """
         device = pixels.device
         mean, std = (
             torch.tensor(values, device=device)[:, None, None] for values in (self.mean, self.std)
         )
-        rows, columns = pixels.shape[1:]
-        colours = (pixels[:, None] - mean) / std
+        rows, columns = pixels.shape[1:3]
+        channels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+        colours = (channels - mean) / std
         return functional.pad(colours, (0, self.side - columns, 0, self.side - rows))
 
     def scale_points(
@@ -145,7 +154,7 @@ class LongestSide(Frame):
         from PIL import Image
 
         rows, columns = self.covered((slices.shape[1], slices.shape[2]))
-        resized = np.empty((len(slices), rows, columns), np.uint8)
+        resized = np.empty((len(slices), rows, columns, *slices.shape[3:]), np.uint8)
         for pixels, target in zip(slices, resized, strict=True):
             image = Image.fromarray(np.ascontiguousarray(pixels))
             target[:] = np.asarray(image.resize((columns, rows), Image.Resampling.BILINEAR))
@@ -166,7 +175,7 @@ class Squash(Frame):
         """Takes the nearest pixel, rounding down as OpenCV does."""
         rows, columns = (
             np.minimum(np.arange(self.side) * (1 / (self.side / size)), size - 1).astype(np.intp)
-            for size in slices.shape[1:]
+            for size in slices.shape[1:3]
         )
         return np.asarray(slices[:, rows[:, None], columns])
 
@@ -183,10 +192,11 @@ class Stretch(Frame):
 
     def resize(self, slices: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Interpolates linearly, over as many pixels as one of the square is wide."""
-        pixels = torch.from_numpy(np.ascontiguousarray(slices))[:, None]
+        channels = slices[:, None] if slices.ndim == 3 else slices.transpose(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.ascontiguousarray(channels))
         square = (self.side, self.side)
-        resized = functional.interpolate(pixels, square, mode="bilinear", antialias=True)
-        return np.asarray(resized[:, 0].numpy())
+        resized = functional.interpolate(pixels, square, mode="bilinear", antialias=True).numpy()
+        return np.asarray(resized[:, 0] if slices.ndim == 3 else resized.transpose(0, 2, 3, 1))
 
     def to_slice(self, low_res: torch.Tensor, shape: Shape) -> torch.Tensor:
         """Brings low-res logits to a slice's own pixels, linearly and in one step.

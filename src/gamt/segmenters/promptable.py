@@ -142,7 +142,7 @@ class PromptableSegmenter(ABC, Generic[Encoded]):
         """Runs the image encoder.
 
         Args:
-            slices: (N, rows, columns) uint8, 0..255; N may be 0.
+            slices: (N, rows, columns) or (N, rows, columns, 3) uint8, 0..255; N may be 0.
 
         Returns:
             N embeddings, in order. They stay on the device.

@@ -117,7 +117,7 @@ class SamSegmenter(PromptableSegmenter[SamEmbedding]):
         mask_bytes = 4 * low_res[0] * low_res[1]
         self._prompts_at_once = choose_batch(device, side, DECODING_TENSORS * mask_bytes)
         self._device = device
-        self.traits = Traits(batch=batch, device=str(device))
+        self.traits = Traits(batch=batch, device=str(device), three_channels=True)
 
     @cached_property
     def fingerprint(self) -> str:

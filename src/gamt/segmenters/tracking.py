@@ -478,9 +478,18 @@ class MemoryWalker:
         Returns:
             Features and their places in the image, both (B, tokens, memory's channels).
         """
-        found = self._model._encode_new_memory(tokens, high_res, presence, prompted)
-        # The resampler's tokens come after the batch, the others before it.
-        features, places = (one if self._resamples else one.transpose(0, 1) for one in found)
+        if not self._resamples:
+            found = self._model._encode_new_memory(tokens, high_res, presence, prompted)
+            features, places = (one.transpose(0, 1) for one in found)
+            return features, places
+        # EdgeTAM's resampler takes one slice at a time, and puts the batch first.
+        each = [
+            self._model._encode_new_memory(
+                tokens[:, index : index + 1], mask[None], present[None], prompted
+            )
+            for index, (mask, present) in enumerate(zip(high_res, presence, strict=True))
+        ]
+        features, places = (torch.cat(several) for several in zip(*each, strict=True))
         return features, places
 
     @cached_property
