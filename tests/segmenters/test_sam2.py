@@ -207,3 +207,17 @@ def test_another_sizes_weights_are_named(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{path}: these are the weights of sam2.1_hiera_small, expected those of sam2.1_hiera_tiny"
     )
+
+
+def test_without_transformers_the_command_that_gets_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in ("gamt.segmenters.hub", "gamt.segmenters.sam2"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(SegmenterError) as caught:
+        load("medsam2")
+    assert str(caught.value) == (
+        "segmenter 'medsam2' needs the package transformers: "
+        "pip install 'gamt[hub]', in a clone make setup-all"
+    )
