@@ -249,6 +249,14 @@ def test_a_tracker_takes_its_own_of_what_lies_beside_a_detector() -> None:
     }
 
 
+def test_keys_that_are_longer_than_any_models_are_left_alone() -> None:
+    long = "sam_mask_decoder." + "out_proj." * 100_000
+    short = "sam_mask_decoder.iou_token.weight"
+    weight = torch.zeros(1)
+    found = fit({long: weight, short: weight}, ["mask_decoder.iou_token.weight"])
+    assert set(found) == {long, "mask_decoder.iou_token.weight"}
+
+
 # Whose weights they are
 
 
@@ -291,6 +299,15 @@ def test_models_of_other_kinds_are_told_from_them(kind: Any, name: str | None) -
     with torch.device("meta"):
         model = kind(kind.config_class())
     assert recognise(model.state_dict()) == name
+
+
+def test_sam_3_as_its_authors_publish_it_is_told_from_transformers() -> None:
+    weight = torch.zeros(1)
+    theirs = {
+        "detector.backbone.vision_backbone.trunk.pos_embed": weight,
+        "tracker.maskmem_tpos_enc": weight,
+    }
+    assert recognise(theirs) == "SAM 3 as its authors publish it"
 
 
 def test_another_variants_weights_are_named(tmp_path: Path) -> None:
