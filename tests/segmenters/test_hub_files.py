@@ -235,7 +235,7 @@ def test_the_command_tells_revision_hash_and_licence(hub: ModelHub, cache: Path)
     done = run(f"hf:{NAME}", **environment)
     assert (done.returncode, done.stderr) == (0, "")
     first, second, third, fourth = done.stdout.splitlines()
-    assert re.fullmatch(rf"hf:{NAME}: {cache}/\S+: verified: SHA-256 as published", first)
+    assert re.fullmatch(rf"hf:{NAME}: {cache}/\S+: verified: hashes as published", first)
     assert second == f"  model.safetensors: SHA-256 {hub.sha256('model.safetensors')}"
     assert third == "  licence: apache-2.0"
     assert fourth == f"  this very revision: hf:{NAME}@{COMMIT}"

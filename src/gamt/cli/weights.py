@@ -158,7 +158,7 @@ def _fetch_from_hub(name: str, folder: Path | None, shown: bool) -> None:
             fetched = hub_files.fetch(name, folder, progress)
     except ModuleNotFoundError as error:
         raise SegmenterError(f"{name} needs the package {error.name}: {INSTALL_HUB}") from error
-    echo(f"{name}: {fetched.folder.absolute()}: verified: SHA-256 as published")
+    echo(f"{name}: {fetched.folder.absolute()}: verified: hashes as published")
     for file, digest in fetched.sha256.items():
         echo(f"  {file}: SHA-256 {digest}")
     echo(f"  licence: {fetched.licence or 'none stated'}")
