@@ -32,7 +32,7 @@ Examples:
 
 @weights_app.callback(invoke_without_command=True)
 def _weights(context: typer.Context, verbose: Verbose = None) -> None:
-    """Gets the checkpoints of SAM, MedSAM, SAM-Med2D and of models of the hub, and checks them."""
+    """Gets the checkpoints of SAM, SAM 2.1, models made from them, and models of the hub."""
     show_help(context)
 
 
