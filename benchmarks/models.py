@@ -42,7 +42,7 @@ BOX = (60, 70, 160, 150)
 REMEMBERED = 7
 """Slices that a tracker has seen: from then on its memory grows no further (`num_maskmem`)."""
 
-RUNS, ENOUGH_SECONDS = 3, 10.0
+RUNS, ENOUGH_SECONDS = 3, 3.0
 """A time is the least of so many runs, or of fewer where these take long."""
 
 
