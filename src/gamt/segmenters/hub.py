@@ -373,6 +373,7 @@ def load_described(described: Mapping[str, Any], files: HubFiles) -> LoadedModel
     tracks = family.video is not None and any("memory_attention." in str(key) for key in state)
     model = _build(family.video if tracks and family.video else family.image, described, files)
     fill_network(model, state, files.weights[0])
+    model.float()
     side = int(model.prompt_encoder.input_image_size)
     return LoadedModel(
         model=model,
@@ -435,7 +436,7 @@ def _build(kind: str, described: Mapping[str, Any], files: HubFiles) -> Model:
         raise SegmenterError(
             f"{files.config}: no {kind} can be made of it: {describe_exception(error)}"
         ) from error
-    return model.float().eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
 def _feature_shapes(model: Model, frame: Frame) -> tuple[tuple[int, int, int], ...]:
