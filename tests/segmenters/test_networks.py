@@ -332,5 +332,7 @@ def test_what_a_norm_counts_is_a_whole_number(tmp_path: Path) -> None:
     assert network.num_batches_tracked is not None
     assert int(network.num_batches_tracked) == 1
     wrong = source.state_dict() | {"num_batches_tracked": torch.tensor(1.0)}
-    with pytest.raises(SegmenterError, match="found strided float32 on cpu, expected strided int64"):
+    with pytest.raises(
+        SegmenterError, match="found strided float32 on cpu, expected strided int64"
+    ):
         load_checkpoint(network, write(tmp_path / "wrong.pth", wrong))

@@ -57,9 +57,9 @@ SegmenterName = Annotated[
         envvar="GAMT_SEGMENTER",
         metavar="NAME",
         autocompletion=_complete_segmenter,
-        help="The 2-D model: a built-in name, a name that an installed package registers, or "
-        "package.module:Class.  [default: the preset's, or else the embedded one, which needs no "
-        "weights]",
+        help="The 2-D model: a built-in name, a name that an installed package registers, "
+        "package.module:Class, or hf:ORG/NAME or hf:FOLDER for a model of the Hugging Face hub.  "
+        "[default: the preset's, or else the embedded one, which needs no weights]",
     ),
 ]
 Weights = Annotated[
@@ -294,9 +294,8 @@ class PredictOptions:
         from gamt.cli.environment import choose_settings
 
         changes = [*(self.changes or []), *["budget=false"] * self.no_budget]
-        for name in ("window", "scale", "propagation"):
-            if (value := getattr(self, name)) is not None:
-                changes.append(f"{name}={value}")
+        named = {name: getattr(self, name) for name in ("window", "scale", "propagation")}
+        changes += [f"{name}={value}" for name, value in named.items() if value is not None]
         return choose_settings(self.preset, changes, budget)
 
     def load_segmenter(self) -> "Segmenter":
