@@ -227,6 +227,29 @@ def test_what_a_network_lacks_is_named_as_it_has_it(
     )
 
 
+# SAM 2, whose points are one table in transformers
+
+
+def points(shape: tuple[int, ...], count: int) -> State:
+    names = (f"sam_prompt_encoder.point_embeddings.{kind}.weight" for kind in range(count))
+    return {name: torch.full(shape, float(kind)) for kind, name in enumerate(names)}
+
+
+def test_embeddings_of_points_become_one_table() -> None:
+    table = "prompt_encoder.point_embed.weight"
+    found = fit(points((1, 256), 4), [table])
+    assert set(found) == {table}
+    assert found[table].tolist() == [[kind] * 256 for kind in range(4)]
+
+
+@pytest.mark.parametrize(("shape", "count"), [((1, 256), 3), ((1, 128), 4)])
+def test_points_that_make_no_table_are_left_for_the_comparison(
+    shape: tuple[int, ...], count: int
+) -> None:
+    found = fit(points(shape, count), ["prompt_encoder.point_embed.weight"])
+    assert set(found) == {f"prompt_encoder.point_embed.{kind}.weight" for kind in range(count)}
+
+
 # SAM 3, whose files hold a detector too
 
 

@@ -29,6 +29,7 @@ _TRANSFORMERS = "transformers'"
 
 _BEGINNINGS = {
     "image_encoder.trunk.": _SAM2,
+    "sam_prompt_encoder.": _SAM2,
     "sam_mask_decoder.": _SAM2,
     "image_encoder.": _SAM,
     "detector_model.": _SAM3_VIDEO,
