@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +18,7 @@ from gamt.lifting.propagation import Answer, Seeking, T, Walk, run
 from gamt.lifting.shortfall import Shortfall
 from gamt.lifting.target import Observer, Target
 from gamt.prompts import ClassPrompts, SlicePrompt
-from gamt.segmenters.base import Embedding, Segmenter, SliceMask, Traits
+from gamt.segmenters.base import Embedding, Memory, Segmenter, SliceMask, Traits
 from gamt.segmenters.door import SegmenterFault
 from gamt.settings import Settings
 from gamt.volume.cache import EmbeddingCache
@@ -116,6 +117,16 @@ class Storable(Thresholder):
         return array.reshape(shape)
 
 
+class Viewer(Thresholder):
+    """A thresholder of slices of one channel or three, of which it takes the middle one."""
+
+    traits = Traits(three_channels=True)
+
+    def segment(self, image: npt.NDArray[np.uint8], prompt: SlicePrompt) -> Mask:
+        """Returns the mask of one slice."""
+        return super().segment(image if image.ndim == 2 else image[..., 1], prompt)
+
+
 class TruthTeller(Double):
     """Answers with all that is bright, whatever it is asked."""
 
@@ -198,6 +209,97 @@ class _Memory:
         """Takes them."""
         self.slices = slices
         self.shape = shape
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steps:
+    """What a `Follower` remembers of a target; its masks are of one shape, that of a plane.
+
+    Attributes:
+        positions: of the slices that it has seen, in their order.
+        mask: (rows, columns), the last answer that was not empty.
+    """
+
+    positions: tuple[int, ...]
+    mask: Mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tracked:
+    """A slice that a `Follower` was asked to track.
+
+    Attributes:
+        prompt: None where it was left to the memory.
+        memory: the positions that were remembered; None without a memory.
+        position: of the slice.
+        content: of the slice.
+    """
+
+    prompt: SlicePrompt | None
+    memory: tuple[int, ...] | None
+    position: int
+    content: bytes
+
+
+class Follower(Thresholder):
+    """A thresholder that tracks: left to its memory, it takes what touches the last mask.
+
+    It checks that memories come back unharmed, in their plane, to a neighbour of their last slice.
+
+    Attributes:
+        tracked: all slices that it was asked to track.
+        calls: the number of slices of each call.
+    """
+
+    def __init__(self, overruns: bool = False) -> None:
+        """Remembers nothing yet.
+
+        Args:
+            overruns: whether it goes on with the last mask where there is none any more.
+        """
+        super().__init__()
+        self.overruns = overruns
+        self.tracked: list[Tracked] = []
+        self.calls: list[int] = []
+        self._given: list[Steps] = []
+
+    def track(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt | None],
+        memories: Sequence[Memory | None],
+        positions: Sequence[int],
+    ) -> Sequence[SliceMask]:
+        """Keeps the questions, and answers."""
+        self.calls.append(len(embeddings))
+        answers = []
+        for image, prompt, memory, position in zip(
+            embeddings, prompts, memories, positions, strict=True
+        ):
+            known: tuple[int, ...] = ()
+            if memory is not None:
+                assert any(memory is one for one in self._given)
+                assert memory.mask.shape == image.shape
+                assert abs(memory.positions[-1] - position) == 1
+                known = memory.positions
+            remembered = None if memory is None else known
+            self.tracked.append(Tracked(prompt, remembered, position, image.tobytes()))
+            if prompt is not None:
+                mask = self.segment(image, prompt)
+            else:
+                assert memory is not None
+                mask = self._touching(image, memory)
+            last = mask if memory is None or mask.any() else memory.mask
+            if self.overruns and not mask.any():
+                mask = last
+            state = Steps((*known, position), last)
+            self._given.append(state)
+            answers.append(replace(answer(mask, self.quality), state=state))
+        return answers
+
+    def _touching(self, image: npt.NDArray[np.uint8], memory: Steps) -> Mask:
+        pieces, _ = ndimage.label(image >= LEVEL, np.ones((3, 3)))
+        return np.isin(pieces, list(set(pieces[memory.mask].tolist()) - {0}))
 
 
 def picture(truth: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from gamt.io.case import Case, read_case, write_case, write_segmentation
 from gamt.predict import Cancelled, FolderError, Prediction, predict_case, predict_folder
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.segmenters import Embedding, SliceMask, Traits, load
-from gamt.settings import PRESETS
+from gamt.settings import PRESETS, SettingsError
 from gamt.volume.cache import EmbeddingCache
 from gamt.windows import IntensityWindow
 
@@ -551,6 +551,19 @@ def test_seconds_are_counted_from_the_start_that_the_caller_gives() -> None:
 def test_seconds_that_are_no_number_are_an_error() -> None:
     with pytest.raises(ValueError, match="found nan for the seconds"):
         predict_case(two_boxes(), ThresholdSegmenter(), UNLIMITED, seconds=float("nan"))
+
+
+def test_a_segmenter_without_a_memory_is_refused_before_any_case_where_walks_need_one(
+    tmp_path: Path,
+) -> None:
+    settings = replace(UNLIMITED, propagation="memory")
+    refused = "found 'memory' with the segmenter threshold"
+    with pytest.raises(SettingsError, match=refused):
+        predict_case(two_boxes(), ThresholdSegmenter(), settings)
+    save(tmp_path / "in" / "a.npz")
+    with pytest.raises(SettingsError, match=refused):
+        predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), settings)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_click_is_obeyed_without_a_box() -> None:

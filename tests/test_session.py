@@ -24,10 +24,10 @@ from gamt.lifting.target import Observer, Target
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt, box_of_mask
 from gamt.segmenters.base import Embedding, Segmenter
 from gamt.session import Cancelled, SegmenterFault
-from gamt.settings import PRESETS
+from gamt.settings import PRESETS, SettingsError
 from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow
-from tests.doubles import Mask, Thresholder, block, lift, make_case, picture
+from tests.doubles import Follower, Mask, Thresholder, block, lift, make_case, picture
 
 SHAPE = (20, 26, 30)
 BODY = block(SHAPE, slice(4, 15), slice(6, 19), slice(5, 22))
@@ -1345,6 +1345,26 @@ def test_what_was_cut_short_says_so_and_is_lifted_anew_with_more_time() -> None:
     session.add_bbox_interaction(bounds_of(RIGHT), True)
     assert session.is_complete
     np.testing.assert_array_equal(buffer, LEFT | RIGHT)
+
+
+def test_a_session_walks_by_memory_and_corrects_by_prompts() -> None:
+    segmenter = Follower()
+    session = Session(segmenter, replace(PRESETS["default"], propagation="memory", vote_blur=0))
+    session.set_image(picture(BODY)[None], {"spacing": (1, 1, 1)})
+    session.set_target_buffer(np.zeros(SHAPE, np.uint8))
+    changed = session.add_bbox_interaction([[4, 15], [6, 19], [5, 22]], include_interaction=True)
+    assert changed == BOUNDS
+    tracked = len(segmenter.tracked)
+    assert tracked > 0
+    session.add_point_interaction(OUTSIDE, include_interaction=True)
+    assert session.target_buffer[tuple(OUTSIDE)] == 1
+    assert len(segmenter.tracked) == tracked
+    assert segmenter.asked
+
+
+def test_a_session_refuses_a_segmenter_without_the_memory_that_its_walks_need() -> None:
+    with pytest.raises(SettingsError, match="found 'both' with the segmenter double"):
+        Session(Thresholder(), replace(PRESETS["default"], propagation="both"))
 
 
 def test_seconds_that_are_no_number_are_an_error() -> None:

@@ -64,3 +64,9 @@ def test_what_is_no_window_is_answered_with_the_names_and_the_form(text: str) ->
 def test_a_window_has_a_width(level: float, width: float) -> None:
     with pytest.raises(ValueError, match="expected finite numbers, the width above 0"):
         IntensityWindow.of_level(level, width)
+
+
+def test_a_scaled_window_keeps_its_level() -> None:
+    assert IntensityWindow(10, 20).scaled(0.5) == IntensityWindow(12.5, 17.5)
+    assert IntensityWindow(10, 20).scaled(2) == IntensityWindow(5, 25)
+    assert IntensityWindow(7, 7).scaled(2) == IntensityWindow(7, 7)  # of an image without contrast

@@ -24,6 +24,7 @@ from gamt.lifting.pipeline import Lifted
 from gamt.lifting.plan import cache_bytes
 from gamt.lifting.progress import Report
 from gamt.lifting.target import Observer
+from gamt.lifting.walk import check_propagation
 from gamt.plausibility import (
     NO_NAMES,
     count_voxels,
@@ -153,10 +154,12 @@ def predict_case(
 
     Raises:
         Cancelled: `cancelled` said so.
+        SettingsError: the segmenter has no memory, and is to walk by one.
         ValueError: `seconds` is not a number.
     """
     if math.isnan(seconds):
         raise ValueError("found nan for the seconds allowed, expected a number")
+    check_propagation(settings, segmenter)
     start = time.monotonic() if start is None else start
     has_box = any(prompts.box is not None for prompts in case.prompts)
     if not isinstance(cache, EmbeddingCache):
@@ -254,7 +257,9 @@ def predict_folder(
     Raises:
         FolderError: `inputs` doesn't exist, or nothing can be written to `outputs`.
         OverwriteError: a segmentation would replace its case.
+        SettingsError: the segmenter has no memory, and is to walk by one.
     """
+    check_propagation(settings, segmenter)
     paths = _find_cases(Path(inputs))
     outputs = Path(outputs)
     if any(path.parent.resolve() == outputs.resolve() for path in paths):

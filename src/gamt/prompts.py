@@ -317,3 +317,8 @@ class SlicePrompt:
     labels: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     mask: npt.NDArray[np.float32] | None = None
     state: object | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing of the slice; its `state` may."""
+        return self.box is None and self.mask is None and len(self.labels) == 0

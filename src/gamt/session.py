@@ -41,6 +41,7 @@ from gamt.lifting.plan import cache_bytes
 from gamt.lifting.progress import Report
 from gamt.lifting.sections import section_of
 from gamt.lifting.target import Observer
+from gamt.lifting.walk import check_propagation
 from gamt.prompts import Box, ClassPrompts, Lasso, Region, SliceBox
 from gamt.segmenters.base import Segmenter
 from gamt.segmenters.door import SegmenterFault
@@ -296,12 +297,14 @@ class Session:
 
         Raises:
             SegmenterError: no segmenter has that name, or it can't be set up.
+            SettingsError: the segmenter has no memory, and is to walk by one.
             ValueError: `seconds` is not a number.
         """
         if math.isnan(seconds):
             raise ValueError("found nan for the seconds allowed, expected a number")
         if segmenter is None or isinstance(segmenter, str):
             segmenter = segmenters.load(segmenter or segmenters.DEFAULT)
+        check_propagation(settings, segmenter)
         self._settings = settings
         self._seconds = seconds
         self._observer = observer

@@ -11,8 +11,14 @@ from gamt.windows import EXPECTED, WindowChoice, parse_window
 Fusion = Literal["mean", "median", "staple"]
 """Names of the fusion rules (`gamt.lifting.rules`)."""
 
+Propagation = Literal["prompts", "memory", "both"]
+"""Names of what a walk goes on by from slice to slice (`gamt.lifting.walk`)."""
+
 Scale = Literal["tight", "medium", "large"]
 """Names of the bodies that a click may stand in (`gamt.lifting.bodies`); "medium" is likeliest."""
+
+Channels = Literal["same", "neighbours", "windows"]
+"""What a network's three channels show of a slice (`gamt.volume.scan`)."""
 
 Smoothing = Literal["none", "opening", "closing"]
 """Names of what may be done to the final masks (`gamt.lifting.postprocess.smooth`)."""
@@ -59,6 +65,9 @@ class Settings:
             percentiles; an `IntensityWindow` is taken as it is (docs/design.md, 13).
         low_percentile: of the volume's foreground, the full window's low end (docs/design.md, 3).
         high_percentile: likewise, its high end (docs/design.md, 3).
+        channels: what the three channels of a network's input show: "same" is the slice in all of
+            them; "neighbours" the slices one grid voxel before it, itself, and after it; "windows"
+            the slice in windows of half, all and twice the width (docs/design.md, 19).
         voxel_mm: side of a grid voxel; 0 takes the finest of the scan's three spacings.
         crop_voxels: side of the crop in grid voxels (paper, 2.1).
         crop_margin: least room around the prompts, as a share of their extent (docs/constants.md).
@@ -67,6 +76,9 @@ class Settings:
             exceeds this percentile of the sums along the axis (paper, 2.2: 90; docs/design.md, 5).
         box_margin: free room around a slice's box that counts as looked at, as a share of the box
             (docs/constants.md).
+        propagation: what a walk goes on by: "prompts" asks about each slice by the mask before,
+            "memory" leaves it to a segmenter that tracks (`Tracker`), and "both" walks every plane
+            both ways (docs/design.md, 15).
         min_quality: a walk ends below this predicted IoU (docs/constants.md).
         min_overlap: a walk ends when less than this share of the smaller of two neighbouring
             masks lies in both (docs/constants.md).
@@ -103,12 +115,14 @@ class Settings:
     window: WindowChoice = "auto"
     low_percentile: float = 0.5
     high_percentile: float = 99.5
+    channels: Channels = "same"
     voxel_mm: float = 0.0
     crop_voxels: int = 256
     crop_margin: float = 0.25
     max_grid_voxels: int = 2**28
     range_percentile: float = 0.0
     box_margin: float = 0.25
+    propagation: Propagation = "prompts"
     min_quality: float = 0.2
     min_overlap: float = 0.2
     max_growth: float = 4.0
@@ -233,7 +247,9 @@ def _parse(name: str, text: str, kind: Any) -> Any:
             float | None: f"a number, {limits}, or auto",
             WindowChoice: EXPECTED,
             Fusion: _list_choices(Fusion),
+            Propagation: _list_choices(Propagation),
             Scale: _list_choices(Scale),
+            Channels: _list_choices(Channels),
             Smoothing: _list_choices(Smoothing),
         }.get(kind, "planes such as axial,coronal,sagittal, axial first")
         raise SettingsError(

@@ -48,6 +48,11 @@ class IntensityWindow(NamedTuple):
         """The difference between what becomes white and what becomes black; 0 or more, finite."""
         return min(self.high - self.low, sys.float_info.max)
 
+    def scaled(self, factor: float) -> "IntensityWindow":
+        """Returns the window of the same level that is `factor` times as wide."""
+        half = self.width / 2 * factor
+        return IntensityWindow(self.level - half, self.level + half)
+
     def describe(self) -> str:
         """Returns it in words, such as "level 40, width 400"."""
         return f"level {show_intensity(self.level)}, width {show_intensity(self.width)}"

@@ -338,6 +338,10 @@ def test_a_file_that_is_no_scan_is_one_line(run: Run, with_page: None, tmp_path:
         (("--volume", "1"), "--previous and --volume: expected an image"),
         (("--segmenter", "nonesuch"), "nonesuch"),
         (("--window", "wide"), "found 'wide'"),
+        (
+            ("--propagation", "both"),
+            "found 'both' with the segmenter statistical",
+        ),
     ],
 )
 def test_what_can_not_be_meant_is_one_line(

@@ -190,6 +190,21 @@ def test_the_window_is_an_option_a_setting_and_a_variable(
     assert "setting window: found 'liver', expected auto, full, soft-tissue, lung" in log
 
 
+@pytest.mark.parametrize("command", ["predict", "segment"])
+def test_channels_are_refused_with_a_segmenter_of_grey_slices_before_any_work(
+    command: str, tmp_path: Path, run: Run
+) -> None:
+    words: dict[str, tuple[str | Path, ...]] = {
+        "predict": (save(tmp_path / "in" / "a.npz"), tmp_path / "out"),
+        "segment": (save_scan(tmp_path), "-o", tmp_path / "out.nii", "--box", CORNERS),
+    }
+    status, log = run("-q", command, *words[command], "--set", "channels=neighbours")
+    assert (status, one_line(log)) == (2, True)
+    assert "channels: found 'neighbours', expected 'same' with the segmenter statistical" in log
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.nii").exists()
+
+
 @pytest.mark.parametrize("command", ["predict", "segment", "explain"])
 def test_the_scale_is_an_option_a_setting_and_a_variable(
     command: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
@@ -206,3 +221,32 @@ def test_the_scale_is_an_option_a_setting_and_a_variable(
     monkeypatch.setenv("GAMT_SCALE", "large")
     assert "scale large has no effect" in run(*arguments)[1]
     assert "no effect" not in run(*arguments, "--scale", "medium")[1]
+
+
+@pytest.mark.parametrize("command", ["predict", "segment", "explain"])
+def test_what_walks_go_on_by_is_an_option_a_setting_and_a_variable(
+    command: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words: dict[str, tuple[str | Path, ...]] = {
+        "predict": (save(tmp_path / "in" / "a.npz"), tmp_path / "out"),
+        "segment": (save_scan(tmp_path), "-o", tmp_path / "out.nii", "--box", CORNERS),
+        "explain": (save(tmp_path / "in" / "a.npz"), "--out", tmp_path / "page.html"),
+    }
+    arguments = (command, *words[command])
+
+    def is_refused(*options: str) -> bool:
+        status, log = run(*arguments, *THRESHOLD, *options)
+        assert (status, one_line(log.splitlines(keepends=True)[-1])) == (2, True)
+        return "'memory' with the segmenter threshold, expected prompts, or a segmenter" in log
+
+    # None but a tracker can go on by memory.
+    assert is_refused("--propagation", "memory")
+    assert is_refused("--set", "propagation=memory")
+    tracker = ("--segmenter", "tests.doubles:Follower")
+    assert run(*arguments, *tracker, "--propagation", "memory")[0] == 0
+    monkeypatch.setenv("GAMT_PROPAGATION", "memory")
+    assert is_refused()
+    assert run(*arguments, *THRESHOLD, "--propagation", "prompts")[0] == 0
+    status, log = run(*arguments, *tracker, "--propagation", "dreams")
+    assert (status, one_line(log)) == (2, True)
+    assert "setting propagation: found 'dreams', expected prompts, memory or both" in log

@@ -162,6 +162,10 @@ def test_an_empty_variable_for_the_key_does_not_open_the_server(
         (("--segmenter", "nonesuch"), "nonesuch"),
         (("--set", "colour=blue"), "no setting is named 'colour'"),
         (("--window", "wide"), "found 'wide'"),
+        (
+            ("--propagation", "both"),
+            "found 'both' with the segmenter statistical",
+        ),
     ],
 )
 def test_what_can_not_be_meant_is_one_line(

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from benchmarks.phantoms import dice, draw_slice_box
 from gamt.axes import Plane, box_to_slice, slice_shape
-from gamt.lifting import budget
+from gamt.lifting import budget, pipeline
 from gamt.lifting.budget import Budget
 from gamt.lifting.fusion import Votes
 from gamt.lifting.pipeline import Lifted, split_by_memory
@@ -22,6 +22,7 @@ from gamt.prompts import (
     Box,
     ClassPrompts,
     Click,
+    Lasso,
     Region,
     Scribble,
     SliceBox,
@@ -29,7 +30,9 @@ from gamt.prompts import (
     box_of_mask,
 )
 from gamt.segmenters.base import Embedding, SliceMask, Traits
-from gamt.settings import PRESETS, Scale, Settings
+from gamt.settings import PRESETS, Propagation, Scale, Settings
+from gamt.volume.cache import EmbeddingCache
+from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow
 from tests.doubles import (
     DEFAULTS,
@@ -37,6 +40,7 @@ from tests.doubles import (
     BoxFiller,
     Constant,
     Double,
+    Follower,
     Mask,
     Remembering,
     Thresholder,
@@ -500,6 +504,113 @@ def test_no_state_comes_back_in_a_correction() -> None:
     )
     assert segmenter.remembered
     assert set(segmenter.remembered) == {None}
+
+
+BY_MEMORY, BOTH = (replace(DEFAULTS, propagation=one) for one in ("memory", "both"))
+
+
+def lassoed(mask: Mask, plane: Plane) -> Lasso:
+    """Draws around a mask's section in the middle one of its slices."""
+    drawn = draw_slice_box(mask, plane)
+    return Lasso(plane, drawn.low, drawn.high, mask[drawn.within()].squeeze(plane.normal))
+
+
+@pytest.mark.parametrize(
+    ("settings", "overruns"), [(BY_MEMORY, True), (BOTH, False)], ids=["memory", "both"]
+)
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        ClassPrompts(1, box_of_mask(SOLIDS["ellipsoid"])),
+        ClassPrompts(1, None, (Click(11, 12, 14, True),)),
+        ClassPrompts(1, None, scribbles=(Scribble(np.array([[11, 12, x] for x in range(9, 20)]),
+                                                  True),)),
+        ClassPrompts(1, slice_box=draw_slice_box(SOLIDS["ellipsoid"], Plane.CORONAL)),
+        ClassPrompts(1, slice_box=lassoed(SOLIDS["ellipsoid"], Plane.AXIAL)),
+    ],
+    ids=["box", "click", "scribble", "slice box", "lasso"],
+)  # fmt: skip
+def test_walks_by_memory_find_what_those_by_prompts_do(
+    prompts: ClassPrompts, settings: Settings, overruns: bool
+) -> None:
+    truth = SOLIDS["ellipsoid"]
+    case = make_case(noisy(truth), prompts, spacing_mm=(2, 1, 1))
+    segmenter = Follower(overruns)
+    found = lift(case, segmenter, settings)
+    np.testing.assert_array_equal(found.labels, lift(case, Thresholder()).labels)
+    np.testing.assert_array_equal(found.labels, truth)
+    assert any(one.prompt is None for one in segmenter.tracked)
+    different = {(one.shape, one.tobytes()) for one in segmenter.slices}
+    assert len(different) == len(segmenter.slices) == found.encoded
+
+
+@pytest.mark.parametrize("propagation", ["prompts", "memory", "both"])
+def test_whatever_walks_go_on_by_no_slice_is_encoded_twice(propagation: Propagation) -> None:
+    # All planes, three classes, and then a click for each of two of them.
+    masks, image = overlapping()
+    prompts = boxed(*masks)
+    segmenter = Follower()
+    settings = replace(DEFAULTS, propagation=propagation)
+    embeddings = EmbeddingCache(segmenter, 2**28)
+    volume = PreparedVolume(image, (1, 1, 1), embeddings, settings)
+    first = pipeline.lift(make_case(image, *prompts), volume, UNLIMITED)
+    tracked = len(segmenter.tracked)
+    assert bool(tracked) is (propagation != "prompts")
+    previous = first.labels.copy()
+    previous[:, :, 11:14] = 0
+    prompts[0] = replace(prompts[0], clicks=(Click(10, 9, 12, True),))
+    prompts[1] = replace(prompts[1], clicks=(Click(10, 17, 13, True),))
+    asked = len(segmenter.asked)
+    pipeline.lift(make_case(image, *prompts, previous=previous), volume, UNLIMITED)
+    different = {(one.shape, one.tobytes()) for one in segmenter.slices}
+    assert len(different) == len(segmenter.slices) == embeddings.encoded
+    # Corrections are about an error, which no memory knows of.
+    assert len(segmenter.tracked) == tracked
+    assert len(segmenter.asked) > asked
+
+
+def test_walks_by_memory_of_all_classes_share_batches() -> None:
+    # Four equal cuboids of 12 axial slices from 4 to 15: the boxes' slice is 10.
+    quarters = [
+        block(SHAPE, slice(4, 16), slice(y, y + 8), slice(x, x + 9))
+        for y in (3, 14)
+        for x in (3, 17)
+    ]
+    segmenter = Follower()
+    segment(
+        noisy(np.any(quarters, axis=0)),
+        *boxed(*quarters),
+        segmenter=segmenter,
+        settings=replace(BY_MEMORY, planes=(Plane.AXIAL,)),
+    )
+    # Four anchors; five steps in both directions, four classes each; and one more downwards.
+    assert segmenter.calls == [4, *5 * [8], 4]
+
+
+def test_a_prediction_from_a_box_and_clicks_shows_them_on_their_slices() -> None:
+    truth = SOLIDS["cuboid"]
+    clicks = (Click(6, 9, 9, True),)
+    segmenter = Follower()
+    prompts = ClassPrompts(1, box_of_mask(truth), clicks)
+    found = segment(noisy(truth), prompts, segmenter=segmenter, settings=BY_MEMORY).labels
+    np.testing.assert_array_equal(found, truth)
+    shown = [one for one in segmenter.tracked if one.prompt is not None and one.memory is not None]
+    # Once in each plane; none of the three slices is an anchor.
+    assert len(shown) == 3
+    assert all(one.prompt is not None and len(one.prompt.points) == 2 for one in shown)
+
+
+def test_a_tracker_that_answers_without_a_memory_is_not_believed() -> None:
+    class Forgetful(Follower):
+        def track(self, *arguments: Any) -> Sequence[SliceMask]:
+            return [replace(one, state=None) for one in super().track(*arguments)]
+
+    prompts = ClassPrompts(1, box_of_mask(LEFT))
+    found = lift(make_case(noisy(LEFT), prompts), Forgetful(), BY_MEMORY)
+    fault = "an answer without a memory, expected one as its state"
+    planes = ("axial", "coronal", "sagittal")
+    expected = tuple(f"no {plane} view ({fault})" for plane in planes)
+    assert found.shortfalls[1].describe_faults() == expected
 
 
 def test_classes_are_split_by_the_memory_of_their_votes_and_none_is_lost() -> None:

@@ -23,7 +23,7 @@ from gamt.volume.cache import EmbeddingCache
 from gamt.volume.geometry import Range, make_grid
 from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow
-from tests.doubles import Thresholder
+from tests.doubles import Thresholder, Viewer
 
 MB = 2**20
 WHOLE: Range = ((0, 0, 0), (10, 40, 50))
@@ -93,6 +93,20 @@ def test_a_window_of_the_whole_scan_takes_copies_of_it() -> None:
     volume.settings = replace(volume.settings, window="full")
     with pytest.raises(OverLimitError):
         check_scan(volume, searches=False)
+
+
+def test_three_windows_are_three_images_on_the_grid() -> None:
+    # Two more bytes a voxel of the grid: that of the plan and that of the scan.
+    image, groups = np.zeros(WHOLE[1], np.int16), [(WHOLE, [WHOLE])]
+    needed = {}
+    for channels in ("same", "neighbours", "windows"):
+        settings = replace(PRESETS["default"], channels=channels)
+        volume = PreparedVolume(image, (4, 1, 1), EmbeddingCache(Viewer(), MB), settings)
+        needed[channels] = make_plan(volume, groups).needed_bytes
+        assert volume.scan(WHOLE, IntensityWindow(0, 1)).image.size == GRID
+        assert volume.scan_bytes == (3 if channels == "windows" else 1) * GRID
+    assert needed["neighbours"] == needed["same"]
+    assert needed["windows"] == needed["same"] + 2 * GRID
 
 
 def test_a_scan_that_is_ready_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:

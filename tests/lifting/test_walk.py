@@ -1,5 +1,9 @@
 """Walks in search of a target: what they ask, which masks vote, and where they end."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -9,13 +13,19 @@ from gamt.lifting.budget import Stopwatch, StridePlanner
 from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import Appearance
 from gamt.lifting.target import Target
-from gamt.lifting.walk import PlaneWalk
+from gamt.lifting.walk import Judge, MemoryWalk, PlaneWalk, check_propagation, walk_plane
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
-from gamt.segmenters.base import Traits
+from gamt.segmenters.base import SliceMask, Traits
+from gamt.settings import Propagation, Settings, SettingsError
 from tests.doubles import (
+    DEFAULTS,
     Constant,
+    Follower,
+    Mask,
     Remembering,
+    Steps,
     Thresholder,
+    answer,
     block,
     drive,
     make_case,
@@ -187,3 +197,198 @@ def test_a_memory_goes_from_slice_to_slice_in_each_direction() -> None:
         (content[3], content[4]),
     ]
     assert all(prompt.mask is None for _, prompt in segmenter.asked)
+
+
+# --- walks by memory ----------------------------------------------------------------------------
+
+
+def follow(
+    target: Target,
+    anchor: int,
+    prompt: SlicePrompt,
+    indices: npt.NDArray[np.intp] | None = None,
+    strides: StridePlanner | None = None,
+    judge: Judge | None = None,
+) -> None:
+    """Walks through axial slices by memory, all of them unless told otherwise."""
+    indices = target.to_grid(0) if indices is None else indices
+    going = MemoryWalk(
+        target, target.finding, Plane.AXIAL, anchor, indices, strides=strides, judge=judge
+    )
+    drive(going.start(prompt), target)
+
+
+def slanted() -> npt.NDArray[np.bool_]:
+    """A block whose slices 1 to 5 each begin at another row, so that they can be told apart."""
+    truth = np.zeros((7, 12, 10), np.bool_)
+    for z in range(1, 6):
+        truth[z, z : z + 6, 3:7] = True
+    return truth
+
+
+def test_a_walk_by_memory_shows_a_prompt_at_its_anchor_alone() -> None:
+    segmenter = Follower()
+    image = picture(slanted())
+    target = make_target(make_case(image, ClassPrompts(1)), segmenter)
+    follow(target, 3, SlicePrompt(box=(3, 3, 7, 9)))
+    # The anchor, then both ways, a step at a time; at 0 and 6 there is nothing any more.
+    assert [one.position for one in segmenter.tracked] == [0, -1, 1, -2, 2, -3, 3]
+    order = (3, 2, 4, 1, 5, 0, 6)
+    assert [one.content for one in segmenter.tracked] == [image[z].tobytes() for z in order]
+    remembered = [None, (0,), (0,), (0, -1), (0, 1), (0, -1, -2), (0, 1, 2)]
+    assert [one.memory for one in segmenter.tracked] == remembered
+    assert [one.prompt is None for one in segmenter.tracked] == [False] + 6 * [True]
+    assert segmenter.calls == [1, 2, 2, 2]
+    assert segmenter.asked == []
+    np.testing.assert_array_equal(target.finding.votes.fuse() > 0.5, slanted())
+
+
+def test_a_walk_by_memory_looks_where_one_by_prompts_does() -> None:
+    # The target shrinks: where the mask before was, a smaller one was looked for.
+    truth = block((5, 30, 30), slice(0, 3), slice(4, 26), slice(4, 26))
+    truth[3:, :, :20] = False
+    truth[3:, 10:20, 10:20] = True
+    looked = []
+    for kind in (go, follow):
+        target = make_target(make_case(picture(truth), ClassPrompts(1)), Follower())
+        kind(target, 1, SlicePrompt(box=(4, 4, 26, 26)))
+        looked.append(target.finding.votes.looked(Plane.AXIAL))
+    np.testing.assert_array_equal(looked[0], looked[1])
+    assert looked[0][3].sum() > looked[0][4].sum()
+
+
+def test_a_slice_with_a_click_is_shown_with_the_prompt_of_any_other_walk() -> None:
+    truth = slanted()
+    clicks = (Click(5, 6, 4, True), Click(5, 1, 1, False))
+    asked = []
+    for kind in (follow, go):
+        segmenter = Follower()
+        target = make_target(make_case(picture(truth), ClassPrompts(1, clicks=clicks)), segmenter)
+        kind(target, 3, SlicePrompt(box=(3, 3, 7, 9)), np.arange(1, 6))
+        if kind is follow:
+            marked = [one for one in segmenter.tracked if one.prompt is not None]
+            assert [one.position for one in marked] == [0, 2]
+            assert marked[1].memory == (0, 1)
+            asked.append(marked[1].prompt)
+        else:
+            asked.append(segmenter.asked[-1][1])
+    by_memory, by_prompts = asked
+    assert by_memory is not None
+    assert by_prompts is not None
+    assert by_memory.box == by_prompts.box == (3, 4, 7, 10)  # of the slice before
+    assert by_memory.points.tolist() == by_prompts.points.tolist()
+    assert by_memory.points[1:].tolist() == [[4, 6], [1, 1]]
+    assert by_memory.labels.tolist() == [1, 1, 0]
+    assert by_memory.mask is None  # the memory knows more of the slice before
+    assert by_memory.state is None
+
+
+@pytest.mark.parametrize("overruns", [False, True])
+def test_the_range_ends_a_walk_by_memory_that_does_not_notice_the_end(overruns: bool) -> None:
+    truth = slanted()
+    target = make_target(make_case(picture(truth), ClassPrompts(1)), Follower(overruns))
+    follow(target, 3, SlicePrompt(box=(3, 3, 7, 9)), np.arange(2, 7))
+    found = (target.finding.votes.fuse() > 0.5).any(axis=(1, 2))
+    assert np.flatnonzero(found).tolist() == [2, 3, 4, 5] + [6] * overruns
+
+
+def test_where_slices_are_stepped_over_positions_count_steps() -> None:
+    segmenter = Follower()
+    image = picture(block((9, 12, 20), slice(0, 9), slice(4, 8), slice(3, 17)))
+    target = make_target(make_case(image, ClassPrompts(1)), segmenter)
+    strides = StridePlanner(Stopwatch(float("inf")), 1.0, Progress())
+    strides.stride = lambda ahead: min(3, ahead)  # type: ignore[method-assign]
+    follow(target, 1, SlicePrompt(box=(3, 4, 17, 8)), strides=strides)
+    # 1; then 0 and 4, 7, 8; then, from 1, 4 and 7 on, the gaps 2 and 3, and 5 and 6. Which step
+    # it is, the memory says: `Follower` checks that it is the next one.
+    assert [one.position for one in segmenter.tracked[:5]] == [0, -1, 1, 2, 3]
+    assert len(segmenter.tracked) == 9
+    assert (target.finding.votes.fuse() > 0.5).any(axis=(1, 2)).all()
+
+
+def test_an_answer_that_was_replaced_is_not_remembered() -> None:
+    # The user said that the target is the left half of what the segmenter answers.
+    truth = block((5, 12, 20), slice(0, 5), slice(3, 9), slice(2, 18))
+    segmenter = Follower()
+    target = make_target(make_case(picture(truth), ClassPrompts(1)), segmenter)
+
+    def halve(seen: SliceMask) -> SliceMask:
+        mask = seen.mask.copy()
+        mask[:, 10:] = False
+        return answer(mask)
+
+    follow(target, 2, SlicePrompt(box=(2, 3, 18, 9)), judge=halve)
+    anchor, *beside = segmenter.tracked[:3]
+    assert anchor.prompt is not None
+    for one in beside:
+        assert one.prompt is not None
+        assert one.prompt.box == (2, 3, 10, 9)
+        assert one.prompt.mask is not None
+        assert one.memory is None
+    # From there on, there is a memory again.
+    assert [one.memory for one in segmenter.tracked[3:]] == [(-1,), (1,)]
+    assert [one.prompt for one in segmenter.tracked[3:]] == [None, None]
+
+
+def test_a_slice_that_a_tracker_fails_at_is_stepped_over() -> None:
+    image = picture(block((5, 12, 10), slice(0, 5), slice(3, 9), slice(3, 7)))
+    image[3, 0, 0] = 7  # by which it is known
+
+    class Failing(Follower):
+        def _touching(self, image: npt.NDArray[np.uint8], memory: Steps) -> Mask:
+            if image[0, 0] == 7:
+                raise RuntimeError("no luck")
+            return super()._touching(image, memory)
+
+    segmenter = Failing()
+    target = make_target(make_case(image, ClassPrompts(1)), segmenter)
+    follow(target, 1, SlicePrompt(box=(3, 3, 7, 9)))
+    last = segmenter.tracked[-1]
+    assert last.content == image[4].tobytes()
+    assert (last.memory, last.position) == ((0, 1), 2)  # a step from slice 2
+    assert (target.finding.votes.fuse() > 0.5).any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize(
+    ("propagation", "decoded", "tracked"), [("prompts", 5, 0), ("memory", 0, 5), ("both", 5, 5)]
+)
+def test_the_setting_says_how_often_a_plane_is_walked(
+    propagation: Propagation, decoded: int, tracked: int
+) -> None:
+    segmenter = Follower()
+    settings = replace(DEFAULTS, propagation=propagation)
+    target = make_target(make_case(picture(slanted()), ClassPrompts(1)), segmenter, settings)
+    prompt, indices = SlicePrompt(box=(3, 3, 7, 9)), np.arange(1, 6)
+    going = walk_plane(target, target.finding, Plane.AXIAL, 3, indices, prompt)
+    drive(going, target)
+    assert (len(segmenter.asked), len(segmenter.tracked)) == (decoded, tracked)
+    assert len(segmenter.slices) == 5
+    np.testing.assert_array_equal(target.finding.votes.fuse() > 0.5, slanted())
+
+
+def test_both_walks_of_a_plane_vote_by_their_quality() -> None:
+    class Doubtful(Follower):
+        """Answers prompts with all of a slice, and is less sure of it than of its memory."""
+
+        def decode(self, *arguments: Any, **options: Any) -> Sequence[SliceMask]:
+            answers = super().decode(*arguments, **options)
+            return [answer(np.ones_like(one.mask), quality=0.5) for one in answers]
+
+    settings = replace(DEFAULTS, propagation="both")
+    target = make_target(make_case(picture(slanted()), ClassPrompts(1)), Doubtful(), settings)
+    prompt, indices = SlicePrompt(box=(3, 3, 7, 9)), np.arange(1, 6)
+    drive(walk_plane(target, target.finding, Plane.AXIAL, 3, indices, prompt), target)
+    _, probability = target.finding.votes.of_plane(Plane.AXIAL)
+    # On the anchor's rim: inside for one with the weight 0.5, outside for the other with 1.
+    assert probability[3, 2, 4] == pytest.approx(0.5 / 1.5)
+    assert probability[3, 5, 4] == pytest.approx(1)
+
+
+def test_a_segmenter_without_a_memory_cannot_walk_by_one() -> None:
+    check_propagation(Settings(), Thresholder())
+    check_propagation(Settings(propagation="both"), Follower())
+    with pytest.raises(
+        SettingsError,
+        match="setting propagation: found 'memory' with the segmenter double, expected prompts",
+    ):
+        check_propagation(Settings(propagation="memory"), Thresholder())

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from gamt.prompts import SlicePrompt
-from gamt.segmenters.base import Embedding, SliceMask, Traits
+from gamt.segmenters.base import Embedding, Memory, SliceMask, Traits
 from gamt.segmenters.door import CERTAIN, Door, SegmenterFault
 
 SHAPE = (3, 5)
@@ -233,6 +234,80 @@ def test_an_exception_that_cannot_say_what_it_is_has_its_name(error: BaseExcepti
 
     (found,) = encode(Door(Scripted(unlucky(1, error=UnprintableError()))), 1)
     assert str(found) == "UnprintableError"
+
+
+class Tracking(Scripted):
+    """Tracks as it decodes; `decoding` makes the answers, memories included."""
+
+    def track(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt | None],
+        memories: Sequence[Memory | None],
+        positions: Sequence[int],
+    ) -> Sequence[SliceMask]:
+        self.asked = list(zip(prompts, memories, positions, strict=True))
+        return self.decode(embeddings, [])
+
+
+def track(door: Door, *embeddings: Any) -> list[SliceMask | SegmenterFault]:
+    prompts = [SlicePrompt(state=f"memory {one}") for one in embeddings]
+    return door.track(embeddings, prompts, range(len(embeddings)), SHAPE)
+
+
+def test_a_prompt_that_says_nothing_leaves_the_slice_to_its_memory() -> None:
+    segmenter = Tracking(decoding=lambda n: replace(mask(), state=n))
+    prompts = [SlicePrompt(state="first"), SlicePrompt(box=(0, 1, 2, 3), state="second")]
+    prompts.append(SlicePrompt(points=np.array([[1.0, 2.0]]), labels=np.array([0])))
+    found = Door(segmenter).track([7, 8, 9], prompts, [4, -1, 0], SHAPE)
+    assert [one.state for one in found if isinstance(one, SliceMask)] == [7, 8, 9]
+    (nothing, *first), (box, *second), (point, *third) = segmenter.asked
+    assert box is not None
+    assert point is not None
+    assert (nothing, first, second, third) == (None, ["first", 4], ["second", -1], [None, 0])
+    assert (box.box, box.state) == ((0, 1, 2, 3), None)
+    assert point.labels.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (mask(), "an answer without a memory, expected one as its state"),
+        (mask(np.full(SHAPE, np.nan, np.float32)), "NaN among the logits"),
+        (None, "an answer of type NoneType, expected SliceMask"),
+    ],
+)
+def test_a_tracked_answer_that_is_none_is_a_fault(answer: Any, fault: str) -> None:
+    kept = replace(mask(), state="kept")
+    segmenter = Tracking(decoding=lambda n: answer if n == 1 else kept)
+    assert texts(track(Door(segmenter), 0, 1, 2)) == [None, fault, None]
+
+
+def test_of_tracked_slices_that_fail_only_the_guilty_one_is_a_fault() -> None:
+    lucky = unlucky(7)
+    segmenter = Tracking(decoding=lambda n: replace(mask(), state=lucky(n)))
+    fault = SegmenterFault("RuntimeError: not encoded")
+    found = track(Door(segmenter), 5, 7, fault, 9)
+    assert texts(found) == [None, "RuntimeError: no luck", str(fault), None]
+    assert segmenter.decoded == [[5, 7, 9], [5], [7], [9]]
+    # Each one comes back with its own memory and place.
+    assert segmenter.asked == [(None, "memory 9", 3)]
+
+
+def test_too_few_tracked_answers_are_a_fault() -> None:
+    class Forgetful(Tracking):
+        def decode(self, *arguments: Any, **options: Any) -> Sequence[SliceMask]:
+            return []
+
+    assert texts(track(Door(Forgetful()), 1)) == ["0 answers of track, expected 1"]
+
+
+def test_a_repeated_part_of_a_failed_call_to_track_is_timed_as_decoding() -> None:
+    calls: list[tuple[str, int]] = []
+    door = Door(Tracking(unlucky(), unlucky(0, 1)))
+    prompts = [SlicePrompt(state="known")] * 2
+    door.track([0, 1], prompts, [1, 2], SHAPE, lambda *call: calls.append(call))
+    assert calls == [("decode", 1), ("decode", 1)]
 
 
 def test_ctrl_c_goes_through() -> None:

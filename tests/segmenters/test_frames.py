@@ -17,6 +17,7 @@ from gamt.segmenters.frames import (
     Frame,
     LongestSide,
     Squash,
+    Stretch,
 )
 
 SHAPES = [(40, 56), (64, 48), (320, 320), (7, 300), (300, 7), (500, 400), (1, 1), (80, 80)]
@@ -61,6 +62,15 @@ def test_no_slices_are_no_slices() -> None:
     for frame in FRAMES:
         empty = frame.resize(np.empty((0, 5, 7), np.uint8))
         assert empty.shape == (0, *frame.covered((5, 7)))
+
+
+@pytest.mark.parametrize("frame", [*FRAMES, Stretch(64)], ids=repr)
+def test_each_of_three_channels_becomes_a_colour(frame: Frame) -> None:
+    channels = [noise((2, 40, 56)), noise((3, 40, 56))[1:], noise((4, 40, 56))[2:]]
+    images = frame.normalise(torch.from_numpy(frame.resize(np.stack(channels, axis=-1))))
+    for colour, grey in enumerate(channels):
+        alone = frame.normalise(torch.from_numpy(frame.resize(grey)))
+        torch.testing.assert_close(images[:, colour], alone[:, colour], rtol=0, atol=0)
 
 
 def test_squashing_takes_the_nearest_pixel_rounding_down() -> None:

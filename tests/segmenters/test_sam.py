@@ -27,7 +27,8 @@ from gamt.segmenters.devices import choose_dtype
 from gamt.segmenters.encoder import ImageEncoder
 from gamt.segmenters.frames import LongestSide, Squash
 from gamt.segmenters.networks import Network
-from gamt.segmenters.sam import SamEmbedding, SamSegmenter, is_lone_point
+from gamt.segmenters.promptable import is_lone_point
+from gamt.segmenters.sam import SamEmbedding, SamSegmenter
 from gamt.settings import Settings
 from gamt.volume.cache import EmbeddingCache
 from tests.doubles import lift, make_case
@@ -255,6 +256,25 @@ def test_prompts_on_different_slices_are_answered_as_if_alone(segmenter: SamSegm
         (alone,) = segmenter.decode([embeddings[index]], [prompts[index]])
         assert answer.logits.shape == embeddings[index].shape
         assert_like(answer, alone, index)
+
+
+def test_three_channels_are_seen_as_colours_by_the_official_predictor(
+    segmenter: SamSegmenter, predictor: SamPredictor
+) -> None:
+    colours = np.stack([draw_slice((40, 56), seed) for seed in range(3)], axis=-1)
+    embeddings = segmenter.encode(np.stack([colours, colours[..., ::-1]]))
+    for embedding, pixels in zip(embeddings, (colours, colours[..., ::-1]), strict=True):
+        predictor.set_image(np.ascontiguousarray(pixels))
+        expected = predictor.get_image_embedding()[0]
+        torch.testing.assert_close(embedding.features, expected, rtol=0, atol=TOLERANCE)
+        assert embedding.shape == (40, 56)
+
+
+def test_three_equal_channels_are_the_grey_slice_bit_for_bit(segmenter: SamSegmenter) -> None:
+    pixels = draw_slice((64, 48))
+    (grey,) = segmenter.encode(pixels[None])
+    (colour,) = segmenter.encode(np.stack([pixels] * 3, axis=-1)[None])
+    assert torch.equal(grey.features, colour.features)
 
 
 def test_slices_are_encoded_as_if_alone(segmenter: SamSegmenter) -> None:
@@ -685,8 +705,12 @@ def test_without_a_checkpoint_the_command_that_gets_it_is_named(
 
 
 def test_weights_of_another_network_are_refused(standin: Callable[[str], Path]) -> None:
-    with pytest.raises(SegmenterError, match=r"sam_vit_b\.pth: .* 168 missing: .*of another shape"):
-        load("sam_vit_l", str(standin("sam_vit_b")))
+    path = standin("sam_vit_b")
+    with pytest.raises(SegmenterError) as caught:
+        load("sam_vit_l", str(path))
+    assert str(caught.value) == (
+        f"{path}: these are the weights of sam_vit_b, expected those of sam_vit_l"
+    )
 
 
 def test_unknown_devices_and_precisions_are_refused(network: Network, checkpoint: Path) -> None:

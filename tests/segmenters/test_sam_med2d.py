@@ -199,11 +199,15 @@ def test_wants_the_adapters_weights_even_to_run_without_them(tmp_path: Path) -> 
         sam_med2d(path, device="cpu", adapter=False)
 
 
-def test_wants_the_weights_beside_the_state_of_training(tmp_path: Path) -> None:
-    path = tmp_path / "bare.pth"
-    torch.save(hollow_state(), path)
-    with pytest.raises(SegmenterError, match=r"bare\.pth: expected .* key 'model', found"):
+def test_another_models_weights_are_named(tmp_path: Path) -> None:
+    state = {key: weight for key, weight in hollow_state().items() if "Adapter" not in key}
+    state["image_encoder.pos_embed"] = torch.zeros(1).expand(1, 64, 64, 768)
+    path = tmp_path / "sam.pth"
+    torch.save(state, path)
+    with pytest.raises(SegmenterError) as caught:
         sam_med2d(path, device="cpu")
+    expected = "these are the weights of sam_vit_b, expected those of sam_med2d"
+    assert str(caught.value) == f"{path}: {expected}"
 
 
 class Trap:

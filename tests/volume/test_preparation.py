@@ -10,12 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gamt.settings import Settings
+from gamt.axes import Plane
+from gamt.prompts import SlicePrompt
+from gamt.settings import Channels, Settings, SettingsError
 from gamt.volume import preparation
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.preparation import PreparedVolume
+from gamt.volume.scan import Scan, SliceRequest
 from gamt.windows import IntensityWindow
-from tests.doubles import Thresholder
+from tests.doubles import Thresholder, Viewer
 
 SECONDS = 10
 """After which a test fails that waits for something."""
@@ -87,3 +90,43 @@ def test_threads_that_ask_for_the_same_window_have_it_made_once(
         found = [one.result(SECONDS) for one in [pool.submit(ask), pool.submit(ask)]]
     assert len(made) == 1
     assert found == made * 2
+
+
+def ramp(channels: Channels) -> tuple[Scan, Viewer]:
+    """Returns slices of 0, 10, 20 and 30, seen in the window from 10 to 20, and who sees them."""
+    image = np.repeat(np.array([0, 10, 20, 30], np.int16), 20).reshape(4, 4, 5)
+    viewer = Viewer()
+    settings = Settings(channels=channels)
+    volume = PreparedVolume(image, (1, 1, 1), EmbeddingCache(viewer, 2**20), settings)
+    return volume.scan(((0, 0, 0), (4, 4, 5)), IntensityWindow(10, 20)), viewer
+
+
+@pytest.mark.parametrize(
+    ("channels", "shown"),
+    [
+        # The slice of 20 is white in its window; 10 before it is black; 30 after it is clipped.
+        ("neighbours", (0, 255, 255)),
+        # The windows from 12.5 to 17.5, 10 to 20, and 5 to 25: (20 - 5) / 20 * 255 = 191.25.
+        ("windows", (255, 255, 191)),
+    ],
+)
+def test_channels_show_what_the_setting_says(
+    channels: Channels, shown: tuple[int, int, int]
+) -> None:
+    scan, viewer = ramp(channels)
+    scan.decode([SliceRequest(Plane.AXIAL, 2, SlicePrompt((0, 0, 5, 4)))])
+    (pixels,) = viewer.slices
+    np.testing.assert_array_equal(pixels, np.broadcast_to(np.array(shown, np.uint8), (4, 5, 3)))
+    # What the lifting sees does not depend on it.
+    np.testing.assert_array_equal(scan.image[:, 0, 0], [0, 0, 255, 255])
+    assert scan.image.flags.c_contiguous
+
+
+def test_a_segmenter_of_grey_slices_is_refused_other_channels() -> None:
+    image, settings = np.zeros(SHAPE, np.uint8), Settings(channels="windows")
+    expected = (
+        "setting channels: found 'windows', expected 'same' with the segmenter double, which takes "
+        "grey slices alone"
+    )
+    with pytest.raises(SettingsError, match=f"^{expected}$"):
+        PreparedVolume(image, (1, 1, 1), EmbeddingCache(Thresholder(), 2**20), settings)

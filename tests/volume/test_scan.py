@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gamt.axes import Plane, slice_view
 from gamt.prompts import SlicePrompt
-from gamt.segmenters.base import Embedding, SliceMask, Traits
+from gamt.segmenters.base import Embedding, Memory, SliceMask, Traits
 from gamt.segmenters.door import SegmenterFault
 from gamt.volume.cache import EmbeddingCache, KeyedSlice
 from gamt.volume.geometry import Grid
@@ -53,6 +53,21 @@ class CountingSegmenter:
     @property
     def slices(self) -> int:
         return sum(len(batch) for batch in self.encoded)
+
+
+class EchoSegmenter(CountingSegmenter):
+    """Answers with nothing, and keeps what it is shown, of one channel or three."""
+
+    def __init__(self) -> None:
+        super().__init__(batch=1)
+
+    def decode(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt],
+        multimask: bool | None = None,
+    ) -> Sequence[SliceMask]:
+        return [SliceMask(np.zeros(one.shape[:2], np.float32), 1.0) for one in embeddings]
 
 
 def request(plane: Plane, index: int, tag: int = 0, multimask: bool | None = None) -> SliceRequest:
@@ -128,6 +143,46 @@ def test_requests_of_one_kind_are_decoded_in_one_batch() -> None:
     assert sorted(segmenter.calls, key=str) == [(1, False), (1, None), (1, True), (2, True)]
     # The two axial batches and the third share what was encoded for them.
     assert segmenter.slices == 4
+
+
+class TrackingSegmenter(CountingSegmenter):
+    """Also tracks: answers with the slice, shifted by its position, and remembers positions."""
+
+    def track(
+        self,
+        embeddings: Sequence[Embedding],
+        prompts: Sequence[SlicePrompt | None],
+        memories: Sequence[Memory | None],
+        positions: Sequence[int],
+    ) -> Sequence[SliceMask]:
+        self.asked = list(zip(prompts, memories, positions, strict=True))
+        return [
+            SliceMask(image + np.float32(position), 1.0, state=(memory, position))
+            for image, memory, position in zip(embeddings, memories, positions, strict=True)
+        ]
+
+
+def test_requests_with_a_position_are_tracked_and_the_others_decoded() -> None:
+    segmenter = TrackingSegmenter(batch=4)
+    scan = Scan(lambda: IMAGE, GRID, EmbeddingCache(segmenter, AMPLE))
+    box = SlicePrompt(box=(0, 0, 2, 2))
+    asked = [
+        SliceRequest(Plane.CORONAL, 2, box, position=0),
+        request(Plane.CORONAL, 2, tag=100),
+        SliceRequest(Plane.CORONAL, 1, SlicePrompt(state="known"), position=-7),
+    ]
+    calls: list[tuple[str, int]] = []
+    first, second, third = scan.decode(asked, lambda *call: calls.append(call))
+    for answer, index, shift in ((first, 2, 0), (second, 2, 100), (third, 1, -7)):
+        assert isinstance(answer, SliceMask)
+        np.testing.assert_array_equal(answer.logits, IMAGE[:, index] + np.float32(shift))
+    assert segmenter.slices == 2
+    (prompt, memory, position), left_to_memory = segmenter.asked
+    assert prompt is not None
+    assert (prompt.box, memory, position) == ((0, 0, 2, 2), None, 0)
+    assert left_to_memory == (None, "known", -7)
+    # A slice that is tracked costs as one that is decoded.
+    assert calls == [("encode", 2), ("decode", 2), ("decode", 1)]
 
 
 def test_a_batch_that_is_not_full_takes_in_what_is_announced() -> None:
@@ -213,3 +268,58 @@ def test_slices_ahead_go_outwards_from_what_was_asked_for_first() -> None:
     scan.decode([request(Plane.SAGITTAL, 0)])
     assert [index for _, index in ahead_of(scan, Plane.SAGITTAL)] == [4, 3, 2, 1, 0]
     assert [index for _, index in ahead_of(scan, Plane.CORONAL)] == [0, 1, 2, 3]
+
+
+# --- three channels -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_neighbours_are_the_channels_beside_a_slice_and_end_where_the_image_does(
+    plane: Plane,
+) -> None:
+    segmenter = EchoSegmenter()
+    scan = Scan(lambda: IMAGE, GRID, EmbeddingCache(segmenter, AMPLE), neighbours=True)
+    size = SHAPE[plane.normal]
+    scan.decode([request(plane, index) for index in range(size)])
+    assert segmenter.slices == size
+    last = size - 1
+    for index, (pixels,) in enumerate(segmenter.encoded):
+        for channel, of in enumerate((max(index - 1, 0), index, min(index + 1, last))):
+            np.testing.assert_array_equal(pixels[..., channel], slice_view(IMAGE, plane, of))
+
+
+def test_a_slice_alone_on_its_axis_is_its_own_neighbour() -> None:
+    flat = IMAGE[:1]
+    grid = Grid((0, 0, 0), flat.shape, flat.shape)
+    segmenter = EchoSegmenter()
+    scan = Scan(lambda: flat, grid, EmbeddingCache(segmenter, AMPLE), neighbours=True)
+    scan.decode([request(Plane.AXIAL, 0)])
+    (shown,) = segmenter.encoded
+    np.testing.assert_array_equal(shown[0], np.stack([flat[0]] * 3, axis=-1))
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_an_image_of_three_channels_is_shown_with_all_of_them(plane: Plane) -> None:
+    channels = np.stack([IMAGE, IMAGE + np.uint8(60), IMAGE + np.uint8(120)], axis=-1)
+    segmenter = EchoSegmenter()
+    scan = Scan(lambda: channels, GRID, EmbeddingCache(segmenter, AMPLE))
+    scan.decode([request(plane, 2)])
+    (shown,) = segmenter.encoded
+    expected = [slice_view(channels[..., channel], plane, 2) for channel in range(3)]
+    np.testing.assert_array_equal(shown[0], np.stack(expected, axis=-1))
+    np.testing.assert_array_equal(scan.image, IMAGE + np.uint8(60))
+    assert scan.nbytes == 3 * IMAGE.size
+
+
+def test_a_slice_among_other_neighbours_is_another_one_to_the_cache() -> None:
+    # Slices 1 and 4 show the same, and so do those before them; only what is after them differs.
+    image = np.zeros((6, 4, 5), np.uint8)
+    image[[1, 4]] = 7
+    image[5] = 9
+    grid = Grid((0, 0, 0), image.shape, image.shape)
+    for neighbours, encoded in ((False, 1), (True, 2)):
+        segmenter = EchoSegmenter()
+        scan = Scan(lambda: image, grid, EmbeddingCache(segmenter, AMPLE), neighbours=neighbours)
+        for index in (1, 4, 1):
+            scan.decode([request(Plane.AXIAL, index)])
+        assert segmenter.slices == encoded

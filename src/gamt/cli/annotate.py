@@ -24,6 +24,7 @@ from gamt.cli.options import (
     Dtype,
     PredictOptions,
     Preset,
+    PropagationName,
     SegmenterName,
     Verbose,
     Volume,
@@ -104,6 +105,7 @@ def annotate(
     preset: Preset = "default",
     changes: Changes = None,
     window: WindowText = None,
+    propagation: PropagationName = None,
     cache: Cache = None,
     verbose: Verbose = None,
 ) -> None:
@@ -125,6 +127,7 @@ def annotate(
         preset=preset,
         changes=changes,
         window=window,
+        propagation=propagation,
         cache=cache,
     )
     settings = options.choose_settings()

@@ -21,6 +21,7 @@ from gamt.cli.options import (
     Preset,
     Previous,
     Prompts,
+    PropagationName,
     Ras,
     ResamplePrevious,
     ScaleName,
@@ -100,6 +101,7 @@ def explain(
     changes: Changes = None,
     window: WindowText = None,
     scale: ScaleName = None,
+    propagation: PropagationName = None,
     cache: Cache = None,
     no_budget: NoBudget = False,
     verbose: Verbose = None,
@@ -154,6 +156,7 @@ def explain(
         changes=changes,
         window=window,
         scale=scale,
+        propagation=propagation,
         cache=cache,
         no_budget=no_budget,
     )

@@ -44,6 +44,12 @@ def _complete_scale() -> list[str]:
     return list(get_args(Scale))
 
 
+def _complete_propagation() -> list[str]:
+    from gamt.settings import Propagation
+
+    return list(get_args(Propagation))
+
+
 SegmenterName = Annotated[
     str | None,
     typer.Option(
@@ -51,9 +57,9 @@ SegmenterName = Annotated[
         envvar="GAMT_SEGMENTER",
         metavar="NAME",
         autocompletion=_complete_segmenter,
-        help="The 2-D model: a built-in name, a name that an installed package registers, or "
-        "package.module:Class.  [default: the preset's, or else the embedded one, which needs no "
-        "weights]",
+        help="The 2-D model: a built-in name, a name that an installed package registers, "
+        "package.module:Class, or hf:ORG/NAME or hf:FOLDER for a model of the Hugging Face hub.  "
+        "[default: the preset's, or else the embedded one, which needs no weights]",
     ),
 ]
 Weights = Annotated[
@@ -130,6 +136,17 @@ ScaleName = Annotated[
         autocompletion=_complete_scale,
         help="How large a target is that begins with a click: tight, medium, which is the "
         "likeliest size, or large.  [default: the preset's, medium]",
+    ),
+]
+PropagationName = Annotated[
+    str | None,
+    typer.Option(
+        "--propagation",
+        metavar="NAME",
+        autocompletion=_complete_propagation,
+        help="How a target is followed from slice to slice: prompts asks about each slice by the "
+        "mask before it; memory leaves it to what a model such as SAM 2 remembers; both walks "
+        "every plane both ways, in twice the time.  [default: the preset's, prompts]",
     ),
 ]
 NoBudget = Annotated[
@@ -229,6 +246,7 @@ class PredictOptions:
         changes: ``KEY=VALUE`` texts that change settings.
         window: text of the setting of that name; None for the preset's.
         scale: likewise.
+        propagation: likewise.
         cache: folder of encoded slices; None keeps none.
         no_budget: whether to lift the time limit.
     """
@@ -241,6 +259,7 @@ class PredictOptions:
     changes: Changes = None
     window: WindowText = None
     scale: ScaleName = None
+    propagation: PropagationName = None
     cache: Cache = None
     no_budget: NoBudget = False
 
@@ -275,10 +294,8 @@ class PredictOptions:
         from gamt.cli.environment import choose_settings
 
         changes = [*(self.changes or []), *["budget=false"] * self.no_budget]
-        if self.window is not None:
-            changes.append(f"window={self.window}")
-        if self.scale is not None:
-            changes.append(f"scale={self.scale}")
+        named = {name: getattr(self, name) for name in ("window", "scale", "propagation")}
+        changes += [f"{name}={value}" for name, value in named.items() if value is not None]
         return choose_settings(self.preset, changes, budget)
 
     def load_segmenter(self) -> "Segmenter":
@@ -287,9 +304,13 @@ class PredictOptions:
         Raises:
             SegmenterError: there is none of this name, or it can't be set up as asked.
             CheckpointError: its checkpoint is missing or broken.
+            SettingsError: as for `choose_settings`; or it has no memory, and is to walk by one, or
+                can't be shown the channels that are asked for.
         """
         from gamt import segmenters
+        from gamt.lifting.walk import check_propagation
         from gamt.settings import PRESET_SEGMENTERS
+        from gamt.volume.preparation import check_channels
 
         name = self.segmenter or PRESET_SEGMENTERS.get(self.preset, segmenters.DEFAULT)
         device = self.device
@@ -299,7 +320,11 @@ class PredictOptions:
             device = "auto"
         # A model that knows no precisions isn't bothered unless one is asked for.
         options = {} if self.dtype == "auto" else {"dtype": self.dtype}
-        return segmenters.load(name, self.weights, device, **options)
+        model = segmenters.load(name, self.weights, device, **options)
+        settings = self.choose_settings()
+        check_propagation(settings, model)
+        check_channels(settings, model)
+        return model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

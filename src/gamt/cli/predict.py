@@ -15,6 +15,7 @@ from gamt.cli.options import (
     NoBudget,
     PredictOptions,
     Preset,
+    PropagationName,
     ScaleName,
     SegmenterName,
     Verbose,
@@ -71,6 +72,7 @@ def predict(
     changes: Changes = None,
     window: WindowText = None,
     scale: ScaleName = None,
+    propagation: PropagationName = None,
     cache: Cache = None,
     no_budget: NoBudget = False,
     verbose: Verbose = None,
@@ -93,6 +95,7 @@ def predict(
         changes=changes,
         window=window,
         scale=scale,
+        propagation=propagation,
         cache=cache,
         no_budget=no_budget,
     )

@@ -21,6 +21,7 @@ from gamt.cli.options import (
     Preset,
     Previous,
     Prompts,
+    PropagationName,
     Ras,
     ResamplePrevious,
     ScaleName,
@@ -114,6 +115,7 @@ def segment(
     changes: Changes = None,
     window: WindowText = None,
     scale: ScaleName = None,
+    propagation: PropagationName = None,
     cache: Cache = None,
     verbose: Verbose = None,
 ) -> None:
@@ -150,6 +152,7 @@ def segment(
         changes=changes,
         window=window,
         scale=scale,
+        propagation=propagation,
         cache=cache,
     )
     settings = chosen.choose_settings(budget=False)

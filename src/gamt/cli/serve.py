@@ -18,6 +18,7 @@ from gamt.cli.options import (
     Dtype,
     PredictOptions,
     Preset,
+    PropagationName,
     SegmenterName,
     Weights,
     WindowText,
@@ -112,6 +113,7 @@ def serve(
     preset: Preset = "default",
     changes: Changes = None,
     window: WindowText = None,
+    propagation: PropagationName = None,
     cache: Cache = None,
 ) -> None:
     """Serves 3D Slicer and napari: users click there, this answers.
@@ -130,6 +132,7 @@ def serve(
         preset=preset,
         changes=changes,
         window=window,
+        propagation=propagation,
         cache=cache,
     )
     settings = options.choose_settings()

@@ -50,7 +50,7 @@ def doubt(
     )
     if found is None:
         return answer
-    target.misled = misses(answer.mask, (x0, y0, x1, y1))
+    target.misled |= misses(answer.mask, (x0, y0, x1, y1))
     if found.interval is None:
         return vote_by_ellipsoid(target, target.finding.box or box, anchor)
     planned = sorted(set(indices.tolist()))

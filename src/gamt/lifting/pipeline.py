@@ -26,7 +26,7 @@ from gamt.lifting.shape import complete_box
 from gamt.lifting.shortfall import Shortfall
 from gamt.lifting.target import Finding, Observer, Target
 from gamt.lifting.views import fullest, projected_range, runs
-from gamt.lifting.walk import PlaneWalk
+from gamt.lifting.walk import walk_plane
 from gamt.prompts import Box, ClassPrompts, Click, Scribble, SlicePrompt
 from gamt.settings import Settings
 from gamt.volume import geometry
@@ -354,16 +354,16 @@ def axial_walk(target: Target, box: Box, strides: StridePlanner) -> Walk:
     first = target.inside_region(box.low)[0]
     indices = target.to_grid(0)[first : first + box.z_max - box.z_min]
     anchor = on_grid.z_mid
-    view = PlaneWalk(
+    return walk_plane(
         target,
         target.finding,
         Plane.AXIAL,
         anchor,
         indices,
+        prompt,
         strides=strides,
         judge=lambda answer: doubt(target, box, anchor, indices, answer),
     )
-    return view.start(prompt)
 
 
 def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
@@ -387,8 +387,9 @@ def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
             index = int(to_grid[anchor])
             prompt = next_prompt(seen, slice_view(target.scan.image, plane, index))
             indices = to_grid[layers.start : layers.stop]
-            view = PlaneWalk(target, target.finding, plane, index, indices, strides=strides)
-            walks.append(view.start(prompt))
+            walks.append(
+                walk_plane(target, target.finding, plane, index, indices, prompt, strides=strides)
+            )
     return walks
 
 

@@ -38,6 +38,9 @@ REGION_BYTES = 24
 GRID_BYTES = 3
 """For each voxel of a grid, with what is in between while it is made (docs/constants.md)."""
 
+WINDOWS_BYTES = 2
+"""As many more where channels show three windows: an image for each (docs/constants.md)."""
+
 GRID_SHARE = 0.25
 """A grid gets coarser before the scan's voxels do, but for less than this share of the memory
 (docs/constants.md)."""
@@ -100,7 +103,8 @@ def make_plan(volume: PreparedVolume, groups: Sequence[tuple[Range, Sequence[Ran
     settings, limit = volume.settings, volume.limit_bytes
     most = settings.max_grid_voxels
     grids = [make_grid(crop, volume.spacing_mm, volume.voxel_mm, most) for crop, _ in groups]
-    grid_bytes = GRID_BYTES * min(most, sum(math.prod(one.shape) for one in grids))
+    voxel_bytes = GRID_BYTES + WINDOWS_BYTES * (settings.channels == "windows")
+    grid_bytes = voxel_bytes * min(most, sum(math.prod(one.shape) for one in grids))
     needed = working_bytes(volume, groups, settings.votes_mb) + grid_bytes
     if needed <= limit:
         return Plan(settings, needed)
@@ -108,7 +112,7 @@ def make_plan(volume: PreparedVolume, groups: Sequence[tuple[Range, Sequence[Ran
     room = int(limit - working)
     if room < min(grid_bytes, GRID_SHARE * limit):
         raise OverLimitError(working + grid_bytes, int(limit))
-    alone = replace(settings, votes_mb=0, max_grid_voxels=min(most, room // GRID_BYTES))
+    alone = replace(settings, votes_mb=0, max_grid_voxels=min(most, room // voxel_bytes))
     return Plan(alone, working + min(grid_bytes, room))
 
 

@@ -38,7 +38,7 @@ from gamt.lifting.scales import agree, candidates, offers_at, requests_across, r
 from gamt.lifting.sections import SLACK, fits, section_of
 from gamt.lifting.target import Finding, Target
 from gamt.lifting.views import fullest
-from gamt.lifting.walk import Judge, PlaneWalk
+from gamt.lifting.walk import Judge, walk_plane
 from gamt.prompts import Box, Click, Lasso, PixelBox, SliceBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
 from gamt.volume.geometry import Grid, Range
@@ -187,7 +187,7 @@ def slice_box_walk(
     try:
         if grid.shape[plane.normal] == 1:  # there is nothing beyond the slice
             layers = np.array([index])
-            yield from PlaneWalk(target, finding, plane, index, layers, judge=judge).start(prompt)
+            yield from walk_plane(target, finding, plane, index, layers, prompt, judge=judge)
             return finding
         clicked = target.add_clicks(plane, index, prompt)
         _, answers = yield from ask_for(target, [SliceRequest(plane, index, clicked)])
@@ -208,7 +208,7 @@ def slice_box_walk(
         if thin is not None:
             finding = replace(finding, box=extend_slice_box(target, drawn, thin))
             layers = target.to_grid(plane.normal)[slice(*thin)]
-            yield from PlaneWalk(target, finding, plane, index, layers, judge=judge).start(prompt)
+            yield from walk_plane(target, finding, plane, index, layers, prompt, judge=judge)
             return finding
         voxel = grid.voxel_to_grid(seed)
         others = [other for other in Plane if other is not plane]
@@ -411,9 +411,18 @@ def walk_from_seed(
                 first = target.inside_region(finding.box.low)[plane.normal]
                 last = target.inside_region(finding.box.high)[plane.normal]
                 indices = indices[max(0, first) : last]
-            appearance = appearances[plane]
-            view = PlaneWalk(target, finding, plane, index, indices, appearance, judge=start.judge)
-            walks.append(view.start(start.prompt))
+            walks.append(
+                walk_plane(
+                    target,
+                    finding,
+                    plane,
+                    index,
+                    indices,
+                    start.prompt,
+                    appearance=appearances[plane],
+                    judge=start.judge,
+                )
+            )
     yield from together(walks)
 
 
@@ -597,4 +606,4 @@ def piece_walk(
     to_grid = target.to_grid(plane.normal)
     index = int(to_grid[layer])
     prompt = next_prompt(seen, slice_view(target.scan.image, plane, index))
-    return PlaneWalk(target, finding, plane, index, to_grid, appearance).start(prompt)
+    return walk_plane(target, finding, plane, index, to_grid, prompt, appearance=appearance)

@@ -1,8 +1,12 @@
-"""Walking a plane in search of a target: each slice's mask votes, and prompts the next slice."""
+"""Walking a plane in search of a target: each slice's mask votes, and says where the next one is.
+
+It says so as a prompt, or by the memory of a segmenter that tracks: `Settings.propagation`.
+"""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +14,21 @@ from scipy.special import logit
 
 from gamt.axes import Plane, slice_view
 from gamt.lifting.budget import StridePlanner
-from gamt.lifting.propagation import Appearance, End, Walk, lost, next_prompt
+from gamt.lifting.propagation import (
+    Appearance,
+    End,
+    Walk,
+    lost,
+    next_prompt,
+    tight_box,
+    together,
+)
 from gamt.lifting.target import LEAST_PROBABILITY, Finding, Target
 from gamt.lifting.walker import Gap, Walker, thin_both_ways, walk
 from gamt.prompts import PixelBox, SlicePrompt
-from gamt.segmenters.base import SliceMask
+from gamt.segmenters.base import Segmenter, SliceMask, Tracker
 from gamt.segmenters.door import SegmenterFault
+from gamt.settings import Propagation, Settings, SettingsError
 
 MOST_AWAY = 0.25
 """Distance from a slice that was seen, as a share of the slices to visit, at which it says nothing
@@ -30,11 +43,13 @@ class SliceVote:
         index: the slice, on the grid.
         window: the half-open grid pixels that count as looked at.
         mask: the segmenter's answer.
+        steps: walked from the anchor, negative where that was downwards.
     """
 
     index: int
     window: PixelBox
     mask: SliceMask
+    steps: int
 
 
 Judge = Callable[[SliceMask], SliceMask]
@@ -46,7 +61,12 @@ class PlaneWalk(Walker[SliceVote]):
 
     Where it steps over slices, the masks on both sides vote on them, mixed by distance. It does so
     where the target is larger than the segmenter's resolution, and where the time is short.
+
+    Attributes:
+        by_memory: whether a tracker follows the target, rather than prompts.
     """
+
+    by_memory = False
 
     def __init__(
         self,
@@ -80,7 +100,9 @@ class PlaneWalk(Walker[SliceVote]):
         self._appearance = appearance
         self._strides = strides
         self._judge = judge
-        self._visited = target.observer.begin_walk(target, plane, anchor, self._planned)
+        self._visited = target.observer.begin_walk(
+            target, plane, anchor, self._planned, by_memory=self.by_memory
+        )
 
     def _coarseness(self) -> int:
         """Returns how many slices to step, where there is time for all, as large targets are seen.
@@ -131,7 +153,8 @@ class PlaneWalk(Walker[SliceVote]):
             # It was looked at, and it is something else.
             nothing = np.full_like(answer.logits, logit(LEAST_PROBABILITY))
             answer = SliceMask(nothing, answer.quality)
-        vote = SliceVote(index, self._target.window(prompt, answer), answer)
+        window = self._looked_at(prompt, before, answer)
+        vote = SliceVote(index, window, answer, count_steps(index, before))
         self._finding.votes.add(self._plane, index, vote.window, answer)
         if before is not None and end is not None:  # the walk goes no further
             self.mix(before, vote)
@@ -153,6 +176,12 @@ class PlaneWalk(Walker[SliceVote]):
     def has_time(self) -> bool:
         """Says whether there is time for slices that were stepped over."""
         return self._strides is None or self._strides.has_time()
+
+    def _looked_at(
+        self, prompt: SlicePrompt, before: SliceVote | None, answer: SliceMask
+    ) -> PixelBox:
+        """Returns what of a slice counts as looked at, in half-open grid pixels."""
+        return self._target.window(prompt, answer)
 
     def _end(self, index: int, before: SliceVote | None, answer: SliceMask) -> End | None:
         """Returns why the walk goes no further than a slice; None if it does."""
@@ -188,3 +217,85 @@ class PlaneWalk(Walker[SliceVote]):
             share = np.float32((index - after.index) / (before.index - after.index))
             logits = (1 - share) * after.mask.logits + share * before.mask.logits
             self._finding.votes.add(self._plane, index, window, SliceMask(logits, weight * quality))
+
+
+class MemoryWalk(PlaneWalk):
+    """A walk on which a tracker follows the target by its memory of the slices behind.
+
+    The anchor is asked about with its prompt. So is a slice with clicks or scribbles on it, as on
+    any other walk; all other slices are left to the memory. An answer that was judged and replaced
+    isn't remembered: then the memory begins anew with the next slice, at a prompt.
+    """
+
+    by_memory = True
+
+    def start(self, prompt: SlicePrompt) -> Walk:
+        """Returns the walk's steps, beginning with a prompt for its anchor, without a memory."""
+        return super().start(replace(prompt, state=None))
+
+    def ask(self, index: int, before: SliceVote) -> SlicePrompt:
+        """Returns the memory, with a prompt where the user marked the slice."""
+        memory = SlicePrompt(state=before.mask.state)
+        marked = not self._target.add_clicks(self._plane, index, memory).is_empty
+        return super().ask(index, before) if marked or memory.state is None else memory
+
+    def position(self, index: int, before: SliceVote | None) -> int:
+        """Returns where a slice lies in the memory, in steps from the anchor."""
+        return count_steps(index, before)
+
+    def _looked_at(
+        self, prompt: SlicePrompt, before: SliceVote | None, answer: SliceMask
+    ) -> PixelBox:
+        if before is not None:  # as on any other walk, where that box is part of the prompt
+            prompt = replace(prompt, box=tight_box(before.mask.mask))
+        return self._target.window(prompt, answer)
+
+
+def count_steps(index: int, before: SliceVote | None) -> int:
+    """Returns how many steps from its anchor a walk comes to a slice, negative downwards."""
+    if before is None:
+        return 0
+    return before.steps + (1 if index > before.index else -1)
+
+
+WALKS: Mapping[Propagation, Sequence[type[PlaneWalk]]] = MappingProxyType(
+    {"prompts": (PlaneWalk,), "memory": (MemoryWalk,), "both": (PlaneWalk, MemoryWalk)}
+)
+"""How a plane is walked, by `Settings.propagation`."""
+
+
+def walk_plane(
+    target: Target,
+    finding: Finding,
+    plane: Plane,
+    anchor: int,
+    indices: npt.NDArray[np.intp],
+    prompt: SlicePrompt,
+    *,
+    appearance: Appearance | None = None,
+    strides: StridePlanner | None = None,
+    judge: Judge | None = None,
+) -> Walk:
+    """Returns a walk from a prompt for its anchor, which goes on as the settings say.
+
+    Where they say "both", it is two walks side by side, and both vote. For the arguments, see
+    `PlaneWalk`.
+    """
+    walks = [
+        kind(target, finding, plane, anchor, indices, appearance, strides, judge).start(prompt)
+        for kind in WALKS[target.settings.propagation]
+    ]
+    return walks[0] if len(walks) == 1 else together(walks)
+
+
+def check_propagation(settings: Settings, segmenter: Segmenter) -> None:
+    """Checks that a segmenter can walk as settings say.
+
+    Raises:
+        SettingsError: it has no memory, and is to walk by one.
+    """
+    if settings.propagation != "prompts" and not isinstance(segmenter, Tracker):
+        raise SettingsError(
+            f"setting propagation: found {settings.propagation!r} with the segmenter "
+            f"{segmenter.name}, expected prompts, or a segmenter with a memory (Tracker)"
+        )

@@ -29,6 +29,15 @@ class Walker(ABC, Generic[T]):
     def ask(self, index: int, before: T) -> SlicePrompt:
         """Returns the prompt for a slice, from what was made of the slice before."""
 
+    def position(self, index: int, before: T | None) -> int | None:
+        """Returns where a slice lies in a tracker's memory; None asks the segmenter by the prompt.
+
+        Args:
+            index: the slice.
+            before: what was made of the slice before; None at the anchor.
+        """
+        return None
+
     @abstractmethod
     def accept(
         self, index: int, prompt: SlicePrompt, before: T | None, answer: SliceMask
@@ -125,7 +134,8 @@ def walk(
     up = [index for index in indices if index > anchor]
     progress.plan(len(down) + 1 + len(up))
     nearest = [index for pair in zip_longest(down, up) for index in pair if index is not None]
-    (answer,) = yield [SliceRequest(plane, anchor, prompt, ahead=nearest)]
+    place = walker.position(anchor, None)
+    (answer,) = yield [SliceRequest(plane, anchor, prompt, position=place, ahead=nearest)]
     start = None
     if isinstance(answer, OutOfTime):
         raise answer
@@ -159,9 +169,10 @@ def _step_out(
         stride = walker.choose_stride(max(len(front.way) for front in fronts))
         steps = [(front, front.way[:stride], front.way[stride:]) for front in fronts]
         prompts = [walker.ask(step[-1], front.before) for front, step, _ in steps]
+        places = [walker.position(step[-1], front.before) for front, step, _ in steps]
         answers = yield [
-            SliceRequest(plane, step[-1], prompt, ahead=thin_out(rest, stride))
-            for (_, step, rest), prompt in zip(steps, prompts, strict=True)
+            SliceRequest(plane, step[-1], prompt, position=place, ahead=thin_out(rest, stride))
+            for (_, step, rest), prompt, place in zip(steps, prompts, places, strict=True)
         ]
         fronts = []
         for (front, step, rest), prompt, answer in zip(steps, prompts, answers, strict=True):
@@ -195,10 +206,11 @@ def _fill_in(plane: Plane, gaps: list[Gap[T]], walker: Walker[T], progress: Prog
         chosen = [gaps.pop() for _ in gaps[:2]]
         middles = [gap.skipped[len(gap.skipped) // 2] for gap in chosen]
         prompts = [walker.ask(n, gap.before) for n, gap in zip(middles, chosen, strict=True)]
+        places = [walker.position(n, gap.before) for n, gap in zip(middles, chosen, strict=True)]
         progress.plan(len(chosen))
         answers = yield [
-            SliceRequest(plane, index, prompt, ahead=middles_first(gap.skipped)[1:])
-            for index, prompt, gap in zip(middles, prompts, chosen, strict=True)
+            SliceRequest(plane, index, prompt, position=place, ahead=middles_first(gap.skipped)[1:])
+            for index, prompt, place, gap in zip(middles, prompts, places, chosen, strict=True)
         ]
         progress.finish(len(chosen))
         for gap, index, prompt, answer in zip(chosen, middles, prompts, answers, strict=True):

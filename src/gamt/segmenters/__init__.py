@@ -1,12 +1,14 @@
 """Promptable 2-D segmenters, looked up by name.
 
-A segmenter is named in one of three ways: by a name of `BUILT_IN`, by a name that an installed
-package registers in the entry-point group ``gamt.segmenters``, or by an import path
-``package.module:Class``. Nothing is imported before it is asked for.
+A segmenter is named in one of four ways: by a name of `BUILT_IN`, by a name that an installed
+package registers in the entry-point group ``gamt.segmenters``, by an import path
+``package.module:Class``, or as a model of the Hugging Face hub, ``hf:ORG/NAME`` or ``hf:FOLDER``.
+Nothing is imported before it is asked for.
 """
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import entry_points
 from inspect import getattr_static
 from typing import Any, cast
@@ -33,8 +35,19 @@ BUILT_IN = {
     "sam_vit_h": "gamt.segmenters.sam:sam_vit_h",
     "medsam": "gamt.segmenters.sam:medsam",
     "sam_med2d": "gamt.segmenters.sam_med2d:sam_med2d",
+    "sam2.1_hiera_tiny": "gamt.segmenters.sam2:sam2_hiera_tiny",
+    "sam2.1_hiera_small": "gamt.segmenters.sam2:sam2_hiera_small",
+    "sam2.1_hiera_base_plus": "gamt.segmenters.sam2:sam2_hiera_base_plus",
+    "sam2.1_hiera_large": "gamt.segmenters.sam2:sam2_hiera_large",
+    "medsam2": "gamt.segmenters.sam2:medsam2",
 }
 """Names of this package's own segmenters, and where what makes them is."""
+
+HUB = "hf:"
+"""What the names of models of the Hugging Face hub begin with."""
+
+HUB_FACTORY = "gamt.segmenters.hub:load_segmenter"
+"""Where what makes these is."""
 
 DEFAULT = "statistical"
 """The embedded segmenter: no checkpoint, no GPU."""
@@ -44,8 +57,14 @@ ENTRY_POINT_GROUP = "gamt.segmenters"
 STORING = ("fingerprint", "pack", "unpack")
 """What a segmenter has whose embeddings can be kept in a folder; see `StorableSegmenter`."""
 
+HUB_MODULES = ("gamt.segmenters.hub", "gamt.segmenters.sam2")
+"""The modules that need what the extra `hub` installs."""
+
 INSTALL = "pip install 'gamt[sam]', in a clone make setup-all"
 """The commands that get the packages which some built-in segmenters need."""
+
+INSTALL_HUB = "pip install 'gamt[hub]', in a clone make setup-all"
+"""The commands that get the packages which models of the hub need."""
 
 
 class SegmenterError(ValueError):
@@ -58,7 +77,8 @@ def load(
     """Finds a segmenter by name and sets it up.
 
     Args:
-        name: a built-in name, an entry point's name, or ``package.module:Class``.
+        name: a built-in name, an entry point's name, ``package.module:Class``, or
+            ``hf:ORG/NAME[@REVISION]`` or ``hf:FOLDER``.
         weights: path of a checkpoint; handed on only when given.
         device: ``auto``, or a device that the segmenter knows; handed on unless ``auto``.
         options: further keyword arguments of the segmenter's class.
@@ -107,22 +127,32 @@ def _find_fault(segmenter: Any) -> str | None:
 
 
 def _find(name: str) -> Callable[..., Any]:
+    if name.startswith(HUB):
+        return partial(_import(name, HUB_FACTORY), name)
     registered = {entry.name: entry.value for entry in entry_points(group=ENTRY_POINT_GROUP)}
     path = BUILT_IN.get(name) or registered.get(name) or name
-    module, separator, attribute = path.partition(":")
-    if not separator:
+    if ":" not in path:
         known = ", ".join(sorted({*BUILT_IN, *registered}))
         raise SegmenterError(
-            f"no segmenter is named {name!r}; expected one of {known}, or 'package.module:Class'"
+            f"no segmenter is named {name!r}; expected one of {known}, or 'package.module:Class', "
+            "or 'hf:ORG/NAME'"
         )
+    return _import(name, path)
+
+
+def _import(name: str, path: str) -> Callable[..., Any]:
+    """Imports what makes the segmenter of a name from ``package.module:attribute``."""
+    module, _, attribute = path.partition(":")
     try:
         return cast(Callable[..., Any], getattr(importlib.import_module(module), attribute))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # of the path, or whatever the module's own code raises
-        if isinstance(error, ModuleNotFoundError) and name in BUILT_IN:
+        own = name in BUILT_IN or name.startswith(HUB)
+        if own and isinstance(error, ModuleNotFoundError):
+            install = INSTALL_HUB if module in HUB_MODULES else INSTALL
             raise SegmenterError(
-                f"segmenter {name!r} needs the package {error.name}: {INSTALL}"
+                f"segmenter {name!r} needs the package {error.name}: {install}"
             ) from error
         raise SegmenterError(
             f"segmenter {name!r} can't be imported: {describe_exception(error)}"

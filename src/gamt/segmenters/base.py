@@ -53,6 +53,8 @@ class Traits:
         resolution: how many pixels of a target's side it tells apart; longer targets it sees on a
             coarser grid. They are walked as coarsely across the slices, and the slices between are
             interpolated. None visits every slice; otherwise 1 or more.
+        three_channels: whether `Segmenter.encode` takes slices of three channels as well as grey
+            ones, for the setting `channels`.
 
     Raises:
         ValueError: one of them is of another type, or less than 1.
@@ -63,6 +65,7 @@ class Traits:
     intensities_alone: bool = False
     guided: bool = False
     resolution: int | None = None
+    three_channels: bool = False
 
     def __post_init__(self) -> None:
         """Checks them, because the lifting relies on them."""
@@ -74,7 +77,8 @@ class Traits:
                 raise ValueError(
                     f"found {size!r} as the trait {name!r}, expected a whole number, 1 or more"
                 )
-        for name, kind in (("device", str), ("intensities_alone", bool), ("guided", bool)):
+        kinds = {"intensities_alone": bool, "guided": bool, "three_channels": bool, "device": str}
+        for name, kind in kinds.items():
             if not isinstance(found := getattr(self, name), kind):
                 raise ValueError(f"found {found!r} as the trait {name!r}, expected {kind.__name__}")
 
@@ -105,7 +109,9 @@ class Segmenter(Protocol):
         """Prepares slices for any number of prompts.
 
         Args:
-            slices: (N, rows, columns) uint8, 0..255, all of one plane.
+            slices: (N, rows, columns) uint8, 0..255, all of one plane. Where the traits say
+                `three_channels`, also (N, rows, columns, 3): what the three colours of a network's
+                input show instead of one grey value.
 
         Returns:
             N embeddings, in order.

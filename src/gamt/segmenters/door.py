@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.prompts import SlicePrompt
-from gamt.segmenters.base import Embedding, Segmenter, SliceMask
+from gamt.segmenters.base import Embedding, Segmenter, SliceMask, Tracker
 from gamt.text import printable
 
 logger = logging.getLogger("gamt")
@@ -23,12 +23,15 @@ CERTAIN = 1000.0
 is 0. Larger ones say no more (docs/constants.md)."""
 
 
-Call = Literal["encode", "decode"]
+Method = Literal["encode", "decode", "track"]
 """A method of a segmenter."""
 
+Call = Literal["encode", "decode"]
+"""What a call costs: to track counts as to decode."""
+
 BeforeCall = Callable[[Call, int], None]
-"""Is told, before a segmenter is called, which method and for how many slices; what it raises ends
-the work."""
+"""Is told, before a segmenter is called, what for and for how many slices; what it raises ends the
+work."""
 
 
 class SegmenterFault(Exception):  # noqa: N818 - it is what came in place of an answer
@@ -66,7 +69,7 @@ class Door:
         it is decoded.
 
         Args:
-            slices: (N, rows, columns) uint8, 0..255.
+            slices: (N, rows, columns) or (N, rows, columns, 3) uint8, 0..255.
             wanted: how many of them, the first, are asked for now. The others are encoded ahead,
                 and not asked for again where the batch fails.
             before_repeat: called before each call that repeats a part of a failed one; what it
@@ -115,18 +118,69 @@ class Door:
                 [embeddings[n] for n in which], [prompts[n] for n in which], multimask=multimask
             )
 
+        return self._segment(
+            "decode", embeddings, decode, lambda one: _check(one, shape), before_repeat
+        )
+
+    def track(
+        self,
+        embeddings: Sequence[Embedding | SegmenterFault],
+        prompts: Sequence[SlicePrompt],
+        positions: Sequence[int],
+        shape: tuple[int, int],
+        before_repeat: BeforeCall = lambda call, slices: None,
+    ) -> list[SliceMask | SegmenterFault]:
+        """Segments slices of one shape by what the segmenter, a tracker, remembers of the targets.
+
+        Args:
+            embeddings: as for `decode`.
+            prompts: one per embedding. The `state` is the memory, None where there is none so far;
+                a prompt that says nothing else leaves the slice to the memory.
+            positions: of each slice in its memory's order; see `Tracker.track`.
+            shape: of the slices (rows, columns).
+            before_repeat: as for `encode`.
+
+        Returns:
+            As for `decode`; each mask's `state` is a memory.
+        """
+        tracker = self.segmenter
+        assert isinstance(tracker, Tracker)
+
+        def track(which: Sequence[int]) -> Sequence[SliceMask]:
+            return tracker.track(
+                [embeddings[n] for n in which],
+                [None if prompts[n].is_empty else replace(prompts[n], state=None) for n in which],
+                [prompts[n].state for n in which],
+                [positions[n] for n in which],
+            )
+
+        def check(answer: object) -> SliceMask | SegmenterFault:
+            checked = _check(answer, shape)
+            if isinstance(checked, SliceMask) and checked.state is None:
+                return SegmenterFault("an answer without a memory, expected one as its state")
+            return checked
+
+        return self._segment("track", embeddings, track, check, before_repeat)
+
+    def _segment(
+        self,
+        method: Method,
+        embeddings: Sequence[Embedding | SegmenterFault],
+        ask: Callable[[Sequence[int]], Sequence[SliceMask]],
+        check: Callable[[object], SliceMask | SegmenterFault],
+        before_repeat: BeforeCall,
+    ) -> list[SliceMask | SegmenterFault]:
+        """Asks about the slices that have embeddings; the faults of others are their answers."""
         answers: list[SliceMask | SegmenterFault] = list(embeddings)
         encoded = [n for n, one in enumerate(embeddings) if not isinstance(one, SegmenterFault)]
-        found = self._ask(
-            "decode", encoded, len(encoded), decode, lambda one: _check(one, shape), before_repeat
-        )
+        found = self._ask(method, encoded, len(encoded), ask, check, before_repeat)
         for n, answer in zip(encoded, found, strict=True):
             answers[n] = answer
         return answers
 
     def _ask(
         self,
-        call: Call,
+        method: Method,
         which: Sequence[int],
         wanted: int,
         ask: Callable[[Sequence[int]], Sequence[Any]],
@@ -136,7 +190,7 @@ class Door:
         """Asks questions, all at once or else one by one.
 
         Args:
-            call: the method of the segmenter.
+            method: of the segmenter.
             which: the questions.
             wanted: how many of them are asked one by one.
             ask: calls the segmenter for some of them.
@@ -148,21 +202,21 @@ class Door:
         """
         if not which:
             return []
-        found = self._try(call, which, ask, check)
+        found = self._try(method, which, ask, check)
         if not isinstance(found, SegmenterFault):
             return found
         if len(which) == 1:
             return [found]
         results: list[Any] = []
         for one in which[:wanted]:
-            before_repeat(call, 1)
-            again = self._try(call, [one], ask, check)
+            before_repeat("encode" if method == "encode" else "decode", 1)
+            again = self._try(method, [one], ask, check)
             results += [again] if isinstance(again, SegmenterFault) else again
         return results + [found] * (len(which) - len(results))
 
     def _try(
         self,
-        call: Call,
+        method: Method,
         which: Sequence[int],
         ask: Callable[[Sequence[int]], Sequence[Any]],
         check: Callable[[Any], Any],
@@ -171,7 +225,7 @@ class Door:
         try:
             answers = list(ask(which))
             if len(answers) != len(which):
-                return SegmenterFault(f"{len(answers)} answers of {call}, expected {len(which)}")
+                return SegmenterFault(f"{len(answers)} answers of {method}, expected {len(which)}")
             return [check(answer) for answer in answers]
         except KeyboardInterrupt:
             raise

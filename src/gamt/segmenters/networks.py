@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from gamt.segmenters.archives import (
     is_safetensors,
     is_zip,
 )
+from gamt.segmenters.layouts import fit, recognise, unwrap
 
 Network: TypeAlias = Any
 """segment-anything's `Sam` or one of its parts. The package has no types."""
@@ -110,27 +112,71 @@ def build_network(architecture: Architecture) -> Network:
     return modeling.Sam(image_encoder, prompt_encoder, mask_decoder).eval().requires_grad_(False)
 
 
-def load_checkpoint(network: Network, path: Path, key: str | None = None) -> None:
+def load_checkpoint(network: torch.nn.Module, path: Path) -> None:
     """Fills a network with the weights of a checkpoint file.
 
     The file is mapped into memory, so weights are read when they are first used. Nothing in it is
     run.
 
     Args:
-        network: from `build_network`, perhaps with modules added; its parameters become the
-            file's, on the CPU.
-        path: a file of safetensors, or one written by `torch.save`.
-        key: the entry of torch's file that holds the state dict; None if the file itself is one,
-            as those of safetensors always are.
+        network: from `build_network`, perhaps with modules added, or of transformers; its
+            parameters become the file's, on the CPU.
+        path: a file of safetensors, or one written by `torch.save`; of any layout
+            (`gamt.segmenters.layouts`), perhaps with the state of a training beside the weights.
 
     Raises:
         SegmenterError: the file can't be read, or a key is missing, unknown, of another shape, of
-            no floating-point type, or holds a value that isn't finite. It names the file.
+            no floating-point type, or holds a value that isn't finite. It names the file, and the
+            model whose weights they are where they are another's.
     """
-    state = _read(path, key)
-    problems = _compare(state, network.state_dict())
+    fill_network(network, read_weights(path), path)
+
+
+def read_weights(path: Path) -> Mapping[Any, Any]:
+    """Reads the state dict of a checkpoint file, without running anything in it.
+
+    Args:
+        path: as in `load_checkpoint`.
+
+    Returns:
+        The weights by key, in the file's layout, less what wraps them; whatever the file has there,
+        for `fill_network` to check.
+
+    Raises:
+        SegmenterError: the file can't be read.
+    """
+    return unwrap(_read(path))
+
+
+def fill_network(network: torch.nn.Module, weights: Mapping[Any, Any], path: Path) -> None:
+    """Fills a network with weights.
+
+    Args:
+        network: as in `load_checkpoint`.
+        weights: from `read_weights`, perhaps of several files.
+        path: the file or folder that errors name.
+
+    Raises:
+        SegmenterError: as in `load_checkpoint`, but for files that can't be read.
+    """
+    expected = network.state_dict()
+    state = fit(weights, expected.keys())
+    # transformers says which parts of other models are found beside some models' own weights.
+    others = getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ()
+    state = {
+        key: weight
+        for key, weight in state.items()
+        if key in expected or not any(re.search(other, str(key)) for other in others)
+    }
+    problems = _compare(state, expected)
     if problems:
-        raise SegmenterError(f"{path}: these weights are not of this network: {problems}")
+        found, wanted = recognise(weights), recognise(expected)
+        if found and wanted and found != wanted:
+            raise SegmenterError(
+                f"{path}: these are the weights of {found}, expected those of {wanted}"
+            )
+        whose = f", of {found}," if found and not wanted else ""
+        raise SegmenterError(f"{path}: these weights{whose} are not of this network: {problems}")
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False)
 
@@ -170,7 +216,7 @@ class _Skipped:
         return {} if arguments else super().__new__(cls)
 
 
-def _read(path: Path, key: str | None) -> Mapping[str, Any]:
+def _read(path: Path) -> Mapping[Any, Any]:
     try:
         if is_safetensors(path):
             from safetensors.torch import load_file
@@ -193,7 +239,7 @@ def _read(path: Path, key: str | None) -> Mapping[str, Any]:
         raise SegmenterError(f"{path}: can't be read as a checkpoint: {_reason(error)}") from error
     if not isinstance(state, Mapping):
         raise SegmenterError(f"{path}: found a {type(state).__name__}, expected a state dict")
-    return state if key is None else _entry(state, path, key)
+    return state
 
 
 def _reason(error: Exception) -> str:
@@ -202,16 +248,7 @@ def _reason(error: Exception) -> str:
     return shorten(reason, REASON_LENGTH) or "it ends too early"
 
 
-def _entry(state: Mapping[str, Any], path: Path, key: str) -> Mapping[str, Any]:
-    entry = state.get(key)
-    if not isinstance(entry, Mapping):
-        raise SegmenterError(
-            f"{path}: expected a state dict under the key {key!r}, found {_list(list(state))}"
-        )
-    return entry
-
-
-def _compare(state: Mapping[str, Any], expected: Mapping[str, torch.Tensor]) -> str:
+def _compare(state: Mapping[Any, Any], expected: Mapping[str, torch.Tensor]) -> str:
     """Says what keeps a state dict from being loaded, or nothing."""
     missing = [key for key in expected if key not in state]
     unknown = [key for key in state if key not in expected]
@@ -221,12 +258,16 @@ def _compare(state: Mapping[str, Any], expected: Mapping[str, torch.Tensor]) -> 
         if key in state and _shape(state[key]) != _shape(weight)
     ]
     mistyped, wrong = [], []
-    for key in expected if not misshapen else ():
+    for key, own in expected.items() if not misshapen else ():
         weight = state.get(key)
         if weight is None:
             continue
-        if not _is_plain(weight):
-            mistyped.append(f"{key} (found {_kind(weight)}, expected floating-point numbers)")
+        is_right = weight.is_floating_point()
+        numbers = "floating-point numbers"
+        if not own.is_floating_point():  # a norm counts the batches that it has seen
+            is_right, numbers = weight.dtype == own.dtype, _kind(own)
+        if not (is_right and _is_plain(weight)):
+            mistyped.append(f"{key} (found {_kind(weight)}, expected {numbers})")
         # NaN and infinities stay in a sum, which takes no memory.
         elif not torch.isfinite(weight.sum(dtype=torch.float32)):
             wrong.append(key)
@@ -241,12 +282,9 @@ def _compare(state: Mapping[str, Any], expected: Mapping[str, torch.Tensor]) -> 
 
 
 def _is_plain(weight: torch.Tensor) -> bool:
-    """Says whether a tensor has its values as floating-point numbers in the main memory."""
+    """Says whether a tensor has its values one by one in the main memory."""
     return (
-        weight.is_floating_point()
-        and weight.layout == torch.strided
-        and weight.device.type == "cpu"
-        and not weight.is_quantized
+        weight.layout == torch.strided and weight.device.type == "cpu" and not weight.is_quantized
     )
 
 

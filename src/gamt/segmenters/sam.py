@@ -1,14 +1,12 @@
 """SAM and the models of its architecture, as segmenters."""
 
 import hashlib
-import logging
 import os
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +15,10 @@ import torch
 from gamt.prompts import SlicePrompt
 from gamt.segmenters import checkpoints
 from gamt.segmenters.base import SliceMask, Traits
-from gamt.segmenters.decoder import PromptDecoder, prompt_tokens
-from gamt.segmenters.devices import (
-    choose_batch,
-    choose_device,
-    choose_dtype,
-    in_batches,
-    is_out_of_memory,
-)
+from gamt.segmenters.decoder import PromptDecoder
+from gamt.segmenters.devices import choose_batch
 from gamt.segmenters.encoder import ImageEncoder
-from gamt.segmenters.frames import Frame, LongestSide
+from gamt.segmenters.frames import Frame, LongestSide, Shape
 from gamt.segmenters.networks import (
     PROMPT_CHANNELS,
     VIT_B,
@@ -37,13 +29,13 @@ from gamt.segmenters.networks import (
     build_network,
     load_checkpoint,
 )
-
-logger = logging.getLogger("gamt")
-
-Result = TypeVar("Result")
-
-CPU = torch.device("cpu")
-"""Where a network goes on that has no room on its device."""
+from gamt.segmenters.promptable import (
+    PromptableSegmenter,
+    Question,
+    from_bits,
+    is_lone_point,
+    to_bits,
+)
 
 PREPARATION = 1
 """Counts the changes of this package that change embeddings."""
@@ -76,28 +68,8 @@ class SamEmbedding:
         return self.features.nbytes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Question:
-    """A prompt in the network's own terms; see `PromptDecoder`."""
-
-    embedding: SamEmbedding
-    places: npt.NDArray[np.float64]
-    kinds: npt.NDArray[np.int64]
-    mask: npt.NDArray[np.float32] | None
-    multimask: bool
-
-
-class SamSegmenter:
-    """A network of SAM's kind as a segmenter.
-
-    The image encoder runs in a precision of choice, and all that depends on the prompt in float32.
-    In bfloat16 a prompt at 1024 px took 24 ms rather than 39 (one core with AVX-512), but the IoU
-    with masks of float32 fell to 0.994; rounding the embeddings alone left it at 0.9995.
-
-    A GPU without room for a batch gets smaller ones. Without room for a single slice or prompt, or
-    for the network itself, the network moves to the CPU and stays there, as memory that others
-    hold is seldom given back; the log says so. What it has encoded stays of use.
-    """
+class SamSegmenter(PromptableSegmenter[SamEmbedding]):
+    """A network of SAM's kind as a segmenter."""
 
     def __init__(
         self,
@@ -127,21 +99,16 @@ class SamSegmenter:
         Raises:
             SegmenterError: the device or the precision is not to be had.
         """
-        self.name = name
-        self._device = choose_device(device)
-        self._dtype = choose_dtype(dtype, self._device)
+        super().__init__(name, frame, device=device, dtype=dtype, multimask=multimask)
         self._network = network
-        self._frame = frame
         self._checkpoint = checkpoint
-        self._habit = multimask
         self._preparation = preparation
         tokens = network.image_encoder.pos_embed
         self._grid = (int(tokens.shape[1]), int(tokens.shape[2]))
         self._token_bytes = tokens.nbytes
-        self._with_room(lambda: self._place(self._device, self._dtype))
+        self._with_room(self._start)
 
     def _place(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Puts the network onto a device, where its encoder runs in some precision."""
         self._network.to(device, torch.float32)
         self._encoder = ImageEncoder(self._network.image_encoder, dtype)
         self._decoder = PromptDecoder(self._network)
@@ -150,24 +117,7 @@ class SamSegmenter:
         mask_bytes = 4 * low_res[0] * low_res[1]
         self._prompts_at_once = choose_batch(device, side, DECODING_TENSORS * mask_bytes)
         self._device = device
-        self.traits = Traits(batch=batch, device=str(device))
-
-    def _with_room(self, work: Callable[[], Result]) -> Result:
-        """Does what needs the device; where that has no room for it, the CPU does it."""
-        try:
-            return work()
-        except RuntimeError as error:
-            if self._device == CPU or not is_out_of_memory(error):
-                raise
-            reason = str(error).partition("\n")[0]
-        # Outside of the handler, whose traceback holds on to the device's memory.
-        logger.warning("%s: no room on %s, the CPU goes on: %s", self.name, self._device, reason)
-        # Embeddings keep their precision, also where the CPU has no units to compute in it.
-        cpu_dtype = torch.float32 if self._dtype == torch.float32 else choose_dtype("auto", CPU)
-        self._place(CPU, cpu_dtype)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return work()
+        self.traits = Traits(batch=batch, device=str(device), three_channels=True)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -177,21 +127,6 @@ class SamSegmenter:
         with self._checkpoint.open("rb") as file:
             digest.update(hashlib.file_digest(file, "blake2b").digest())
         return digest.hexdigest()
-
-    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[SamEmbedding]:
-        """Runs the image encoder.
-
-        Args:
-            slices: (N, rows, columns) uint8, 0..255; N may be 0.
-
-        Returns:
-            N embeddings, in order. They stay on the device.
-        """
-        return self._with_room(partial(self._encode_all, list(slices)))
-
-    @torch.inference_mode()
-    def _encode_all(self, slices: Sequence[npt.NDArray[np.uint8]]) -> list[SamEmbedding]:
-        return in_batches(self._encode_batch, slices, self.traits.batch)
 
     def _encode_batch(self, slices: Sequence[npt.NDArray[np.uint8]]) -> list[SamEmbedding]:
         images = self._frame.normalise(self._upload(self._frame.resize(np.stack(slices))))
@@ -203,76 +138,10 @@ class SamSegmenter:
             for one in features
         ]
 
-    def _upload(self, array: npt.NDArray[Any]) -> torch.Tensor:
-        """Copies to the device, to a GPU while it goes on working."""
-        tensor = torch.from_numpy(array)
-        if self._device.type != "cuda":
-            return tensor.to(self._device)
-        return tensor.pin_memory().to(self._device, non_blocking=True)
+    def _kind(self, question: Question[SamEmbedding]) -> int:
+        return len(question.kinds)
 
-    def decode(
-        self,
-        embeddings: Sequence[SamEmbedding],
-        prompts: Sequence[SlicePrompt],
-        multimask: bool | None = None,
-    ) -> Sequence[SliceMask]:
-        """Segments each slice for the prompt at the same position.
-
-        Of an earlier answer's state, which are SAM's low-res scores, and a mask at the slice's own
-        resolution, SAM takes one as mask prompt: the state where there is one. A prompt that holds
-        nothing at all is an empty one to SAM too, which then segments what it likes.
-
-        Args:
-            embeddings: from `encode`; of slices of any shapes.
-            prompts: one per embedding. The numbers of a box are SAM's own for its corners.
-            multimask: True takes, of three masks, that of the highest predicted IoU; False takes
-                the one meant for unambiguous prompts; None does as SAM's authors advise for the
-                model at hand.
-
-        Raises:
-            ValueError: a mask prompt has another shape than the slice.
-        """
-        questions = [
-            self._understand(embedding, prompt, multimask)
-            for embedding, prompt in zip(embeddings, prompts, strict=True)
-        ]
-        # Padding a prompt with tokens would change its answer, so one call takes those of one
-        # length; and results of one shape come back in one copy.
-        groups = defaultdict(list)
-        for index, question in enumerate(questions):
-            groups[len(question.kinds), question.embedding.shape].append(index)
-        answers: dict[int, SliceMask] = {}
-        for indices in groups.values():
-            indices.sort(key=lambda index: questions[index].mask is None)
-            group = [questions[index] for index in indices]
-            found = self._with_room(partial(self._decode_all, group))
-            answers.update(zip(indices, found, strict=True))
-        return [answers[index] for index in range(len(questions))]
-
-    def _understand(
-        self, embedding: SamEmbedding, prompt: SlicePrompt, multimask: bool | None
-    ) -> _Question:
-        places, kinds = prompt_tokens(prompt, self._frame, embedding.shape)
-        mask = None
-        if prompt.state is not None:
-            mask = cast(npt.NDArray[np.float32], prompt.state)
-        elif prompt.mask is not None:
-            if prompt.mask.shape != embedding.shape:
-                raise ValueError(
-                    f"found a mask prompt of shape {prompt.mask.shape}, expected the slice's "
-                    f"{embedding.shape}"
-                )
-            mask = self._frame.to_low_res(prompt.mask)
-        several = self._habit(prompt) if multimask is None else multimask
-        return _Question(embedding, places, kinds, mask, several)
-
-    @torch.inference_mode()
-    def _decode_all(self, questions: Sequence[_Question]) -> list[SliceMask]:
-        """Answers any number of questions that `_decode_batch` may answer together."""
-        return in_batches(self._decode_batch, questions, self._prompts_at_once)
-
-    def _decode_batch(self, questions: Sequence[_Question]) -> list[SliceMask]:
-        """Answers questions of as many tokens, on slices of one shape, those with a mask first."""
+    def _decode_batch(self, questions: Sequence[Question[SamEmbedding]]) -> list[SliceMask]:
         masks = [one.mask for one in questions if one.mask is not None]
         stacked = np.reshape(masks, (len(masks), 1, *self._frame.low_res))
         low_res, ious = self._decoder(
@@ -283,29 +152,16 @@ class SamSegmenter:
             self._upload(stacked.astype(np.float32)),
             self._upload(np.array([one.multimask for one in questions])),
         )
-        shape = questions[0].embedding.shape
-        logits = self._frame.to_slice(low_res, shape)
-        numbers = torch.cat([low_res.flatten(1), logits.flatten(1), ious[:, None]], dim=1).cpu()
-        return [
-            SliceMask(
-                logits=one[low_res[0].numel() : -1].reshape(shape),
-                quality=float(one[-1].clip(0, 1)),
-                state=one[: low_res[0].numel()].reshape(self._frame.low_res),
-            )
-            for one in numbers.numpy()
-        ]
+        return self._answers(low_res, ious, questions[0].embedding.shape)
 
     def pack(self, embedding: SamEmbedding) -> npt.NDArray[Any]:
         """Returns an embedding's features (rows, columns, channels).
 
         They are float32, or the bits of bfloat16, which numpy lacks, as uint16.
         """
-        features = embedding.features.permute(1, 2, 0).cpu()
-        if features.dtype == torch.bfloat16:
-            features = features.view(torch.uint16)
-        return features.numpy()
+        return to_bits(embedding.features.permute(1, 2, 0))
 
-    def unpack(self, array: npt.NDArray[Any], shape: tuple[int, int]) -> SamEmbedding:
+    def unpack(self, array: npt.NDArray[Any], shape: Shape) -> SamEmbedding:
         """Returns the embedding that `pack` was given.
 
         Args:
@@ -315,18 +171,8 @@ class SamSegmenter:
         Raises:
             ValueError: the array is no embedding of this segmenter.
         """
-        packed = torch.uint16 if self._dtype == torch.bfloat16 else torch.float32
-        expected = f"{(*self._grid, PROMPT_CHANNELS)} {packed}".replace("torch.", "")
-        if f"{array.shape} {array.dtype}" != expected:
-            raise ValueError(f"found {array.shape} {array.dtype}, expected {expected}")
-        features = torch.tensor(array).view(self._dtype).permute(2, 0, 1)
+        features = from_bits(array, (*self._grid, PROMPT_CHANNELS), self._dtype).permute(2, 0, 1)
         return SamEmbedding(self._with_room(lambda: features.to(self._device)), shape)
-
-
-def is_lone_point(prompt: SlicePrompt) -> bool:
-    """Says whether a prompt is so ambiguous that SAM's authors advise to ask for three masks."""
-    earlier = prompt.mask is not None or prompt.state is not None
-    return len(prompt.points) == 1 and prompt.box is None and not earlier
 
 
 Weights = str | os.PathLike[str] | None

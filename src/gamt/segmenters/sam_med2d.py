@@ -14,9 +14,6 @@ from gamt.segmenters.sam import SamSegmenter
 ARCHITECTURE = replace(VIT_B, side=256)
 """SAM's own but for the size of the input."""
 
-CHECKPOINT_KEY = "model"
-"""The checkpoint's entry of weights; the state of the training lies beside it."""
-
 
 class Adapter(nn.Module):
     """The branch that SAM-Med2D adds beside the MLP of a block (Cheng et al. 2023, figure 3).
@@ -96,7 +93,7 @@ def sam_med2d(
             block.Adapter = Adapter(ARCHITECTURE.width)
     prompt_encoder = network.prompt_encoder
     prompt_encoder.mask_downscaling = ProbabilityPrompt(*prompt_encoder.mask_downscaling)
-    load_checkpoint(network, path, CHECKPOINT_KEY)
+    load_checkpoint(network, path)
     if not adapter:
         for block in blocks:
             del block.Adapter

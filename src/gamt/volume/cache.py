@@ -25,7 +25,7 @@ class KeyedSlice:
     """A slice, and what it is found again by.
 
     Attributes:
-        pixels: (rows, columns) uint8.
+        pixels: (rows, columns) uint8, or (rows, columns, 3) where the channels differ.
         key: the digest of shape and pixels.
     """
 
@@ -34,7 +34,7 @@ class KeyedSlice:
 
     @classmethod
     def of(cls, pixels: npt.NDArray[np.uint8]) -> "KeyedSlice":
-        """Digests a slice (rows, columns)."""
+        """Digests a slice, all channels of it."""
         digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
         digest.update(pixels.tobytes())
         return cls(pixels, digest.hexdigest())

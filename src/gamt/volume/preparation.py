@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.io.intensities import in_unit, intensity_window, normalise, shift_window, unit_exponent
-from gamt.settings import Settings
+from gamt.segmenters.base import Segmenter
+from gamt.settings import Settings, SettingsError
 from gamt.volume import geometry
 from gamt.volume.cache import EmbeddingCache
 from gamt.volume.geometry import Grid, Range
@@ -19,6 +20,23 @@ from gamt.volume.scan import Scan
 from gamt.windows import IntensityWindow
 
 Shape = tuple[int, int, int]
+
+BESIDE = (0.5, 2.0)
+"""Widths of the windows of the first and the third channel, as multiples of the target's own, where
+channels show windows (docs/constants.md)."""
+
+
+def check_channels(settings: Settings, segmenter: Segmenter) -> None:
+    """Checks that a segmenter can be shown what the setting `channels` says.
+
+    Raises:
+        SettingsError: it takes grey slices alone, and other ones are asked for.
+    """
+    if settings.channels != "same" and not segmenter.traits.three_channels:
+        raise SettingsError(
+            f"setting channels: found {settings.channels!r}, expected 'same' with the segmenter "
+            f"{segmenter.name}, which takes grey slices alone"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +82,12 @@ class PreparedVolume:
             image: (z, y, x), any numeric type.
             spacing_mm: (z, y, x) in millimetres.
             embeddings: of the segmenter that it is prepared for.
-            settings: percentiles, voxel size and largest grid are taken from here.
+            settings: percentiles, channels, voxel size and largest grid are taken from here.
+
+        Raises:
+            SettingsError: the segmenter can't be shown such channels (`check_channels`).
         """
+        check_channels(settings, embeddings.segmenter)
         self.limit_bytes = math.inf
         self.exponent = unit_exponent(image)
         if self.exponent:
@@ -138,16 +160,24 @@ class PreparedVolume:
             grid = geometry.make_grid(crop, self.spacing_mm, self.voxel_mm, limit)
             self._note_coarser(grid)
 
-            def make_image() -> npt.NDArray[np.uint8]:
+            def see(window: IntensityWindow) -> npt.NDArray[np.uint8]:
                 return grid.resample(normalise(grid.crop(self.image), window))
 
+            def make_image() -> npt.NDArray[np.uint8]:
+                if self.settings.channels != "windows":
+                    return see(window)
+                narrow, wide = (see(window.scaled(factor)) for factor in BESIDE)
+                # Each channel in one piece, for the lifting reads the middle one.
+                return np.moveaxis(np.stack([narrow, see(window), wide]), 0, -1)
+
+            neighbours = self.settings.channels == "neighbours"
             size = math.prod(grid.shape)
             while (
                 self._scans
                 and size + sum(math.prod(one.grid.shape) for one in self._scans.values()) > limit
             ):
                 self._scans.popitem(last=False)
-            self._scans[key] = Scan(make_image, grid, self.embeddings)
+            self._scans[key] = Scan(make_image, grid, self.embeddings, neighbours)
         self._scans.move_to_end(key)
         self._scans[key].anchors.clear()
         return self._scans[key]

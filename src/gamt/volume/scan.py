@@ -23,8 +23,11 @@ class SliceRequest:
     Attributes:
         plane: the plane of the slice.
         index: the slice, as a grid index along the plane's normal.
-        prompt: in the slice's grid pixels.
+        prompt: in the slice's grid pixels. Where a tracker is asked, its `state` is the memory, and
+            one that says nothing else leaves the slice to it.
         multimask: as for `Segmenter.decode`.
+        position: of the slice in a tracker's memory (`Tracker.track`); None asks the segmenter by
+            the prompt (`Segmenter.decode`).
         ahead: the slices that are likely to be asked for next, the likeliest first. They fill up a
             batch that is encoded anyway; no more of them than a batch has are looked at.
     """
@@ -33,11 +36,15 @@ class SliceRequest:
     index: int
     prompt: SlicePrompt
     multimask: bool | None = None
+    position: int | None = None
     ahead: Sequence[int] = ()
 
 
 class Scan:
     """A resampled crop whose slices are encoded when they are asked for.
+
+    A segmenter is shown grey slices, or such of three channels: of three windows of intensities, or
+    each slice between its neighbours.
 
     Encoding does not depend on prompts, so that every class, view, direction and round that comes
     to a slice uses the same embedding.
@@ -52,12 +59,24 @@ class Scan:
         make_image: Callable[[], npt.NDArray[np.uint8]],
         grid: Grid,
         embeddings: EmbeddingCache,
+        neighbours: bool = False,
     ) -> None:
-        """Takes what makes an image of the grid's shape; makes and encodes nothing yet."""
+        """Makes and encodes nothing yet.
+
+        Args:
+            make_image: makes an image of the grid's shape (z, y, x) uint8, or one of three channels
+                (z, y, x, 3), the middle one of which is `image`.
+            grid: how the crop lies in the raw volume.
+            embeddings: of the segmenter.
+            neighbours: whether a segmenter is shown the slices one before and one after beside each
+                slice, as three channels. Beyond its first and last slice, an image goes on with
+                these. The image then has one channel.
+        """
         self.grid = grid
         self.anchors: dict[Plane, int] = {}
         self._make_image = make_image
-        self._image: npt.NDArray[np.uint8] | None = None
+        self._neighbours = neighbours
+        self._channels: npt.NDArray[np.uint8] | None = None
         self._lock = threading.Lock()
         self._embeddings = embeddings
         self._slices: dict[tuple[Plane, int], KeyedSlice] = {}
@@ -65,15 +84,13 @@ class Scan:
     @property
     def image(self) -> npt.NDArray[np.uint8]:
         """(z, y, x) uint8, 0..255, on the grid; made once, and not every target needs it."""
-        with self._lock:  # it may be made ahead, by another thread
-            if self._image is None:
-                self._image = self._make_image()
-            return self._image
+        channels = self._made()
+        return channels if channels.ndim == 3 else channels[..., 1]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the image; 0 before it is made."""
-        return 0 if self._image is None else self._image.nbytes
+        """Bytes of the image, all channels of it; 0 before it is made."""
+        return 0 if self._channels is None else self._channels.nbytes
 
     @property
     def segmenter(self) -> Segmenter:
@@ -87,6 +104,8 @@ class Scan:
     ) -> Sequence[SliceMask | SegmenterFault]:
         """Answers requests for slices of one plane or several, in as few calls as possible.
 
+        Requests with a position are left to the tracker that the segmenter then is.
+
         A request has a fault for an answer where the segmenter had none, neither alone nor with
         others, or where it couldn't encode the slice.
 
@@ -99,14 +118,20 @@ class Scan:
         for request in requests:
             self.anchors.setdefault(request.plane, request.index)
         answers: dict[int, SliceMask | SegmenterFault] = {}
-        for key in dict.fromkeys((request.plane, request.multimask) for request in requests):
-            same = [n for n, r in enumerate(requests) if (r.plane, r.multimask) == key]
+        keys = [(one.plane, one.multimask, one.position is None) for one in requests]
+        for key in dict.fromkeys(keys):
+            same = [n for n, one in enumerate(keys) if one == key]
             asked = [requests[n] for n in same]
             embeddings = self._embed(key[0], asked, before_call)
             prompts = [request.prompt for request in asked]
+            positions = [one.position for one in asked if one.position is not None]
             shape = slice_shape(self.grid.shape, key[0])
             before_call("decode", len(asked))
-            masks = self._embeddings.door.decode(embeddings, prompts, shape, key[1], before_call)
+            masks = (
+                self._embeddings.door.track(embeddings, prompts, positions, shape, before_call)
+                if positions
+                else self._embeddings.door.decode(embeddings, prompts, shape, key[1], before_call)
+            )
             answers.update(zip(same, masks, strict=True))
         return [answers[n] for n in range(len(requests))]
 
@@ -142,5 +167,23 @@ class Scan:
 
     def _slice(self, plane: Plane, index: int) -> KeyedSlice:
         if (plane, index) not in self._slices:
-            self._slices[plane, index] = KeyedSlice.of(slice_view(self.image, plane, index))
+            self._slices[plane, index] = KeyedSlice.of(self._pixels(plane, index))
         return self._slices[plane, index]
+
+    def _pixels(self, plane: Plane, index: int) -> npt.NDArray[np.uint8]:
+        """Returns what the segmenter is shown of a slice: (rows, columns) or (rows, columns, 3)."""
+        if not self._neighbours:
+            return slice_view(self._made(), plane, index)
+        last = self.grid.shape[plane.normal] - 1
+        around: slice | npt.NDArray[np.intp] = slice(index - 1, index + 2)  # takes no memory
+        if index in (0, last):
+            around = np.clip(np.arange(index - 1, index + 2), 0, last)
+        where = (*[slice(None)] * plane.normal, around)
+        return np.moveaxis(self.image[where], plane.normal, -1)
+
+    def _made(self) -> npt.NDArray[np.uint8]:
+        """Returns the image, (z, y, x) or (z, y, x, 3)."""
+        with self._lock:  # it may be made ahead, by another thread
+            if self._channels is None:
+                self._channels = self._make_image()
+            return self._channels

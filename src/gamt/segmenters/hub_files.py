@@ -1,0 +1,332 @@
+"""Files of models on the Hugging Face hub: found in the cache or a folder, and fetched.
+
+A model is named ``hf:ORG/NAME``, ``hf:ORG/NAME@REVISION`` or ``hf:FOLDER``. Nothing is downloaded
+while one is loaded: `fetch` does that, into the cache that all programs share which use the hub
+(HF_HOME), and from then on no network is needed.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gamt.segmenters import HUB
+from gamt.segmenters.checkpoints import CheckpointError
+from gamt.segmenters.download import DownloadError, Progress
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo, RepoSibling
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+"""Lists the files of weights that are split up."""
+
+CACHED_REVISION = "main"
+"""The revision of a name without one: what was its latest when it was fetched."""
+
+_LISTED = 4
+_REPOSITORY = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w.-][\w./-]*))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class HubFiles:
+    """Where a model's files lie.
+
+    Attributes:
+        config: its configuration.
+        weights: the files of its weights, which no two have in common.
+        revision: the commit of its repository, 40 hexadecimal digits; None of a folder.
+    """
+
+    config: Path
+    weights: tuple[Path, ...]
+    revision: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedModel:
+    """A model that was fetched.
+
+    Attributes:
+        folder: of its files.
+        name: by which this very revision is loaded.
+        revision: the commit of its repository.
+        licence: as its page states it, such as "apache-2.0"; None where it states none.
+        sha256: of each file of weights, in hexadecimal digits, by the file's name.
+    """
+
+    folder: Path
+    name: str
+    revision: str
+    licence: str | None
+    sha256: Mapping[str, str]
+
+
+def find(name: str, weights: Path | None = None) -> HubFiles:
+    """Returns where the files of a model lie; asks no network.
+
+    Args:
+        name: ``hf:ORG/NAME``, ``hf:ORG/NAME@REVISION`` or ``hf:FOLDER``.
+        weights: the file to take in place of the model's own; None takes these.
+
+    Raises:
+        CheckpointError: the name is none of these, the model has not been fetched, or a file is
+            missing.
+    """
+    text = name.removeprefix(HUB)
+    folder = Path(text).expanduser()
+    if text and folder.is_dir():
+        return HubFiles(_existing(folder, CONFIG), _weights(folder, weights), None)
+    _refuse_telemetry()
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, revision = _parse(name)
+    cached = try_to_load_from_cache(repository, CONFIG, revision=revision or CACHED_REVISION)
+    if not isinstance(cached, str):
+        raise CheckpointError(
+            f"{name} is neither a folder nor among the models fetched from the hub; "
+            f"this gets it: gamt weights fetch {name}"
+        )
+    config = Path(cached)
+    try:
+        return HubFiles(config, _weights(config.parent, weights), config.parent.name)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; this gets it: gamt weights fetch {name}") from error
+
+
+def fetch(
+    name: str,
+    folder: Path | None = None,
+    progress: Progress = lambda done, total: None,
+    endpoint: str | None = None,
+) -> FetchedModel:
+    """Downloads a model's configuration and weights, and verifies them.
+
+    What is there and intact is left as it is. A model is fetched in one state: that of its
+    repository at this time, or of the revision in its name.
+
+    Args:
+        name: ``hf:ORG/NAME`` or ``hf:ORG/NAME@REVISION``.
+        folder: where a folder of the model's own name is made; None takes the hub's cache.
+        progress: called while files are fetched.
+        endpoint: the hub's URL; None for the one in the variable HF_ENDPOINT, or else
+            huggingface.co.
+
+    Raises:
+        DownloadError: the hub can't be reached, has no such model, asks for a login, or has no
+            weights in safetensors; or what came isn't what it has published.
+        CheckpointError: the name is no model's.
+    """
+    _refuse_telemetry()
+    from huggingface_hub import HfApi
+
+    repository, revision = _parse(name)
+    api = HfApi(endpoint=endpoint)
+    url = f"{api.endpoint}/{repository}"
+    with _explained(url):
+        info = api.model_info(repository, revision=revision, files_metadata=True)
+    files = {one.rfilename: one for one in info.siblings or ()}
+    if CONFIG not in files or not {WEIGHTS, INDEX} & files.keys():
+        raise DownloadError(f"{url}: found {_list(files)}, expected {CONFIG} and {WEIGHTS}")
+    target = None if folder is None else folder / repository.rpartition("/")[2]
+    source = _Source(api.endpoint, repository, revision, str(info.sha), target)
+    weights: Sequence[str] = [WEIGHTS]
+    if WEIGHTS not in files:
+        weights = _read_index(source.download(INDEX))
+        if missing := [file for file in weights if file not in files]:
+            raise DownloadError(f"{url}: found no {_list(missing)}, which {INDEX} lists")
+    total = sum(files[file].size or 0 for file in weights)
+    report = _sum_up(progress, total)
+    digests = {file: _verify(source.download(file, report), files[file]) for file in weights}
+    # Last, as a model is there once its configuration is.
+    config = source.download(CONFIG)
+    return FetchedModel(
+        folder=config.parent,
+        name=f"{HUB}{target}" if target else f"{HUB}{repository}@{info.sha}",
+        revision=str(info.sha),
+        licence=_find_licence(info),
+        sha256=digests,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A model on the hub, in one state, and where its files go.
+
+    Attributes:
+        endpoint: the hub's URL.
+        repository: the model's name on it.
+        revision: as the user named it; None without.
+        commit: what that is at this time.
+        target: the folder for its files; None for the hub's cache.
+    """
+
+    endpoint: str
+    repository: str
+    revision: str | None
+    commit: str
+    target: Path | None
+
+    def download(self, file: str, report: Callable[[int], None] = lambda count: None) -> Path:
+        """Downloads a file, unless it is there; tells of the bytes that come.
+
+        Raises:
+            DownloadError: it doesn't come, or the model has changed meanwhile.
+        """
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.utils.tqdm import tqdm
+
+        class Bar(tqdm):
+            """Draws nothing, and tells how many bytes have come."""
+
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, **options | {"disable": True})  # type: ignore[no-untyped-call]
+
+            def update(self, n: float | None = 1) -> None:
+                report(int(n or 0))
+
+        url = f"{self.endpoint}/{self.repository}"
+        with _explained(f"{url}: {file}"):
+            path = hf_hub_download(
+                self.repository,
+                file,
+                # By its name, so that the cache knows what it was; see `find`.
+                revision=self.commit if self.target else self.revision,
+                local_dir=self.target,
+                endpoint=self.endpoint,
+                tqdm_class=Bar,
+            )
+        if self.target is None and self.commit not in Path(path).parts:
+            raise DownloadError(f"{url}: the model has changed meanwhile; give the command again")
+        return Path(path)
+
+
+def _refuse_telemetry() -> None:
+    # The library reads this when it is imported. Else it tells the hub which program started it.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def _parse(name: str) -> tuple[str, str | None]:
+    """Returns the repository in a name, and the revision if it has one."""
+    found = _REPOSITORY.fullmatch(name.removeprefix(HUB))
+    if not found:
+        raise CheckpointError(
+            f"found {name!r}, which is no folder, expected hf:ORG/NAME, hf:ORG/NAME@REVISION or "
+            "hf:FOLDER"
+        )
+    return found[1], found[2]
+
+
+def _existing(folder: Path, file: str) -> Path:
+    path = folder / file
+    if not path.is_file():
+        found = _list(sorted(one.name for one in folder.iterdir()))
+        raise CheckpointError(f"{folder}: found {found}, expected {file}")
+    return path
+
+
+def _weights(folder: Path, chosen: Path | None) -> tuple[Path, ...]:
+    if chosen is not None:
+        if not chosen.is_file():
+            raise CheckpointError(f"{chosen}: no such checkpoint file")
+        return (chosen,)
+    if (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
+        return tuple(_existing(folder, file) for file in _read_index(folder / INDEX))
+    return (_existing(folder, WEIGHTS),)
+
+
+def _read_index(path: Path) -> Sequence[str]:
+    """Returns the names of the files that hold weights which are split up."""
+    try:
+        files = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+        names = sorted(Path(file).name for file in files)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: found no list of files of weights") from error
+    if set(names) != files or not all(name.endswith(".safetensors") for name in names):
+        raise CheckpointError(
+            f"{path}: found {_list(sorted(files))}, expected files of safetensors"
+        )
+    return names
+
+
+def _sum_up(progress: Progress, total: int) -> Callable[[int], None]:
+    """Returns what adds up bytes, and tells how many they are."""
+    done = 0
+
+    def report(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, total)
+
+    return report
+
+
+def _verify(path: Path, published: "RepoSibling") -> str:
+    """Returns the SHA-256 of a file, once it has the one published, or git's name of its content.
+
+    Raises:
+        DownloadError: it has another. The file is removed, so that it is fetched anew.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    found, expected = digest, published.lfs and published.lfs.sha256
+    if expected is None:
+        blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        blob.update(path.read_bytes())
+        found, expected = blob.hexdigest(), published.blob_id
+    if found != expected:
+        path.resolve().unlink()
+        raise DownloadError(f"{path}: found the hash {found}, expected {expected}; it is removed")
+    return digest
+
+
+def _find_licence(info: "ModelInfo") -> str | None:
+    tags = [tag.removeprefix("license:") for tag in info.tags or () if tag.startswith("license:")]
+    return tags[0] if tags else None
+
+
+def _list(names: Any) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+    return (", ".join(listed[:_LISTED]) or "no file") + more
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Turns whatever fails in the block into a `DownloadError` about a URL."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        yield
+    except GatedRepoError as error:
+        raise DownloadError(
+            f"{url}: the model is gated; accept its terms there in a browser, then set HF_TOKEN to "
+            "your token, or log in with 'hf auth login'"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise DownloadError(f"{url}: the model has no such revision") from error
+    except RepositoryNotFoundError as error:
+        raise DownloadError(
+            f"{url}: no such model, or a private one, which needs HF_TOKEN or 'hf auth login'"
+        ) from error
+    except OfflineModeIsEnabled as error:
+        raise DownloadError(f"{url}: the variable HF_HUB_OFFLINE forbids the network") from error
+    except HfHubHTTPError as error:
+        reason = f"HTTP {error.response.status_code} {error.response.reason_phrase}"
+        raise DownloadError(f"{url}: {reason}") from error
+    except Exception as error:  # the library passes on what its ways of transport fail at
+        cause = error.__cause__ or error  # its own texts speak of its cache
+        text = " ".join(str(cause).split()) or type(cause).__name__
+        raise DownloadError(f"{url}: {text}") from error
