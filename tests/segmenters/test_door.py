@@ -326,3 +326,27 @@ def test_the_caller_is_asked_before_a_failed_call_is_repeated() -> None:
     with pytest.raises(Up):
         Door(segmenter).encode(slices(0, 1), 2, stop)
     assert segmenter.encoded == [[0, 1]]
+
+
+def test_a_segmenter_that_overwrites_its_prompts_changes_no_prompt() -> None:
+    class Overwriting(Scripted):
+        def decode(
+            self,
+            embeddings: Sequence[Embedding],
+            prompts: Sequence[SlicePrompt],
+            multimask: bool | None = None,
+        ) -> Sequence[SliceMask]:
+            for prompt in prompts:
+                prompt.points[:], prompt.labels[:] = 0, 0
+                assert prompt.mask is not None
+                prompt.mask[:] = 0
+            return super().decode(embeddings, prompts, multimask)
+
+    mine = SlicePrompt(
+        points=np.ones((1, 2)), labels=np.ones(1, np.int64), mask=np.ones(SHAPE, np.float32)
+    )
+    Door(Overwriting()).decode([1], [mine], SHAPE)
+    assert mine.mask is not None
+    assert mine.points.all()
+    assert mine.labels.all()
+    assert mine.mask.all()

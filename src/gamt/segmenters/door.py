@@ -115,7 +115,9 @@ class Door:
 
         def decode(which: Sequence[int]) -> Sequence[SliceMask]:
             return self.segmenter.decode(
-                [embeddings[n] for n in which], [prompts[n] for n in which], multimask=multimask
+                [embeddings[n] for n in which],
+                [_copy(prompts[n]) for n in which],
+                multimask=multimask,
             )
 
         return self._segment(
@@ -232,6 +234,12 @@ class Door:
         except BaseException as error:
             logger.debug("a fault of the segmenter %s", self._name, exc_info=True)
             return SegmenterFault(describe_exception(error))
+
+
+def _copy(prompt: SlicePrompt) -> SlicePrompt:
+    """Returns a prompt that a segmenter may overwrite without changing what is known of a slice."""
+    mask = None if prompt.mask is None else prompt.mask.copy()
+    return replace(prompt, points=prompt.points.copy(), labels=prompt.labels.copy(), mask=mask)
 
 
 def describe_exception(error: BaseException) -> str:
