@@ -213,7 +213,7 @@ def test_slices_are_answered_as_by_transformers(
     embeddings = segmenter.encode(pixels[None])
     covered = []
     for prompt in make_prompts(shape).values():
-        for multimask in (False, True):
+        for multimask in (False, True) if shape == SHAPES[0] else (False,):
             (found,) = segmenter.decode(embeddings, [prompt], multimask)
             expected = reference.answer(pixels, prompt, multimask, segmenter)
             assert_like(found, expected)
@@ -429,7 +429,7 @@ def test_a_video_model_follows_targets(kind: str, segmenter: HubSegmenter) -> No
     for one, other in zip(up, again, strict=True):
         assert one.logits.shape == (45, 101)
         np.testing.assert_array_equal(one.logits, other.logits)
-    assert np.abs(up[0].logits - up[1].logits).max() > 0
+    assert np.abs(anchors[0].logits - anchors[1].logits).max() > 0
 
 
 def test_a_video_model_without_its_memory_is_taken_for_single_images(
