@@ -25,6 +25,9 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist lo
 # A second version of what is in .venv already, for the tests of the server.
 OLDER_CLIENT := .tools/nninteractive-client-2.5.1
 
+# Another implementation of SAM 2, for the tests of checkpoints.
+SAM2 := .tools/sam2-1.1.0
+
 # The page of `gamt annotate`, and npm: the machine's where its Node is new enough, or else our own.
 PAGE := src/gamt/server/page
 NODE_IS_NEW := const [a, b] = process.versions.node.split("."); process.exit(a > 22 || a == 22 && b >= 19 ? 0 : 1)
@@ -58,13 +61,13 @@ annotate: $(SERVER) $(BUILT) ## Open a page to click in (ANNOTATE="scan.nii.gz .
 serve: $(SERVER) ## Serve 3D Slicer and napari (SERVE="--host 0.0.0.0 ..."; see gamt serve --help)
 	$(BIN)/gamt serve $(SERVE)
 
-test: $(ALL) ## Run the tests
+test: $(ALL) $(SAM2) ## Run the tests
 	$(PYTEST)
 
-test-fast: $(ALL) ## Run the tests but for the slow ones
+test-fast: $(ALL) $(SAM2) ## Run the tests but for the slow ones
 	$(PYTEST) -m "not container and not napari and not page and not slow"
 
-coverage: $(ALL) ## Run the tests, and measure which lines and branches they reach
+coverage: $(ALL) $(SAM2) ## Run the tests, and measure which lines and branches they reach
 	$(PYTEST) --cov
 
 test-page: $(ALL) $(BUILT) $(LIGHTHOUSE) ## Test the page of gamt annotate in a browser (SHORT=yes: without the slow tests)
@@ -247,6 +250,12 @@ $(ALL): pyproject.toml uv.lock $(OLDER_CLIENT) | $(UV)
 $(OLDER_CLIENT): tests/server/client-2.5.1.txt | $(UV)
 	$(UV) pip install --quiet --python $(PYTHON) --target $@ --no-deps --require-hashes \
 		--requirements $<
+	@touch $@
+
+# Its set-up imports torch, so it is built with the packages of .venv.
+$(SAM2): tests/segmenters/sam2-1.1.0.txt | $(ALL)
+	SAM2_BUILD_CUDA=0 $(UV) pip install --quiet --python $(BIN)/python --target $@ --no-deps \
+		--no-build-isolation --require-hashes --requirements $<
 	@touch $@
 
 $(BUILT): $(PACKAGES) $(PAGE)/build.js $(shell find $(PAGE)/src $(PAGE)/notices -type f)

@@ -284,9 +284,12 @@ class Follower(Thresholder):
                 known = memory.positions
             remembered = None if memory is None else known
             self.tracked.append(Tracked(prompt, remembered, position, image.tobytes()))
-            mask = last = self.segment(image, prompt) if prompt else self._touching(image, memory)
-            if memory is not None and not mask.any():
-                last = memory.mask
+            if prompt is not None:
+                mask = self.segment(image, prompt)
+            else:
+                assert memory is not None
+                mask = self._touching(image, memory)
+            last = mask if memory is None or mask.any() else memory.mask
             if self.overruns and not mask.any():
                 mask = last
             state = Steps((*known, position), last)

@@ -1,10 +1,8 @@
 """Models of the hub that are small enough for many tests, with random weights, as folders."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import (
     EdgeTamConfig,
     EdgeTamModel,
@@ -12,7 +10,6 @@ from transformers import (
     Sam2Model,
     Sam3TrackerConfig,
     Sam3TrackerModel,
-    Sam3VideoConfig,
     SamConfig,
     SamHQConfig,
     SamHQModel,

@@ -17,6 +17,7 @@ from gamt.segmenters.base import Embedding, Segmenter, SliceMask
 from gamt.windows import IntensityWindow
 from tests.doubles import (
     Constant,
+    Follower,
     Mask,
     Thresholder,
     TruthTeller,
@@ -345,3 +346,16 @@ def test_pictures_are_in_the_window_that_the_class_is_seen_in() -> None:
     # 100 is 160 of the window's 180 above its low end, 60 is 120, and air is clipped.
     shown = {int(grey) for row in record.montage.rows for grey in np.unique(row.image)}
     assert {227, 170} <= shown <= {227, 170, 0}
+
+
+def test_walks_by_memory_are_told_from_those_by_prompts(tmp_path: Path) -> None:
+    settings = replace(UNLIMITED, propagation="both")
+    explanation = explain(body_case(), Follower(), settings)
+    walks = [walk for plane in only(explanation).planes for walk in plane.walks]
+    assert [(walk.plane, walk.by_memory) for walk in walks] == [
+        (plane, by_memory) for plane in Plane for by_memory in (False, True)
+    ]
+    assert [one.index for one in walks[1].visits] == [4, 3, 5, 2, 6]
+    page = page_of(explanation, tmp_path)
+    assert "<td>axial</td>" in page
+    assert "<td>axial, by memory</td>" in page

@@ -253,7 +253,7 @@ def test_a_walk_by_memory_looks_where_one_by_prompts_does() -> None:
         target = make_target(make_case(picture(truth), ClassPrompts(1)), Follower())
         kind(target, 1, SlicePrompt(box=(4, 4, 26, 26)))
         looked.append(target.finding.votes.looked(Plane.AXIAL))
-    np.testing.assert_array_equal(*looked)
+    np.testing.assert_array_equal(looked[0], looked[1])
     assert looked[0][3].sum() > looked[0][4].sum()
 
 
@@ -274,6 +274,7 @@ def test_a_slice_with_a_click_is_shown_with_the_prompt_of_any_other_walk() -> No
             asked.append(segmenter.asked[-1][1])
     by_memory, by_prompts = asked
     assert by_memory is not None
+    assert by_prompts is not None
     assert by_memory.box == by_prompts.box == (3, 4, 7, 10)  # of the slice before
     assert by_memory.points.tolist() == by_prompts.points.tolist()
     assert by_memory.points[1:].tolist() == [[4, 6], [1, 1]]

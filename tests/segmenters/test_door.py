@@ -262,6 +262,8 @@ def test_a_prompt_that_says_nothing_leaves_the_slice_to_its_memory() -> None:
     found = Door(segmenter).track([7, 8, 9], prompts, [4, -1, 0], SHAPE)
     assert [one.state for one in found if isinstance(one, SliceMask)] == [7, 8, 9]
     (nothing, *first), (box, *second), (point, *third) = segmenter.asked
+    assert box is not None
+    assert point is not None
     assert (nothing, first, second, third) == (None, ["first", 4], ["second", -1], [None, 0])
     assert (box.box, box.state) == ((0, 1, 2, 3), None)
     assert point.labels.tolist() == [0]

@@ -58,6 +58,7 @@ class Views(Observer):
         anchor: int,
         planned: Sequence[int],
         click: Click | None = None,
+        by_memory: bool = False,
     ) -> Visited:
         """Counts the slices of a walk."""
 

@@ -294,9 +294,8 @@ class PredictOptions:
         from gamt.cli.environment import choose_settings
 
         changes = [*(self.changes or []), *["budget=false"] * self.no_budget]
-        for name in ("window", "scale", "propagation"):
-            if (value := getattr(self, name)) is not None:
-                changes.append(f"{name}={value}")
+        named = {name: getattr(self, name) for name in ("window", "scale", "propagation")}
+        changes += [f"{name}={value}" for name, value in named.items() if value is not None]
         return choose_settings(self.preset, changes, budget)
 
     def load_segmenter(self) -> "Segmenter":

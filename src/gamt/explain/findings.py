@@ -140,7 +140,8 @@ def find_problems(record: ClassRecord) -> Iterable[str]:
         # Where walks go on from what others found, most of them end somehow.
         elif len(plane.walks) <= _MOST_RUNS:
             for walk in plane.walks:
-                yield from _find_early_stops(name, walk, record.prompts.box is not None)
+                kind = f"{name} walk by memory" if walk.by_memory else f"{name} walk"
+                yield from _find_early_stops(kind, walk, record.prompts.box is not None)
     scored = [(one.name, one.dice) for one in record.stages if one.dice is not None]
     votes = sorted((one for one in scored if one[0].endswith("votes")), key=lambda one: one[1])
     if votes and votes[-1][1] < POOR:
@@ -157,7 +158,7 @@ def find_problems(record: ClassRecord) -> Iterable[str]:
             yield f"Dice falls from {high:.2f} to {low:.2f} between “{before}” and “{after}”."
 
 
-def _find_early_stops(name: str, walk: WalkRecord, range_is_known: bool) -> Iterable[str]:
+def _find_early_stops(kind: str, walk: WalkRecord, range_is_known: bool) -> Iterable[str]:
     for stop, way, sign in zip(walk.stops(), ("down", "up"), (-1, 1), strict=True):
         reached = walk.anchor if stop.index is None else stop.index
         missed = sum(sign * (index - reached) >= 0 for index in walk.planned)
@@ -166,6 +167,6 @@ def _find_early_stops(name: str, walk: WalkRecord, range_is_known: bool) -> Iter
         if lost and missed > MISSED * len(walk.planned):
             edge = walk.planned[0 if sign < 0 else -1]
             yield (
-                f"The {name} walk {way} from slice {walk.anchor} ended early, at "
+                f"The {kind} {way} from slice {walk.anchor} ended early, at "
                 f"{tell_stop(stop)}. It was to go to {edge}."
             )

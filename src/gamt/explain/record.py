@@ -60,6 +60,7 @@ class WalkRecord:
         planned: the slices that it might visit, ascending.
         click: the one that it was to correct; None where it looked for the target.
         visits: in the order in which they were made.
+        by_memory: whether a tracker followed the target, rather than prompts.
     """
 
     plane: Plane
@@ -67,6 +68,7 @@ class WalkRecord:
     planned: tuple[int, ...]
     click: Click | None
     visits: list[Visit] = field(default_factory=list)
+    by_memory: bool = False
 
     def stops(self) -> tuple[Stop, Stop]:
         """Returns where it ended downwards (to lower indices), and upwards."""

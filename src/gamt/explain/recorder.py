@@ -144,12 +144,14 @@ class Recorder(Observer):
         anchor: int,
         planned: Sequence[int],
         click: Click | None = None,
+        by_memory: bool = False,
     ) -> Visited:
         """Begins a walk's record."""
         grid = target.scan.grid
         axis = plane.normal
         to_raw = (grid.to_raw[axis] + grid.low[axis]).tolist()
-        record = WalkRecord(plane, to_raw[anchor], tuple(to_raw[one] for one in planned), click)
+        slices = tuple(to_raw[one] for one in planned)
+        record = WalkRecord(plane, to_raw[anchor], slices, click, by_memory=by_memory)
         self._notes_of(target).walks.append(record)
         pixel_mm2 = float(
             np.prod([self.volume.spacing_mm[n] / (grid.scale[n] or 1) for n in in_plane(plane)])

@@ -111,6 +111,7 @@ class Observer:
         anchor: int,
         planned: Sequence[int],
         click: Click | None = None,
+        by_memory: bool = False,
     ) -> Visited:
         """A walk is about to begin; it may still run out of time before its first slice.
 
@@ -120,6 +121,7 @@ class Observer:
             anchor: where it begins, a grid index.
             planned: the slices that it may visit, ascending grid indices.
             click: the one that it corrects; None where it looks for the target.
+            by_memory: whether a tracker follows the target, rather than prompts.
 
         Returns:
             What is to be told of every slice that the walk comes to.

@@ -61,7 +61,12 @@ class PlaneWalk(Walker[SliceVote]):
 
     Where it steps over slices, the masks on both sides vote on them, mixed by distance. It does so
     where the target is larger than the segmenter's resolution, and where the time is short.
+
+    Attributes:
+        by_memory: whether a tracker follows the target, rather than prompts.
     """
+
+    by_memory = False
 
     def __init__(
         self,
@@ -95,7 +100,9 @@ class PlaneWalk(Walker[SliceVote]):
         self._appearance = appearance
         self._strides = strides
         self._judge = judge
-        self._visited = target.observer.begin_walk(target, plane, anchor, self._planned)
+        self._visited = target.observer.begin_walk(
+            target, plane, anchor, self._planned, by_memory=self.by_memory
+        )
 
     def _coarseness(self) -> int:
         """Returns how many slices to step, where there is time for all, as large targets are seen.
@@ -219,6 +226,8 @@ class MemoryWalk(PlaneWalk):
     any other walk; all other slices are left to the memory. An answer that was judged and replaced
     isn't remembered: then the memory begins anew with the next slice, at a prompt.
     """
+
+    by_memory = True
 
     def start(self, prompt: SlicePrompt) -> Walk:
         """Returns the walk's steps, beginning with a prompt for its anchor, without a memory."""

@@ -35,6 +35,11 @@ BUILT_IN = {
     "sam_vit_h": "gamt.segmenters.sam:sam_vit_h",
     "medsam": "gamt.segmenters.sam:medsam",
     "sam_med2d": "gamt.segmenters.sam_med2d:sam_med2d",
+    "sam2.1_hiera_tiny": "gamt.segmenters.sam2:sam2_hiera_tiny",
+    "sam2.1_hiera_small": "gamt.segmenters.sam2:sam2_hiera_small",
+    "sam2.1_hiera_base_plus": "gamt.segmenters.sam2:sam2_hiera_base_plus",
+    "sam2.1_hiera_large": "gamt.segmenters.sam2:sam2_hiera_large",
+    "medsam2": "gamt.segmenters.sam2:medsam2",
 }
 """Names of this package's own segmenters, and where what makes them is."""
 
@@ -51,6 +56,9 @@ ENTRY_POINT_GROUP = "gamt.segmenters"
 
 STORING = ("fingerprint", "pack", "unpack")
 """What a segmenter has whose embeddings can be kept in a folder; see `StorableSegmenter`."""
+
+HUB_MODULES = ("gamt.segmenters.hub", "gamt.segmenters.sam2")
+"""The modules that need what the extra `hub` installs."""
 
 INSTALL = "pip install 'gamt[sam]', in a clone make setup-all"
 """The commands that get the packages which some built-in segmenters need."""
@@ -142,7 +150,7 @@ def _import(name: str, path: str) -> Callable[..., Any]:
     except BaseException as error:  # of the path, or whatever the module's own code raises
         own = name in BUILT_IN or name.startswith(HUB)
         if own and isinstance(error, ModuleNotFoundError):
-            install = INSTALL_HUB if name.startswith(HUB) else INSTALL
+            install = INSTALL_HUB if module in HUB_MODULES else INSTALL
             raise SegmenterError(
                 f"segmenter {name!r} needs the package {error.name}: {install}"
             ) from error

@@ -347,7 +347,20 @@ def load_model(name: str, weights: Path | None = None) -> LoadedModel:
             weights are not those of it.
     """
     files = find(name, weights)
-    described = _read_config(files.config)
+    return load_described(_read_config(files.config), files)
+
+
+def load_described(described: Mapping[str, Any], files: HubFiles) -> LoadedModel:
+    """Loads a model of a known configuration.
+
+    Args:
+        described: its configuration, as transformers writes it.
+        files: where its weights lie; the configuration is the file of weights itself where their
+            publisher has none beside it.
+
+    Raises:
+        SegmenterError: as in `load_model`.
+    """
     kind = described.get("model_type")
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
@@ -360,13 +373,14 @@ def load_model(name: str, weights: Path | None = None) -> LoadedModel:
     tracks = family.video is not None and any("memory_attention." in str(key) for key in state)
     model = _build(family.video if tracks and family.video else family.image, described, files)
     fill_network(model, state, files.weights[0])
+    model.float()
     side = int(model.prompt_encoder.input_image_size)
     return LoadedModel(
         model=model,
         frame=family.frame(side, int(model.config.prompt_encoder_config.patch_size)),
         tracks=tracks,
         revision=files.revision,
-        files=(files.config, *files.weights),
+        files=tuple(dict.fromkeys((files.config, *files.weights))),
     )
 
 
@@ -422,7 +436,7 @@ def _build(kind: str, described: Mapping[str, Any], files: HubFiles) -> Model:
         raise SegmenterError(
             f"{files.config}: no {kind} can be made of it: {describe_exception(error)}"
         ) from error
-    return model.float().eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
 def _feature_shapes(model: Model, frame: Frame) -> tuple[tuple[int, int, int], ...]:
