@@ -189,14 +189,17 @@ class PlainLoop:
     def __init__(self, folder: Path, device: str) -> None:
         """Loads the model of a folder once for images and once for videos."""
         self._device = device
-        self._image = transformers.Sam2Model.from_pretrained(folder).to(device).eval()
-        self._video = transformers.Sam2VideoModel.from_pretrained(folder).to(device).eval()
+        image: Any = transformers.Sam2Model.from_pretrained(folder)
+        video: Any = transformers.Sam2VideoModel.from_pretrained(folder)
+        self._image, self._video = image.to(device).eval(), video.to(device).eval()
         side = self._video.image_size
         size = {"height": side, "width": side}
         images = transformers.Sam2ImageProcessor(size=size)
         videos = transformers.Sam2VideoVideoProcessor(size=size)
-        self._image_processor = transformers.Sam2Processor(images, target_size=side)
-        self._video_processor = transformers.Sam2VideoProcessor(images, videos, target_size=side)
+        self._image_processor: Any = transformers.Sam2Processor(images, target_size=side)
+        self._video_processor: Any = transformers.Sam2VideoProcessor(
+            images, videos, target_size=side
+        )
 
     def decode(self, task: Task) -> Timed:
         """Asks for each slice, class and round by itself."""
