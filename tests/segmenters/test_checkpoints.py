@@ -65,15 +65,19 @@ def save(folder: Path, content: bytes = CONTENT) -> Path:
 
 def test_the_manifest_names_every_checkpoint_with_its_terms() -> None:
     found = read_manifest()
-    assert list(found) == ["sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam", "sam_med2d"]
+    assert list(found) == [
+        *("sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam", "sam_med2d"),
+        *(f"sam2.1_hiera_{size}" for size in ("tiny", "small", "base_plus", "large")),
+        "medsam2",
+    ]
     assert len({checkpoint.file for checkpoint in found.values()}) == len(found)
     for name, checkpoint in found.items():
         assert checkpoint.name == name
         assert urlsplit(checkpoint.url).scheme == "https"
-        assert re.fullmatch(r"[\w.-]+\.pth", checkpoint.file)
+        assert re.fullmatch(r"[\w.-]+\.(pth|pt)", checkpoint.file)
         assert checkpoint.sha256 is None or re.fullmatch("[0-9a-f]{64}", checkpoint.sha256)
         assert (checkpoint.sha256 is None) == (checkpoint.size is None)
-        assert checkpoint.licence == "Apache-2.0"
+        assert checkpoint.licence == ("CC-BY-SA-4.0" if name == "medsam2" else "Apache-2.0")
         assert checkpoint.citation
         assert checkpoint.description
 

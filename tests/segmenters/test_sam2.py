@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import Sam2VideoConfig, Sam2VideoModel
+from transformers.initialization import no_init_weights
 
 from gamt.prompts import SlicePrompt
-from gamt.segmenters import BUILT_IN, SegmenterError, load
+from gamt.segmenters import SegmenterError, load
 from gamt.segmenters.base import Tracker
 from gamt.segmenters.hub import load_described
 from gamt.segmenters.hub_files import HubFiles
@@ -21,17 +24,15 @@ from gamt.segmenters.sam2 import BASE_PLUS, LARGE, SMALL, TINY, Hiera, describe
 REFERENCE = Path(__file__).parents[2] / ".tools" / "sam2-1.1.0"
 """Where `make test` installs the package sam2."""
 
-pytestmark = pytest.mark.skipif(
-    not REFERENCE.is_dir() and "CI" not in os.environ, reason="make test installs the package sam2"
-)
-
 SIDE = 256
 """Of the input of most tests here, in pixels; SAM 2's own takes 16 times as long."""
 
 
 @pytest.fixture(scope="module")
 def build() -> Iterator[Any]:
-    """What builds the publisher's network of a configuration, with random weights."""
+    """What builds the publisher's network of a configuration."""
+    if not REFERENCE.is_dir() and "CI" not in os.environ:
+        pytest.skip("make test installs the package sam2")
     sys.path.insert(0, str(REFERENCE))
     try:
         yield importlib.import_module("sam2.build_sam").build_sam2
@@ -40,18 +41,20 @@ def build() -> Iterator[Any]:
 
 
 def reference(build: Any, config: str, side: int) -> Any:
-    network = build(
-        f"configs/{config}.yaml",
-        device="cpu",
-        hydra_overrides_extra=[f"++model.image_size={side}"],
-    )
+    """Builds the publisher's network with random weights."""
+    with no_init_weights():  # they are set below
+        network = build(
+            f"configs/sam2.1/{config}.yaml",
+            device="cpu",
+            hydra_overrides_extra=[f"++model.image_size={side}"],
+        )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, weight in network.named_parameters():
             # As wide as keeps a layer's output at its input's size; norms are about 1.
             fans = weight[0].numel() if weight.ndim > 1 else 25
-            weight.copy_(torch.randn(weight.shape, generator=generator) * fans**-0.5)
-            if "norm" in name and name.endswith("weight") or name.endswith("gamma"):
+            weight.normal_(std=fans**-0.5, generator=generator)
+            if re.search(r"norm\w*\.weight$|gamma$", name):
                 weight.add_(1)
         # There is a target in every image.
         network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(10)
@@ -71,14 +74,12 @@ def equal(found: torch.Tensor, expected: torch.Tensor) -> None:
 @pytest.mark.parametrize(
     ("config", "hiera", "side"),
     [
-        ("sam2.1/sam2.1_hiera_t", TINY, SIDE),
-        pytest.param("sam2.1/sam2.1_hiera_s", SMALL, SIDE, marks=pytest.mark.slow),
-        pytest.param("sam2.1/sam2.1_hiera_b+", BASE_PLUS, SIDE, marks=pytest.mark.slow),
-        pytest.param("sam2.1/sam2.1_hiera_l", LARGE, SIDE, marks=pytest.mark.slow),
-        pytest.param("sam2.1/sam2.1_hiera_t", TINY, 512, marks=pytest.mark.slow),  # MedSAM2's
-        pytest.param("sam2.1/sam2.1_hiera_t", TINY, 1024, marks=pytest.mark.slow),
+        pytest.param("sam2.1_hiera_t", TINY, SIDE, id="tiny"),
+        pytest.param("sam2.1_hiera_s", SMALL, SIDE, id="small", marks=pytest.mark.slow),
+        pytest.param("sam2.1_hiera_b+", BASE_PLUS, SIDE, id="base_plus", marks=pytest.mark.slow),
+        pytest.param("sam2.1_hiera_l", LARGE, SIDE, id="large", marks=pytest.mark.slow),
+        pytest.param("sam2.1_hiera_t", TINY, 512, id="MedSAM2", marks=pytest.mark.slow),
     ],
-    ids=["tiny", "small", "base_plus", "large", "medsam2", "tiny of full size"],
 )
 @torch.inference_mode()
 def test_both_networks_compute_the_same(
@@ -154,3 +155,69 @@ def test_both_networks_compute_the_same(
         num_object_pointer_tokens=4,
     )
     equal(found[0].transpose(0, 1), expected)
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, torch.Tensor]:
+    """All of SAM 2.1 tiny's, random, in transformers' layout."""
+    torch.manual_seed(0)
+    config = Sam2VideoConfig.from_dict(describe(TINY, 512))
+    return Sam2VideoModel(config).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        pytest.param("sam2.1_hiera_tiny", 1024, marks=pytest.mark.slow),
+        ("medsam2", 512),
+    ],
+)
+def test_a_file_is_all_that_a_name_needs(
+    name: str, side: int, weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "some.pt"
+    torch.save({"model": weights}, path)
+    segmenter = load(name, str(path), "cpu", dtype="float32")
+    assert segmenter.name == name
+    assert isinstance(segmenter, Tracker)
+    slices = np.random.default_rng(0).integers(0, 256, (1, 30, 50), dtype=np.uint8)
+    (embedding,) = segmenter.encode(slices)
+    # 16 x 16 pixels of the square that slices are squeezed into become one token.
+    assert embedding.features[-1].shape == (256, side // 16, side // 16)
+    (mask,) = segmenter.decode([embedding], [SlicePrompt(box=(10, 5, 40, 25))])
+    assert mask.logits.shape == (30, 50)
+
+
+def test_without_the_weights_of_its_memory_a_model_segments_slices(
+    weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "some.pt"
+    parts = ("vision_encoder.", "prompt_encoder.", "mask_decoder.", "shared", "no_memory_embedding")
+    torch.save({key: one for key, one in weights.items() if key.startswith(parts)}, path)
+    assert not isinstance(load("medsam2", str(path), "cpu", dtype="float32"), Tracker)
+
+
+def test_another_sizes_weights_are_named(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        small = Sam2VideoModel(Sam2VideoConfig.from_dict(describe(SMALL, 1024))).state_dict()
+    path = tmp_path / "some.pt"
+    torch.save({key: torch.zeros(1).expand(one.shape) for key, one in small.items()}, path)
+    with pytest.raises(SegmenterError) as caught:
+        load("medsam2", str(path))
+    assert str(caught.value) == (
+        f"{path}: these are the weights of sam2.1_hiera_small, expected those of sam2.1_hiera_tiny"
+    )
+
+
+def test_without_transformers_the_command_that_gets_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in ("gamt.segmenters.hub", "gamt.segmenters.sam2"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(SegmenterError) as caught:
+        load("medsam2")
+    assert str(caught.value) == (
+        "segmenter 'medsam2' needs the package transformers: "
+        "pip install 'gamt[hub]', in a clone make setup-all"
+    )

@@ -32,7 +32,7 @@ Examples:
 
 @weights_app.callback(invoke_without_command=True)
 def _weights(context: typer.Context, verbose: Verbose = None) -> None:
-    """Gets the checkpoints of SAM, MedSAM and SAM-Med2D, and checks them."""
+    """Gets the checkpoints of SAM, SAM 2.1 and models trained from them, and checks them."""
     show_help(context)
 
 

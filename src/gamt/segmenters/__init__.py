@@ -57,6 +57,9 @@ ENTRY_POINT_GROUP = "gamt.segmenters"
 STORING = ("fingerprint", "pack", "unpack")
 """What a segmenter has whose embeddings can be kept in a folder; see `StorableSegmenter`."""
 
+HUB_MODULES = ("gamt.segmenters.hub", "gamt.segmenters.sam2")
+"""The modules that need what the extra `hub` installs."""
+
 INSTALL = "pip install 'gamt[sam]', in a clone make setup-all"
 """The commands that get the packages which some built-in segmenters need."""
 
@@ -147,7 +150,7 @@ def _import(name: str, path: str) -> Callable[..., Any]:
     except BaseException as error:  # of the path, or whatever the module's own code raises
         own = name in BUILT_IN or name.startswith(HUB)
         if own and isinstance(error, ModuleNotFoundError):
-            install = INSTALL_HUB if name.startswith(HUB) else INSTALL
+            install = INSTALL_HUB if module in HUB_MODULES else INSTALL
             raise SegmenterError(
                 f"segmenter {name!r} needs the package {error.name}: {install}"
             ) from error
