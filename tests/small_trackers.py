@@ -58,7 +58,10 @@ def small_sam2(**memory: Any) -> Any:
 
 
 def small_edgetam(**memory: Any) -> Any:
-    """Builds EdgeTAM's, with SAM 2's image encoder: its own is of the package timm."""
+    """Builds EdgeTAM's, with SAM 2's image encoder: its own is of the package timm.
+
+    As in its published configuration, pointers and slices without the target are told by nothing.
+    """
     config = EdgeTamVideoConfig(
         vision_config=_hiera(),
         prompt_encoder_config={"hidden_size": WIDTH, "image_size": SIDE},
@@ -68,6 +71,8 @@ def small_edgetam(**memory: Any) -> Any:
             **MEMORY,
             "memory_attention_mlp_hidden_size": 64,
             "memory_attention_rope_k_sizes": [4, 4],
+            "enable_temporal_pos_encoding_for_object_pointers": False,
+            "enable_occlusion_spatial_embedding": False,
             "perceiver_resampler_num_latents": 8,
             "perceiver_resampler_num_latents_2d": 16,
             **memory,

@@ -1,7 +1,10 @@
 """Fetching models from a hub on this machine, and finding what was fetched."""
 
+import os
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     monkeypatch.setattr(socket, "getaddrinfo", record)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # read when it was imported
     monkeypatch.setenv("HF_TOKEN", "none")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield tmp_path / "cache"
@@ -189,7 +193,7 @@ def test_what_the_hub_does_not_have_is_told_in_one_line(
 
 
 def test_without_a_network_the_address_is_told() -> None:
-    url = f"http://127.0.0.1:{closed_port()}"
+    url = closed_port()
     with pytest.raises(DownloadError, match=f"{url}/{NAME}: .*[Cc]onnect") as caught:
         fetch(f"hf:{NAME}", endpoint=url)
     assert "\n" not in str(caught.value)
@@ -210,3 +214,43 @@ def test_what_is_neither_a_folder_nor_a_models_name_is_refused(name: str) -> Non
     for take in (find, fetch):
         with pytest.raises(CheckpointError, match=re.escape(expected)):
             take(name)
+
+
+# The command
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gamt", "weights", "fetch", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_the_command_tells_revision_hash_and_licence(hub: ModelHub, cache: Path) -> None:
+    environment = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache)}
+    done = run(f"hf:{NAME}", **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second, third, fourth = done.stdout.splitlines()
+    assert re.fullmatch(rf"hf:{NAME}: {cache}/\S+: verified: hashes as published", first)
+    assert second == f"  model.safetensors: SHA-256 {hub.sha256('model.safetensors')}"
+    assert third == "  licence: apache-2.0"
+    assert fourth == f"  this very revision: hf:{NAME}@{COMMIT}"
+
+
+def test_the_command_goes_on_after_a_model_that_fails(hub: ModelHub, cache: Path) -> None:
+    environment = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache)}
+    done = run("hf:owner/another", f"hf:{NAME}", **environment)
+    assert done.returncode == 1
+    assert f"{hub.url}/owner/another: no such model" in done.stderr
+    assert "1 of 2 checkpoints failed" in done.stderr
+    assert f"hf:{NAME}: " in done.stdout
+
+
+def test_the_command_takes_no_file_for_a_model_of_the_hub(tmp_path: Path) -> None:
+    done = run(f"hf:{NAME}", "--from", str(tmp_path / "file"))
+    assert done.returncode == 2
+    assert "--from is for one NAME of the list, not for hf: names" in done.stderr

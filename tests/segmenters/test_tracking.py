@@ -1,5 +1,6 @@
 """Walks by memory against transformers' own video inference, on the same slices."""
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -12,16 +13,21 @@ import numpy.typing as npt
 import pytest
 import torch
 from transformers import (
+    EdgeTamVideoConfig,
+    EdgeTamVideoModel,
     Sam2ImageProcessor,
+    Sam2VideoConfig,
+    Sam2VideoModel,
     Sam2VideoProcessor,
     Sam2VideoVideoProcessor,
+    Sam2VisionConfig,
 )
 
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import Memory
 from gamt.segmenters.frames import Stretch
 from gamt.segmenters.tracking import GONE, MemoryWalker
-from tests.small_trackers import FAMILIES
+from tests.small_trackers import FAMILIES, randomise
 
 Shape = tuple[int, int]
 Logits = npt.NDArray[np.float32]
@@ -119,12 +125,15 @@ class Video:
         """Returns logits (objects, rows, columns) of one frame."""
         return self.read(self.model(session, frame_idx=frame, reverse=reverse))
 
-    def propagate(self, session: Any, start: int, reverse: bool = False) -> dict[int, Logits]:
-        """Returns logits (objects, rows, columns) of the frames from one to the end, or to 0."""
+    def propagate(
+        self, session: Any, start: int, reverse: bool = False
+    ) -> Iterator[tuple[int, Logits]]:
+        """Yields frames from one to the end, or to 0, with logits (objects, rows, columns)."""
         found = self.model.propagate_in_video_iterator(
             session, start_frame_idx=start, reverse=reverse
         )
-        return {one.frame_idx: self.read(one) for one in found}
+        for one in found:
+            yield one.frame_idx, self.read(one)
 
     def read(self, output: Any) -> Logits:
         (masks,) = self.processor.post_process_masks(
@@ -137,11 +146,13 @@ class Video:
         if index not in self.encoded:
             with torch.inference_mode():
                 found = self.model.get_image_features(self.pixels[index][None], return_dict=True)
-            levels = zip(found.fpn_hidden_states, self.model.backbone_feature_sizes, strict=True)
-            self.encoded[index] = tuple(
-                level.permute(1, 2, 0).view(-1, *size) for level, size in levels
-            )
+            self.keep(index, found.fpn_hidden_states)
         return self.encoded[index]
+
+    def keep(self, index: int, levels: Sequence[torch.Tensor]) -> None:
+        """Takes the levels (tokens, 1, channels) of a slice that is encoded already."""
+        both = zip(levels, self.model.backbone_feature_sizes, strict=True)
+        self.encoded[index] = tuple(one.permute(1, 2, 0).view(-1, *size) for one, size in both)
 
 
 class Walks:
@@ -207,7 +218,7 @@ def test_walks_both_ways_answer_as_video_inference(family: str, kind: str) -> No
         session = video.session()
         video.add(session, anchor, {1: prompt})
         walks = Walks(video, first.memories)
-        for frame, expected in video.propagate(session, anchor, reverse).items():
+        for frame, expected in video.propagate(session, anchor, reverse):
             found = answer if frame == anchor else walks.step(frame)
             assert_like(found, expected, frame)
 
@@ -221,7 +232,7 @@ def test_several_targets_answer_as_objects_of_one_session(family: str) -> None:
     session = video.session()
     video.add(session, 0, dict(enumerate(prompts)))
     walks = Walks(video, [None] * len(prompts))
-    for frame, expected in video.propagate(session, 0).items():
+    for frame, expected in video.propagate(session, 0):
         found = walks.step(frame, *prompts) if frame == 0 else walks.step(frame)
         assert_like(found, expected, frame)
 
@@ -257,7 +268,7 @@ def test_a_corrections_mask_is_the_earlier_answer_to_the_model(
     session = video.session()
     video.add(session, 0, {1: prompts["box"]})
     walks = Walks(video)
-    for frame, expected in zip((0, 1, 2), video.propagate(session, 0).values(), strict=False):
+    for frame, expected in itertools.islice(video.propagate(session, 0), 3):
         assert_like(walks.step(frame, *([prompts["box"]] if not frame else [])), expected, frame)
     mask = prompts["mask"].mask
     assert mask is not None
@@ -286,7 +297,7 @@ def test_a_second_conditioning_slice_answers_as_in_video_inference(
     for frame, kind in ((far, "box"), (near, "point")):
         video.add(session, frame, {1: prompts[kind]})
         assert_like(walks.step(frame, prompts[kind]), video.ask(session, frame), kind)
-    for frame, expected in video.propagate(session, near, reverse).items():
+    for frame, expected in video.propagate(session, near, reverse):
         assert_like(walks.step(frame), expected, frame)
 
 
@@ -300,7 +311,7 @@ def test_of_many_conditioning_slices_the_closest_count_as_in_video_inference(fam
     for frame, kind in ((7, "box"), (0, "points"), (1, "box"), (2, "point")):
         video.add(session, frame, {1: prompts[kind]})
         assert_like(walks.step(frame, prompts[kind]), video.ask(session, frame), kind)
-    for frame, expected in video.propagate(session, 2).items():
+    for frame, expected in video.propagate(session, 2):
         assert_like(walks.step(frame), expected, frame)
 
 
@@ -338,7 +349,7 @@ def test_where_the_target_is_gone_answers_are_those_of_video_inference(family: s
     video.add(session, 0, {1: prompt})
     walks = Walks(video)
     gone = 0
-    for frame, expected in video.propagate(session, 0).items():
+    for frame, expected in video.propagate(session, 0):
         found = walks.step(frame, *([prompt] if frame == 0 else []))
         assert_like(found, expected, frame)
         gone += int(np.allclose(found, GONE))
@@ -430,3 +441,25 @@ def test_a_mask_of_another_shape_than_the_slice_is_an_error() -> None:
     video = make_video("sam2", SHAPES[0])
     with pytest.raises(ValueError, match=re.escape("(64, 64), expected the slice's (40, 56)")):
         Walks(video).step(0, make_prompts((64, 64))["mask"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "config"),
+    [
+        (Sam2VideoModel, Sam2VideoConfig()),  # the defaults are SAM 2.1's hiera-tiny
+        # EdgeTAM's own encoder is of the package timm.
+        (EdgeTamVideoModel, EdgeTamVideoConfig(vision_config=Sam2VisionConfig().to_dict())),
+    ],
+    ids=["sam2.1-hiera-tiny", "edgetam"],
+)
+def test_walks_at_the_real_size_answer_as_video_inference(model: Any, config: Any) -> None:
+    # As many frames as object pointers, of which the first few are walked.
+    video = Video(randomise(model(config)), SHAPES[1], config.max_object_pointers_in_encoder)
+    prompt = make_prompts(SHAPES[1])["box"]
+    session = video.session()
+    video.add(session, 0, {1: prompt})
+    walks = Walks(video)
+    for frame, expected in itertools.islice(video.propagate(session, 0), 3):
+        video.keep(frame, session.cache.get_vision_features(frame)["vision_feats"])
+        assert_like(walks.step(frame, *([prompt] if frame == 0 else [])), expected, frame)

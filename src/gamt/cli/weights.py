@@ -32,7 +32,7 @@ Examples:
 
 @weights_app.callback(invoke_without_command=True)
 def _weights(context: typer.Context, verbose: Verbose = None) -> None:
-    """Gets the checkpoints of SAM, SAM 2.1 and models trained from them, and checks them."""
+    """Gets the checkpoints of SAM, SAM 2.1, models made from them, and models of the hub."""
     show_help(context)
 
 
@@ -78,6 +78,11 @@ Examples:
   gamt weights fetch sam_vit_l
   gamt weights fetch sam_vit_l sam_med2d --dir /data/weights
   gamt weights fetch sam_med2d --from ~/Downloads/sam-med2d_b.pth
+  gamt weights fetch hf:facebook/sam2.1-hiera-tiny
+
+hf:ORG/NAME, or hf:ORG/NAME@REVISION, is a model of the Hugging Face hub; docs/hub.md lists some. It
+goes into the hub's cache (HF_HOME), or into a folder of its name in DIR, from where hf:DIR/NAME
+loads it. For a gated model, accept its terms on its page, and set HF_TOKEN to your token.
 
 An interrupted download goes on where it was when the command is given again. What is there and
 intact is left as it is. GAMT_WEIGHTS_MIRROR=URL takes URL/FILE before the publisher's.
@@ -91,7 +96,7 @@ def fetch(
         typer.Argument(
             metavar="NAME",
             autocompletion=_complete_checkpoint,
-            help="As 'gamt weights list' shows them.",
+            help="As 'gamt weights list' shows them, or hf:ORG/NAME.",
         ),
     ],
     folder: Annotated[
@@ -111,28 +116,53 @@ def fetch(
 ) -> None:
     """Fetches checkpoints from their publishers, and verifies them."""
     start_log(verbose)
-    from gamt.segmenters import checkpoints, download
+    from gamt.segmenters import HUB, checkpoints, download
 
-    chosen = checkpoints.select(names)
-    if source is not None and len(chosen) > 1:
-        raise UsageError("--from is for one NAME")
-    folder = folder or checkpoints.fetch_folder()
+    published = checkpoints.select([name for name in names if not name.startswith(HUB)])
+    known = {checkpoint.name: checkpoint for checkpoint in published}
+    if source is not None and (len(names) > 1 or not known):
+        raise UsageError("--from is for one NAME of the list, not for hf: names")
     failed = 0
-    for checkpoint in chosen:
+    for name in names:
         shown = shows_progress(verbose)
         try:
-            with download_bar(checkpoint.file, shown) as progress:
-                path, verified = download.fetch(checkpoint, folder, source, progress)
+            if name not in known:
+                _fetch_from_hub(name, folder, shown)
+                continue
+            place = folder or checkpoints.fetch_folder()
+            with download_bar(known[name].file, shown) as progress:
+                path, verified = download.fetch(known[name], place, source, progress)
         except download.DownloadError as error:
-            if len(chosen) == 1:
+            if len(names) == 1:
                 raise
             failed += 1
-            logger.error("%s: %s", checkpoint.name, " ".join(str(error).split()))
+            logger.error("%s: %s", name, " ".join(str(error).split()))
         else:
-            echo(f"{checkpoint.name}: {path.absolute()}: verified: {verified}")
+            echo(f"{name}: {path.absolute()}: verified: {verified}")
     if failed:
-        logger.error("%d of %d checkpoints failed", failed, len(chosen))
+        logger.error("%d of %d checkpoints failed", failed, len(names))
         raise typer.Exit(1)
+
+
+def _fetch_from_hub(name: str, folder: Path | None, shown: bool) -> None:
+    """Fetches a model of the hub, and shows what it is.
+
+    Raises:
+        SegmenterError: the package that speaks with the hub isn't installed.
+        DownloadError, CheckpointError: as `hub_files.fetch` does.
+    """
+    from gamt.segmenters import INSTALL_HUB, SegmenterError, hub_files
+
+    try:
+        with download_bar(name, shown) as progress:
+            fetched = hub_files.fetch(name, folder, progress)
+    except ModuleNotFoundError as error:
+        raise SegmenterError(f"{name} needs the package {error.name}: {INSTALL_HUB}") from error
+    echo(f"{name}: {fetched.folder.absolute()}: verified: hashes as published")
+    for file, digest in fetched.sha256.items():
+        echo(f"  {file}: SHA-256 {digest}")
+    echo(f"  licence: {fetched.licence or 'none stated'}")
+    echo(f"  this very revision: {fetched.name}")
 
 
 @weights_app.command(

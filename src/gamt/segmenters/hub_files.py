@@ -81,8 +81,9 @@ def find(name: str, weights: Path | None = None) -> HubFiles:
     """
     text = name.removeprefix(HUB)
     folder = Path(text).expanduser()
-    if folder.is_dir():
+    if text and folder.is_dir():
         return HubFiles(_existing(folder, CONFIG), _weights(folder, weights), None)
+    _refuse_telemetry()
     from huggingface_hub import try_to_load_from_cache
 
     repository, revision = _parse(name)
@@ -122,8 +123,7 @@ def fetch(
             weights in safetensors; or what came isn't what it has published.
         CheckpointError: the name is no model's.
     """
-    # The library reads this when it is imported. Else it tells the hub which program started it.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    _refuse_telemetry()
     from huggingface_hub import HfApi
 
     repository, revision = _parse(name)
@@ -205,6 +205,11 @@ class _Source:
         if self.target is None and self.commit not in Path(path).parts:
             raise DownloadError(f"{url}: the model has changed meanwhile; give the command again")
         return Path(path)
+
+
+def _refuse_telemetry() -> None:
+    # The library reads this when it is imported. Else it tells the hub which program started it.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 def _parse(name: str) -> tuple[str, str | None]:
