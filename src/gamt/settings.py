@@ -178,8 +178,8 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
         "cpu": Settings(),
     }
 )
-"""Named settings: `default` is what measures best, `all-data` and `coreset` are the paper's, `memory`
-and `cpu` are for the segmenters below."""
+"""Named settings: `default` is what measures best, `all-data` and `coreset` are the paper's;
+`memory` and `cpu` are for the segmenters below."""
 
 PRESET_SEGMENTERS: Mapping[str, str] = MappingProxyType(
     {
