@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,8 @@ from transformers import (
     Sam2ImageProcessor,
     Sam2Model,
     Sam2Processor,
+    Sam2VideoConfig,
+    Sam2VideoModel,
     Sam3ImageProcessor,
     Sam3TrackerModel,
     Sam3TrackerProcessor,
@@ -33,6 +37,7 @@ from gamt.segmenters import SegmenterError, load
 from gamt.segmenters.base import SliceMask, StorableSegmenter, Tracker
 from gamt.segmenters.checkpoints import CheckpointError
 from gamt.segmenters.hub import HubSegmenter, HubTracker, load_model
+from tests.segmenters.test_sam import Absent
 from tests.small_hub import SMALL
 
 Shape = tuple[int, int]
@@ -547,6 +552,28 @@ def test_what_is_no_model_of_sams_kind_is_named(config: str, message: str, tmp_p
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (
+            {"model_type": "timm_backbone", "use_pretrained_backbone": True},
+            "found model_type 'timm_backbone', which no EdgeTamModel has",
+        ),
+        (
+            {"model_type": "timm_wrapper", "architecture": "hf-hub:owner/name"},
+            "found architecture 'hf-hub:owner/name', which no EdgeTamModel has",
+        ),
+    ],
+)
+def test_a_configuration_that_leads_elsewhere_is_refused(
+    part: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    config = {"model_type": "edgetam", "vision_config": {"backbone_config": part}}
+    save(tmp_path, config, {"weight": torch.ones(3)})
+    with pytest.raises(SegmenterError, match=message):
+        load(f"hf:{tmp_path}")
+
+
 def test_weights_that_are_not_the_configurations_are_refused(
     folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -585,3 +612,34 @@ def test_a_list_of_files_leads_to_no_other_folder(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match=r"found \.\./elsewhere\.safetensors, expected"):
         load(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_without_a_package_the_command_that_gets_it_is_named(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in list(sys.modules):
+        if module.partition(".")[0] == package or module.startswith("gamt.segmenters."):
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [Absent(package), *sys.meta_path])
+    commands = "pip install 'gamt[hub]', in a clone make setup-all"
+    with pytest.raises(SegmenterError, match=re.escape(f"package {package}: {commands}")):
+        load("hf:owner/name")
+
+
+# Real sizes
+
+
+@pytest.mark.slow
+def test_sam_2_1_tiny_at_its_real_size_answers_as_by_transformers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    Sam2VideoModel(Sam2VideoConfig()).save_pretrained(tmp_path)
+    segmenter = make(tmp_path)
+    pixels = draw_slice((250, 401))
+    embeddings = segmenter.encode(pixels[None])
+    shapes = [tuple(one.shape) for one in embeddings[0].features]
+    assert shapes == [(32, 256, 256), (64, 128, 128), (256, 64, 64)]
+    prompt = make_prompts((250, 401))["box and mask"]
+    (found,) = segmenter.decode(embeddings, [prompt])
+    reference = Reference("sam2_video", tmp_path, 1024)
+    assert_like(found, reference.answer(pixels, prompt, False, segmenter))

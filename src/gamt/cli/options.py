@@ -57,9 +57,9 @@ SegmenterName = Annotated[
         envvar="GAMT_SEGMENTER",
         metavar="NAME",
         autocompletion=_complete_segmenter,
-        help="The 2-D model: a built-in name, a name that an installed package registers, or "
-        "package.module:Class.  [default: the preset's, or else the embedded one, which needs no "
-        "weights]",
+        help="The 2-D model: a built-in name, a name that an installed package registers, "
+        "package.module:Class, or hf:ORG/NAME or hf:FOLDER for a model of the Hugging Face hub.  "
+        "[default: the preset's, or else the embedded one, which needs no weights]",
     ),
 ]
 Weights = Annotated[

@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +61,10 @@ HALF = (127.5, 127.5, 127.5)
 
 NAMES_OF_CLASSES = frozenset({"model_type", "architectures", "auto_map"})
 """What a configuration says of its own class: a video model's is taken for an image model's too."""
+
+PARTS = ("sam", "edgetam", "timm_wrapper")
+"""How the types of these models' parts begin; timm's is EdgeTAM's encoder. Others may download
+weights when they are built."""
 
 Model: TypeAlias = Any
 """A model of transformers, such as `Sam2Model`."""
@@ -427,6 +431,13 @@ def _build(kind: str, described: Mapping[str, Any], files: HubFiles) -> Model:
     # SAM 3's has two parts, of which one walks.
     described = described.get("tracker_config", described)
     own = {key: value for key, value in described.items() if key not in NAMES_OF_CLASSES}
+    for key, value in _settings(own):
+        foreign = key == "model_type" and not str(value).startswith(PARTS)
+        # timm takes what follows a colon for a place to load from.
+        if foreign or (key == "architecture" and ":" in str(value)):
+            raise SegmenterError(
+                f"{files.config}: found {key} {str(value)!r:.99}, which no {kind} has"
+            )
     try:
         with no_init_weights():
             model = cls(cls.config_class.from_dict(own))
@@ -437,6 +448,14 @@ def _build(kind: str, described: Mapping[str, Any], files: HubFiles) -> Model:
             f"{files.config}: no {kind} can be made of it: {describe_exception(error)}"
         ) from error
     return model.eval().requires_grad_(False)
+
+
+def _settings(described: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yields keys and values of a configuration, and of its parts."""
+    for key, value in described.items():
+        yield key, value
+        if isinstance(value, dict):
+            yield from _settings(value)
 
 
 def _feature_shapes(model: Model, frame: Frame) -> tuple[tuple[int, int, int], ...]:
