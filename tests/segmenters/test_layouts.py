@@ -227,6 +227,29 @@ def test_what_a_network_lacks_is_named_as_it_has_it(
     )
 
 
+# SAM 2, whose points are one table in transformers
+
+
+def points(shape: tuple[int, ...], count: int) -> State:
+    names = (f"sam_prompt_encoder.point_embeddings.{kind}.weight" for kind in range(count))
+    return {name: torch.full(shape, float(kind)) for kind, name in enumerate(names)}
+
+
+def test_embeddings_of_points_become_one_table() -> None:
+    table = "prompt_encoder.point_embed.weight"
+    found = fit(points((1, 256), 4), [table])
+    assert set(found) == {table}
+    assert found[table].tolist() == [[kind] * 256 for kind in range(4)]
+
+
+@pytest.mark.parametrize(("shape", "count"), [((1, 256), 3), ((1, 128), 4)])
+def test_points_that_make_no_table_are_left_for_the_comparison(
+    shape: tuple[int, ...], count: int
+) -> None:
+    found = fit(points(shape, count), ["prompt_encoder.point_embed.weight"])
+    assert set(found) == {f"prompt_encoder.point_embed.{kind}.weight" for kind in range(count)}
+
+
 # SAM 3, whose files hold a detector too
 
 
@@ -247,6 +270,14 @@ def test_a_tracker_takes_its_own_of_what_lies_beside_a_detector() -> None:
         "vision_encoder.neck.fpn_layers.0.proj1.weight",
         "mask_decoder.iou_token.weight",
     }
+
+
+def test_keys_that_are_longer_than_any_models_are_left_alone() -> None:
+    long = "sam_mask_decoder." + "out_proj." * 100_000
+    short = "sam_mask_decoder.iou_token.weight"
+    weight = torch.zeros(1)
+    found = fit({long: weight, short: weight}, ["mask_decoder.iou_token.weight"])
+    assert set(found) == {long, "mask_decoder.iou_token.weight"}
 
 
 # Whose weights they are
@@ -291,6 +322,15 @@ def test_models_of_other_kinds_are_told_from_them(kind: Any, name: str | None) -
     with torch.device("meta"):
         model = kind(kind.config_class())
     assert recognise(model.state_dict()) == name
+
+
+def test_sam_3_as_its_authors_publish_it_is_told_from_transformers() -> None:
+    weight = torch.zeros(1)
+    theirs = {
+        "detector.backbone.vision_backbone.trunk.pos_embed": weight,
+        "tracker.maskmem_tpos_enc": weight,
+    }
+    assert recognise(theirs) == "SAM 3 as its authors publish it"
 
 
 def test_another_variants_weights_are_named(tmp_path: Path) -> None:

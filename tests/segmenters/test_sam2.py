@@ -17,7 +17,7 @@ from transformers.initialization import no_init_weights
 from gamt.prompts import SlicePrompt
 from gamt.segmenters import SegmenterError, load
 from gamt.segmenters.base import Tracker
-from gamt.segmenters.hub import load_described
+from gamt.segmenters.hub import load_described, load_model
 from gamt.segmenters.hub_files import HubFiles
 from gamt.segmenters.sam2 import BASE_PLUS, LARGE, SMALL, TINY, Hiera, describe
 
@@ -155,6 +155,17 @@ def test_both_networks_compute_the_same(
         num_object_pointer_tokens=4,
     )
     equal(found[0].transpose(0, 1), expected)
+
+
+def test_a_model_of_the_hub_takes_its_publishers_file(build: Any, tmp_path: Path) -> None:
+    theirs = reference(build, "sam2.1_hiera_t", SIDE)
+    path = save(theirs, tmp_path / "some.pt")
+    folder = tmp_path / "hub"
+    Sam2VideoConfig.from_dict(describe(TINY, SIDE)).save_pretrained(folder)
+    loaded = load_model(f"hf:{folder}", path)
+    assert loaded.tracks
+    pointer = loaded.model.state_dict()["no_object_pointer"]
+    torch.testing.assert_close(pointer, theirs.state_dict()["no_obj_ptr"], rtol=0, atol=0)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,9 @@ PREFIXES = ("module.", "_orig_mod.", "module.", "model.")
 """What DataParallel, `torch.compile` and Lightning put before every key. The first two come in
 either order."""
 
+LONGEST_KEY = 200
+"""The most characters of a key that is renamed; SAM 2 has 79."""
+
 _SAM = "segment-anything's"
 _SAM2 = "sam2's"
 _SAM3_VIDEO = "SAM 3's in transformers, with its detector"
@@ -26,6 +29,7 @@ _TRANSFORMERS = "transformers'"
 
 _BEGINNINGS = {
     "image_encoder.trunk.": _SAM2,
+    "sam_prompt_encoder.": _SAM2,
     "sam_mask_decoder.": _SAM2,
     "image_encoder.": _SAM,
     "detector_model.": _SAM3_VIDEO,
@@ -114,6 +118,11 @@ _RENAMINGS = {
 }
 """For each layout, what turns its keys into those of transformers: patterns and replacements, one
 after the other."""
+
+_COMPILED = {
+    layout: [(re.compile(pattern), replacement) for pattern, replacement in renamings]
+    for layout, renamings in _RENAMINGS.items()
+}
 
 _IMAGE_POSITIONS = "shared_image_embedding.positional_embedding"
 _PROMPT_POSITIONS = "prompt_encoder.shared_embedding.positional_embedding"
@@ -210,6 +219,8 @@ def recognise(weights: Mapping[Any, Any]) -> str | None:
     """
     if any("Adapter" in key for key in _names(weights)):
         return "sam_med2d"
+    if any(key.startswith("detector.backbone.") for key in _names(weights)):
+        return "SAM 3 as its authors publish it"  # which no layout here is
     weights = to_transformers(weights)
     if "mask_decoder.hq_token.weight" in weights or "mask_decoder.hf_token.weight" in weights:
         return "SAM-HQ"
@@ -238,9 +249,9 @@ def _names(keys: Iterable[Any]) -> list[str]:
 
 
 def _rename(key: Any, layout: str) -> Any:
-    if isinstance(key, str):
-        for pattern, replacement in _RENAMINGS[layout]:
-            key = re.sub(pattern, replacement, key)
+    if isinstance(key, str) and len(key) <= LONGEST_KEY:
+        for pattern, replacement in _COMPILED[layout]:
+            key = pattern.sub(replacement, key)
     return key
 
 
