@@ -174,7 +174,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             guide_weight=0.0,
             largest_component=True,
         ),
-        "memory": Settings(propagation="memory"),
+        "memory": Settings(propagation="both"),
         "cpu": Settings(),
     }
 )
