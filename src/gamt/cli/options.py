@@ -93,8 +93,8 @@ Preset = Annotated[
         metavar="NAME",
         autocompletion=_complete_preset,
         help="default; cpu, whose model is medsam2; memory, whose model sam2.1_hiera_large follows "
-        "targets by its memory too; or the paper's: all-data, whose model is sam_vit_l, or coreset, "
-        "whose model is sam_med2d.",
+        "targets by its memory as well; or the paper's: all-data, whose model is sam_vit_l, or "
+        "coreset, whose model is sam_med2d.",
     ),
 ]
 Cache = Annotated[
