@@ -37,6 +37,7 @@ from gamt.segmenters import SegmenterError, load
 from gamt.segmenters.base import SliceMask, StorableSegmenter, Tracker
 from gamt.segmenters.checkpoints import CheckpointError
 from gamt.segmenters.hub import HubSegmenter, HubTracker, load_model
+from gamt.segmenters.tracking import MemoryWalker
 from tests.segmenters.test_sam import Absent
 from tests.small_hub import SMALL
 
@@ -213,7 +214,7 @@ def test_slices_are_answered_as_by_transformers(
     embeddings = segmenter.encode(pixels[None])
     covered = []
     for prompt in make_prompts(shape).values():
-        for multimask in (False, True):
+        for multimask in (False, True) if shape == SHAPES[0] else (False,):
             (found,) = segmenter.decode(embeddings, [prompt], multimask)
             expected = reference.answer(pixels, prompt, multimask, segmenter)
             assert_like(found, expected)
@@ -429,7 +430,11 @@ def test_a_video_model_follows_targets(kind: str, segmenter: HubSegmenter) -> No
     for one, other in zip(up, again, strict=True):
         assert one.logits.shape == (45, 101)
         np.testing.assert_array_equal(one.logits, other.logits)
-    assert np.abs(up[0].logits - up[1].logits).max() > 0
+    walker = MemoryWalker(segmenter._model, segmenter._frame)
+    features, shapes = [first.features] * 2, [first.shape] * 2
+    expected = walker.track(features, shapes, prompts, [None, None], [0, 0])
+    for one, other in zip(anchors, expected, strict=True):
+        np.testing.assert_array_equal(one.logits, other.logits)
 
 
 def test_a_video_model_without_its_memory_is_taken_for_single_images(
