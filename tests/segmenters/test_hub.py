@@ -143,7 +143,7 @@ class Reference:
     ) -> SliceMask:
         """Returns the best mask that is offered."""
         inputs = self.processor(
-            images=np.repeat(pixels[..., None], 3, axis=-1),
+            images=pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1),
             input_points=[[prompt.points.tolist()]] if len(prompt.points) else None,
             input_labels=[[prompt.labels.tolist()]] if len(prompt.points) else None,
             input_boxes=[[list(prompt.box)]] if prompt.box is not None else None,
@@ -648,3 +648,18 @@ def test_sam_2_1_tiny_at_its_real_size_answers_as_by_transformers(tmp_path: Path
     (found,) = segmenter.decode(embeddings, [prompt])
     reference = Reference("sam2_video", tmp_path, 1024)
     assert_like(found, reference.answer(pixels, prompt, False, segmenter))
+
+
+@pytest.mark.parametrize("kind", ["sam", "sam_hq", "sam2", "sam3_tracker", "edgetam"])
+def test_three_channels_are_seen_as_colours_by_transformers(
+    kind: str, folder: Callable[[str], Path]
+) -> None:
+    segmenter = make(folder(kind))
+    reference = Reference(kind, folder(kind), segmenter._frame.side)
+    shape = SHAPES[0]
+    colours = np.stack([draw_slice(shape, seed) for seed in range(3)], axis=-1)
+    colours[..., 2] //= 2  # so that their order counts
+    (embedding,) = segmenter.encode(colours[None])
+    prompt = make_prompts(shape)["box"]
+    (answer,) = segmenter.decode([embedding], [prompt], multimask=False)
+    assert_like(answer, reference.answer(colours, prompt, False, segmenter))
