@@ -2,6 +2,7 @@
 #
 #     make docker                                  # the embedded segmenter, no GPU needed
 #     make docker PRESET=coreset                   # with SAM-Med2D, from weights/
+#     make docker PRESET=cpu BUILD_ARGS="--build-arg TORCH_BACKEND=cpu"   # MedSAM2, without CUDA
 #     make docker-serve                            # the same with `gamt serve`, and runs that
 #
 # Stages: tools; the checkpoint, whose lack shows at once; dependencies, which change seldom; the
@@ -39,11 +40,16 @@ ARG SERVER=
 # With "cpu" torch comes from PyTorch's own index, knows no GPU and takes a tenth of the space.
 ARG TORCH_BACKEND=
 COPY pyproject.toml uv.lock ./
-# A preset of the paper needs torch. Of what comes with it go: the compiler behind torch.compile,
-# what serves several GPUs, headers and static libraries.
+# All presets but the default need torch. Of what comes with it go: the compiler behind
+# torch.compile, what serves several GPUs, headers and static libraries.
 RUN set -eu; \
+    case "$PRESET" in \
+        default) extra= modules= ;; \
+        memory | cpu) extra=hub modules="torch, transformers" ;; \
+        *) extra=sam modules="segment_anything, torch" ;; \
+    esac; \
     uv export --quiet --locked --no-default-groups --no-emit-project --no-hashes \
-        $([ "$PRESET" = default ] || echo --extra sam) \
+        ${extra:+--extra "$extra"} \
         $([ -z "$SERVER" ] || echo --extra server) --output-file requirements.txt; \
     [ "$TORCH_BACKEND" != cpu ] || sed -i -E '/^(cuda|nvidia|triton)/d' requirements.txt; \
     uv venv --quiet --python /usr/bin/python3 .venv; \
@@ -55,7 +61,7 @@ RUN set -eu; \
     find . -name '*.a' -delete; \
     find . -type d -name tests -prune -exec rm -rf {} +; \
     python3 -m compileall -q -j 0 -x torch/testing/_internal .; \
-    [ "$PRESET" = default ] || /workspace/.venv/bin/python -c "import segment_anything, torch"
+    [ -z "$modules" ] || /workspace/.venv/bin/python -c "import $modules"
 
 FROM tools AS page
 # The page of `gamt annotate` comes with the server; without one, this is an empty folder.

@@ -108,6 +108,7 @@ bench: $(ALL) $(BUILT) ## Measure quality, memory and speed (CASES=DIR, OFFICIAL
 	$(BIN)/python -m benchmarks.scoring $(if $(OFFICIAL),--official "$(OFFICIAL)") || status=1; \
 	$(BIN)/python -m benchmarks.interaction || status=1; \
 	$(BIN)/python -m benchmarks.speed || status=1; \
+	$(BIN)/python -m benchmarks.models || status=1; \
 	$(BIN)/python -m benchmarks.memory || status=1; \
 	$(BIN)/python -m benchmarks.serving || status=1; \
 	$(BIN)/python -m benchmarks.annotating || status=1; \
@@ -159,8 +160,8 @@ eval: $(READY) ## Evaluate METHOD on CASES as the challenge does (also GTS, NAME
 data: $(READY) ## Fetch the challenge's validation set into data/
 	$(BIN)/python -m evaluation fetch --to data
 
-weights: $(SMALL) ## Fetch the checkpoints of the presets all-data and coreset
-	$(BIN)/gamt weights fetch sam_vit_l sam_med2d
+weights: $(SMALL) ## Fetch the checkpoints of all presets, 4.7 GB
+	$(BIN)/gamt weights fetch sam_vit_l sam_med2d sam2.1_hiera_large medsam2
 
 page: $(BUILT) ## Build the page of gamt annotate
 

@@ -164,7 +164,7 @@ def main() -> int:
                     f"{found.encode_seconds:.3g}",
                     f"{found.decode_seconds:.3f}",
                     "" if found.track_seconds is None else f"{found.track_seconds:.3f}",
-                    f"{found.embedding_bytes / 1e6:.0f}",
+                    f"{found.embedding_bytes / 1e6:.2g}",
                     f"{found.peak_bytes / 1e9:.1f}",
                 )
     console.print(grid)
@@ -193,9 +193,7 @@ def write_model(name: str, folder: Path) -> list[Path]:
         path = folder / "checkpoint.pth"
         write_standin(name, path)
         return [path]
-    config = CONFIGS[name]()
-    kind = getattr(transformers, type(config).__name__.replace("Config", "Model"))
-    model = kind(config)
+    model = build(name)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in model.parameters():
@@ -203,6 +201,12 @@ def write_model(name: str, folder: Path) -> list[Path]:
                 weight.normal_(0, weight[0].numel() ** -0.5, generator=generator)
     model.save_pretrained(folder)
     return sorted(folder.glob("*.safetensors"))
+
+
+def build(name: str) -> Any:
+    """Builds a model of `CONFIGS`, with the weights that its package begins training with."""
+    config = CONFIGS[name]()
+    return getattr(transformers, type(config).__name__.replace("Config", "Model"))(config)
 
 
 def in_process(name: str, weights: str, device: str, dtype: str) -> Measured:

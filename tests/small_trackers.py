@@ -102,8 +102,12 @@ def small_sam3(**memory: Any) -> Any:
         vision_config=vision.to_dict(),
         prompt_encoder_config={"hidden_size": WIDTH, "image_size": 112},
         mask_decoder_config=DECODER,
-        image_size=112,
-        **{**MEMORY, "memory_attention_feed_forward_hidden_size": 64, **memory},
+        **{
+            **MEMORY,
+            "image_size": 112,
+            "memory_attention_feed_forward_hidden_size": 64,
+            **memory,
+        },
     )
     return randomise(Sam3TrackerVideoModel(config))
 

@@ -1,4 +1,4 @@
-"""The paper's two configurations from the command line to the files, with stand-in checkpoints."""
+"""The presets from the command line to the files, with stand-in checkpoints."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.models import write_model
 from benchmarks.samples import FOLDER
+from gamt import segmenters
 from gamt.cli.app import main
 from gamt.io.case import read_case, read_volume, write_case
 from gamt.lifting import budget
@@ -97,3 +99,23 @@ def test_with_a_cache_a_second_run_encodes_nothing(run: Run, tmp_path: Path) -> 
     for key in ("segs", "segmenter"):
         one, other = (np.load(tmp_path / run / "in.npz")[key] for run in ("first", "again"))
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("preset", "name"), [("cpu", "medsam2"), ("memory", "sam2.1_hiera_large")])
+def test_presets_with_a_memory_segment_a_case_in_little_time(
+    preset: str, name: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The largest SAM 2.1 takes a minute a slice; the smallest network is walked by memory alike.
+    monkeypatch.setitem(segmenters.BUILT_IN, name, segmenters.BUILT_IN["medsam2"])
+    (file,) = write_model("medsam2", tmp_path)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "MedSAM2_latest.pt").symlink_to(file)
+    (known,) = checkpoints.select([name])
+    if known.file != "MedSAM2_latest.pt":
+        (tmp_path / "weights" / known.file).symlink_to(file)
+    image = np.random.default_rng(0).integers(0, 256, (5, 9, 12), np.uint8)
+    prompts = ClassPrompts(1, Box(1, 4, 2, 2, 7, 3, 10))
+    write_case(tmp_path / "in.npz", image, (1, 1, 1), [prompts])
+    log = run(name, tmp_path / "in.npz", tmp_path / "out", "--preset", preset)
+    assert "medsam2 on cpu" in log
+    assert read_volume(tmp_path / "out" / "in.npz", "segs").shape == (5, 9, 12)

@@ -174,14 +174,23 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             guide_weight=0.0,
             largest_component=True,
         ),
+        "memory": Settings(propagation="both"),
+        "cpu": Settings(),
     }
 )
-"""Named settings; `default` is what measures best, the other two are the paper's."""
+"""Named settings: `default` is what measures best, `all-data` and `coreset` are the paper's;
+`memory` and `cpu` are for the segmenters below."""
 
 PRESET_SEGMENTERS: Mapping[str, str] = MappingProxyType(
-    {"all-data": "sam_vit_l", "coreset": "sam_med2d"}
+    {
+        "all-data": "sam_vit_l",
+        "coreset": "sam_med2d",
+        "memory": "sam2.1_hiera_large",
+        "cpu": "medsam2",
+    }
 )
-"""The segmenter that a preset was made with (paper, 3.2); a preset without one takes any."""
+"""The segmenter that a preset is made for (paper, 3.2; README, "Segmenters"); a preset without one
+takes any."""
 
 
 def override(settings: Settings, changes: Mapping[str, str]) -> Settings:

@@ -138,7 +138,7 @@ def test_walks_by_memory_in_three_planes_are_better_than_in_one(phantom: Phantom
         np.array(
             [
                 dice(predict_case(case, WalkingOracle(SLICE_DICE), settings).labels == 1, truth > 0)
-                for case, truth in oracle_cases(phantom_case(phantom), phantom.truth)
+                for case, truth in oracle_cases(phantom_case(phantom), phantom.truth)[:2]
             ]
         )
         for settings in (

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn import functional
+from torchvision.transforms.v2.functional import resize  # type: ignore[import-untyped]
 
 from gamt.segmenters.frames import (
     MASK_LIMIT,
@@ -153,3 +154,47 @@ def test_scores_without_bounds_are_bounded() -> None:
     # Interpolation rounds, on some processors past the limit.
     np.testing.assert_allclose((found.min(), found.max()), (-MASK_LIMIT, MASK_LIMIT), rtol=1e-6)
     assert np.isfinite(found).all()
+
+
+# Stretched, as for SAM 2 and SAM 3
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_stretched_slices_are_resized_as_by_transformers(shape: tuple[int, int]) -> None:
+    slices = noise((2, *shape))
+    expected = resize(torch.from_numpy(slices)[:, None].expand(-1, 3, -1, -1), [320, 320])
+    found = Stretch(320).resize(slices)
+    for channel in range(3):
+        np.testing.assert_array_equal(found, expected[:, channel])
+
+
+def test_patches_of_14_pixels_make_a_low_res_mask_of_288() -> None:
+    # 1008 = 72 x 14, and a low-res mask has 4 x 4 pixels a patch.
+    assert Stretch(1008, 14).low_res == (288, 288)
+    assert Stretch(1024).low_res == (256, 256)
+
+
+@given(shape=sizes)
+def test_stretched_logits_come_back_in_one_interpolation(shape: tuple[int, int]) -> None:
+    frame = Stretch(112, 14)
+    low_res = torch.randn(2, *frame.low_res, generator=torch.Generator().manual_seed(0))
+    expected = functional.interpolate(low_res[:, None], shape, mode="bilinear")[:, 0]
+    torch.testing.assert_close(frame.to_slice(low_res, shape), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_stretched_mask_prompt_is_resized_as_by_transformers(shape: tuple[int, int]) -> None:
+    frame = Stretch(1008, 14)
+    scores = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    expected = functional.interpolate(
+        torch.from_numpy(scores)[None, None], (288, 288), mode="bilinear", antialias=True
+    )[0, 0]
+    np.testing.assert_allclose(frame.to_low_res(scores), expected, rtol=0, atol=1e-3)
+
+
+def test_input_is_normalised_by_the_frames_own_colours() -> None:
+    # 0 and 255, by a mean and a deviation of 127.5, are -1 and 1.
+    frame = Stretch(2, 1, (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+    images = frame.normalise(torch.tensor([[[0, 255], [255, 0]]], dtype=torch.uint8))
+    expected = torch.tensor([[-1.0, 1.0], [1.0, -1.0]]).expand(1, 3, 2, 2)
+    torch.testing.assert_close(images, expected, rtol=0, atol=0)

@@ -90,7 +90,7 @@ class Video:
         size = {"height": side, "width": side}
         self.model = model
         self.shape = shape
-        self.processor = Sam2VideoProcessor(
+        self.processor: Any = Sam2VideoProcessor(
             Sam2ImageProcessor(size=size), Sam2VideoVideoProcessor(size=size), target_size=side
         )
         grey = draw_slices(shape, count)
@@ -423,12 +423,12 @@ def test_slices_of_any_precision_give_logits_in_float32() -> None:
     prompt = make_prompts(SHAPES[0])["box"]
     features = [level.bfloat16() for level in video.encode(0)]
     rounded = [level.float() for level in features]
-    both = [
+    found, expected = (
         make_walker(video.model).track([one], [SHAPES[0]], [prompt], [None], [0])[0].logits
         for one in (features, rounded)
-    ]
-    assert both[0].dtype == np.float32
-    np.testing.assert_array_equal(*both)
+    )
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_walk_without_prompt_and_memory_is_an_error() -> None:

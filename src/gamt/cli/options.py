@@ -93,7 +93,8 @@ Preset = Annotated[
         metavar="NAME",
         autocompletion=_complete_preset,
         help="default, or the paper's: all-data, whose model is sam_vit_l, or coreset, whose model "
-        "is sam_med2d.",
+        "is sam_med2d; or cpu, whose model is medsam2; or memory, whose model sam2.1_hiera_large "
+        "follows targets by its memory as well.",
     ),
 ]
 Cache = Annotated[

@@ -63,8 +63,8 @@ NAMES_OF_CLASSES = frozenset({"model_type", "architectures", "auto_map"})
 """What a configuration says of its own class: a video model's is taken for an image model's too."""
 
 PARTS = ("sam", "edgetam", "timm_wrapper")
-"""How the types of these models' parts begin; timm's is EdgeTAM's encoder. Some of other types would
-download weights when they are built."""
+"""How the types of these models' parts begin; timm's is EdgeTAM's encoder. Others may download
+weights when they are built."""
 
 Model: TypeAlias = Any
 """A model of transformers, such as `Sam2Model`."""

@@ -158,6 +158,8 @@ class MemoryWalker:
     model's configuration). A prompt for a slice that a walk has reached corrects it, with what is
     remembered; where the earlier answer is to count as well, it comes as the prompt's mask. To
     correct a slice, take the memory of its own answer: later ones let go of the slices before it.
+    As in transformers, and other than in the authors' code, a corrected slice is remembered as one
+    that was walked. A new prompt for a conditioning slice replaces it.
 
     Where the model says that the target is gone, the slice's log-odds are `GONE` everywhere, so
     that a walk finds an empty mask and ends.
@@ -303,7 +305,7 @@ class MemoryWalker:
                 recalled.append((distance, memory.features[behind]))
             elif behind in others:
                 recalled.append((distance, others[behind].features))
-        # Of those ahead of the walk, what the target is there isn't asked.
+        # No pointers are read of conditioning slices ahead of the walk.
         pointed = [
             (distance, one.pointer)
             for place, one in memory.conditioning.items()
