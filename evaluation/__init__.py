@@ -7,9 +7,8 @@ METHOD_SPECS = """\
   apptainer:FILE.sif   the same with apptainer, where there is no docker
   command:CMD          a shell command, run in a folder that holds inputs/ and outputs/
   session:MODULE:FACTORY [KEY=VALUE ...]
-                       an object with the interface of nnInteractive's session, made by
-                       FACTORY(KEY=VALUE, ...) of a Python module, such as nninteractive,
-                       sam_med3d and vista3d of evaluation.peers (docs/peers.md)"""
+                       nnInteractive's session, or any object with its methods, made by a
+                       function FACTORY(KEY=VALUE, ...); see docs/peers.md"""
 """What can be evaluated, for people to read."""
 
 REPOSITORY = "junma/CVPR-BiomedSegFM"

@@ -206,6 +206,8 @@ def make_session(name: str, words: Sequence[str]) -> Session:
     options = read_options(factory, words)
     try:
         session: Session = factory(**options)
+    except FactoryError:
+        raise
     except (Exception, SystemExit) as error:
         traceback.print_exc()
         raise FactoryError(describe_error(error)) from error
