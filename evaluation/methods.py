@@ -45,6 +45,9 @@ WAIT_SECONDS = 10
 _START_SECONDS = 60
 """How long a supervisor may take to start, on a machine that has much else to do."""
 
+_MAKE_SECONDS = 3600.0
+"""How long a session may take to be made, such as to fetch its model first."""
+
 _LONGEST_END = supervisor.END_SECONDS + supervisor.STOP_SECONDS + 10
 """Seconds after which a supervisor that was told to end is late itself."""
 
@@ -255,7 +258,7 @@ class SessionMethod:
         factory: what makes the session, ``package.module:factory``.
         options: KEY=VALUE, the factory's keyword arguments.
         folder: absolute, that relative paths in `options` start from.
-        run_limit: seconds after which a run, or making the session, is stopped.
+        run_limit: seconds after which a run is stopped.
     """
 
     factory: str
@@ -274,7 +277,7 @@ class SessionMethod:
                 _hosts[self] = _Host(self, log)
             start = time.monotonic()
             try:
-                failure = _hosts[self].run(folder, log)
+                failure = _hosts[self].run(folder, log, self.run_limit)
             except LateError:
                 _, troubles = self._end()
                 raise LateError(self.run_limit, *troubles) from None
@@ -306,7 +309,6 @@ class _Host:
         """
         ours, theirs = socket.socketpair()
         self._connection = Connection(ours.detach())
-        self._limit = method.run_limit
         command = (sys.executable, "-m", "evaluation.sessions", str(theirs.fileno()))
         # It finds its modules where this process does.
         path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -319,7 +321,7 @@ class _Host:
                 environment=os.environ | path,
             )
         try:
-            failure = self._hear()
+            failure = self._hear(_MAKE_SECONDS)
         except LateError as error:
             failure = str(error)
         except (EOFError, OSError):
@@ -328,7 +330,7 @@ class _Host:
             self.end()
             raise MethodError(f"{method.factory} makes no session: {failure}")
 
-    def run(self, folder: Path, log: Path) -> str | None:
+    def run(self, folder: Path, log: Path, limit: float) -> str | None:
         """Segments a case, and returns what failed, in a line; None where nothing did.
 
         Raises:
@@ -337,17 +339,17 @@ class _Host:
         """
         content = {"folder": os.fspath(folder), "log": os.fspath(log)}
         self._connection.send_bytes(json.dumps(content).encode())
-        return self._hear()
+        return self._hear(limit)
 
     def end(self) -> tuple[dict[str, Any], list[str]]:
         """Ends the process; returns what `_end` does."""
         self._connection.close()
         return _end(self._process)
 
-    def _hear(self) -> str | None:
+    def _hear(self, limit: float) -> str | None:
         """Returns the failure that is told, None for none."""
-        if not self._connection.poll(self._limit):
-            raise LateError(self._limit)
+        if not self._connection.poll(limit):
+            raise LateError(limit)
         failure = json.loads(self._connection.recv_bytes())["failure"]
         return None if failure is None else str(failure)
 

@@ -125,9 +125,7 @@ class Replay:
         self._session.set_target_buffer(self._target)
         self._image, self._spacing_mm = case.image, case.spacing_mm
 
-    def _segment_class(
-        self, prompts: ClassPrompts, previous: npt.NDArray[np.bool_] | None
-    ) -> None:
+    def _segment_class(self, prompts: ClassPrompts, previous: npt.NDArray[np.bool_] | None) -> None:
         """Predicts a class into the target buffer."""
         session = self._session
         if previous is not None and previous.any():
