@@ -50,8 +50,7 @@ def _import(module: str, package: str) -> Any:
         return import_module(module)
     except ModuleNotFoundError as error:
         raise FactoryError(
-            f"the package {error.name} isn't installed; this installs it: pip install {package} "
-            "(docs/peers.md)"
+            f"{error}; this installs it: pip install {package} (docs/peers.md)"
         ) from error
 
 

@@ -1,0 +1,100 @@
+"""Peers as methods of the evaluator: the real packages, in an environment of their own.
+
+Weights are random. What is shown is that their own code runs from a case to the table of scores.
+"""
+
+import csv
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluation.records import COLUMNS
+from gamt.io.case import write_case
+from gamt.prompts import ClassPrompts, box_of_mask
+
+pytestmark = pytest.mark.peers
+
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / ".tools" / "peers" / "bin" / "python"
+HERE = Path(__file__).parent
+SHAPE = (24, 40, 36)
+SPACING_MM = (2.0, 1.0, 1.2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``cases/``, in which there is one case of two blocks with boxes."""
+    if not PYTHON.exists():
+        pytest.exit("no peers: `make test-peers` installs them", returncode=1)
+    folder = tmp_path_factory.mktemp("peers")
+    gts = np.zeros(SHAPE, np.uint8)
+    gts[4:12, 6:20, 5:15] = 1
+    gts[8:20, 24:36, 16:32] = 2
+    noise = np.random.default_rng(17).normal(0, 10, SHAPE)
+    image = (60 + 60 * gts + noise).clip(0, 255).astype(np.uint8)
+    prompts = [ClassPrompts(label, box_of_mask(gts == label)) for label in (1, 2)]
+    (folder / "cases").mkdir()
+    write_case(folder / "cases" / "CT_blocks.npz", image, SPACING_MM, prompts, gts)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(folder: Path) -> Iterator[Path]:
+    """A folder with models of random weights, which are removed in the end."""
+    for name, arguments in (
+        ("nninteractive_standin.py", [folder / "models" / "nninteractive"]),
+        ("nninteractive_standin.py", [folder / "models" / "nninteractive_2d", "2d"]),
+    ):
+        subprocess.run([PYTHON, HERE / name, *arguments], check=True, timeout=300)
+    yield folder / "models"
+    shutil.rmtree(folder / "models")
+
+
+def evaluate(folder: Path, method: str, name: str) -> subprocess.CompletedProcess[str]:
+    """Evaluates a method in the peers' environment; results go to ``out/NAME/`` of the folder."""
+    command = [PYTHON, "-m", "evaluation", "run", "--cases", folder / "cases", "--method", method]
+    return subprocess.run(
+        [*command, "--name", name, "--out", folder / "out", "--restart"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+
+
+def interactions(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Returns what was recorded of the case's six runs."""
+    (record,) = (folder / "out" / name / "records").iterdir()
+    runs: list[dict[str, Any]] = json.loads(record.read_text())["interactions"]
+    return runs
+
+
+@pytest.mark.parametrize("model", ["nninteractive", "nninteractive_2d"])
+def test_nninteractive_is_evaluated_to_the_table(model: str, folder: Path, models: Path) -> None:
+    method = f"session:evaluation.peers:nninteractive folder={models / model} device=cpu"
+    done = evaluate(folder, method, model)
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = interactions(folder, model)
+    assert [(one["output"], one["failure"]) for one in runs] == [("written", None)] * 6
+    with (folder / "out" / model / f"{model}_metrics.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert tuple(row) == COLUMNS
+    assert float(row["num_class"]) == 2
+    log = (folder / "out" / model / "logs" / "CT_blocks.txt").read_text()
+    assert log.count("session initialized") == 1
+    # Six runs of two classes, each with one prediction from all of its prompts.
+    assert log.count("Done. Total time") == 12
+
+
+def test_a_folder_without_a_model_is_named(folder: Path) -> None:
+    method = f"session:evaluation.peers:nninteractive folder={folder}"
+    done = evaluate(folder, method, "none")
+    assert done.returncode == 1
+    assert f"{folder}: no plans.json, expected a trained model's folder" in done.stderr
