@@ -79,10 +79,10 @@ test-napari: $(ALL) ## Test the server with napari's own plugin, in a window on 
 	UV_PROJECT_ENVIRONMENT=.tools/napari $(UV) sync --locked --only-group napari --python $(PYTHON)
 	$(BIN)/python -m pytest -m napari tests/napari
 
-test-peers: $(ALL) ## Test the evaluator with the packages of other groups, with random weights
+test-peers: $(ALL) ## Test the evaluator with other groups' packages, with random weights (SHORT=yes: the first alone)
 	UV_PROJECT_ENVIRONMENT=.tools/peers $(UV) sync --locked --no-default-groups --group peers \
 		--extra evaluation --compile-bytecode --python $(PYTHON)
-	$(BIN)/python -m pytest -m peers tests/peers
+	$(BIN)/python -m pytest -m "peers$(if $(SHORT), and not slow)" tests/peers
 
 test-container: $(ALL) ## Build the container and run its tests, with the engine that answers
 	$(BIN)/python -m pytest -m container tests/container

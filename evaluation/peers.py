@@ -4,11 +4,11 @@ Their packages are not among this project's; docs/peers.md says how to get them 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -60,8 +60,14 @@ def sam_med3d(checkpoint: str, device: str = "auto") -> Session:
     Raises:
         FactoryError: medim isn't installed, or the checkpoint is missing or another model's.
     """
-    network = _import("medim", "medim").create_model("SAM-Med3D")
-    return PointSession(SamMed3d(_load(network, checkpoint, device, "model_state_dict")))
+    models = _import("medim", "medim")
+
+    def fill(read: Any) -> Any:
+        network = models.create_model("SAM-Med3D")
+        network.load_state_dict(read["model_state_dict"])
+        return network
+
+    return PointSession(SamMed3d(_load(checkpoint, fill, device)))
 
 
 def vista3d(checkpoint: str, device: str = "auto") -> Session:
@@ -74,8 +80,15 @@ def vista3d(checkpoint: str, device: str = "auto") -> Session:
     Raises:
         FactoryError: MONAI isn't installed, or the checkpoint is missing or another model's.
     """
-    network = _import("monai.networks.nets.vista3d", "monai").vista3d132(in_channels=1)
-    return PointSession(Vista3d(_load(network, checkpoint, device)))
+    nets = _import("monai.networks.nets.vista3d", "monai")
+
+    def fill(read: Any) -> Any:
+        width = read["image_encoder.encoder.conv_init.weight"].shape[0]
+        network = nets.vista3d132(encoder_embed_dim=width)
+        network.load_state_dict(read)
+        return network
+
+    return PointSession(Vista3d(_load(checkpoint, fill, device)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +246,7 @@ class SamMed3d:
         )
         return np.where(np.isneginf(found), previous, found > 0)
 
-    def _cut(self, volume: Array, low: Array, order: int) -> Array:
+    def _cut(self, volume: Array, low: Array, order: Literal[0, 1]) -> Array:
         """Returns the cube of a volume whose first voxel lies at `low` (z, y, x)."""
         size = (self.SIDE,) * 3
         return np.asarray(ndimage.affine_transform(volume, self._step, low, size, order=order))
@@ -283,14 +296,13 @@ class Vista3d:
         return np.asarray(scores[0, 0].cpu().numpy() > 0)
 
 
-def _load(network: Any, checkpoint: str, device: str, key: str | None = None) -> Any:
-    """Loads weights into a network, strictly, without running anything in the file.
+def _load(checkpoint: str, fill: Callable[[Any], Any], device: str) -> Any:
+    """Loads a network without running anything in its file.
 
     Args:
-        network: to be loaded.
         checkpoint: path of the file.
+        fill: makes the network of what the file holds.
         device: as of `nninteractive`.
-        key: what the weights lie under; None where the file is the weights.
 
     Raises:
         FactoryError: the file is missing, or holds something else.
@@ -300,13 +312,9 @@ def _load(network: Any, checkpoint: str, device: str, key: str | None = None) ->
     if not Path(checkpoint).is_file():
         raise FactoryError(f"{checkpoint}: no such file, expected a checkpoint")
     try:
-        weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        network.load_state_dict(weights if key is None else weights[key])
+        network = fill(torch.load(checkpoint, map_location="cpu", weights_only=True))
     except Exception as error:
-        name = type(network).__name__
-        raise FactoryError(
-            f"{checkpoint}: no weights of {name}: {describe_error(error)}"
-        ) from error
+        raise FactoryError(f"{checkpoint}: not this model's: {describe_error(error)}") from error
     return network.eval().to(_choose_device(device))
 
 

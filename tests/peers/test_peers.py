@@ -25,6 +25,7 @@ PYTHON = ROOT / ".tools" / "peers" / "bin" / "python"
 HERE = Path(__file__).parent
 SHAPE = (24, 40, 36)
 SPACING_MM = (2.0, 1.0, 1.2)
+PATIENCE_S = 1500
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +33,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``cases/``, in which there is one case of two blocks with boxes."""
     if not PYTHON.exists():
         pytest.exit("no peers: `make test-peers` installs them", returncode=1)
-    folder = tmp_path_factory.mktemp("peers")
+    return write_blocks(tmp_path_factory.mktemp("peers"), classes=2)
+
+
+@pytest.fixture(scope="module")
+def one_class(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with one block, for networks that take long on a CPU."""
+    return write_blocks(tmp_path_factory.mktemp("one"), classes=1)
+
+
+def write_blocks(folder: Path, classes: int) -> Path:
+    """Writes a case of blocks with boxes into ``cases/`` of a folder, and returns that."""
     gts = np.zeros(SHAPE, np.uint8)
     gts[4:12, 6:20, 5:15] = 1
-    gts[8:20, 24:36, 16:32] = 2
+    if classes == 2:
+        gts[8:20, 24:36, 16:32] = 2
     noise = np.random.default_rng(17).normal(0, 10, SHAPE)
     image = (60 + 60 * gts + noise).clip(0, 255).astype(np.uint8)
-    prompts = [ClassPrompts(label, box_of_mask(gts == label)) for label in (1, 2)]
+    prompts = [ClassPrompts(1 + i, box_of_mask(gts == 1 + i)) for i in range(classes)]
     (folder / "cases").mkdir()
     write_case(folder / "cases" / "CT_blocks.npz", image, SPACING_MM, prompts, gts)
     return folder
@@ -47,11 +59,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def models(folder: Path) -> Iterator[Path]:
     """A folder with models of random weights, which are removed in the end."""
-    for name, arguments in (
-        ("nninteractive_standin.py", [folder / "models" / "nninteractive"]),
-        ("nninteractive_standin.py", [folder / "models" / "nninteractive_2d", "2d"]),
+    for name, *arguments in (
+        ("nninteractive_standin.py", folder / "models" / "nninteractive"),
+        ("nninteractive_standin.py", folder / "models" / "nninteractive_2d", "2d"),
+        ("point_standins.py", folder / "models" / "points"),
     ):
-        subprocess.run([PYTHON, HERE / name, *arguments], check=True, timeout=300)
+        subprocess.run([PYTHON, HERE / name, *arguments], check=True, timeout=PATIENCE_S)
     yield folder / "models"
     shutil.rmtree(folder / "models")
 
@@ -64,7 +77,7 @@ def evaluate(folder: Path, method: str, name: str) -> subprocess.CompletedProces
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -91,6 +104,21 @@ def test_nninteractive_is_evaluated_to_the_table(model: str, folder: Path, model
     assert log.count("session initialized") == 1
     # Six runs of two classes, each with one prediction from all of its prompts.
     assert log.count("Done. Total time") == 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factory", ["vista3d", "sam_med3d"])
+def test_networks_for_points_are_evaluated_to_the_table(
+    factory: str, one_class: Path, models: Path
+) -> None:
+    checkpoint = models / "points" / f"{factory}.pth"
+    method = f"session:evaluation.peers:{factory} checkpoint={checkpoint} device=cpu"
+    done = evaluate(one_class, method, factory)
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = interactions(one_class, factory)
+    assert [(one["output"], one["failure"]) for one in runs] == [("written", None)] * 6
+    with (one_class / "out" / factory / f"{factory}_metrics.csv").open(newline="") as file:
+        assert tuple(next(csv.DictReader(file))) == COLUMNS
 
 
 def test_a_folder_without_a_model_is_named(folder: Path) -> None:
