@@ -135,7 +135,8 @@ def run(parsed: ParsedMethod, folder: Path) -> str | None:
 def counts(folder: Path) -> list[int]:
     """Returns the number of voxels of each label in the output."""
     with np.load(folder / "outputs" / "CT_two.npz") as file:
-        return np.bincount(file["segs"].ravel(), minlength=3)[1:].tolist()
+        first, second = np.bincount(file["segs"].ravel(), minlength=3)[1:].tolist()
+    return [first, second]
 
 
 def test_a_session_is_made_once_and_what_it_prints_is_kept(folder: Path, tmp_path: Path) -> None:

@@ -59,14 +59,16 @@ def write_blocks(folder: Path, classes: int) -> Path:
 @pytest.fixture(scope="module")
 def models(folder: Path) -> Iterator[Path]:
     """A folder with models of random weights, which are removed in the end."""
-    for name, *arguments in (
-        ("nninteractive_standin.py", folder / "models" / "nninteractive"),
-        ("nninteractive_standin.py", folder / "models" / "nninteractive_2d", "2d"),
-        ("point_standins.py", folder / "models" / "points"),
-    ):
+    models = folder / "models"
+    commands: list[list[str | Path]] = [
+        ["nninteractive_standin.py", models / "nninteractive"],
+        ["nninteractive_standin.py", models / "nninteractive_2d", "2d"],
+        ["point_standins.py", models / "points"],
+    ]
+    for name, *arguments in commands:
         subprocess.run([PYTHON, HERE / name, *arguments], check=True, timeout=PATIENCE_S)
-    yield folder / "models"
-    shutil.rmtree(folder / "models")
+    yield models
+    shutil.rmtree(models)
 
 
 def evaluate(folder: Path, method: str, name: str) -> subprocess.CompletedProcess[str]:
