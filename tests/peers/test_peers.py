@@ -73,9 +73,9 @@ def models(folder: Path) -> Iterator[Path]:
 
 def evaluate(folder: Path, method: str, name: str) -> subprocess.CompletedProcess[str]:
     """Evaluates a method in the peers' environment; results go to ``out/NAME/`` of the folder."""
-    command = [PYTHON, "-m", "evaluation", "run", "--cases", folder / "cases", "--method", method]
+    command: list[str | Path] = [PYTHON, "-m", "evaluation", "run", "--method", method]
     return subprocess.run(
-        [*command, "--name", name, "--out", folder / "out", "--restart"],
+        [*command, "--cases", folder / "cases", "--name", name, "--out", folder / "out"],
         cwd=ROOT,
         capture_output=True,
         text=True,
