@@ -1,11 +1,11 @@
 """A trained model of nnInteractive with random weights: runs in the peers' environment.
 
-    python nninteractive_standin.py FOLDER
+    python nninteractive_standin.py FOLDER BOXES
 
 Writes what `nnInteractiveInferenceSession.initialize_from_trained_model_folder` reads: plan, data
 set, what the model can do, and one fold's checkpoint. The network is nnInteractive's architecture,
-far smaller. The official model of 2025 takes boxes on one slice alone, and so does this one with
-the word ``2d`` behind FOLDER.
+far smaller. BOXES is ``3d``, or ``2d`` for boxes on one slice alone, as the official model of 2025
+takes them.
 """
 
 import json
@@ -108,4 +108,4 @@ def main(folder: Path, boxes_in_3d: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:] != ["2d"])
+    main(Path(sys.argv[1]), boxes_in_3d=sys.argv[2] == "3d")

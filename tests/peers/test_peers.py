@@ -57,18 +57,25 @@ def write_blocks(folder: Path, classes: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def models(folder: Path) -> Iterator[Path]:
-    """A folder with models of random weights, which are removed in the end."""
-    models = folder / "models"
-    commands: list[list[str | Path]] = [
-        ["nninteractive_standin.py", models / "nninteractive"],
-        ["nninteractive_standin.py", models / "nninteractive_2d", "2d"],
-        ["point_standins.py", models / "points"],
-    ]
-    for name, *arguments in commands:
-        subprocess.run([PYTHON, HERE / name, *arguments], check=True, timeout=PATIENCE_S)
-    yield models
-    shutil.rmtree(models)
+def nninteractive(folder: Path) -> dict[str, Path]:
+    """Folders of models with random weights, by what boxes they take."""
+    models = {"3d": folder / "nninteractive_3d", "2d": folder / "nninteractive_2d"}
+    for boxes, model in models.items():
+        make("nninteractive_standin.py", model, boxes)
+    return models
+
+
+@pytest.fixture(scope="module")
+def checkpoints(folder: Path) -> Iterator[Path]:
+    """A folder of checkpoints with random weights, which is removed in the end: it is large."""
+    make("point_standins.py", folder / "checkpoints")
+    yield folder / "checkpoints"
+    shutil.rmtree(folder / "checkpoints")
+
+
+def make(program: str, *arguments: str | Path) -> None:
+    """Runs one of the programs beside this file in the peers' environment."""
+    subprocess.run([PYTHON, HERE / program, *arguments], check=True, timeout=PATIENCE_S)
 
 
 def evaluate(folder: Path, method: str, name: str) -> subprocess.CompletedProcess[str]:
@@ -91,9 +98,12 @@ def interactions(folder: Path, name: str) -> list[dict[str, Any]]:
     return runs
 
 
-@pytest.mark.parametrize("model", ["nninteractive", "nninteractive_2d"])
-def test_nninteractive_is_evaluated_to_the_table(model: str, folder: Path, models: Path) -> None:
-    method = f"session:evaluation.peers:nninteractive folder={models / model} device=cpu"
+@pytest.mark.parametrize("boxes", ["3d", "2d"])
+def test_nninteractive_is_evaluated_to_the_table(
+    boxes: str, folder: Path, nninteractive: dict[str, Path]
+) -> None:
+    method = f"session:evaluation.peers:nninteractive folder={nninteractive[boxes]} device=cpu"
+    model = f"nninteractive_{boxes}"
     done = evaluate(folder, method, model)
     assert done.returncode == 0, done.stdout + done.stderr
     runs = interactions(folder, model)
@@ -111,9 +121,9 @@ def test_nninteractive_is_evaluated_to_the_table(model: str, folder: Path, model
 @pytest.mark.slow
 @pytest.mark.parametrize("factory", ["vista3d", "sam_med3d"])
 def test_networks_for_points_are_evaluated_to_the_table(
-    factory: str, one_class: Path, models: Path
+    factory: str, one_class: Path, checkpoints: Path
 ) -> None:
-    checkpoint = models / "points" / f"{factory}.pth"
+    checkpoint = checkpoints / f"{factory}.pth"
     method = f"session:evaluation.peers:{factory} checkpoint={checkpoint} device=cpu"
     done = evaluate(one_class, method, factory)
     assert done.returncode == 0, done.stdout + done.stderr
