@@ -41,7 +41,7 @@ BUILT := $(PAGE)/dist/index.html
 LIGHTHOUSE := tests/page/node_modules/.package-lock.json
 
 .PHONY: help setup setup-all run annotate serve test test-fast coverage test-page test-napari \
-	test-container lint audit bench bench-accuracy bench-page soak faults fuzz bench-container eval data \
+	test-peers test-container lint audit bench bench-accuracy bench-page soak faults fuzz bench-container eval data \
 	weights page wheel sbom docker \
 	docker-run docker-serve docker-save format clean
 
@@ -65,7 +65,7 @@ test: $(ALL) $(SAM2) ## Run the tests
 	$(PYTEST)
 
 test-fast: $(ALL) $(SAM2) ## Run the tests but for the slow ones
-	$(PYTEST) -m "not container and not napari and not page and not slow"
+	$(PYTEST) -m "not container and not napari and not page and not peers and not slow"
 
 coverage: $(ALL) $(SAM2) ## Run the tests, and measure which lines and branches they reach
 	$(PYTEST) --cov
@@ -81,6 +81,11 @@ test-napari: $(ALL) ## Test the server with napari's own plugin, in a window on 
 		"libxcb-image0 libxcb-keysyms1 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0" >&2; exit 1; }
 	UV_PROJECT_ENVIRONMENT=.tools/napari $(UV) sync --locked --only-group napari --python $(PYTHON)
 	$(BIN)/python -m pytest -m napari tests/napari
+
+test-peers: $(ALL) ## Test the evaluator with packages of other groups (SHORT=yes: without the slow tests)
+	UV_PROJECT_ENVIRONMENT=.tools/peers $(UV) sync --locked --no-default-groups --group peers \
+		--extra evaluation --compile-bytecode --python $(PYTHON)
+	$(BIN)/python -m pytest -m "peers$(if $(SHORT), and not slow)" tests/peers
 
 test-container: $(ALL) ## Build the container and run its tests, with the engine that answers
 	$(BIN)/python -m pytest -m container tests/container

@@ -72,6 +72,7 @@ Examples:
       --out results --workers 2
   gamt-evaluate run --cases val --gts val_gt --method docker:team.tar.gz --out results
   gamt-evaluate run --cases val --method "command:python my.py inputs outputs" --out results
+  gamt-evaluate run --cases val --method session:evaluation.peers:nninteractive --out results
 
 \b
 OUT/TEAM gets:

@@ -1,4 +1,4 @@
-"""What can be evaluated: gamt itself, containers, and any command.
+"""What can be evaluated: gamt itself, containers, any command, and sessions.
 
 Methods are small and can be pickled; what is large is loaded where they run, once a process.
 """
@@ -11,20 +11,23 @@ import re
 import select
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation import METHOD_SPECS, supervisor
 from evaluation.loop import Ended, LateError, Method
+from evaluation.sessions import FactoryError, find_factory, read_options
 from gamt.cli.console import LogFormatter, UsageError
 from gamt.cli.options import PredictOptions
 from gamt.text import printable
@@ -42,14 +45,20 @@ WAIT_SECONDS = 10
 _START_SECONDS = 60
 """How long a supervisor may take to start, on a machine that has much else to do."""
 
+_MAKE_SECONDS = 3600.0
+"""How long a session may take to be made, such as to fetch its model first."""
+
 _LONGEST_END = supervisor.END_SECONDS + supervisor.STOP_SECONDS + 10
 """Seconds after which a supervisor that was told to end is late itself."""
 
 _ONE_AT_A_TIME = threading.Lock()
-"""For runs of gamt in this process."""
+"""For runs of gamt in this process, and of its sessions."""
 
 _running: list[subprocess.Popen[bytes]] = []
 """The supervisors of this process."""
+
+_hosts: dict["SessionMethod", "_Host"] = {}
+"""The sessions of this process, which stay between runs."""
 
 
 class MethodError(ValueError):
@@ -95,6 +104,8 @@ def parse_method(
         return ParsedMethod(in_process, "gamt", _identify_gamt(options))
     if kind == "command" and rest.strip():
         return ParsedMethod(Command(rest.strip(), run_limit), "command", spec)
+    if kind == "session" and rest.strip():
+        return _find_session(shlex.split(rest), run_limit)
     if kind in ("docker", "podman") and rest:
         return _find_container(kind, rest, run_limit, parallel, remove_image)
     if kind == "apptainer" and rest:
@@ -236,6 +247,113 @@ class InProcess:
         return Ended(failure, time.monotonic() - began)
 
 
+@dataclass(frozen=True, slots=True)
+class SessionMethod:
+    """A session (`evaluation.sessions`), in a process of its own that stays between runs.
+
+    The process is started by the first run and by the one after a run that was late or in which it
+    ended. A run's time is without that.
+
+    Attributes:
+        factory: what makes the session, ``package.module:factory``.
+        options: KEY=VALUE, the factory's keyword arguments.
+        folder: absolute, that relative paths in `options` start from.
+        run_limit: seconds after which a run is stopped.
+    """
+
+    factory: str
+    options: tuple[str, ...]
+    folder: Path
+    run_limit: float
+
+    def run(self, folder: Path, log: Path) -> Ended:
+        """See `evaluation.loop.Method`.
+
+        Raises:
+            MethodError: the session can't be made.
+        """
+        with _ONE_AT_A_TIME:
+            if self not in _hosts:
+                _hosts[self] = _Host(self, log)
+            start = time.monotonic()
+            try:
+                failure = _hosts[self].run(folder, log, self.run_limit)
+            except LateError:
+                _, troubles = self._end()
+                raise LateError(self.run_limit, *troubles) from None
+            except (EOFError, OSError):
+                seconds = time.monotonic() - start
+                told = _describe_end(*self._end())
+                failure = ", ".join(filter(None, ("the session's process ended", told)))
+                return Ended(failure, seconds)
+            return Ended(failure, time.monotonic() - start)
+
+    def close(self) -> None:
+        """Ends the session's process, if this process has one."""
+        with _ONE_AT_A_TIME:
+            if self in _hosts:
+                self._end()
+
+    def _end(self) -> tuple[dict[str, Any], list[str]]:
+        return _hosts.pop(self).end()
+
+
+class _Host:
+    """The process that a session lives in."""
+
+    def __init__(self, method: SessionMethod, log: Path) -> None:
+        """Starts it, and waits until the session is made.
+
+        Raises:
+            MethodError: that can't be, or takes too long.
+        """
+        ours, theirs = socket.socketpair()
+        self._connection = Connection(ours.detach())
+        command = (sys.executable, "-m", "evaluation.sessions", str(theirs.fileno()))
+        # It finds its modules where this process does.
+        path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        with theirs:
+            self._process = _start(
+                (*command, method.factory, *method.options),
+                method.folder,
+                log,
+                handed_on=[theirs.fileno()],
+                environment=os.environ | path,
+            )
+        try:
+            failure = self._hear(_MAKE_SECONDS)
+        except LateError as error:
+            failure = str(error)
+        except (EOFError, OSError):
+            failure = "its process ended"
+        if failure is not None:
+            self.end()
+            raise MethodError(f"{method.factory} makes no session: {failure}")
+
+    def run(self, folder: Path, log: Path, limit: float) -> str | None:
+        """Segments a case, and returns what failed, in a line; None where nothing did.
+
+        Raises:
+            LateError: it takes too long.
+            EOFError, OSError: the process has ended.
+        """
+        content = {"folder": os.fspath(folder), "log": os.fspath(log)}
+        self._connection.send_bytes(json.dumps(content).encode())
+        return self._hear(limit)
+
+    def end(self) -> tuple[dict[str, Any], list[str]]:
+        """Ends the process; returns what `_end` does."""
+        self._connection.close()
+        return _end(self._process)
+
+    def _hear(self, limit: float) -> str | None:
+        """Returns the failure that is told, None for none."""
+        if not self._connection.poll(limit):
+            raise LateError(limit)
+        failure = json.loads(self._connection.recv_bytes())["failure"]
+        return None if failure is None else str(failure)
+
+
 def has_gpu() -> bool:
     """Says whether there is a GPU to give to a container."""
     if shutil.which("nvidia-smi") is None:
@@ -273,6 +391,44 @@ def _run(
     Raises:
         LateError: it was still running at the limit.
     """
+    process = _start(command, folder, log, stop)
+    assert process.stdout is not None
+    try:
+        _hear(process, _START_SECONDS)
+        start = time.monotonic()
+        told = _hear(process, limit)
+        seconds = time.monotonic() - start
+    except BaseException:
+        _tell_to_end(process)
+        process.stdout.close()
+        _running.remove(process)
+        raise
+    ended, troubles = _end(process)
+    for line in (told or b"").splitlines():
+        ended |= json.loads(line)
+    if told is None:
+        raise LateError(limit, *troubles)
+    return Ended(_describe_end(ended, troubles), ended.get("seconds", seconds))
+
+
+def _start(
+    command: Sequence[str],
+    folder: Path,
+    log: Path,
+    stop: Sequence[str] = (),
+    handed_on: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Starts a supervisor; see `evaluation.supervisor`.
+
+    Args:
+        command: with its arguments.
+        folder: where to run it.
+        log: what it prints is added to this file.
+        stop: a command that ends what runs elsewhere, such as a container.
+        handed_on: file descriptors that the command has, too.
+        environment: the command's; None for this process's.
+    """
     arguments = (os.fspath(folder), json.dumps(stop), *command)
     with log.open("ab") as file:
         process = subprocess.Popen(
@@ -283,40 +439,45 @@ def _run(
             stdout=subprocess.PIPE,
             stderr=file,
             start_new_session=True,
+            pass_fds=handed_on,
+            env=environment,
         )
     _running.append(process)
+    return process
+
+
+def _end(process: subprocess.Popen[bytes]) -> tuple[dict[str, Any], list[str]]:
+    """Ends a supervisor and all that it has started.
+
+    Returns:
+        What it has told meanwhile, and what went wrong with ending it, each in some words.
+    """
     assert process.stdout is not None
-    try:
-        with process.stdout:
-            _hear(process, _START_SECONDS)
-            start = time.monotonic()
-            told = _hear(process, limit)
-            seconds = time.monotonic() - start
-            _tell_to_end(process)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_LONGEST_END)
-            process.kill()  # one that hangs itself
-            rest = process.stdout.read()
-    finally:
-        _tell_to_end(process)
-        _running.remove(process)
-    ended: dict[str, Any] = {"status": None, "seconds": seconds}
-    for line in ((told or b"") + rest).splitlines():
+    _tell_to_end(process)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_LONGEST_END)
+    process.kill()  # one that hangs itself
+    with process.stdout:
+        lines = process.stdout.read().splitlines()
+    _running.remove(process)
+    ended: dict[str, Any] = {}
+    for line in lines:
         ended |= json.loads(line)
-    troubles = []
     if "left" not in ended:
-        troubles.append(
+        return ended, [
             "killed the process that it was started by, and what it has started may still run"
-        )
-    elif ended["left"]:
-        troubles.append(f"left {ended['left']} processes that can't be ended")
-    if told is None:
-        raise LateError(limit, *troubles)
-    if ended["status"] is None and "left" in ended:
-        troubles.append("killed the process that it was started by")
-    elif ended["status"]:
-        troubles.append(f"exit status {ended['status']}")
-    return Ended(", ".join(troubles) or None, ended["seconds"])
+        ]
+    return ended, [f"left {ended['left']} processes that can't be ended"] if ended["left"] else []
+
+
+def _describe_end(ended: Mapping[str, Any], troubles: Sequence[str]) -> str | None:
+    """Returns how a command ended that was not stopped, in a line; None for well."""
+    told = []
+    if ended.get("status") is None and "left" in ended:
+        told = ["killed the process that it was started by"]
+    elif ended.get("status"):
+        told = [f"exit status {ended['status']}"]
+    return ", ".join([*troubles, *told]) or None
 
 
 def _hear(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
@@ -331,6 +492,21 @@ def _tell_to_end(process: subprocess.Popen[bytes]) -> None:
     assert process.stdin is not None
     with suppress(OSError):
         process.stdin.close()
+
+
+def _find_session(words: Sequence[str], run_limit: float) -> ParsedMethod:
+    """Finds a session's factory, which nothing is made with here."""
+    name, *options = words
+    try:
+        factory = find_factory(name)
+        read_options(factory, options)
+    except FactoryError as error:
+        raise MethodError(str(error)) from error
+    module, _, attribute = name.partition(":")
+    source = sys.modules[module].__file__
+    code = "" if source is None else hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12]
+    method = SessionMethod(name, tuple(options), Path.cwd(), run_limit)
+    return ParsedMethod(method, attribute, f"{shlex.join(words)} ({code})", method.close)
 
 
 def _find_container(

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from filelock import FileLock, Timeout
 
-from evaluation.loop import CaseFiles, Method, evaluate_case
+from evaluation.loop import CaseFiles, Method, describe_error, evaluate_case
 from evaluation.methods import WAIT_SECONDS, ParsedMethod, stop_running
 from evaluation.records import CaseRecord, TeamFolder
 from evaluation.removal import remove_tree
@@ -189,7 +189,7 @@ def _evaluate(job: _Job) -> CaseRecord | str:
     except CaseError as error:
         return str(error)
     except (Exception, SystemExit) as error:
-        return f"{case}: {_describe(error)}"
+        return f"{case}: {describe_error(error)}"
     finally:
         # Only now that the record is safe; what can't be removed is told in the end.
         folder.remove_work(case)
@@ -216,11 +216,13 @@ def _run_alone(job: _Job, make_executor: Callable[[int], CaseExecutor]) -> CaseR
     try:
         executor = make_executor(1)
     except Exception as error:
-        return f"{job.files.case}: its worker was lost, and there is no other: {_describe(error)}"
+        return (
+            f"{job.files.case}: its worker was lost, and there is no other: {describe_error(error)}"
+        )
     ((_, outcome),) = _run_once([job], executor)
     if isinstance(outcome, BaseException):
         alone = "its worker was lost, also when it had no other case (out of memory?)"
-        return _written(job) or f"{job.files.case}: {alone}: {_describe(outcome)}"
+        return _written(job) or f"{job.files.case}: {alone}: {describe_error(outcome)}"
     return outcome
 
 
@@ -250,7 +252,7 @@ def _run_once(
         try:
             executor.shutdown(wait=False)
         except Exception as error:
-            logger.warning("the executor didn't shut down: %s", _describe(error))
+            logger.warning("the executor didn't shut down: %s", describe_error(error))
 
 
 def _outcome(future: Future[CaseRecord | str]) -> CaseRecord | str | BaseException:
@@ -351,10 +353,6 @@ def _refuse_changed(files: Sequence[CaseFiles], records: dict[str, CaseRecord]) 
         except CaseError as error:
             failed[one.case] = str(error)
     return failed
-
-
-def _describe(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def stop_workers() -> None:

@@ -151,7 +151,10 @@ class Door:
         def track(which: Sequence[int]) -> Sequence[SliceMask]:
             return tracker.track(
                 [embeddings[n] for n in which],
-                [None if prompts[n].is_empty else replace(prompts[n], state=None) for n in which],
+                [
+                    None if prompts[n].is_empty else replace(_copy(prompts[n]), state=None)
+                    for n in which
+                ],
                 [prompts[n].state for n in which],
                 [positions[n] for n in which],
             )
