@@ -141,11 +141,16 @@ def _hiera() -> dict[str, Any]:
 
 
 def randomise(model: Any, seed: int = 0) -> Any:
-    """Gives a model weights that leave nothing at 0, as its own beginning does."""
+    """Gives a model weights that leave nothing at 0, as its own beginning does.
+
+    The score of a video model that says whether a target is there says so.
+    """
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
         drawn = torch.randn(weight.shape, generator=generator) * _spread(name, weight)
         weight.data = drawn + (weight.ndim == 1 and name.endswith("weight"))
+        if name.endswith("pred_obj_score_head.proj_out.bias"):
+            weight.data = torch.full_like(weight, 10.0)
     return model.eval().requires_grad_(False)
 
 
