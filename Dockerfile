@@ -45,7 +45,7 @@ COPY pyproject.toml uv.lock ./
 RUN set -eu; \
     case "$PRESET" in \
         default) extra= modules= ;; \
-        memory | cpu) extra=hub modules="torch, transformers" ;; \
+        memory | cpu) extra=hub modules="torch, transformers.models.sam2_video.modeling_sam2_video" ;; \
         *) extra=sam modules="segment_anything, torch" ;; \
     esac; \
     uv export --quiet --locked --no-default-groups --no-emit-project --no-hashes \
