@@ -220,6 +220,16 @@ def test_a_slice_is_no_volume(tmp_path: Path) -> None:
         read_image(tmp_path / "slice.nrrd")
 
 
+def test_an_axis_without_voxels_is_no_volume(tmp_path: Path) -> None:
+    header = (
+        "ObjectType = Image\nNDims = 3\nElementSpacing = 1 1 1\nDimSize = 0 12 5\n"
+        "ElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    )
+    (tmp_path / "flat.mha").write_bytes(header.encode() + bytes(8))
+    with pytest.raises(ImageError, match=r"size \(0, 12, 5\), expected a 3-D volume"):
+        read_image(tmp_path / "flat.mha")
+
+
 def test_a_segmentation_in_nrrd_has_its_names_as_3d_slicer_keeps_them(tmp_path: Path) -> None:
     image = source(tmp_path)
     labels = (image.array == 3) + 7 * (image.array == 4).astype(np.uint8)
