@@ -347,8 +347,9 @@ def _check_end(trial: Trial, status: int, hit: bool, seconds: float) -> list[str
         return []
     problems = []
     statuses = [0, 128 + signal.SIGTERM]
-    if trial.when == "at any time":
-        statuses.append(-signal.SIGTERM)  # by the signal itself, before the command is ready for it
+    if trial.when != "reading":
+        # By the signal itself: before the command is ready for it, or once its last case is written.
+        statuses.append(-signal.SIGTERM)
     if status not in statuses:
         problems.append(f"exit status {status} after SIGTERM")
     if seconds > TERM_SECONDS:
