@@ -348,7 +348,7 @@ def _check_end(trial: Trial, status: int, hit: bool, seconds: float) -> list[str
     problems = []
     statuses = [0, 128 + signal.SIGTERM]
     if trial.when != "reading":
-        # By the signal itself: before the command is ready for it, or once its last case is written.
+        # By the signal itself: before the command is ready for it, or after its last case.
         statuses.append(-signal.SIGTERM)
     if status not in statuses:
         problems.append(f"exit status {status} after SIGTERM")
