@@ -268,7 +268,11 @@ def run_trial(trial: Trial) -> TrialRun:
             status = process.wait()
         seconds = time.monotonic() - begun
     problems = _check_end(trial, status, hit, seconds) + _check_left(place)
-    after = read_files(place)
+    # What runs work on, the next command removes, whole or not.
+    before, after = (
+        {name: one for name, one in files.items() if "/work/" not in name}
+        for files in (before, read_files(place))
+    )
     partial = [name for name in after if name.endswith(".partial")]
     problems += [f"{name}: is half written" for name, one in after.items() if one is None]
     if trial.signal is signal.SIGTERM and hit:
