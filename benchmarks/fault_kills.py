@@ -268,7 +268,11 @@ def run_trial(trial: Trial) -> TrialRun:
             status = process.wait()
         seconds = time.monotonic() - begun
     problems = _check_end(trial, status, hit, seconds) + _check_left(place)
-    after = read_files(place)
+    # What runs work on, the next command removes, whole or not.
+    before, after = (
+        {name: one for name, one in files.items() if "/work/" not in name}
+        for files in (before, read_files(place))
+    )
     partial = [name for name in after if name.endswith(".partial")]
     problems += [f"{name}: is half written" for name, one in after.items() if one is None]
     if trial.signal is signal.SIGTERM and hit:
@@ -347,8 +351,9 @@ def _check_end(trial: Trial, status: int, hit: bool, seconds: float) -> list[str
         return []
     problems = []
     statuses = [0, 128 + signal.SIGTERM]
-    if trial.when == "at any time":
-        statuses.append(-signal.SIGTERM)  # by the signal itself, before the command is ready for it
+    if trial.when != "reading":
+        # By the signal itself: before the command is ready for it, or after its last case.
+        statuses.append(-signal.SIGTERM)
     if status not in statuses:
         problems.append(f"exit status {status} after SIGTERM")
     if seconds > TERM_SECONDS:

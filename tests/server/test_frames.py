@@ -158,6 +158,12 @@ def test_what_is_no_frame_is_refused_with_what_was_found(frame: bytes, message: 
         unpack(frame, LIMIT)
 
 
+def test_a_long_name_of_a_dtype_is_quoted_in_part() -> None:
+    with pytest.raises(FrameError) as found:
+        unpack(frame_of(dtype=b"\x01" * 255), LIMIT)
+    assert len(str(found.value)) < 300
+
+
 def test_a_frame_of_more_than_2_to_the_32_chunks_is_read_no_further_than_its_bytes() -> None:
     with pytest.raises(FrameError, match="bytes for a chunk's sizes"):
         unpack(frame_of(struct.pack("<I", 2**32 - 1)), LIMIT)

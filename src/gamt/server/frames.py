@@ -7,6 +7,7 @@ that are cut short. Here everything that a frame declares is checked before anyt
 """
 
 import math
+import reprlib
 import struct
 from collections.abc import Sequence
 from types import ModuleType
@@ -213,7 +214,9 @@ def _read_header(
         raise FrameError(f"found {dimensions} dimensions, expected {MAX_DIMENSIONS} at most")
     name = bytes(reader.take(name_length, "the dtype's name")).decode("ascii", "replace")
     if name not in dtypes:
-        raise FrameError(f"found the dtype {name!r}, expected one of {', '.join(dtypes)}")
+        raise FrameError(
+            f"found the dtype {reprlib.repr(name)}, expected one of {', '.join(dtypes)}"
+        )
     shape = reader.unpack(struct.Struct(f"<{dimensions}q"), "the shape")
     if not all(0 <= size <= MAX_AXIS for size in shape):
         raise FrameError(f"found the shape {shape}, expected 0 to {MAX_AXIS} along each axis")

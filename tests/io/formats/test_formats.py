@@ -220,6 +220,24 @@ def test_a_slice_is_no_volume(tmp_path: Path) -> None:
         read_image(tmp_path / "slice.nrrd")
 
 
+@pytest.mark.parametrize("axes", ["NDims = -3", " ndims=-1", "NDims : 99999", "NDims = 3.5"])
+def test_a_number_of_axes_that_ends_the_process_is_refused(axes: str, tmp_path: Path) -> None:
+    header = f"NDims = 3\n{axes}\nDimSize = 10 12 5\nElementType = MET_CHAR\n"
+    (tmp_path / "odd.mha").write_bytes(f"{header}ElementDataFile = LOCAL\n".encode() + bytes(600))
+    with pytest.raises(ImageError, match=f"found '{axes.strip()}', expected 'NDims = 3'"):
+        read_image(tmp_path / "odd.mha")
+
+
+def test_an_axis_without_voxels_is_no_volume(tmp_path: Path) -> None:
+    header = (
+        "ObjectType = Image\nNDims = 3\nElementSpacing = 1 1 1\nDimSize = 0 12 5\n"
+        "ElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    )
+    (tmp_path / "flat.mha").write_bytes(header.encode() + bytes(8))
+    with pytest.raises(ImageError, match=r"size \(0, 12, 5\), expected a 3-D volume"):
+        read_image(tmp_path / "flat.mha")
+
+
 def test_a_segmentation_in_nrrd_has_its_names_as_3d_slicer_keeps_them(tmp_path: Path) -> None:
     image = source(tmp_path)
     labels = (image.array == 3) + 7 * (image.array == 4).astype(np.uint8)

@@ -126,10 +126,10 @@ def to_stored(path: Path, image: Any, volume: int | None) -> StoredImage:
     Further axes, and components such as colours, count as volumes.
 
     Raises:
-        ImageError: the image has fewer than three axes, or no such volume.
+        ImageError: the image has fewer than three axes, or no voxels, or no such volume.
     """
     dimension, size = image.GetDimension(), image.GetSize()
-    if dimension < 3:
+    if dimension < 3 or 0 in size:
         raise ImageError(path, f"found an image of size {size}, expected a 3-D volume")
     components = image.GetNumberOfComponentsPerPixel()
     index = choose_volume(path, math.prod(size[3:]) * components, volume)

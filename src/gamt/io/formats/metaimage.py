@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gamt.io.format import MOST_RATIO, ImageError, StoredImage, data_file
 from gamt.io.formats._itk import ITK, check_encoding, read_file, write_file
+from gamt.text import printable
 
 NAME = "MetaImage"
 SUFFIXES = (".mha", ".mhd")
@@ -17,6 +18,10 @@ _HEAD = 1 << 20
 
 _DATA_FILE = re.compile(rb"^\s*ElementDataFile\s*[=:][ \t]*(.*?)\s*$", re.MULTILINE)
 
+
+_AXES = re.compile(rb"^\s*NDims(.*)$", re.MULTILINE | re.IGNORECASE)
+
+_COUNT = re.compile(rb"\s*[=:]\s*[1-9]\s*")
 
 _COMPRESSED = re.compile(rb"^\s*CompressedData\s*[=:]\s*T", re.MULTILINE | re.IGNORECASE)
 
@@ -34,6 +39,11 @@ def read(path: Path, volume: int | None) -> StoredImage:
     named = _DATA_FILE.search(head)
     if named is None:
         raise ImageError(path, "can't be read: found no ElementDataFile in its header")
+    # At numbers that aren't of axes, SimpleITK hangs, or ends the whole process.
+    for line in _AXES.finditer(head[: named.start()]):
+        if not _COUNT.fullmatch(line[1]):
+            wrong = printable(os.fsdecode(line[0].strip()[:80]))
+            raise ImageError(path, f"can't be read: found {wrong!r}, expected 'NDims = 3'")
     found = os.fsdecode(named[1])
     if "%" in found or found.startswith("LIST"):
         # SimpleITK takes them for patterns and lists, at some of which it ends the whole process.
