@@ -267,12 +267,14 @@ def run_trial(trial: Trial) -> TrialRun:
             process.kill()
             status = process.wait()
         seconds = time.monotonic() - begun
-    problems = _check_end(trial, status, hit, seconds) + _check_left(place)
+    problems = _check_left(place)
     # What runs work on, the next command removes, whole or not.
     before, after = (
         {name: one for name, one in files.items() if "/work/" not in name}
         for files in (before, read_files(place))
     )
+    is_done = target.expected.keys() <= after.keys()
+    problems += _check_end(trial, status, hit, seconds, is_done)
     partial = [name for name in after if name.endswith(".partial")]
     problems += [f"{name}: is half written" for name, one in after.items() if one is None]
     if trial.signal is signal.SIGTERM and hit:
@@ -345,13 +347,13 @@ def _wait_for(trial: Trial, process: "subprocess.Popen[bytes]", place: Path) -> 
     return []
 
 
-def _check_end(trial: Trial, status: int, hit: bool, seconds: float) -> list[str]:
-    """Returns what is wrong with how a command ended."""
+def _check_end(trial: Trial, status: int, hit: bool, seconds: float, is_done: bool) -> list[str]:
+    """Returns what is wrong with how a command ended; `is_done` says whether all was written."""
     if not hit or trial.signal is signal.SIGKILL:
         return []
     problems = []
     statuses = [0, 128 + signal.SIGTERM]
-    if trial.when != "reading":
+    if trial.when == "at any time" or is_done:
         # By the signal itself: before the command is ready for it, or after its last case.
         statuses.append(-signal.SIGTERM)
     if status not in statuses:
