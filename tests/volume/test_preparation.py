@@ -17,7 +17,7 @@ from gamt.volume.preparation import PreparedVolume
 from gamt.windows import IntensityWindow
 from tests.doubles import Thresholder
 
-SECONDS = 10
+SECONDS = 60
 """After which a test fails that waits for something."""
 
 SHAPE = (3, 4, 5)
