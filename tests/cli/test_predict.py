@@ -236,7 +236,7 @@ def test_a_second_sigterm_ends_at_once_also_amid_a_call_of_the_segmenter(tmp_pat
         assert "asked to end" in process.stderr.readline()
         assert process.poll() is None
         process.terminate()
-        assert process.wait(timeout=10) == 143
+        assert process.wait(timeout=60) == 143
     assert not list((tmp_path / "out").iterdir())
 
 

@@ -689,7 +689,7 @@ def test_ctrl_c_leaves_what_is_done_and_stops_the_rest(cases: Path, tmp_path: Pa
     for name in ("CT_0", "MR_1", "Microscopy_4"):
         wait_for(tmp_path / "team" / "records" / f"{name}.json")
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors == "interrupted; the same command goes on where it was\n"
     assert len(scores(tmp_path / "team")) == 3
@@ -703,7 +703,7 @@ def test_sigterm_ends_an_evaluation_as_ctrl_c_does(cases: Path, tmp_path: Path) 
     )
     wait_for(tmp_path / "team" / "records" / "CT_0.json")
     process.terminate()
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
     assert errors == "interrupted; the same command goes on where it was\n"
     wait_until_gone("sleep 61.5")

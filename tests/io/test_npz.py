@@ -235,7 +235,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         target=lambda: errors.append(refused(tmp_path / "scan.npz")), daemon=True
     )
     reader.start()
-    reader.join(10)
+    reader.join(60)
     assert [one.found for one in errors] == ["neither a file nor a folder"]
 
 

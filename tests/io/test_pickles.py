@@ -2,7 +2,6 @@
 
 import pickle
 import struct
-import time
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gamt.io.pickles import MOST_DEPTH, NpyError, load_plain
+from tests.costs import cost
 from tests.io.test_case import foreign, objects, unfolded
 
 PROTO = b"\x80\x04"
@@ -154,12 +154,9 @@ HOSTILE = {
 }
 
 
-def cost(code: bytes, reason: str) -> float:
-    """CPU seconds until a pickle is refused for a reason."""
-    began = time.process_time()
+def refuse(code: bytes, reason: str) -> None:
     with pytest.raises(NpyError, match=reason):
         load_plain(PROTO + code + b".")
-    return time.process_time() - began
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +164,7 @@ def plainest() -> float:
     """CPU seconds that all steps take with the plainest opcodes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gamt.io.pickles.MOST_STEPS", STEPS)
-        return min(cost(b"(" + b"N" * STEPS + b"l", TOO_LONG) for _ in range(3))
+        return cost(lambda: refuse(b"(" + b"N" * STEPS + b"l", TOO_LONG), times=3)
 
 
 @pytest.mark.slow
@@ -177,7 +174,7 @@ def test_hostile_pickle_is_refused_for_no_more_than_its_steps(
 ) -> None:
     """60,000 keys that collide, in a dict of Python's own, would take a hundred times as long."""
     monkeypatch.setattr("gamt.io.pickles.MOST_STEPS", STEPS)
-    assert cost(*HOSTILE[kind]) < 10 * plainest
+    assert cost(lambda: refuse(*HOSTILE[kind])) < 10 * plainest
 
 
 def test_bytes_after_the_end_are_refused() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from gamt.io.prompts_file import (
 )
 from gamt.prompts import Click, LabelledPrompt, Lasso, Region, Scribble, SliceBox
 from gamt.windows import IntensityWindow
+from tests.costs import cost
 from tests.io.test_image import ORIENTATIONS, SHAPE, affine_of, read, save
 from tests.io.test_markups import points, roi
 
@@ -308,13 +308,11 @@ def test_the_time_for_a_file_grows_no_faster_than_it(
     """Ten times as long a file would take a hundred times as long, were each compared with all."""
     image = read(tmp_path)
 
-    def cost(count: int) -> float:
+    def read_prompts(count: int) -> None:
         content = json.dumps(changed(image, "prompts", make(count)), separators=(",", ":"))
-        start = time.process_time()
         assert message_of(image, content.encode()) == ""
-        return time.process_time() - start
 
-    assert cost(limit) < 30 * min(cost(limit // 10) for _ in range(2))
+    assert cost(lambda: read_prompts(limit)) < 30 * cost(lambda: read_prompts(limit // 10), times=2)
 
 
 NUMBERS = st.integers(-3, 300) | st.floats() | st.integers()

@@ -422,7 +422,7 @@ def reserved_line(slicer: OldSlicer) -> bytes:
 
 def wait_for(condition: Callable[[], bool]) -> None:
     """Returns when a condition holds; fails if that takes too long."""
-    latest = time.monotonic() + 20
+    latest = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < latest
         time.sleep(0.05)

@@ -20,7 +20,7 @@ from gamt.volume.scan import Scan, SliceRequest
 from gamt.windows import IntensityWindow
 from tests.doubles import Thresholder, Viewer
 
-SECONDS = 10
+SECONDS = 60
 """After which a test fails that waits for something."""
 
 SHAPE = (3, 4, 5)

@@ -24,7 +24,7 @@ from gamt.server.metrics import Metrics
 from tests.doubles import DEFAULTS, Thresholder, block, picture
 
 KEY = "a-key_of-letters"
-SECONDS = 20.0
+SECONDS = 60.0
 SHAPE = (9, 14, 20)
 SPACING_MM = (3.0, 1.0, 0.5)
 BODY = block(SHAPE, slice(2, 7), slice(3, 11), slice(4, 15))
