@@ -23,7 +23,8 @@ FROM tools AS checkpoint
 ARG PRESET
 COPY src src
 COPY weights weights
-# Where it is missing, this fails with the command that fetches it.
+# Where it is missing, this fails with the command that fetches it. Its mode isn't copied: the file
+# may be its owner's alone, and the container runs as any user.
 RUN mkdir /checkpoint && PYTHONPATH=src python3 -c "\
 import shutil, sys; \
 from gamt.segmenters.checkpoints import find; \
@@ -31,7 +32,8 @@ from gamt.settings import PRESETS, PRESET_SEGMENTERS; \
 '$PRESET' in PRESETS or sys.exit('PRESET=$PRESET: expected one of ' + ', '.join(PRESETS)); \
 name = PRESET_SEGMENTERS.get('$PRESET'); \
 sys.excepthook = lambda kind, error, trace: print(error, file=sys.stderr); \
-name and shutil.copy(find(name), '/checkpoint')"
+path = name and find(name); \
+path and shutil.copyfile(path, '/checkpoint/' + path.name)"
 
 FROM tools AS dependencies
 ARG PRESET
