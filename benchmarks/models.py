@@ -50,6 +50,9 @@ BOX = (60, 70, 160, 150)
 REMEMBERED = 7
 """Slices that a tracker has seen: from then on its memory grows no further (`num_maskmem`)."""
 
+WIDTH = 130
+"""Characters of the table, so that none of its figures is cut, also in a file."""
+
 RUNS, ENOUGH_SECONDS = 3, 3.0
 """A time is the least of so many runs, or of fewer where these take long."""
 
@@ -151,6 +154,7 @@ def main() -> int:
     if unknown := set(options.names) - set(MODELS):
         parser.error(f"found {', '.join(sorted(unknown))}, expected some of {', '.join(MODELS)}")
     console = Console()
+    console.width = max(console.width, WIDTH)
     grid = new_table(
         "2-D models, random weights, slices of 256 x 256",
         "Model",

@@ -31,6 +31,8 @@ from tests.small_hub import SMALL
         ("hf:syscv-community/sam-hq-vit-huge", 642.7),
     ],
 )
+# Of timm, on importing it.
+@pytest.mark.filterwarnings("ignore:.torch.jit.interface. is deprecated:FutureWarning")
 def test_configurations_are_of_the_published_sizes(name: str, millions: float) -> None:
     with torch.device("meta"):
         model = models.build(name)
