@@ -82,7 +82,7 @@ test-napari: $(ALL) ## Test the server with napari's own plugin, in a window on 
 	UV_PROJECT_ENVIRONMENT=.tools/napari $(UV) sync --locked --only-group napari --python $(PYTHON)
 	$(BIN)/python -m pytest -m napari tests/napari
 
-test-peers: $(ALL) ## Test the evaluator with packages of other groups (SHORT=yes: without the slow tests)
+test-peers: $(ALL) ## Test the evaluator with packages of other groups, 6.3 GB (SHORT=yes: a minute, without the slow tests)
 	UV_PROJECT_ENVIRONMENT=.tools/peers $(UV) sync --locked --no-default-groups --group peers \
 		--extra evaluation --compile-bytecode --python $(PYTHON)
 	$(BIN)/python -m pytest -m "peers$(if $(SHORT), and not slow)" tests/peers

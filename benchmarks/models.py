@@ -1,4 +1,11 @@
-"""Measures the 2-D models at their real sizes: python -m benchmarks.models [NAME ...].
+"""Measures the 2-D models at their real sizes.
+
+    python -m benchmarks.models                                 # all of them
+    python -m benchmarks.models medsam2 hf:yonigozlan/EdgeTAM-hf
+
+Prints for each model, device and precision the size of its file, the seconds to encode a slice, to
+decode a prompt, and to track into a slice by a full memory; the bytes of an encoded slice; and the
+memory that the process needs.
 
 The configurations are those of the published checkpoints, the weights random: masks mean nothing,
 times and sizes are true. On a CPU it is the processor time of one core that counts, whatever else
@@ -42,6 +49,9 @@ BOX = (60, 70, 160, 150)
 
 REMEMBERED = 7
 """Slices that a tracker has seen: from then on its memory grows no further (`num_maskmem`)."""
+
+WIDTH = 130
+"""Characters of the table, so that none of its figures is cut, also in a file."""
 
 RUNS, ENOUGH_SECONDS = 3, 3.0
 """A time is the least of so many runs, or of fewer where these take long."""
@@ -128,9 +138,15 @@ MODELS = (*ARCHITECTURES, *CONFIGS)
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser("python -m benchmarks.models", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MODELS))
-    parser.add_argument("--work", metavar="JSON", help="what is measured in this process")
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.models",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"all without; some of {', '.join(MODELS)}"
+    )
+    parser.add_argument("--work", help=argparse.SUPPRESS)  # what a process of its own measures
     options = parser.parse_args()
     if options.work:
         print(json.dumps(asdict(measure(**json.loads(options.work)))))
@@ -138,6 +154,7 @@ def main() -> int:
     if unknown := set(options.names) - set(MODELS):
         parser.error(f"found {', '.join(sorted(unknown))}, expected some of {', '.join(MODELS)}")
     console = Console()
+    console.width = max(console.width, WIDTH)
     grid = new_table(
         "2-D models, random weights, slices of 256 x 256",
         "Model",

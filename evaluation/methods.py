@@ -17,15 +17,16 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation import METHOD_SPECS, supervisor
+from evaluation import METHOD_SPECS, sessions, supervisor
 from evaluation.loop import Ended, LateError, Method
 from evaluation.sessions import FactoryError, find_factory, read_options
 from gamt.cli.console import LogFormatter, UsageError
@@ -59,6 +60,9 @@ _running: list[subprocess.Popen[bytes]] = []
 
 _hosts: dict["SessionMethod", "_Host"] = {}
 """The sessions of this process, which stay between runs."""
+
+_unmade: dict["SessionMethod", str] = {}
+"""Why sessions of this process can't be made: to try takes long, and every case would."""
 
 
 class MethodError(ValueError):
@@ -99,13 +103,13 @@ def parse_method(
     """
     kind, _, rest = spec.partition(":")
     if spec.split()[:1] == ["gamt"]:
-        options = tuple(shlex.split(spec)[1:])
+        options = tuple(_split(spec)[1:])
         in_process = InProcess(options, Path.cwd(), run_limit)
         return ParsedMethod(in_process, "gamt", _identify_gamt(options))
     if kind == "command" and rest.strip():
         return ParsedMethod(Command(rest.strip(), run_limit), "command", spec)
     if kind == "session" and rest.strip():
-        return _find_session(shlex.split(rest), run_limit)
+        return _find_session(_split(rest), run_limit)
     if kind in ("docker", "podman") and rest:
         return _find_container(kind, rest, run_limit, parallel, remove_image)
     if kind == "apptainer" and rest:
@@ -251,8 +255,8 @@ class InProcess:
 class SessionMethod:
     """A session (`evaluation.sessions`), in a process of its own that stays between runs.
 
-    The process is started by the first run and by the one after a run that was late or in which it
-    ended. A run's time is without that.
+    The process is started by the first run, and anew where it has ended or a run was late. A run's
+    time is without that.
 
     Attributes:
         factory: what makes the session, ``package.module:factory``.
@@ -270,11 +274,19 @@ class SessionMethod:
         """See `evaluation.loop.Method`.
 
         Raises:
-            MethodError: the session can't be made.
+            MethodError: the session can't be made. It is tried once a process.
         """
         with _ONE_AT_A_TIME:
+            if self in _unmade:
+                raise MethodError(_unmade[self])
+            if self in _hosts and _hosts[self].has_ended():
+                self._end()
             if self not in _hosts:
-                _hosts[self] = _Host(self, log)
+                try:
+                    _hosts[self] = _Host(self, log)
+                except MethodError as error:
+                    _unmade[self] = str(error)
+                    raise
             start = time.monotonic()
             try:
                 failure = _hosts[self].run(folder, log, self.run_limit)
@@ -291,6 +303,7 @@ class SessionMethod:
     def close(self) -> None:
         """Ends the session's process, if this process has one."""
         with _ONE_AT_A_TIME:
+            _unmade.pop(self, None)
             if self in _hosts:
                 self._end()
 
@@ -309,16 +322,19 @@ class _Host:
         """
         ours, theirs = socket.socketpair()
         self._connection = Connection(ours.detach())
-        command = (sys.executable, "-m", "evaluation.sessions", str(theirs.fileno()))
-        # It finds its modules where this process does.
-        path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        # It finds its modules where this process does; its environment, which programs that it
+        # starts have too, is the user's.
+        program = (
+            f"import sys; sys.path[:] = {sys.path}; "
+            "from evaluation.sessions import main; main(sys.argv[1:])"
+        )
+        command = (sys.executable, "-c", program, str(theirs.fileno()))
         with theirs:
             self._process = _start(
                 (*command, method.factory, *method.options),
                 method.folder,
                 log,
                 handed_on=[theirs.fileno()],
-                environment=os.environ | path,
             )
         try:
             failure = self._hear(_MAKE_SECONDS)
@@ -340,6 +356,11 @@ class _Host:
         content = {"folder": os.fspath(folder), "log": os.fspath(log)}
         self._connection.send_bytes(json.dumps(content).encode())
         return self._hear(limit)
+
+    def has_ended(self) -> bool:
+        """Says whether the process has ended since its last run, by itself or killed."""
+        # Nothing else is heard of one that has nothing to do.
+        return self._connection.poll(0)
 
     def end(self) -> tuple[dict[str, Any], list[str]]:
         """Ends the process; returns what `_end` does."""
@@ -417,7 +438,6 @@ def _start(
     log: Path,
     stop: Sequence[str] = (),
     handed_on: Sequence[int] = (),
-    environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Starts a supervisor; see `evaluation.supervisor`.
 
@@ -427,7 +447,6 @@ def _start(
         log: what it prints is added to this file.
         stop: a command that ends what runs elsewhere, such as a container.
         handed_on: file descriptors that the command has, too.
-        environment: the command's; None for this process's.
     """
     arguments = (os.fspath(folder), json.dumps(stop), *command)
     with log.open("ab") as file:
@@ -440,7 +459,6 @@ def _start(
             stderr=file,
             start_new_session=True,
             pass_fds=handed_on,
-            env=environment,
         )
     _running.append(process)
     return process
@@ -494,6 +512,18 @@ def _tell_to_end(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
+def _split(text: str) -> list[str]:
+    """Returns the words of a method, as a shell would split it.
+
+    Raises:
+        MethodError: a quotation has no end.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise MethodError(f"found the method {text!r}: {error}") from error
+
+
 def _find_session(words: Sequence[str], run_limit: float) -> ParsedMethod:
     """Finds a session's factory, which nothing is made with here."""
     name, *options = words
@@ -503,10 +533,38 @@ def _find_session(words: Sequence[str], run_limit: float) -> ParsedMethod:
     except FactoryError as error:
         raise MethodError(str(error)) from error
     module, _, attribute = name.partition(":")
-    source = sys.modules[module].__file__
-    code = "" if source is None else hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12]
     method = SessionMethod(name, tuple(options), Path.cwd(), run_limit)
-    return ParsedMethod(method, attribute, f"{shlex.join(words)} ({code})", method.close)
+    identity = f"{shlex.join(words)} {_identify_adapter(module)}"
+    return ParsedMethod(method, attribute, identity, method.close)
+
+
+def _identify_adapter(name: str) -> str:
+    """Returns the SHA-256 of a session's code, and the versions of what it names in `PACKAGES`.
+
+    Args:
+        name: of an imported module. Its code is all of its package, or the module alone where that
+            is in none; and `evaluation.sessions`, which says what a session is shown.
+    """
+    module, package = sys.modules[name], sys.modules[name.partition(".")[0]]
+    # A folder without an __init__.py may hold anything beside.
+    whole = hasattr(package, "__path__") and package.__file__ is not None
+    source = getattr(package if whole else module, "__file__", None)
+    code = {Path(sessions.__file__)}
+    if source is not None:  # as of what is built into Python
+        code.update(Path(source).parent.rglob("*.py") if whole else [Path(source)])
+    versions = []
+    for distribution in getattr(module, "PACKAGES", ()):
+        with suppress(PackageNotFoundError):
+            versions.append(f"{distribution} {version(distribution)}")
+    return " ".join([f"({_hash_code(code)})", *versions])
+
+
+def _hash_code(paths: Iterable[Path]) -> str:
+    """Returns a part of the SHA-256 of files."""
+    code = hashlib.sha256()
+    for path in sorted(paths):
+        code.update(path.read_bytes())
+    return code.hexdigest()[:12]
 
 
 def _find_container(
@@ -567,10 +625,8 @@ def _identify_gamt(words: Sequence[str]) -> str:
     except (UsageError, SettingsError) as error:
         raise MethodError(f"gamt {shlex.join(words)}: {error}") from error
     model = {name: getattr(options, name) for name in ("segmenter", "weights", "device", "dtype")}
-    code = hashlib.sha256()
-    for path in sorted(Path(gamt.__file__).parent.rglob("*.py")):
-        code.update(path.read_bytes())
-    return f"gamt {gamt.__version__} ({code.hexdigest()[:12]}) {model} {settings}"
+    code = _hash_code(Path(gamt.__file__).parent.rglob("*.py"))
+    return f"gamt {gamt.__version__} ({code}) {model} {settings}"
 
 
 @cache

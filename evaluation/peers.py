@@ -17,6 +17,9 @@ from scipy import ndimage
 from evaluation.loop import describe_error
 from evaluation.sessions import Bounds, FactoryError, Session
 
+PACKAGES = ("nninteractive", "medim", "monai", "torch")
+"""Distributions whose versions belong to the identity of a method (docs/peers.md)."""
+
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
@@ -33,6 +36,8 @@ def nninteractive(folder: str | None = None, device: str = "auto") -> Session:
         FactoryError: nnInteractive isn't installed, or the folder holds no model.
     """
     sessions = _import("nnInteractive.inference.inference_session", "nninteractive")
+    import torch
+
     if folder is None:
         management = import_module("nnInteractive.model_management")
         path = management.ensure_model_available(management.get_default_model_id())
@@ -42,7 +47,7 @@ def nninteractive(folder: str | None = None, device: str = "auto") -> Session:
             raise FactoryError(f"{folder}: no plans.json, expected a trained model's folder")
     session: Any = sessions.nnInteractiveInferenceSession(
         device=_choose_device(device),
-        torch_n_threads=sessions.torch.get_num_threads(),  # workers share the cores
+        torch_n_threads=torch.get_num_threads(),  # workers share the cores
         enable_undo=False,  # spares it copies that nobody asks for
     )
     session.initialize_from_trained_model_folder(os.fspath(path))

@@ -1,10 +1,8 @@
 """Sessions as methods: any object with the interface of nnInteractive's, taken through cases.
 
-    python -m evaluation.sessions SOCKET FACTORY [KEY=VALUE ...]
-
-`evaluation.methods` starts this program once a worker, so that a model is loaded once, and what
-hangs or crashes takes no worker with it. It makes the session, and then segments case after case
-as it is told through the socket.
+`evaluation.methods` starts a process with `main` once a worker, so that a model is loaded once, and
+what hangs or crashes takes no worker with it. It makes the session, and then segments case after
+case as it is told through a socket.
 """
 
 import importlib
@@ -76,7 +74,7 @@ class Replay:
     with the class's previous prediction, if that isn't empty, is given the box and all clicks so
     far in their order, and predicts once, with the last of these. Where several classes claim a
     voxel, the one with the highest label has it. nnInteractive's own program for the challenge does
-    the same.
+    the same, but that it gives every box as it is in 3-D, and predicts classes without a prompt.
     """
 
     def __init__(self, session: Session) -> None:
@@ -112,17 +110,18 @@ class Replay:
 
     def _set_image(self, case: Case) -> None:
         before = self._image
-        if (
+        is_set = (
             before is not None
             and before.dtype == case.image.dtype
             and self._spacing_mm == case.spacing_mm
-            and np.array_equal(before, case.image)
-        ):
-            return
-        self._image = None
-        self._session.set_image(case.image[None], {"spacing": case.spacing_mm})
-        self._target = np.zeros(case.image.shape, np.uint8)
-        self._session.set_target_buffer(self._target)
+            and (before is case.image or np.array_equal(before, case.image))
+        )
+        if not is_set:
+            self._image = None
+            self._session.set_image(case.image[None], {"spacing": case.spacing_mm})
+            self._target = np.zeros(case.image.shape, np.uint8)
+            self._session.set_target_buffer(self._target)
+        # The run's own, so that its further classes don't compare all voxels again.
         self._image, self._spacing_mm = case.image, case.spacing_mm
 
     def _segment_class(self, prompts: ClassPrompts, previous: npt.NDArray[np.bool_] | None) -> None:
@@ -175,17 +174,20 @@ def read_options(factory: Callable[..., Any], words: Sequence[str]) -> dict[str,
     """Returns the keyword arguments for a factory, from words of the form KEY=VALUE.
 
     Raises:
-        FactoryError: a word has another form, or the factory doesn't take it or needs more.
+        FactoryError: a word has another form or comes twice, or the factory doesn't take it, needs
+            more or doesn't say what it takes.
     """
     options = {}
     for word in words:
         key, separator, value = word.partition("=")
         if not separator:
             raise FactoryError(f"found {word!r}, expected KEY=VALUE for the session")
+        if key in options:
+            raise FactoryError(f"found {key}= twice, expected one value for the session")
         options[key] = value
     try:
         inspect.signature(factory).bind(**options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # the latter of some that are written in C
         raise FactoryError(f"the session's factory: {error}") from error
     return options
 
@@ -248,6 +250,9 @@ def segment_folder(replay: Replay, folder: Path, name: str) -> str | None:
 def main(arguments: Sequence[str]) -> None:
     """Makes the session, says so, and segments until the socket is closed.
 
+    Args:
+        arguments: the socket's file descriptor, ``package.module:factory``, and KEY=VALUE for it.
+
     Each message is a JSON object. To the worker: `failure`, a text or None. From the worker:
     `folder`, of the method, and `log`, the file which what the session prints is added to.
     """
@@ -276,7 +281,3 @@ def main(arguments: Sequence[str]) -> None:
         os.dup2(log, 2)
         os.close(log)
         tell(segment_folder(replay, Path(told["folder"]), name))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -4,7 +4,8 @@ The method is a stranger's: it may leave a symbolic link, a pipe or a folder und
 output or of its next input, change rights, or fill the disk. So nothing in the folder is believed:
 files are written under new names and put in place, which follows no link; what is read has to be a
 regular file of a size that a segmentation of the case can have; what is broken is made anew. No
-process of the method is running then (`evaluation.supervisor`).
+process of the method is running then (`evaluation.supervisor`), but for that of a session, which
+lives on between runs.
 """
 
 import errno

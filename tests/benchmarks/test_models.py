@@ -14,15 +14,25 @@ from tests.small_hub import SMALL
 @pytest.mark.parametrize(
     ("name", "millions"),
     [
-        # As the authors of SAM 2 and EdgeTAM give them; SAM's ViT-B is a file of 375 MB in float32.
+        # As the authors of SAM 2, EdgeTAM and SlimSAM give them, or by the files of the hub in
+        # float32: 375 MB of SAM's ViT-B, 379 MB, 1.25 and 2.57 GB of SAM-HQ, 38.9 MB of the smaller
+        # SlimSAM. That of SAM 3 has a detector, too.
         ("sam2.1_hiera_tiny", 38.9),
         ("sam2.1_hiera_small", 46.0),
         ("sam2.1_hiera_base_plus", 80.8),
         ("sam2.1_hiera_large", 224.4),
         ("medsam2", 38.9),
         ("hf:facebook/sam-vit-base", 93.7),
+        ("hf:yonigozlan/EdgeTAM-hf", 13.9),
+        ("hf:Zigeng/SlimSAM-uniform-50", 28.0),
+        ("hf:Zigeng/SlimSAM-uniform-77", 9.7),
+        ("hf:syscv-community/sam-hq-vit-base", 94.8),
+        ("hf:syscv-community/sam-hq-vit-large", 313.7),
+        ("hf:syscv-community/sam-hq-vit-huge", 642.7),
     ],
 )
+# Of timm, on importing it.
+@pytest.mark.filterwarnings("ignore:.torch.jit.interface. is deprecated:FutureWarning")
 def test_configurations_are_of_the_published_sizes(name: str, millions: float) -> None:
     with torch.device("meta"):
         model = models.build(name)

@@ -352,6 +352,10 @@ def test_gamt_in_process_has_an_output_where_gamt_predict_has_one(
         ("docker:", "expected one of"),
         ("gamt --preset nothing", "no preset is named 'nothing'"),
         ("gamt --nothing", "--nothing"),
+        (
+            "gamt --preset 'default",
+            'found the method "gamt --preset \'default": No closing quotation',
+        ),
         ("docker:missing", "docker has no image missing:latest; expected a local image"),
         ("apptainer:missing.sif", "no such file"),
     ],

@@ -79,6 +79,22 @@ class TestReplay:
         replay.segment(other)
         assert [call[0] for call in session.calls].count("set_image") == 2
 
+    def test_images_are_compared_once_a_run_however_many_classes_there_are(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        compared = []
+
+        def equal(first: Any, second: Any) -> bool:
+            compared.append(first)
+            return bool((first == second).all())
+
+        monkeypatch.setattr(np, "array_equal", equal)
+        replay = Replay(Drawing())
+        for _ in range(3):
+            replay.segment(boxes())
+        # The second run with the first one, and the third with the second.
+        assert len(compared) == 2
+
     def test_a_session_that_takes_boxes_on_slices_alone_gets_the_one_drawn(self) -> None:
         session = Sections()
         Replay(session).segment(make_case(ClassPrompts(1, SECOND)))
@@ -191,6 +207,31 @@ def test_a_case_that_can_not_be_read_is_told(folder: Path) -> None:
     assert "found no zip archive" in failure
 
 
+def test_a_session_that_ended_after_a_run_is_made_anew_for_the_next(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "of/the/user")
+    notes = tmp_path / "notes.txt"
+    parsed = parse_method(f"{HERE}Ending notes={notes}", run_limit=60)
+    assert run(parsed, folder) is None
+    (host,) = methods._hosts.values()
+    assert host._connection.poll(60)  # until its end has come
+    assert run(parsed, folder) is None
+    # What it starts finds its modules as if the user had started it.
+    assert notes.read_text() == "made\nof/the/user\n" * 2
+
+
+def test_a_session_that_can_not_be_made_is_tried_once_for_all_cases(
+    folder: Path, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes.txt"
+    parsed = parse_method(f"{HERE}trying notes={notes}", run_limit=60)
+    for _ in range(3):
+        with pytest.raises(MethodError, match="makes no session: OSError: no such model"):
+            run(parsed, folder)
+    assert notes.read_text() == "tried\n"
+
+
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
@@ -221,6 +262,9 @@ def test_a_session_that_can_not_be_made_is_no_result(
         (f"{HERE}Fragile", "missing a required argument: 'how'"),
         (f"{HERE}Drawing how=raise", "unexpected keyword argument 'how'"),
         (f"{HERE}Fragile raise", "found 'raise', expected KEY=VALUE"),
+        (f"{HERE}Fragile how=raise how=die", "found how= twice"),
+        (f"{HERE}Fragile 'how=raise", "Fragile 'how=raise.: No closing quotation"),
+        ("session:builtins:dict", "no signature found for builtin"),
     ],
 )
 def test_what_is_no_session_is_refused_before_the_work(spec: str, message: str) -> None:
@@ -236,6 +280,48 @@ def test_another_adapter_or_option_is_another_method(tmp_path: Path, monkeypatch
     assert parse_method(f"{spec} folder=a", run_limit=60).identity != identity
     (tmp_path / "adapter_of_mine.py").write_text("def make(folder='b'): ...\n")
     assert parse_method(spec, run_limit=60).identity != identity
+
+
+def test_other_code_or_versions_that_an_adapter_depends_on_are_another_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "package_of_mine"
+    (package / "networks").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "adapter.py").write_text("PACKAGES = ['peer-of-mine', 'missing']\ndef make(): ...\n")
+    metadata = tmp_path / "peer_of_mine-1.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: peer-of-mine\nVersion: 1.0\n")
+
+    def identity() -> str:
+        return parse_method("session:package_of_mine.adapter:make", run_limit=60).identity
+
+    found = [identity()]
+    assert found[0].endswith(" peer-of-mine 1.0")
+    (package / "networks" / "unet.py").write_text("WIDTH = 3\n")
+    found.append(identity())
+    metadata.write_text("Metadata-Version: 2.1\nName: peer-of-mine\nVersion: 1.1\n")
+    found.append(identity())
+    # What shows the prompts to it is ours.
+    replay = tmp_path / "sessions.py"
+    replay.write_text("")
+    monkeypatch.setattr("evaluation.sessions.__file__", str(replay))
+    found.append(identity())
+    assert len(set(found)) == 4
+
+
+def test_a_folder_without_init_is_no_package_of_an_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It may be the user's home.
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "folder_of_mine").mkdir()
+    (tmp_path / "folder_of_mine" / "adapter.py").write_text("def make(): ...\n")
+    spec = "session:folder_of_mine.adapter:make"
+    identity = parse_method(spec, run_limit=60).identity
+    (tmp_path / "folder_of_mine" / "other.py").touch()
+    assert parse_method(spec, run_limit=60).identity == identity
 
 
 def test_relative_paths_in_options_start_where_the_method_was_parsed(

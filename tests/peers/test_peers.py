@@ -57,15 +57,6 @@ def write_blocks(folder: Path, classes: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def nninteractive(folder: Path) -> dict[str, Path]:
-    """Folders of models with random weights, by what boxes they take."""
-    models = {"3d": folder / "nninteractive_3d", "2d": folder / "nninteractive_2d"}
-    for boxes, model in models.items():
-        make("nninteractive_standin.py", model, boxes)
-    return models
-
-
-@pytest.fixture(scope="module")
 def checkpoints(folder: Path) -> Iterator[Path]:
     """A folder of checkpoints with random weights, which is removed in the end: it is large."""
     make("point_standins.py", folder / "checkpoints")
@@ -98,12 +89,11 @@ def interactions(folder: Path, name: str) -> list[dict[str, Any]]:
     return runs
 
 
-@pytest.mark.parametrize("boxes", ["3d", "2d"])
-def test_nninteractive_is_evaluated_to_the_table(
-    boxes: str, folder: Path, nninteractive: dict[str, Path]
-) -> None:
-    method = f"session:evaluation.peers:nninteractive folder={nninteractive[boxes]} device=cpu"
+@pytest.mark.parametrize("boxes", ["3d", pytest.param("2d", marks=pytest.mark.slow)])
+def test_nninteractive_is_evaluated_to_the_table(boxes: str, folder: Path) -> None:
     model = f"nninteractive_{boxes}"
+    make("nninteractive_standin.py", folder / model, boxes)
+    method = f"session:evaluation.peers:nninteractive folder={folder / model} device=cpu"
     done = evaluate(folder, method, model)
     assert done.returncode == 0, done.stdout + done.stderr
     runs = interactions(folder, model)
