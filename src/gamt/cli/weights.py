@@ -84,7 +84,8 @@ Examples:
 
 hf:ORG/NAME, or hf:ORG/NAME@REVISION, is a model of the Hugging Face hub; docs/hub.md lists some. It
 goes into the hub's cache (HF_HOME), or into a folder of its name in DIR, from where
-hf:DIR/ORG/NAME loads it. For a gated model, accept its terms on its page, and set HF_TOKEN to your token.
+hf:DIR/ORG/NAME loads it. For a gated model, accept its terms on its page, and set HF_TOKEN to your
+token.
 
 An interrupted download goes on where it was when the command is given again. What is there and
 intact is left as it is. GAMT_WEIGHTS_MIRROR=URL takes URL/FILE before the publisher's.

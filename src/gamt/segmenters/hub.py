@@ -14,6 +14,7 @@ The sizes are the published models' own; those of others are read from their con
 import hashlib
 import math
 import os
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -434,10 +435,13 @@ def _build(name: str, described: Mapping[str, Any], vision: str, path: Path) -> 
         path: the file that errors name.
     """
     cls = getattr(transformers, name)
-    settings = select_settings(described, cls.config_class, vision, path)
     try:
-        with no_init_weights():
+        with no_init_weights(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of timm, which EdgeTAM imports
+            settings = select_settings(described, cls.config_class, vision, path)
             model = cls(cls.config_class(**settings))
+    except SegmenterError:
+        raise
     except ImportError as error:  # a package is missing, or too old
         raise SegmenterError(
             f"{path}: no {name} can be made of it: {describe_exception(error)}; {INSTALL_HUB}"

@@ -86,10 +86,8 @@ def find(name: str, weights: Path | None = None) -> HubFiles:
             missing.
     """
     text = name.removeprefix(HUB)
-    # Unlike pathlib's, these take any text.
-    place = os.path.expanduser(text)
-    if not _REPOSITORY.fullmatch(text) and os.path.isdir(place):
-        folder = Path(place)
+    folder = _find_folder(text)
+    if folder and not _REPOSITORY.fullmatch(text):
         return HubFiles(_existing(folder, CONFIG), _weights(folder, weights), None)
     _refuse_telemetry()
     from huggingface_hub import try_to_load_from_cache
@@ -97,7 +95,7 @@ def find(name: str, weights: Path | None = None) -> HubFiles:
     repository, revision = parse_name(name)
     cached = try_to_load_from_cache(repository, CONFIG, revision=revision or CACHED_REVISION)
     if not isinstance(cached, str):
-        own = f"; the folder of this name is hf:./{text}" if os.path.isdir(place) else ""
+        own = f"; the folder of this name is hf:./{text}" if folder else ""
         raise CheckpointError(
             f"{name} is not among the models fetched from the hub; "
             f"this gets it: gamt weights fetch {name}{own}"
@@ -229,6 +227,14 @@ class _Source:
 def _refuse_telemetry() -> None:
     # The library reads this when it is imported. Else it tells the hub which program started it.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def _find_folder(text: str) -> Path | None:
+    try:
+        folder = Path(text).expanduser()
+        return folder if text and folder.is_dir() else None
+    except (OSError, RuntimeError):  # the name is too long, or that of no user
+        return None
 
 
 def parse_name(name: str) -> tuple[str, str | None]:
