@@ -545,7 +545,7 @@ def test_the_fingerprint_tells_apart_what_embeddings_depend_on(
         ("[1]", "found a list, expected an object"),
         ("{", "found no JSON"),
         ('{"model_type": "sam", "vision_config": {"patch_size": 0}}', "no SamModel can be made"),
-        ('{"model_type": "sam", "vision_config": 3}', "no SamModel can be made of it"),
+        ('{"model_type": "sam", "vision_config": 3}', "found a int as vision_config, expected"),
     ],
 )
 def test_what_is_no_model_of_sams_kind_is_named(config: str, message: str, tmp_path: Path) -> None:

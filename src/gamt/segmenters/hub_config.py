@@ -30,7 +30,7 @@ BACKBONE_ARGUMENTS = ("in_chans", "features_only", "out_indices")
 """What EdgeTAM tells timm of its image encoder. Others make timm read files."""
 
 _COMMON = frozenset(one.name for one in fields(PreTrainedConfig))
-_COMPUTED = ("image_size", "rope_theta")
+_COMPUTED = ("image_size", "num_classes", "rope_theta")
 """Settings that classes take without having them as fields."""
 
 _EARLIER_NAMES = {"memory_attention_rope_theta": "rope_theta"}
@@ -114,8 +114,9 @@ def _check(key: str, value: Any, path: Path) -> None:
     if isinstance(value, list | dict):
         if len(value) > MOST:
             raise SegmenterError(f"{path}: found {len(value)} in {key}, expected {MOST} at most")
-        for one in value.values() if isinstance(value, dict) else value:
-            _check(key, one, path)
+        named = value.items() if isinstance(value, dict) else [(key, one) for one in value]
+        for name, one in named:
+            _check(name, one, path)
     elif isinstance(value, int | float):
         most = MOST if _COUNTS.search(key) else LARGEST
         if not -most <= value <= most:
