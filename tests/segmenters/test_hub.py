@@ -67,6 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def save(kind: str) -> Path:
         if kind not in folders:
             folders[kind] = tmp_path_factory.mktemp(kind)
+            torch.manual_seed(0)  # buffers are drawn as a model is built
             SMALL[kind]().save_pretrained(folders[kind])
         return folders[kind]
 
