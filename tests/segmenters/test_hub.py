@@ -16,6 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     EdgeTamModel,
+    EdgeTamVideoConfig,
+    EdgeTamVideoModel,
+    EdgeTamVisionConfig,
     Sam2ImageProcessor,
     Sam2Model,
     Sam2Processor,
@@ -28,6 +31,7 @@ from transformers import (
     SamImageProcessorPil,
     SamModel,
     SamProcessor,
+    TimmWrapperConfig,
 )
 
 from gamt import Session
@@ -39,6 +43,7 @@ from gamt.segmenters.checkpoints import CheckpointError
 from gamt.segmenters.hub import HubSegmenter, HubTracker, load_model
 from tests.segmenters.test_sam import Absent
 from tests.small_hub import SMALL
+from tests.small_trackers import randomise
 
 Shape = tuple[int, int]
 Pixels = npt.NDArray[np.uint8]
@@ -764,6 +769,25 @@ def test_sam_2_1_tiny_at_its_real_size_answers_as_by_transformers(tmp_path: Path
     prompt = make_prompts((250, 401))["box and mask"]
     (found,) = segmenter.decode(embeddings, [prompt])
     reference = Reference("sam2_video", tmp_path, 1024)
+    assert_like(found, reference.answer(pixels, prompt, False, segmenter))
+
+
+@pytest.mark.slow
+def test_edgetam_at_its_real_size_answers_as_by_transformers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    backbone = TimmWrapperConfig(
+        architecture="repvit_m1",
+        model_args={"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]},
+    )
+    vision = EdgeTamVisionConfig(backbone_config=backbone)
+    randomise(EdgeTamVideoModel(EdgeTamVideoConfig(vision_config=vision))).save_pretrained(tmp_path)
+    segmenter = make(tmp_path)
+    assert isinstance(segmenter, HubTracker)
+    pixels = draw_slice((250, 401))
+    embeddings = segmenter.encode(pixels[None])
+    prompt = make_prompts((250, 401))["box"]
+    (found,) = segmenter.decode(embeddings, [prompt], False)
+    reference = Reference("edgetam_video", tmp_path, 1024)
     assert_like(found, reference.answer(pixels, prompt, False, segmenter))
 
 
