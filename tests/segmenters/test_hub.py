@@ -343,6 +343,9 @@ def test_masks_of_an_encoder_in_bfloat16_are_about_those_in_float32(
     narrow = make(folder(kind), dtype="bfloat16")
     pixels = draw_slice((77, 77))[None]
     prompts = [make_prompts((77, 77))["box"]]
+    for one in (segmenter, narrow):
+        # An unstable mask gives way to another one, which a rounded slice may tip.
+        one._model.mask_decoder.dynamic_multimask_via_stability = False
     (expected,) = segmenter.decode(segmenter.encode(pixels), prompts)
     (found,) = narrow.decode(narrow.encode(pixels), prompts)
     # 8 significant bits through some layers; all that depends on the prompt keeps 24.
