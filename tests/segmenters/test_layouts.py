@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from gamt.segmenters import SegmenterError
-from gamt.segmenters.layouts import fit, recognise
+from gamt.segmenters.layouts import fit, recognise, to_transformers
 from gamt.segmenters.networks import (
     VIT_B,
     VIT_H,
