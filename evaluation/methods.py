@@ -637,7 +637,8 @@ def _load_gamt(words: tuple[str, ...], folder: Path) -> "tuple[Segmenter, Settin
         weights=options.weights and os.fspath(folder / options.weights),
         cache=options.cache and folder / options.cache,
     )
-    return options.load_segmenter(), options.choose_settings(), options.cache
+    settings = options.choose_settings()
+    return options.load_segmenter(settings), settings, options.cache
 
 
 @contextmanager

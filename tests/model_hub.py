@@ -24,7 +24,7 @@ class Published:
         tags: as on its page.
         gated: whether its terms must be accepted before.
         cut: the number of bytes after which the first answer with a large file is cut off.
-        hashes: those that the hub tells of large files in place of the right ones, by name.
+        hashes: those that the hub tells in place of the right ones, by name of the file.
     """
 
     files: dict[str, bytes]
@@ -73,7 +73,8 @@ class ModelHub:
         siblings = []
         for file, content in self.published.files.items():
             blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-            one: dict[str, Any] = {"rfilename": file, "size": len(content), "blobId": blob}
+            one: dict[str, Any] = {"rfilename": file, "size": len(content)}
+            one["blobId"] = self.published.hashes.get(file, blob)
             if file.endswith(".safetensors"):
                 one["lfs"] = {"sha256": self.sha256(file), "size": len(content), "pointerSize": 134}
             siblings.append(one)

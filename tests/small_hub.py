@@ -24,12 +24,12 @@ SIDE = 128
 VISION = {
     "hidden_size": 32,
     "output_channels": 64,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 4,
     "num_attention_heads": 2,
     "mlp_dim": 64,
     "image_size": SIDE,
     "window_size": 3,
-    "global_attn_indexes": [1],
+    "global_attn_indexes": [1, 3],
     "num_pos_feats": 32,
 }
 
@@ -39,7 +39,7 @@ DECODER = {"hidden_size": 64, "mlp_dim": 64, "num_attention_heads": 4, "iou_head
 
 
 def small_sam() -> Any:
-    """Builds SAM's: blocks with windows first and last, and one without between."""
+    """Builds SAM's: blocks with windows and without by turns."""
     config = SamConfig(
         vision_config=VISION, prompt_encoder_config=PROMPTS, mask_decoder_config=DECODER
     )

@@ -8,6 +8,7 @@ import torch
 from transformers import (
     EdgeTamVideoConfig,
     EdgeTamVideoModel,
+    EdgeTamVisionConfig,
     Sam2HieraDetConfig,
     Sam2VideoConfig,
     Sam2VideoModel,
@@ -16,6 +17,7 @@ from transformers import (
     Sam3TrackerVideoModel,
     Sam3VisionConfig,
     Sam3ViTConfig,
+    TimmWrapperConfig,
 )
 
 SIDE = 128
@@ -58,12 +60,12 @@ def small_sam2(**memory: Any) -> Any:
 
 
 def small_edgetam(**memory: Any) -> Any:
-    """Builds EdgeTAM's, with SAM 2's image encoder: its own is of the package timm.
+    """Builds EdgeTAM's, with the smallest image encoder of timm whose norms count batches.
 
     As in its published configuration, pointers and slices without the target are told by nothing.
     """
     config = EdgeTamVideoConfig(
-        vision_config=_hiera(),
+        vision_config=_timm(),
         prompt_encoder_config={"hidden_size": WIDTH, "image_size": SIDE},
         mask_decoder_config=DECODER,
         image_size=SIDE,
@@ -134,6 +136,20 @@ def _hiera() -> dict[str, Any]:
     vision = Sam2VisionConfig(
         backbone_config=backbone.to_dict(),
         backbone_channel_list=[128, 64, 32, 16],
+        backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
+        fpn_hidden_size=WIDTH,
+    )
+    return dict(vision.to_dict())
+
+
+def _timm() -> dict[str, Any]:
+    backbone = TimmWrapperConfig(
+        architecture="test_resnet",
+        model_args={"in_chans": 3, "features_only": True, "out_indices": [1, 2, 3, 4]},
+    )
+    vision = EdgeTamVisionConfig(
+        backbone_config=backbone.to_dict(),
+        backbone_channel_list=[96, 192, 48, 32],
         backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
         fpn_hidden_size=WIDTH,
     )

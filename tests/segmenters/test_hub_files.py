@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from gamt.cli.console import UsageError
+from gamt.cli.weights import weights_app
 from gamt.segmenters import load
 from gamt.segmenters.checkpoints import CheckpointError
 from gamt.segmenters.download import DownloadError
@@ -80,11 +83,11 @@ def test_revision_hash_licence_and_the_name_that_pins_it_are_told(
 ) -> None:
     fetched = fetch(f"hf:{NAME}", endpoint=hub.url)
     assert fetched.revision == COMMIT
-    assert fetched.name == f"hf:{NAME}@{COMMIT}"
+    assert (fetched.name, fetched.pinned) == (f"hf:{NAME}", f"hf:{NAME}@{COMMIT}")
     assert fetched.licence == "apache-2.0"
     assert fetched.sha256 == {"model.safetensors": hub.sha256("model.safetensors")}
     assert fetched.folder.is_relative_to(cache)
-    assert find(fetched.name) == find(f"hf:{NAME}")
+    assert find(fetched.pinned) == find(f"hf:{NAME}")
 
 
 def test_a_model_without_a_licence_has_none(hub: ModelHub) -> None:
@@ -99,8 +102,8 @@ def test_configuration_and_safetensors_alone_are_fetched(hub: ModelHub) -> None:
 
 def test_a_model_goes_into_a_folder_of_its_own_name(hub: ModelHub, tmp_path: Path) -> None:
     fetched = fetch(f"hf:{NAME}@{COMMIT}", tmp_path / "models", endpoint=hub.url)
-    assert fetched.folder == tmp_path / "models" / "small-model"
-    assert fetched.name == f"hf:{fetched.folder}"
+    assert fetched.folder == tmp_path / "models" / "owner" / "small-model"
+    assert (fetched.name, fetched.pinned) == (f"hf:{fetched.folder}", f"hf:{NAME}@{COMMIT}")
     assert load_model(fetched.name).revision is None
 
 
@@ -153,12 +156,50 @@ def test_weights_that_are_split_up_are_fetched_all(hub: ModelHub) -> None:
 # What fails
 
 
-def test_weights_with_another_hash_are_removed(hub: ModelHub, cache: Path) -> None:
-    hub.published.hashes["model.safetensors"] = "0" * 64
-    with pytest.raises(DownloadError, match=f"found the hash [0-9a-f]{{64}}, expected {'0' * 64}"):
+@pytest.mark.parametrize(("file", "length"), [("model.safetensors", 64), ("config.json", 40)])
+def test_a_file_with_another_hash_is_removed(
+    file: str, length: int, hub: ModelHub, cache: Path
+) -> None:
+    wrong = "0" * length  # a SHA-256, or git's SHA-1
+    hub.published.hashes[file] = wrong
+    with pytest.raises(
+        DownloadError, match=f"found the hash [0-9a-f]{{{length}}}, expected {wrong}"
+    ):
         fetch(f"hf:{NAME}", endpoint=hub.url)
     with pytest.raises(CheckpointError, match="gamt weights fetch"):
         find(f"hf:{NAME}")
+
+
+def test_a_folder_holds_the_weights_of_one_state(hub: ModelHub, tmp_path: Path) -> None:
+    fetch(f"hf:{NAME}", tmp_path, endpoint=hub.url)
+    weights = hub.published.files.pop("model.safetensors")
+    index = b'{"weight_map": {"a": "model-1.safetensors"}}'
+    hub.published.files |= {"model-1.safetensors": weights, "model.safetensors.index.json": index}
+    hub.published.commit = "f" * 40
+    fetched = fetch(f"hf:{NAME}", tmp_path, endpoint=hub.url)
+    assert [path.name for path in find(fetched.name).weights] == ["model-1.safetensors"]
+
+
+def test_an_index_that_is_none_is_told_with_the_models_address(hub: ModelHub) -> None:
+    del hub.published.files["model.safetensors"]
+    hub.published.files["model.safetensors.index.json"] = b"{"
+    with pytest.raises(DownloadError, match=f"{hub.url}/{NAME}: .*found no list of files"):
+        fetch(f"hf:{NAME}", endpoint=hub.url)
+
+
+def test_what_looks_like_a_models_name_is_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in (tmp_path / NAME, tmp_path / f"{NAME}@{COMMIT}", tmp_path / "word"):
+        place.mkdir(parents=True)
+        (place / "config.json").touch()
+        (place / "model.safetensors").touch()
+    for name in (NAME, f"{NAME}@{COMMIT}"):
+        with pytest.raises(CheckpointError, match=re.escape(f"this name is hf:./{name}")):
+            find(f"hf:{name}")
+        assert find(f"hf:./{name}").config == Path(name) / "config.json"
+    assert find("hf:word").config == Path("word/config.json")
 
 
 def test_a_model_without_safetensors_is_refused(hub: ModelHub) -> None:
@@ -207,7 +248,18 @@ def test_a_model_that_was_not_fetched_is_told_with_the_command(name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["hf:", "hf:word", "hf:a/b/c", "hf:owner/../etc", "hf:/nowhere", "hf:a/b@", "hf:é/b"]
+    "name",
+    [
+        *("hf:", "hf:word", "hf:a/b/c", "hf:owner/../etc", "hf:/nowhere", "hf:a/b@", "hf:é/b"),
+        *(
+            "hf:a/b..c",
+            "hf:a/b--c",
+            "hf:a/b-",
+            "hf:~nobody0",
+            f"hf:a/{95 * 'b'}",
+            f"hf:{600 * 'b'}",
+        ),
+    ],
 )
 def test_what_is_neither_a_folder_nor_a_models_name_is_refused(name: str) -> None:
     expected = "which is no folder, expected hf:ORG/NAME, hf:ORG/NAME@REVISION or hf:FOLDER"
@@ -248,6 +300,26 @@ def test_the_command_goes_on_after_a_model_that_fails(hub: ModelHub, cache: Path
     assert f"{hub.url}/owner/another: no such model" in done.stderr
     assert "1 of 2 checkpoints failed" in done.stderr
     assert f"hf:{NAME}: " in done.stdout
+
+
+def test_the_command_tells_how_a_folder_is_loaded(hub: ModelHub, tmp_path: Path) -> None:
+    done = run(f"hf:{NAME}", "--dir", str(tmp_path), HF_ENDPOINT=hub.url)
+    *_, segmenter, revision = done.stdout.splitlines()
+    assert segmenter == f"  segmenter: hf:{tmp_path}/{NAME}"
+    assert revision == f"  this very revision: hf:{NAME}@{COMMIT}"
+
+
+def test_the_command_checks_all_names_first(hub: ModelHub, cache: Path) -> None:
+    done = run(f"hf:{NAME}", "hf:word", HF_ENDPOINT=hub.url, HF_HUB_CACHE=str(cache))
+    assert done.returncode == 2
+    assert "found 'hf:word', which is no folder, expected hf:ORG/NAME" in done.stderr
+    assert hub.asked == []
+
+
+def test_a_model_of_the_hub_is_verified_by_fetching_it() -> None:
+    done = CliRunner().invoke(weights_app, ["verify", f"hf:{NAME}"])
+    assert isinstance(done.exception, UsageError)
+    assert str(done.exception) == f"hf:{NAME} is verified by 'gamt weights fetch hf:{NAME}'"
 
 
 def test_the_command_takes_no_file_for_a_model_of_the_hub(tmp_path: Path) -> None:

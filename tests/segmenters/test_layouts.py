@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from gamt.segmenters import SegmenterError
-from gamt.segmenters.layouts import fit, recognise
+from gamt.segmenters.layouts import fit, recognise, to_transformers
 from gamt.segmenters.networks import (
     VIT_B,
     VIT_H,
@@ -367,3 +367,11 @@ def test_a_known_variant_that_lacks_a_weight_is_told_which(tmp_path: Path) -> No
         SegmenterError, match=r"network: 1 missing: mask_decoder\.iou_token\.weight"
     ):
         load_checkpoint(network, path)
+
+
+def test_a_weight_under_two_names_is_not_lost() -> None:
+    twice = {
+        "image_encoder.patch_embed.proj.bias": torch.zeros(3),
+        "vision_encoder.patch_embed.projection.bias": torch.ones(3),
+    }
+    assert to_transformers(twice).keys() == twice.keys()

@@ -18,7 +18,6 @@ from gamt.prompts import SlicePrompt
 from gamt.segmenters import SegmenterError, load
 from gamt.segmenters.base import Tracker
 from gamt.segmenters.hub import load_described, load_model
-from gamt.segmenters.hub_files import HubFiles
 from gamt.segmenters.sam2 import BASE_PLUS, LARGE, SMALL, TINY, Hiera, describe
 
 REFERENCE = Path(__file__).parents[2] / ".tools" / "sam2-1.1.0"
@@ -87,7 +86,7 @@ def test_both_networks_compute_the_same(
 ) -> None:
     theirs = reference(build, config, side)
     path = save(theirs, tmp_path / "some.pt")
-    ours = load_described(describe(hiera, side), HubFiles(path, (path,), None)).model
+    ours = load_described(describe(hiera, side), path, (path,)).model
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(2, 3, side, side, generator=generator)
 

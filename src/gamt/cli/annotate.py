@@ -135,7 +135,7 @@ def annotate(
     key = secrets.token_urlsafe()
     with listen(HOST, port) as listener:
         first = _begin_reading(lambda: _read_first(read, paths[0], previous)) if paths else None
-        model = options.load_segmenter()
+        model = options.load_segmenter(settings)
         if first is not None and previous is not None:
             first.result()  # whether they belong together is known before there is an address
         kept: list[Path] = []

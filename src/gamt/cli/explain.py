@@ -185,7 +185,7 @@ def explain(
         truth = read_truth(source, case.image.shape)
         names = {label: name for name, label in parse_label_names(label_names).items()}
         warn_of_unused_names(names, [one.label for one in case.prompts], source.name)
-    model = chosen.load_segmenter()
+    model = chosen.load_segmenter(settings)
     warn_of_input(case, names)
     warn_of_scale(case, settings.scale, names)
     with progress_bar(shows_progress(verbose), "Slices") as progress:

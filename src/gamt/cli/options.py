@@ -299,14 +299,17 @@ class PredictOptions:
         changes += [f"{name}={value}" for name, value in named.items() if value is not None]
         return choose_settings(self.preset, changes, budget)
 
-    def load_segmenter(self) -> "Segmenter":
+    def load_segmenter(self, settings: "Settings") -> "Segmenter":
         """Loads the 2-D model.
+
+        Args:
+            settings: from `choose_settings`.
 
         Raises:
             SegmenterError: there is none of this name, or it can't be set up as asked.
             CheckpointError: its checkpoint is missing or broken.
-            SettingsError: as for `choose_settings`; or it has no memory, and is to walk by one, or
-                can't be shown the channels that are asked for.
+            SettingsError: it has no memory, and is to walk by one, or can't be shown the channels
+                that are asked for.
         """
         from gamt import segmenters
         from gamt.lifting.walk import check_propagation
@@ -322,7 +325,6 @@ class PredictOptions:
         # A model that knows no precisions isn't bothered unless one is asked for.
         options = {} if self.dtype == "auto" else {"dtype": self.dtype}
         model = segmenters.load(name, self.weights, device, **options)
-        settings = self.choose_settings()
         check_propagation(settings, model)
         check_channels(settings, model)
         return model

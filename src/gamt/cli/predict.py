@@ -103,7 +103,7 @@ def predict(
     # Before the segmenter is there, which may change the working directory.
     inputs, outputs = inputs.absolute(), outputs.absolute()
     cache = cache and cache.absolute()
-    model = options.load_segmenter()
+    model = options.load_segmenter(settings)
     with (
         progress_bar(shown=shows_progress(verbose)) as progress,
         finish_on_sigterm() as finish,

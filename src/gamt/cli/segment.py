@@ -169,7 +169,7 @@ def segment(
         window=window,
     )
     scan = read_image_case(image, given)
-    model = chosen.load_segmenter()
+    model = chosen.load_segmenter(settings)
     warn_of_input(scan.case, scan.class_names)
     warn_of_scale(scan.case, settings.scale, scan.class_names)
     with progress_bar(shows_progress(verbose), "Slices") as progress:

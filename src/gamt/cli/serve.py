@@ -137,7 +137,7 @@ def serve(
     )
     settings = options.choose_settings()
     with listen(host, port) as listener:  # before the work of loading the model
-        model = options.load_segmenter()
+        model = options.load_segmenter(settings)
         licence = licence_of(model.name)
 
         def load() -> "FastAPI":

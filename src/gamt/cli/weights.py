@@ -42,6 +42,8 @@ def _weights(context: typer.Context, verbose: Verbose = None) -> None:
 \b
 Examples:
   gamt weights list
+
+The models of the hub that are in its cache are listed by its own command, 'hf cache ls'.
 """,
 )
 def list_weights() -> None:
@@ -81,8 +83,9 @@ Examples:
   gamt weights fetch hf:facebook/sam2.1-hiera-tiny
 
 hf:ORG/NAME, or hf:ORG/NAME@REVISION, is a model of the Hugging Face hub; docs/hub.md lists some. It
-goes into the hub's cache (HF_HOME), or into a folder of its name in DIR, from where hf:DIR/NAME
-loads it. For a gated model, accept its terms on its page, and set HF_TOKEN to your token.
+goes into the hub's cache (HF_HOME), or into a folder of its name in DIR, from where
+hf:DIR/ORG/NAME loads it. For a gated model, accept its terms on its page, and set HF_TOKEN to your
+token.
 
 An interrupted download goes on where it was when the command is given again. What is there and
 intact is left as it is. GAMT_WEIGHTS_MIRROR=URL takes URL/FILE before the publisher's.
@@ -116,9 +119,12 @@ def fetch(
 ) -> None:
     """Fetches checkpoints from their publishers, and verifies them."""
     start_log(verbose)
-    from gamt.segmenters import HUB, checkpoints, download
+    from gamt.segmenters import HUB, checkpoints, download, hub_files
 
     published = checkpoints.select([name for name in names if not name.startswith(HUB)])
+    for name in names:
+        if name.startswith(HUB):
+            hub_files.parse_name(name)
     known = {checkpoint.name: checkpoint for checkpoint in published}
     if source is not None and (len(names) > 1 or not known):
         raise UsageError("--from is for one NAME of the list, not for hf: names")
@@ -162,7 +168,9 @@ def _fetch_from_hub(name: str, folder: Path | None, shown: bool) -> None:
     for file, digest in fetched.sha256.items():
         echo(f"  {file}: SHA-256 {digest}")
     echo(f"  licence: {fetched.licence or 'none stated'}")
-    echo(f"  this very revision: {fetched.name}")
+    if folder is not None:
+        echo(f"  segmenter: {fetched.name}")
+    echo(f"  this very revision: {fetched.pinned}")
 
 
 @weights_app.command(
@@ -172,7 +180,8 @@ Examples:
   gamt weights verify
   gamt weights verify sam_med2d
 
-A SHA-256 that isn't published is recorded when the file is first verified.
+A SHA-256 that isn't published is recorded when the file is first verified. For a model of the hub,
+'gamt weights fetch hf:ORG/NAME' does it.
 
 Exit status: 0 if all are intact, 1 if not.
 """
@@ -190,8 +199,11 @@ def verify(
 ) -> None:
     """Checks that checkpoints are intact."""
     start_log(verbose)
-    from gamt.segmenters import checkpoints
+    from gamt.segmenters import HUB, checkpoints
 
+    for name in names or ():
+        if name.startswith(HUB):
+            raise UsageError(f"{name} is verified by 'gamt weights fetch {name}'")
     known = checkpoints.read_manifest().values()
     chosen = checkpoints.select(names) if names else list(filter(checkpoints.locate, known))
     if not chosen:

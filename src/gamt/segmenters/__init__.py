@@ -35,10 +35,10 @@ BUILT_IN = {
     "sam_vit_h": "gamt.segmenters.sam:sam_vit_h",
     "medsam": "gamt.segmenters.sam:medsam",
     "sam_med2d": "gamt.segmenters.sam_med2d:sam_med2d",
-    "sam2.1_hiera_tiny": "gamt.segmenters.sam2:sam2_hiera_tiny",
-    "sam2.1_hiera_small": "gamt.segmenters.sam2:sam2_hiera_small",
-    "sam2.1_hiera_base_plus": "gamt.segmenters.sam2:sam2_hiera_base_plus",
-    "sam2.1_hiera_large": "gamt.segmenters.sam2:sam2_hiera_large",
+    "sam2.1_hiera_tiny": "gamt.segmenters.sam2:sam2_1_hiera_tiny",
+    "sam2.1_hiera_small": "gamt.segmenters.sam2:sam2_1_hiera_small",
+    "sam2.1_hiera_base_plus": "gamt.segmenters.sam2:sam2_1_hiera_base_plus",
+    "sam2.1_hiera_large": "gamt.segmenters.sam2:sam2_1_hiera_large",
     "medsam2": "gamt.segmenters.sam2:medsam2",
 }
 """Names of this package's own segmenters, and where what makes them is."""

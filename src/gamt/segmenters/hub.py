@@ -12,14 +12,15 @@ The sizes are the published models' own; those of others are read from their con
 """
 
 import hashlib
-import json
 import math
 import os
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +35,9 @@ from gamt.segmenters.decoder import CORNERS, PADDING
 from gamt.segmenters.devices import choose_batch
 from gamt.segmenters.door import describe_exception
 from gamt.segmenters.frames import Frame, LongestSide, Shape, Stretch
-from gamt.segmenters.hub_files import HubFiles, find
-from gamt.segmenters.networks import fill_network, read_weights
+from gamt.segmenters.hub_config import find_part, read_config, select_settings
+from gamt.segmenters.hub_files import find
+from gamt.segmenters.networks import Network, fill_network, read_weights
 from gamt.segmenters.promptable import (
     PromptableSegmenter,
     Question,
@@ -59,16 +61,6 @@ DECODING_TENSORS = 256
 HALF = (127.5, 127.5, 127.5)
 """Mean and standard deviation by which SAM 3 normalises."""
 
-NAMES_OF_CLASSES = frozenset({"model_type", "architectures", "auto_map"})
-"""What a configuration says of its own class: a video model's is taken for an image model's too."""
-
-PARTS = ("sam", "edgetam", "timm_wrapper")
-"""How the types of these models' parts begin; timm's is EdgeTAM's encoder. Others may download
-weights when they are built."""
-
-Model: TypeAlias = Any
-"""A model of transformers, such as `Sam2Model`."""
-
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -77,11 +69,13 @@ class Family:
     Attributes:
         image: the class of transformers for single images.
         video: likewise for videos, with a memory; None where there is none.
+        vision: the type of its image encoder's configuration.
         frame: makes the place of slices in the input, of its side and its patches' side in pixels.
     """
 
     image: str
     video: str | None
+    vision: str
     frame: Callable[[int, int], Frame]
 
 
@@ -89,13 +83,13 @@ def _squeezed_by_half(side: int, patch: int) -> Frame:
     return Stretch(side, patch, HALF, HALF)
 
 
-_SAM2 = Family("Sam2Model", "Sam2VideoModel", Stretch)
-_SAM3 = Family("Sam3TrackerModel", "Sam3TrackerVideoModel", _squeezed_by_half)
-_EDGETAM = Family("EdgeTamModel", "EdgeTamVideoModel", Stretch)
+_SAM2 = Family("Sam2Model", "Sam2VideoModel", "sam2_vision_model", Stretch)
+_SAM3 = Family("Sam3TrackerModel", "Sam3TrackerVideoModel", "sam3_vision_model", _squeezed_by_half)
+_EDGETAM = Family("EdgeTamModel", "EdgeTamVideoModel", "edgetam_vision_model", Stretch)
 
 FAMILIES: Mapping[str, Family] = {
-    "sam": Family("SamModel", None, LongestSide),
-    "sam_hq": Family("SamHQModel", None, LongestSide),
+    "sam": Family("SamModel", None, "sam_vision_model", LongestSide),
+    "sam_hq": Family("SamHQModel", None, "sam_hq_vision_model", LongestSide),
     "sam2": _SAM2,
     "sam2_video": _SAM2,
     "sam3_tracker": _SAM3,
@@ -116,14 +110,14 @@ class LoadedModel:
         frame: the place of slices in its input.
         tracks: whether it is a video model, with its memory's weights.
         revision: the commit of its repository on the hub; None of a folder.
-        files: the configuration and the weights.
+        weights: the files of its weights.
     """
 
-    model: Model
+    model: Network
     frame: Frame
     tracks: bool
     revision: str | None
-    files: tuple[Path, ...]
+    weights: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,7 +169,7 @@ class HubSegmenter(PromptableSegmenter[HubEmbedding]):
 
     def _place(self, device: torch.device, dtype: torch.dtype) -> None:
         self._model.to(device, torch.float32)
-        self._model.vision_encoder.to(dtype)
+        _cast_encoder(self._model.vision_encoder, dtype)
         side, low_res = self._frame.side, self._frame.low_res
         batch = choose_batch(device, side, ENCODING_BYTES * side**2)
         mask_bytes = 4 * low_res[0] * low_res[1]
@@ -189,11 +183,12 @@ class HubSegmenter(PromptableSegmenter[HubEmbedding]):
     @cached_property
     def fingerprint(self) -> str:
         """Differs wherever embeddings of the same slice would; 32 hexadecimal digits."""
-        parts = (self.name, str(self._dtype), PREPARATION, self._loaded.revision)
+        parts = (str(self._dtype), PREPARATION, self._loaded.revision)
+        # Another version may compute otherwise; timm has EdgeTAM's encoder.
+        versions = (transformers.__version__, version("timm"))
         digest = hashlib.blake2b(digest_size=16)
-        # Another version of transformers may compute otherwise.
-        digest.update(repr((*parts, transformers.__version__)).encode())
-        for path in self._loaded.files:
+        digest.update(repr((*parts, *versions, self._model.config.to_dict())).encode())
+        for path in self._loaded.weights:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "blake2b").digest())
         return digest.hexdigest()
@@ -351,16 +346,22 @@ def load_model(name: str, weights: Path | None = None) -> LoadedModel:
             weights are not those of it.
     """
     files = find(name, weights)
-    return load_described(_read_config(files.config), files)
+    return load_described(read_config(files.config), files.config, files.weights, files.revision)
 
 
-def load_described(described: Mapping[str, Any], files: HubFiles) -> LoadedModel:
+def load_described(
+    described: Mapping[str, Any],
+    path: Path,
+    weights: tuple[Path, ...],
+    revision: str | None = None,
+) -> LoadedModel:
     """Loads a model of a known configuration.
 
     Args:
         described: its configuration, as transformers writes it.
-        files: where its weights lie; the configuration is the file of weights itself where their
-            publisher has none beside it.
+        path: the file that errors about the configuration name.
+        weights: the files of its weights.
+        revision: the commit of its repository on the hub; None of a folder.
 
     Raises:
         SegmenterError: as in `load_model`.
@@ -369,22 +370,26 @@ def load_described(described: Mapping[str, Any], files: HubFiles) -> LoadedModel
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
         raise SegmenterError(
-            f"{files.config}: found a model of type {kind!r}, expected one of {', '.join(FAMILIES)}"
+            f"{path}: found a model of type {kind!r}, expected one of {', '.join(FAMILIES)}"
         )
     state: dict[Any, Any] = {}
-    for path in files.weights:
-        state.update(read_weights(path))
-    tracks = family.video is not None and any("memory_attention." in str(key) for key in state)
-    model = _build(family.video if tracks and family.video else family.image, described, files)
-    fill_network(model, state, files.weights[0])
+    for file in weights:
+        state.update(read_weights(file))
+    name = family.image
+    if family.video is not None and any("memory_attention." in str(key) for key in state):
+        name = family.video
+    if kind == "sam3_video":  # its other part is the detector
+        described = find_part(described, "tracker_config", path)
+    model = _build(name, described, family.vision, path)
+    fill_network(model, state, weights[0] if len(weights) == 1 else weights[0].parent)
     model.float()
     side = int(model.prompt_encoder.input_image_size)
     return LoadedModel(
         model=model,
         frame=family.frame(side, int(model.config.prompt_encoder_config.patch_size)),
-        tracks=tracks,
-        revision=files.revision,
-        files=tuple(dict.fromkeys((files.config, *files.weights))),
+        tracks=name == family.video,
+        revision=revision,
+        weights=weights,
     )
 
 
@@ -411,54 +416,56 @@ def load_segmenter(
             to be had.
     """
     loaded = load_model(name, None if weights is None else Path(weights))
+    return make_segmenter(name, loaded, device, dtype)
+
+
+def make_segmenter(name: str, loaded: LoadedModel, device: str, dtype: str) -> HubSegmenter:
+    """Makes a `HubTracker` of a model with a memory, else a `HubSegmenter`; see there."""
     kind = HubTracker if loaded.tracks else HubSegmenter
     return kind(name, loaded, device, dtype)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise SegmenterError(f"{path}: found no JSON: {error}") from error
-    if not isinstance(described, dict):
-        raise SegmenterError(f"{path}: found a {type(described).__name__}, expected an object")
-    return described
+def _build(name: str, described: Mapping[str, Any], vision: str, path: Path) -> Network:
+    """Builds a model of transformers whose weights are not set yet, in float32.
 
-
-def _build(kind: str, described: Mapping[str, Any], files: HubFiles) -> Model:
-    """Builds a model of transformers whose weights are not set yet, in float32."""
-    cls = getattr(transformers, kind)
-    # SAM 3's has two parts, of which one walks.
-    described = described.get("tracker_config", described)
-    own = {key: value for key, value in described.items() if key not in NAMES_OF_CLASSES}
-    for key, value in _settings(own):
-        foreign = key == "model_type" and not str(value).startswith(PARTS)
-        # timm takes what follows a colon for a place to load from.
-        if foreign or (key == "architecture" and ":" in str(value)):
-            raise SegmenterError(
-                f"{files.config}: found {key} {str(value)!r:.99}, which no {kind} has"
-            )
+    Args:
+        name: of its class.
+        described: its configuration.
+        vision: the type of its image encoder's configuration.
+        path: the file that errors name.
+    """
+    cls = getattr(transformers, name)
     try:
-        with no_init_weights():
-            model = cls(cls.config_class.from_dict(own))
-    except ImportError as error:
-        raise SegmenterError(f"{kind} needs another package: {INSTALL_HUB}") from error
+        with no_init_weights(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of timm, which EdgeTAM imports
+            settings = select_settings(described, cls.config_class, vision, path)
+            model = cls(cls.config_class(**settings))
+    except SegmenterError:
+        raise
+    except ImportError as error:  # a package is missing, or too old
+        raise SegmenterError(
+            f"{path}: no {name} can be made of it: {describe_exception(error)}; {INSTALL_HUB}"
+        ) from error
     except Exception as error:  # a configuration can make anything fail in there
         raise SegmenterError(
-            f"{files.config}: no {kind} can be made of it: {describe_exception(error)}"
+            f"{path}: no {name} can be made of it: {describe_exception(error)}"
         ) from error
     return model.eval().requires_grad_(False)
 
 
-def _settings(described: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yields keys and values of a configuration, and of its parts."""
-    for key, value in described.items():
-        yield key, value
-        if isinstance(value, dict):
-            yield from _settings(value)
+def _cast_encoder(encoder: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Casts the weights of an image encoder.
+
+    Buffers stay float32, and weights beside them: rotary angles rounded to bfloat16 would move
+    SAM 3's tokens, and a batch norm takes its weights in its statistics' precision alone.
+    """
+    for module in encoder.modules():
+        if not any(one.is_floating_point() for one in module.buffers(recurse=False)):
+            for weight in module.parameters(recurse=False):
+                weight.data = weight.data.to(dtype)
 
 
-def _feature_shapes(model: Model, frame: Frame) -> tuple[tuple[int, int, int], ...]:
+def _feature_shapes(model: Network, frame: Frame) -> tuple[tuple[int, int, int], ...]:
     """Returns the shapes of `HubEmbedding.features`."""
     grid = frame.side // frame.patch
     decoder = model.mask_decoder

@@ -1,6 +1,7 @@
 """Files of models on the Hugging Face hub: found in the cache or a folder, and fetched.
 
-A model is named ``hf:ORG/NAME``, ``hf:ORG/NAME@REVISION`` or ``hf:FOLDER``. Nothing is downloaded
+A model is named ``hf:ORG/NAME``, ``hf:ORG/NAME@REVISION`` or ``hf:FOLDER``. What looks like one of
+the first two is never a folder; such a folder is ``hf:./ORG/NAME``. Nothing is downloaded
 while one is loaded: `fetch` does that, into the cache that all programs share which use the hub
 (HF_HOME), and from then on no network is needed.
 """
@@ -30,6 +31,9 @@ INDEX = "model.safetensors.index.json"
 CACHED_REVISION = "main"
 """The revision of a name without one: what was its latest when it was fetched."""
 
+LONGEST_NAME = 96
+"""The most characters of ORG/NAME on the hub."""
+
 _LISTED = 4
 _REPOSITORY = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w.-][\w./-]*))?", re.ASCII)
 
@@ -55,7 +59,8 @@ class FetchedModel:
 
     Attributes:
         folder: of its files.
-        name: by which this very revision is loaded.
+        name: by which it is loaded from there.
+        pinned: by which the hub knows this very revision.
         revision: the commit of its repository.
         licence: as its page states it, such as "apache-2.0"; None where it states none.
         sha256: of each file of weights, in hexadecimal digits, by the file's name.
@@ -63,6 +68,7 @@ class FetchedModel:
 
     folder: Path
     name: str
+    pinned: str
     revision: str
     licence: str | None
     sha256: Mapping[str, str]
@@ -80,18 +86,19 @@ def find(name: str, weights: Path | None = None) -> HubFiles:
             missing.
     """
     text = name.removeprefix(HUB)
-    folder = Path(text).expanduser()
-    if text and folder.is_dir():
+    folder = _find_folder(text)
+    if folder and not _REPOSITORY.fullmatch(text):
         return HubFiles(_existing(folder, CONFIG), _weights(folder, weights), None)
     _refuse_telemetry()
     from huggingface_hub import try_to_load_from_cache
 
-    repository, revision = _parse(name)
+    repository, revision = parse_name(name)
     cached = try_to_load_from_cache(repository, CONFIG, revision=revision or CACHED_REVISION)
     if not isinstance(cached, str):
+        own = f"; the folder of this name is hf:./{text}" if folder else ""
         raise CheckpointError(
-            f"{name} is neither a folder nor among the models fetched from the hub; "
-            f"this gets it: gamt weights fetch {name}"
+            f"{name} is not among the models fetched from the hub; "
+            f"this gets it: gamt weights fetch {name}{own}"
         )
     config = Path(cached)
     try:
@@ -113,7 +120,8 @@ def fetch(
 
     Args:
         name: ``hf:ORG/NAME`` or ``hf:ORG/NAME@REVISION``.
-        folder: where a folder of the model's own name is made; None takes the hub's cache.
+        folder: where the model gets the folder ORG/NAME, which then holds this state alone; None
+            takes the hub's cache.
         progress: called while files are fetched.
         endpoint: the hub's URL; None for the one in the variable HF_ENDPOINT, or else
             huggingface.co.
@@ -126,7 +134,7 @@ def fetch(
     _refuse_telemetry()
     from huggingface_hub import HfApi
 
-    repository, revision = _parse(name)
+    repository, revision = parse_name(name)
     api = HfApi(endpoint=endpoint)
     url = f"{api.endpoint}/{repository}"
     with _explained(url):
@@ -134,21 +142,30 @@ def fetch(
     files = {one.rfilename: one for one in info.siblings or ()}
     if CONFIG not in files or not {WEIGHTS, INDEX} & files.keys():
         raise DownloadError(f"{url}: found {_list(files)}, expected {CONFIG} and {WEIGHTS}")
-    target = None if folder is None else folder / repository.rpartition("/")[2]
+    target = None if folder is None else folder.absolute() / repository
     source = _Source(api.endpoint, repository, revision, str(info.sha), target)
     weights: Sequence[str] = [WEIGHTS]
     if WEIGHTS not in files:
-        weights = _read_index(source.download(INDEX))
+        index = source.download(INDEX)
+        _verify(index, files[INDEX])
+        try:
+            weights = _read_index(index)
+        except CheckpointError as error:
+            raise DownloadError(f"{url}: {error}") from error
         if missing := [file for file in weights if file not in files]:
             raise DownloadError(f"{url}: found no {_list(missing)}, which {INDEX} lists")
     total = sum(files[file].size or 0 for file in weights)
     report = _sum_up(progress, total)
     digests = {file: _verify(source.download(file, report), files[file]) for file in weights}
+    if target and WEIGHTS not in weights:
+        (target / WEIGHTS).unlink(missing_ok=True)  # of an earlier state; it would go first
     # Last, as a model is there once its configuration is.
     config = source.download(CONFIG)
+    _verify(config, files[CONFIG])
     return FetchedModel(
         folder=config.parent,
-        name=f"{HUB}{target}" if target else f"{HUB}{repository}@{info.sha}",
+        name=f"{HUB}{target}" if target else name,
+        pinned=f"{HUB}{repository}@{info.sha}",
         revision=str(info.sha),
         licence=_find_licence(info),
         sha256=digests,
@@ -212,13 +229,26 @@ def _refuse_telemetry() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
-def _parse(name: str) -> tuple[str, str | None]:
-    """Returns the repository in a name, and the revision if it has one."""
+def _find_folder(text: str) -> Path | None:
+    try:
+        folder = Path(text).expanduser()
+        return folder if text and folder.is_dir() else None
+    except (OSError, RuntimeError):  # the name is too long, or that of no user
+        return None
+
+
+def parse_name(name: str) -> tuple[str, str | None]:
+    """Returns the repository in a model's name, and the revision if it has one.
+
+    Raises:
+        CheckpointError: the name is no model's.
+    """
     found = _REPOSITORY.fullmatch(name.removeprefix(HUB))
-    if not found:
+    # The hub's own limits.
+    if not found or len(found[1]) > LONGEST_NAME or re.search(r"--|\.\.|[.-]$|\.git$", found[1]):
         raise CheckpointError(
-            f"found {name!r}, which is no folder, expected hf:ORG/NAME, hf:ORG/NAME@REVISION or "
-            "hf:FOLDER"
+            f"found {name!r:.99}, which is no folder, expected hf:ORG/NAME, hf:ORG/NAME@REVISION "
+            "or hf:FOLDER"
         )
     return found[1], found[2]
 
@@ -226,7 +256,8 @@ def _parse(name: str) -> tuple[str, str | None]:
 def _existing(folder: Path, file: str) -> Path:
     path = folder / file
     if not path.is_file():
-        found = _list(sorted(one.name for one in folder.iterdir()))
+        names = sorted(one.name for one in folder.iterdir())
+        found = _list(one for one in names if not one.startswith("."))
         raise CheckpointError(f"{folder}: found {found}, expected {file}")
     return path
 

@@ -177,6 +177,8 @@ def to_transformers(weights: Mapping[Any, Any]) -> dict[Any, Any]:
     """
     layout = _find_layout(weights)
     renamed = {_rename(key, layout): weight for key, weight in weights.items()}
+    if len(renamed) < len(weights):  # one weight twice, of which neither may be lost
+        return dict(weights)
     if layout == _SAM2:
         points = [renamed[key] for key in _POINTS if _is_point(renamed.get(key))]
         if len(points) == len(_POINTS):

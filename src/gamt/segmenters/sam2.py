@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gamt.segmenters import checkpoints
-from gamt.segmenters.hub import HubSegmenter, HubTracker, load_described
-from gamt.segmenters.hub_files import HubFiles
+from gamt.segmenters.hub import HubSegmenter, load_described, make_segmenter
 
 Weights = str | os.PathLike[str] | None
 
@@ -78,28 +77,28 @@ def describe(hiera: Hiera, side: int) -> dict[str, Any]:
     }
 
 
-def sam2_hiera_tiny(
+def sam2_1_hiera_tiny(
     weights: Weights = None, device: str = "auto", dtype: str = "auto"
 ) -> HubSegmenter:
     """Sets up SAM 2.1 with its smallest encoder; see `_set_up`."""
     return _set_up("sam2.1_hiera_tiny", TINY, 1024, weights, device, dtype)
 
 
-def sam2_hiera_small(
+def sam2_1_hiera_small(
     weights: Weights = None, device: str = "auto", dtype: str = "auto"
 ) -> HubSegmenter:
     """Sets up SAM 2.1 with its second smallest encoder; see `_set_up`."""
     return _set_up("sam2.1_hiera_small", SMALL, 1024, weights, device, dtype)
 
 
-def sam2_hiera_base_plus(
+def sam2_1_hiera_base_plus(
     weights: Weights = None, device: str = "auto", dtype: str = "auto"
 ) -> HubSegmenter:
     """Sets up SAM 2.1 with its second largest encoder; see `_set_up`."""
     return _set_up("sam2.1_hiera_base_plus", BASE_PLUS, 1024, weights, device, dtype)
 
 
-def sam2_hiera_large(
+def sam2_1_hiera_large(
     weights: Weights = None, device: str = "auto", dtype: str = "auto"
 ) -> HubSegmenter:
     """Sets up SAM 2.1 with its largest encoder; see `_set_up`."""
@@ -133,6 +132,5 @@ def _set_up(
         CheckpointError: there is no checkpoint.
     """
     path = checkpoints.find(name, weights)
-    loaded = load_described(describe(hiera, side), HubFiles(path, (path,), None))
-    kind = HubTracker if loaded.tracks else HubSegmenter
-    return kind(name, loaded, device, dtype)
+    loaded = load_described(describe(hiera, side), path, (path,))
+    return make_segmenter(name, loaded, device, dtype)

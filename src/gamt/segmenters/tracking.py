@@ -267,7 +267,7 @@ class MemoryWalker:
                 f"found a mask prompt of shape {said.mask.shape}, expected the slice's {shape}"
             )
         places, kinds = [said.points], [said.labels]
-        if said.box is not None:
+        if said.box is not None:  # before the points, as video inference has it
             places.insert(0, np.reshape(said.box, (2, 2)))
             kinds.insert(0, np.array(CORNERS))
         alone = not len(said.points) and said.box is None
