@@ -13,10 +13,10 @@ from gamt.lifting.budget import Stopwatch, StridePlanner
 from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import Appearance
 from gamt.lifting.target import Target
-from gamt.lifting.walk import Judge, MemoryWalk, PlaneWalk, check_propagation, walk_plane
+from gamt.lifting.walk import Judge, MemoryWalk, PlaneWalk, walk_plane
 from gamt.prompts import Box, ClassPrompts, Click, Scribble, SlicePrompt
 from gamt.segmenters.base import SliceMask, Traits
-from gamt.settings import Propagation, Settings, SettingsError
+from gamt.settings import Propagation
 from tests.doubles import (
     DEFAULTS,
     Constant,
@@ -420,13 +420,3 @@ def test_both_walks_of_a_plane_vote_by_their_quality() -> None:
     # On the anchor's rim: inside for one with the weight 0.5, outside for the other with 1.
     assert probability[3, 2, 4] == pytest.approx(0.5 / 1.5)
     assert probability[3, 5, 4] == pytest.approx(1)
-
-
-def test_a_segmenter_without_a_memory_cannot_walk_by_one() -> None:
-    check_propagation(Settings(), Thresholder())
-    check_propagation(Settings(propagation="both"), Follower())
-    with pytest.raises(
-        SettingsError,
-        match="setting propagation: found 'memory' with the segmenter double, expected prompts",
-    ):
-        check_propagation(Settings(propagation="memory"), Thresholder())

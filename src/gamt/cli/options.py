@@ -309,9 +309,8 @@ class PredictOptions:
                 can't be shown the channels that are asked for.
         """
         from gamt import segmenters
-        from gamt.lifting.walk import check_propagation
         from gamt.settings import PRESET_SEGMENTERS
-        from gamt.volume.preparation import check_channels
+        from gamt.volume.preparation import check_settings
 
         name = self.segmenter or PRESET_SEGMENTERS.get(self.preset, segmenters.DEFAULT)
         device = self.device
@@ -322,9 +321,7 @@ class PredictOptions:
         # A model that knows no precisions isn't bothered unless one is asked for.
         options = {} if self.dtype == "auto" else {"dtype": self.dtype}
         model = segmenters.load(name, self.weights, device, **options)
-        settings = self.choose_settings()
-        check_propagation(settings, model)
-        check_channels(settings, model)
+        check_settings(self.choose_settings(), model)
         return model
 
 

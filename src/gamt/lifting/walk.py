@@ -27,9 +27,9 @@ from gamt.lifting.propagation import (
 from gamt.lifting.target import LEAST_PROBABILITY, Finding, Target, Way
 from gamt.lifting.walker import Gap, Walker, thin_both_ways, walk
 from gamt.prompts import PixelBox, SlicePrompt
-from gamt.segmenters.base import Segmenter, SliceMask, Tracker
+from gamt.segmenters.base import SliceMask
 from gamt.segmenters.door import SegmenterFault
-from gamt.settings import Propagation, Settings, SettingsError
+from gamt.settings import Propagation
 from gamt.volume.scan import SliceRequest
 
 MOST_AWAY = 0.25
@@ -291,16 +291,3 @@ def walk_plane(
         for kind in walks_of(target)
     ]
     return walks[0] if len(walks) == 1 else together(walks)
-
-
-def check_propagation(settings: Settings, segmenter: Segmenter) -> None:
-    """Checks that a segmenter can walk as settings say.
-
-    Raises:
-        SettingsError: it has no memory, and is to walk by one.
-    """
-    if settings.propagation != "prompts" and not isinstance(segmenter, Tracker):
-        raise SettingsError(
-            f"setting propagation: found {settings.propagation!r} with the segmenter "
-            f"{segmenter.name}, expected prompts, or a segmenter with a memory (Tracker)"
-        )
