@@ -147,7 +147,8 @@ PropagationName = Annotated[
         autocompletion=_complete_propagation,
         help="How a target is followed from slice to slice: prompts asks about each slice by the "
         "mask before it; memory leaves it to what a model such as SAM 2 remembers; both walks "
-        "every plane both ways, in twice the time.  [default: the preset's, prompts]",
+        "every plane both ways, and takes about as long as memory.  [default: the preset's, "
+        "prompts]",
     ),
 ]
 NoBudget = Annotated[
