@@ -573,13 +573,13 @@ def test_whatever_walks_go_on_by_no_slice_is_encoded_twice(propagation: Propagat
 
 
 def test_with_a_small_cache_two_ways_of_walking_encode_no_more_slices_than_one() -> None:
-    # The embeddings are the slices themselves: of 8 of the largest ones, many are let go of.
+    # The embeddings are the slices themselves: there is room for no more than two.
     masks, image = overlapping()
     largest = max(image[0].size, image[:, 0].size, image[:, :, 0].size)
     encoded = {}
     for propagation in ("prompts", "memory", "both"):
         settings = replace(DEFAULTS, propagation=propagation)
-        embeddings = EmbeddingCache(Follower(), 8 * largest)
+        embeddings = EmbeddingCache(Follower(), 2 * largest)
         volume = PreparedVolume(image, (1, 1, 1), embeddings, settings)
         pipeline.lift(make_case(image, *boxed(*masks)), volume, UNLIMITED)
         encoded[propagation] = embeddings.encoded
