@@ -15,17 +15,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import psutil
 from rich.console import Console
 from rich.progress import track
 
 from benchmarks.bench import Bar, new_table, print_bars
-from gamt import segmenters
 from gamt.io.case import Case
 from gamt.lifting.target import Observer
 from gamt.predict import predict_case
 from gamt.prompts import ClassPrompts, Click, box_of_mask
-from gamt.settings import PRESETS
+from gamt.segmenters.base import Embedding
+from gamt.segmenters.statistical import StatisticalSegmenter
+from gamt.settings import PRESETS, Channels
 from gamt.volume.preparation import PreparedVolume
 
 MOST_SHARE, LEAST_SHARE = 1.0, 0.25
@@ -46,6 +48,7 @@ class Work:
         kind: "box", "click", "correction", or "boxes" of three classes.
         share: of the scan's sides, the target's.
         dtype: of the scan.
+        channels: what the segmenter is shown.
     """
 
     shape: tuple[int, int, int]
@@ -53,6 +56,7 @@ class Work:
     kind: str
     share: float = 0.9
     dtype: str = "int16"
+    channels: Channels = "same"
 
 
 SHAPES = (
@@ -70,6 +74,7 @@ WORK = (
     Work((300, 400, 400), (1.0, 1.0, 1.0), "click", share=0.2),
     Work((160, 256, 256), (1.0, 1.0, 1.0), "box", dtype="uint8"),
     Work((160, 256, 256), (1.0, 1.0, 1.0), "box", dtype="float64"),
+    *(Work(*one, "box", channels="windows") for one in SHAPES[1:3]),
 )
 
 
@@ -84,6 +89,16 @@ class Measured:
 
     bytes: int
     planned_bytes: int
+
+
+class OfWindows(StatisticalSegmenter):
+    """The embedded segmenter, which takes the middle one of three channels."""
+
+    traits = replace(StatisticalSegmenter.traits, three_channels=True)
+
+    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
+        """Prepares slices of one channel or three."""
+        return super().encode(slices if slices.ndim == 3 else slices[..., 1])
 
 
 class Planner(Observer):
@@ -115,7 +130,7 @@ def main() -> int:
         shape = " x ".join(str(size) for size in work.shape)
         grid.add_row(
             f"{shape} {work.dtype}, {' x '.join(f'{mm:g}' for mm in work.spacing_mm)} mm",
-            work.kind,
+            work.kind if work.channels == "same" else f"{work.kind}, {work.channels}",
             f"{work.share:.0%}",
             f"{one.bytes / 2**20:.0f}",
             f"{one.planned_bytes / 2**20:.0f}",
@@ -159,11 +174,11 @@ def in_process(work: Work) -> Measured:
 def measure(work: Work) -> Measured:
     """Segments a case, and measures what that takes."""
     case = make_case(work)
-    segmenter = segmenters.load(segmenters.DEFAULT)
+    segmenter = OfWindows()
     planner = Planner()
     Path("/proc/self/clear_refs").write_text("5")  # the most that was held begins anew
     before = psutil.Process().memory_info().rss
-    settings = replace(PRESETS["default"], budget=False)
+    settings = replace(PRESETS["default"], budget=False, channels=work.channels)
     predict_case(case, segmenter, settings, observer=planner)
     status = Path("/proc/self/status").read_text()
     most_kb = int(status.partition("VmHWM:")[2].split()[0])

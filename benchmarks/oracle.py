@@ -88,7 +88,9 @@ class WalkingOracle:
     target, and a prompt alone is answered with a field of that slice's own. In a walk by memory the
     field is a running mean of those of the slices behind, so that borders are wrong in the same
     places for several slices, and the answers get worse away from the prompt. Past the end of the
-    target it goes on with the last answer, as SAM 2 is known to (arXiv 2505.01854).
+    target it goes on with the last answer, as SAM 2 is known to (arXiv 2505.01854). It is
+    overconfident: the quality that it tells is that of `tracked_dice`, whatever the answer has
+    become by drift or past the end, so that no walk ends by its quality.
     """
 
     name = "walking oracle"

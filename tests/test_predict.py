@@ -20,7 +20,7 @@ from gamt.io.case import Case, read_case, write_case, write_segmentation
 from gamt.predict import Cancelled, FolderError, Prediction, predict_case, predict_folder
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.segmenters import Embedding, SliceMask, Traits, load
-from gamt.settings import PRESETS, SettingsError
+from gamt.settings import PRESETS, Settings, SettingsError
 from gamt.volume.cache import EmbeddingCache
 from gamt.windows import IntensityWindow
 from tests.costs import cost
@@ -554,11 +554,17 @@ def test_seconds_that_are_no_number_are_an_error() -> None:
         predict_case(two_boxes(), ThresholdSegmenter(), UNLIMITED, seconds=float("nan"))
 
 
-def test_a_segmenter_without_a_memory_is_refused_before_any_case_where_walks_need_one(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        (replace(UNLIMITED, propagation="memory"), "found 'memory' with the segmenter threshold"),
+        (replace(UNLIMITED, channels="windows"), "found 'windows', expected 'same' with the segm"),
+    ],
+    ids=["propagation", "channels"],
+)
+def test_a_segmenter_that_cannot_do_what_settings_ask_is_refused_before_any_case(
+    settings: Settings, refused: str, tmp_path: Path
 ) -> None:
-    settings = replace(UNLIMITED, propagation="memory")
-    refused = "found 'memory' with the segmenter threshold"
     with pytest.raises(SettingsError, match=refused):
         predict_case(two_boxes(), ThresholdSegmenter(), settings)
     save(tmp_path / "in" / "a.npz")

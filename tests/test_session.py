@@ -1367,6 +1367,11 @@ def test_a_session_refuses_a_segmenter_without_the_memory_that_its_walks_need() 
         Session(Thresholder(), replace(PRESETS["default"], propagation="both"))
 
 
+def test_a_session_refuses_a_segmenter_of_grey_slices_other_channels() -> None:
+    with pytest.raises(SettingsError, match="found 'windows', expected 'same'"):
+        Session(Thresholder(), replace(PRESETS["default"], channels="windows"))
+
+
 def test_seconds_that_are_no_number_are_an_error() -> None:
     with pytest.raises(ValueError, match="found nan for the seconds"):
         Session(Thresholder(), seconds=float("nan"))

@@ -24,7 +24,6 @@ from gamt.lifting.pipeline import Lifted
 from gamt.lifting.plan import cache_bytes
 from gamt.lifting.progress import Report
 from gamt.lifting.target import Observer
-from gamt.lifting.walk import check_propagation
 from gamt.plausibility import (
     NO_NAMES,
     count_voxels,
@@ -37,7 +36,7 @@ from gamt.segmenters.door import SegmenterFault, describe_exception
 from gamt.settings import PRESETS, Settings
 from gamt.text import printable
 from gamt.volume.cache import EmbeddingCache, open_store
-from gamt.volume.preparation import PreparedVolume
+from gamt.volume.preparation import PreparedVolume, check_settings
 from gamt.windows import IntensityWindow
 
 logger = logging.getLogger("gamt")
@@ -154,12 +153,12 @@ def predict_case(
 
     Raises:
         Cancelled: `cancelled` said so.
-        SettingsError: the segmenter has no memory, and is to walk by one.
+        SettingsError: the segmenter can't do what the settings ask of it (`check_settings`).
         ValueError: `seconds` is not a number.
     """
     if math.isnan(seconds):
         raise ValueError("found nan for the seconds allowed, expected a number")
-    check_propagation(settings, segmenter)
+    check_settings(settings, segmenter)
     start = time.monotonic() if start is None else start
     has_box = any(prompts.box is not None for prompts in case.prompts)
     if not isinstance(cache, EmbeddingCache):
@@ -257,9 +256,9 @@ def predict_folder(
     Raises:
         FolderError: `inputs` doesn't exist, or nothing can be written to `outputs`.
         OverwriteError: a segmentation would replace its case.
-        SettingsError: the segmenter has no memory, and is to walk by one.
+        SettingsError: the segmenter can't do what the settings ask of it (`check_settings`).
     """
-    check_propagation(settings, segmenter)
+    check_settings(settings, segmenter)
     paths = _find_cases(Path(inputs))
     outputs = Path(outputs)
     if any(path.parent.resolve() == outputs.resolve() for path in paths):

@@ -41,14 +41,13 @@ from gamt.lifting.plan import cache_bytes
 from gamt.lifting.progress import Report
 from gamt.lifting.sections import section_of
 from gamt.lifting.target import Observer
-from gamt.lifting.walk import check_propagation
 from gamt.prompts import Box, ClassPrompts, Lasso, Region, SliceBox
 from gamt.segmenters.base import Segmenter
 from gamt.segmenters.door import SegmenterFault
 from gamt.settings import PRESETS, Scale, Settings
 from gamt.spacing import EXPECTED, is_believable
 from gamt.volume.cache import EmbeddingCache
-from gamt.volume.preparation import PreparedVolume
+from gamt.volume.preparation import PreparedVolume, check_settings
 from gamt.windows import IntensityWindow, WindowChoice, parse_window
 
 __all__ = ["ArrayBounds", "Cancelled", "SegmenterFault", "Session"]
@@ -297,14 +296,14 @@ class Session:
 
         Raises:
             SegmenterError: no segmenter has that name, or it can't be set up.
-            SettingsError: the segmenter has no memory, and is to walk by one.
+            SettingsError: the segmenter can't do what the settings ask of it (`check_settings`).
             ValueError: `seconds` is not a number.
         """
         if math.isnan(seconds):
             raise ValueError("found nan for the seconds allowed, expected a number")
         if segmenter is None or isinstance(segmenter, str):
             segmenter = segmenters.load(segmenter or segmenters.DEFAULT)
-        check_propagation(settings, segmenter)
+        check_settings(settings, segmenter)
         self._settings = settings
         self._seconds = seconds
         self._observer = observer

@@ -1,6 +1,7 @@
 """What an explanation says in words."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -173,6 +174,13 @@ def test_without_a_box_only_a_walk_that_lost_its_target_is_a_problem() -> None:
     unsure = PlaneRecord(Plane.AXIAL, (walk_that_ended(End.UNSURE),), 5)
     (problem,) = problems(box=None, planes=[unsure])
     assert "ended early, at 6: quality too low (min_quality)." in problem
+
+
+@pytest.mark.parametrize(("runs", "told"), [(3, 6), (4, 0)])
+def test_runs_that_are_walked_in_two_ways_are_counted_once(runs: int, told: int) -> None:
+    by_prompts = walk_that_ended(End.VANISHED)
+    walks = (by_prompts, replace(by_prompts, by_memory=True)) * runs
+    assert len(problems(planes=[PlaneRecord(Plane.AXIAL, walks, 5)])) == told
 
 
 def test_of_a_plane_of_many_walks_no_end_is_told() -> None:

@@ -239,8 +239,22 @@ def test_the_time_between_calls_is_none_of_theirs(clock: Clock) -> None:
     call(watch, clock, "decode", 1)
     clock.now += 5
     assert watch.pace.seconds("decode") == 1
-    assert watch.fits(0, 4)
-    assert not watch.fits(0, 5)
+    assert watch.fits(0, 4, 0)
+    assert not watch.fits(0, 5, 0)
+
+
+def test_where_a_step_by_memory_takes_long_there_is_time_for_corrections(clock: Clock) -> None:
+    watch = Stopwatch(deadline=1030)
+    for _ in range(3):
+        call(watch, clock, "track", 8)
+        call(watch, clock, "decode", 1)
+    # Three seconds are left.
+    assert watch.fits(0, 3, 0)
+    assert not watch.fits(0, 4, 0)
+    assert not watch.fits(0, 0, 1)
+    watch.before_call("decode", 3)
+    with pytest.raises(OutOfTime):
+        watch.before_call("track", 1)
 
 
 def test_a_call_ends_where_the_next_one_begins(clock: Clock) -> None:

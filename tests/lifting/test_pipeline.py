@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +30,7 @@ from gamt.prompts import (
     SlicePrompt,
     box_of_mask,
 )
+from gamt.segmenters import load
 from gamt.segmenters.base import Embedding, SliceMask, Traits
 from gamt.settings import PRESETS, Propagation, Scale, Settings
 from gamt.volume.cache import EmbeddingCache
@@ -50,6 +52,7 @@ from tests.doubles import (
     make_case,
     picture,
 )
+from tests.small_trackers import small_sam2
 
 SHAPE = (22, 26, 30)
 SPENT = Budget(0, 0)
@@ -567,6 +570,45 @@ def test_whatever_walks_go_on_by_no_slice_is_encoded_twice(propagation: Propagat
     # Corrections are about an error, which no memory knows of.
     assert len(segmenter.tracked) == tracked
     assert len(segmenter.asked) > asked
+
+
+def test_with_a_small_cache_two_ways_of_walking_encode_no_more_slices_than_one() -> None:
+    # The embeddings are the slices themselves: there is room for no more than two.
+    masks, image = overlapping()
+    largest = max(image[0].size, image[:, 0].size, image[:, :, 0].size)
+    encoded = {}
+    for propagation in ("prompts", "memory", "both"):
+        settings = replace(DEFAULTS, propagation=propagation)
+        embeddings = EmbeddingCache(Follower(), 2 * largest)
+        volume = PreparedVolume(image, (1, 1, 1), embeddings, settings)
+        pipeline.lift(make_case(image, *boxed(*masks)), volume, UNLIMITED)
+        encoded[propagation] = embeddings.encoded
+    assert encoded["both"] <= encoded["prompts"]
+    assert encoded["memory"] <= encoded["prompts"]
+
+
+@pytest.mark.parametrize("propagation", ["prompts", "memory", "both"])
+def test_a_model_with_a_memory_encodes_no_slice_twice(
+    propagation: Propagation, tmp_path: Path
+) -> None:
+    small_sam2().save_pretrained(tmp_path)
+    segmenter = load(f"hf:{tmp_path}")
+    masks, image = overlapping()
+    prompts = boxed(*masks)
+    prompts[0] = replace(prompts[0], clicks=(Click(10, 9, 12, True),))
+    settings = replace(DEFAULTS, propagation=propagation, min_quality=0.0)
+    encoded: list[bytes] = []
+    encode = segmenter.encode
+
+    def counted(slices: npt.NDArray[np.uint8]) -> Sequence[Any]:
+        encoded.extend(one.tobytes() for one in slices)
+        return encode(slices)
+
+    segmenter.encode = counted  # type: ignore[method-assign]
+    embeddings = EmbeddingCache(segmenter, 2**30)
+    volume = PreparedVolume(image, (1, 1, 1), embeddings, settings)
+    found = pipeline.lift(make_case(image, *prompts), volume, UNLIMITED)
+    assert found.encoded == len(encoded) == len(set(encoded)) > 10
 
 
 def test_walks_by_memory_of_all_classes_share_batches() -> None:

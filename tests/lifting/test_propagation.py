@@ -352,6 +352,23 @@ class Counting(Constant):
         return super().decode(embeddings, prompts, multimask)
 
 
+def test_near_the_end_questions_by_prompts_are_answered_that_come_before_one_by_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    image = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5)
+    scan = Scan(lambda: image, GRID, EmbeddingCache(Counting(inside=True), 2**20))
+    stopwatch = Stopwatch(3)
+    for _ in range(2):
+        stopwatch.pace.add("encode", 1, 0)
+        stopwatch.pace.add("decode", 1, 1)
+        stopwatch.pace.add("track", 1, 10)
+    requests = [SliceRequest(Plane.AXIAL, index, SlicePrompt()) for index in (0, 1, 2)]
+    requests.insert(2, SliceRequest(Plane.AXIAL, 3, SlicePrompt(state=0), position=1))
+    answers = ask(scan, requests, stopwatch)
+    assert [isinstance(one, OutOfTime) for one in answers] == [False, False, True, True]
+
+
 def test_slices_are_encoded_ahead_where_there_is_time_for_whole_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

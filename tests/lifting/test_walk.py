@@ -13,10 +13,10 @@ from gamt.lifting.budget import Stopwatch, StridePlanner
 from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import Appearance
 from gamt.lifting.target import Target
-from gamt.lifting.walk import Judge, MemoryWalk, PlaneWalk, check_propagation, walk_plane
-from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
+from gamt.lifting.walk import Judge, MemoryWalk, PlaneWalk, walk_plane
+from gamt.prompts import Box, ClassPrompts, Click, Scribble, SlicePrompt
 from gamt.segmenters.base import SliceMask, Traits
-from gamt.settings import Propagation, Settings, SettingsError
+from gamt.settings import Propagation
 from tests.doubles import (
     DEFAULTS,
     Constant,
@@ -218,6 +218,10 @@ def follow(
     drive(going.start(prompt), target)
 
 
+LINE = np.array([[2, 0, x] for x in range(3)])
+"""Raw voxels of a line beside the target in `slanted`, on the slice 2."""
+
+
 def slanted() -> npt.NDArray[np.bool_]:
     """A block whose slices 1 to 5 each begin at another row, so that they can be told apart."""
     truth = np.zeros((7, 12, 10), np.bool_)
@@ -281,6 +285,40 @@ def test_a_slice_with_a_click_is_shown_with_the_prompt_of_any_other_walk() -> No
     assert by_memory.labels.tolist() == [1, 1, 0]
     assert by_memory.mask is None  # the memory knows more of the slice before
     assert by_memory.state is None
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "shown"),
+    [
+        # Clicks and scribbles of the class itself, positive and negative, are shown with a prompt.
+        (ClassPrompts(1, clicks=(Click(5, 6, 4, True),)), ClassPrompts(2), [0, 2]),
+        (ClassPrompts(1, clicks=(Click(1, 11, 9, False),)), ClassPrompts(2), [0, -2]),
+        (ClassPrompts(1, scribbles=(Scribble(LINE, False),)), ClassPrompts(2), [0, -1]),
+        # Those of another class leave the slice to the memory.
+        (ClassPrompts(1), ClassPrompts(2, clicks=(Click(5, 11, 9, True),)), [0]),
+        (ClassPrompts(1), ClassPrompts(2, scribbles=(Scribble(LINE, True),)), [0]),
+    ],
+    ids=["click", "negative click", "scribble", "another's click", "another's scribble"],
+)
+def test_no_marks_but_the_classs_own_take_a_slice_from_the_memory(
+    mine: ClassPrompts, theirs: ClassPrompts, shown: list[int]
+) -> None:
+    segmenter = Follower()
+    target = make_target(make_case(picture(slanted()), mine, theirs), segmenter)
+    follow(target, 3, SlicePrompt(box=(3, 3, 7, 9)), np.arange(1, 6))
+    assert [one.position for one in segmenter.tracked if one.prompt is not None] == shown
+
+
+def test_what_others_clicked_is_shown_beside_the_classs_own_clicks() -> None:
+    mine = ClassPrompts(1, clicks=(Click(5, 6, 4, True),))
+    theirs = ClassPrompts(2, clicks=(Click(5, 11, 9, True),))
+    segmenter = Follower()
+    target = make_target(make_case(picture(slanted()), mine, theirs), segmenter)
+    follow(target, 3, SlicePrompt(box=(3, 3, 7, 9)), np.arange(1, 6))
+    (marked,) = [one.prompt for one in segmenter.tracked if one.position == 2]
+    assert marked is not None
+    assert marked.labels.tolist() == [1, 1, 0]  # of the slice before, own, another's
+    assert marked.points[1:].tolist() == [[4, 6], [9, 11]]
 
 
 @pytest.mark.parametrize("overruns", [False, True])
@@ -382,13 +420,3 @@ def test_both_walks_of_a_plane_vote_by_their_quality() -> None:
     # On the anchor's rim: inside for one with the weight 0.5, outside for the other with 1.
     assert probability[3, 2, 4] == pytest.approx(0.5 / 1.5)
     assert probability[3, 5, 4] == pytest.approx(1)
-
-
-def test_a_segmenter_without_a_memory_cannot_walk_by_one() -> None:
-    check_propagation(Settings(), Thresholder())
-    check_propagation(Settings(propagation="both"), Follower())
-    with pytest.raises(
-        SettingsError,
-        match="setting propagation: found 'memory' with the segmenter double, expected prompts",
-    ):
-        check_propagation(Settings(propagation="memory"), Thresholder())

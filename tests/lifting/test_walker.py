@@ -14,7 +14,12 @@ from gamt.lifting.walker import Gap, Walker, walk
 from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import SliceMask
 from gamt.segmenters.door import SegmenterFault
+from gamt.volume.scan import SliceRequest
 from tests.doubles import steps, tagged
+
+
+def request_for(index: int) -> SliceRequest:
+    return SliceRequest(Plane.CORONAL, index, SlicePrompt(box=(index, 0, index + 1, 1)))
 
 
 class Owner(Walker[int]):
@@ -32,14 +37,13 @@ class Owner(Walker[int]):
         self.asked: list[tuple[int, int]] = []
         self.told: list[tuple[int, int | None, float]] = []
 
-    def ask(self, index: int, before: int) -> SlicePrompt:
+    def ask(self, index: int, before: int) -> SliceRequest:
         self.asked.append((index, before))
-        return SlicePrompt(box=(index, 0, index + 1, 1))
+        return request_for(index)
 
-    def accept(
-        self, index: int, prompt: SlicePrompt, before: int | None, answer: SliceMask
-    ) -> int | None:
-        assert prompt.box == (index, 0, index + 1, 1)
+    def accept(self, request: SliceRequest, before: int | None, answer: SliceMask) -> int | None:
+        index = request.index
+        assert request.prompt.box == (index, 0, index + 1, 1)
         self.told.append((index, before, answer.quality))
         return None if index in self.ends else 10 * index
 
@@ -51,8 +55,7 @@ class Owner(Walker[int]):
         report: Report = lambda done, planned: None,
     ) -> Walk:
         self.stride = stride
-        prompt = SlicePrompt(box=(anchor, 0, anchor + 1, 1))
-        return walk(Plane.CORONAL, anchor, prompt, indices, self, Progress(report))
+        return walk(request_for(anchor), indices, self, Progress(report))
 
     def fail(self, index: int, fault: SegmenterFault) -> None:
         self.failed.append((index, str(fault)))

@@ -304,12 +304,12 @@ def test_too_few_tracked_answers_are_a_fault() -> None:
     assert texts(track(Door(Forgetful()), 1)) == ["0 answers of track, expected 1"]
 
 
-def test_a_repeated_part_of_a_failed_call_to_track_is_timed_as_decoding() -> None:
+def test_a_repeated_part_of_a_failed_call_to_track_is_timed_as_tracking() -> None:
     calls: list[tuple[str, int]] = []
     door = Door(Tracking(unlucky(), unlucky(0, 1)))
     prompts = [SlicePrompt(state="known")] * 2
     door.track([0, 1], prompts, [1, 2], SHAPE, lambda *call: calls.append(call))
-    assert calls == [("decode", 1), ("decode", 1)]
+    assert calls == [("track", 1), ("track", 1)]
 
 
 def test_ctrl_c_goes_through() -> None:

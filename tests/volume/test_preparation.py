@@ -2,6 +2,7 @@
 
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,14 +12,15 @@ import numpy.typing as npt
 import pytest
 
 from gamt.axes import Plane
+from gamt.lifting.plan import GRID_BYTES, WINDOWS_BYTES
 from gamt.prompts import SlicePrompt
 from gamt.settings import Channels, Settings, SettingsError
 from gamt.volume import preparation
 from gamt.volume.cache import EmbeddingCache
-from gamt.volume.preparation import PreparedVolume
+from gamt.volume.preparation import PreparedVolume, check_settings
 from gamt.volume.scan import Scan, SliceRequest
 from gamt.windows import IntensityWindow
-from tests.doubles import Thresholder, Viewer
+from tests.doubles import Follower, Thresholder, Viewer
 
 SECONDS = 60
 """After which a test fails that waits for something."""
@@ -122,11 +124,38 @@ def test_channels_show_what_the_setting_says(
     assert scan.image.flags.c_contiguous
 
 
+def test_a_segmenter_without_a_memory_cannot_walk_by_one() -> None:
+    check_settings(Settings(), Thresholder())
+    check_settings(Settings(propagation="both"), Follower())
+    with pytest.raises(
+        SettingsError,
+        match="setting propagation: found 'memory' with the segmenter double, expected prompts",
+    ):
+        check_settings(Settings(propagation="memory"), Thresholder())
+
+
+def test_three_windows_take_at_no_time_more_than_is_planned() -> None:
+    shape = (40, 120, 130)
+    image, most = np.zeros(shape, np.uint8), {}
+    for channels in ("same", "windows"):
+        settings = Settings(channels=channels)
+        volume = PreparedVolume(image, (1, 1, 1), EmbeddingCache(Viewer(), 2**20), settings)
+        scan = volume.scan(((0, 0, 0), shape), IntensityWindow(0, 1))
+        tracemalloc.start()
+        try:
+            assert scan.image.size == image.size
+            most[channels] = tracemalloc.get_traced_memory()[1] / image.size
+        finally:
+            tracemalloc.stop()
+    assert most["same"] <= GRID_BYTES
+    assert most["windows"] <= GRID_BYTES + WINDOWS_BYTES
+
+
 def test_a_segmenter_of_grey_slices_is_refused_other_channels() -> None:
-    image, settings = np.zeros(SHAPE, np.uint8), Settings(channels="windows")
     expected = (
         "setting channels: found 'windows', expected 'same' with the segmenter double, which takes "
         "grey slices alone"
     )
+    check_settings(Settings(channels="windows"), Viewer())
     with pytest.raises(SettingsError, match=f"^{expected}$"):
-        PreparedVolume(image, (1, 1, 1), EmbeddingCache(Thresholder(), 2**20), settings)
+        check_settings(Settings(channels="windows"), Thresholder())

@@ -181,8 +181,24 @@ def test_requests_with_a_position_are_tracked_and_the_others_decoded() -> None:
     assert prompt is not None
     assert (prompt.box, memory, position) == ((0, 0, 2, 2), None, 0)
     assert left_to_memory == (None, "known", -7)
-    # A slice that is tracked costs as one that is decoded.
-    assert calls == [("encode", 2), ("decode", 2), ("decode", 1)]
+    assert calls == [("encode", 2), ("track", 2), ("decode", 1)]
+
+
+def test_a_slice_that_is_asked_about_in_several_ways_is_encoded_once_without_any_cache() -> None:
+    segmenter = TrackingSegmenter(batch=2)
+    scan = Scan(lambda: IMAGE, GRID, EmbeddingCache(segmenter, limit_bytes=0))
+    for plane in (Plane.AXIAL, Plane.CORONAL):
+        scan.decode(
+            [
+                request(plane, 0),
+                SliceRequest(plane, 0, SlicePrompt(state="known"), position=1),
+                request(plane, 1, multimask=True),
+                request(plane, 0, multimask=True),
+                SliceRequest(plane, 1, SlicePrompt(state="known"), position=2),
+                request(plane, 1),
+            ]
+        )
+    assert segmenter.slices == 4
 
 
 def test_a_batch_that_is_not_full_takes_in_what_is_announced() -> None:

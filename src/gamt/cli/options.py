@@ -147,7 +147,8 @@ PropagationName = Annotated[
         autocompletion=_complete_propagation,
         help="How a target is followed from slice to slice: prompts asks about each slice by the "
         "mask before it; memory leaves it to what a model such as SAM 2 remembers; both walks "
-        "every plane both ways, in twice the time.  [default: the preset's, prompts]",
+        "every plane both ways, and takes about as long as memory.  [default: the preset's, "
+        "prompts]",
     ),
 ]
 NoBudget = Annotated[
@@ -312,9 +313,8 @@ class PredictOptions:
                 that are asked for.
         """
         from gamt import segmenters
-        from gamt.lifting.walk import check_propagation
         from gamt.settings import PRESET_SEGMENTERS
-        from gamt.volume.preparation import check_channels
+        from gamt.volume.preparation import check_settings
 
         name = self.segmenter or PRESET_SEGMENTERS.get(self.preset, segmenters.DEFAULT)
         device = self.device
@@ -325,8 +325,7 @@ class PredictOptions:
         # A model that knows no precisions isn't bothered unless one is asked for.
         options = {} if self.dtype == "auto" else {"dtype": self.dtype}
         model = segmenters.load(name, self.weights, device, **options)
-        check_propagation(settings, model)
-        check_channels(settings, model)
+        check_settings(settings, model)
         return model
 
 

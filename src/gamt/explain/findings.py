@@ -1,6 +1,6 @@
 """What an explanation says in words: prompts, why walks ended, and what is worth a look."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -138,7 +138,7 @@ def find_problems(record: ClassRecord) -> Iterable[str]:
         if not plane.walks:
             yield f"No {name} walk: nothing that was seen before leads to such a slice."
         # Where walks go on from what others found, most of them end somehow.
-        elif len(plane.walks) <= _MOST_RUNS:
+        elif _count_runs(plane.walks) <= _MOST_RUNS:
             for walk in plane.walks:
                 kind = f"{name} walk by memory" if walk.by_memory else f"{name} walk"
                 yield from _find_early_stops(kind, walk, record.prompts.box is not None)
@@ -156,6 +156,12 @@ def find_problems(record: ClassRecord) -> Iterable[str]:
     for (before, high), (after, low) in pairwise(steps):
         if high - low > WORSE:
             yield f"Dice falls from {high:.2f} to {low:.2f} between “{before}” and “{after}”."
+
+
+def _count_runs(walks: Sequence[WalkRecord]) -> int:
+    """Returns how many runs of slices were walked, each in one way or two."""
+    by_memory = sum(walk.by_memory for walk in walks)
+    return max(by_memory, len(walks) - by_memory)
 
 
 def _find_early_stops(kind: str, walk: WalkRecord, range_is_known: bool) -> Iterable[str]:

@@ -96,7 +96,7 @@ class Cancelled(Exception):  # noqa: N818 - it is no error
 
 
 class Pace:
-    """What the calls of a segmenter have cost so far; encoding and decoding are told apart.
+    """What the calls of a segmenter have cost so far: to encode, to decode and to track.
 
     A call may cost something by itself, whatever is in it, so that what calls took is kept by their
     number of slices. Of three calls or more, the dearest by slice is left out: it may have been the
@@ -216,10 +216,11 @@ class Stopwatch:
         if self.left <= 0 or self._finish():
             raise OutOfTime
 
-    def fits(self, encoded: int, decoded: int) -> bool:
-        """Says whether so many slices can be encoded and decoded before the deadline."""
-        expected = self.pace.expect("encode", encoded) + self.pace.expect("decode", decoded)
-        return expected <= self.left
+    def fits(self, encoded: int, decoded: int, tracked: int) -> bool:
+        """Says whether so many slices can be encoded, decoded and tracked before the deadline."""
+        expect = self.pace.expect
+        asked = expect("decode", decoded) + expect("track", tracked)
+        return expect("encode", encoded) + asked <= self.left
 
     def before_call(self, call: Call, slices: int) -> None:
         """Begins to time a call of the segmenter, which ends with the next one or `end_call`.

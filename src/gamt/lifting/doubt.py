@@ -4,13 +4,18 @@
 replaces it is the walk's first mask, and votes beside the walks in the slices around.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from gamt.axes import Plane, box_to_slice, slice_view
+from gamt.lifting.budget import OutOfTime
 from gamt.lifting.hypotheses import MARGIN, Hypothesis, contradict, follow, misses
+from gamt.lifting.propagation import Answer, Walk, stop
 from gamt.lifting.shape import WHOLE, prior_logits
 from gamt.lifting.target import Target
+from gamt.lifting.walk import walks_of
 from gamt.prompts import Box, PixelBox, SlicePrompt
 from gamt.segmenters.base import SliceMask
 from gamt.volume.geometry import box_on_grid
@@ -19,45 +24,84 @@ LOG_ODDS = np.float32(4)
 """How sure a body of like intensity is of its pixels (docs/constants.md)."""
 
 
-def doubt(
-    target: Target, box: Box, anchor: int, indices: npt.NDArray[np.intp], answer: SliceMask
-) -> SliceMask:
-    """Replaces a first answer that the user's box contradicts, and lets what replaces it vote.
-
-    A segmenter whose answer misses the box itself is not asked about this target any more.
+def doubting(
+    target: Target, box: Box, anchor: int, indices: npt.NDArray[np.intp], walk: Walk
+) -> Walk:
+    """Walks on from a user's box with what the segmenter's first answers are taken for.
 
     Args:
         target: the class.
         box: the user's, in raw voxels.
         anchor: the slice that it was drawn on, a grid index.
         indices: the slices of its range, grid indices.
-        answer: of the segmenter, to the box alone or with clicks.
+        walk: asks about the anchor first, once for each of `walks_of`.
+    """
+    answers: Sequence[Answer] = doubt(target, box, anchor, indices, (yield next(walk)))
+    while True:
+        try:
+            requests = walk.send(answers)
+        except StopIteration:
+            return
+        try:
+            answers = yield requests
+        except OutOfTime as up:
+            stop(walk, up)
+            raise
+
+
+def doubt(
+    target: Target,
+    box: Box,
+    anchor: int,
+    indices: npt.NDArray[np.intp],
+    answers: Sequence[Answer],
+) -> list[Answer]:
+    """Replaces first answers that the user's box contradicts.
+
+    What replaces them also votes beside the walks, unless the box agrees with one of them. A way of
+    walking whose answer misses the box itself is gone no further.
+
+    Args:
+        target: the class.
+        box: the user's, in raw voxels.
+        anchor: the slice that it was drawn on, a grid index.
+        indices: the slices of its range, grid indices.
+        answers: of the segmenter, to the box alone or with clicks; one for each of `walks_of`.
 
     Returns:
-        The answer, or what is taken for it.
+        The answers, or what is taken for them.
     """
     grid, image = target.scan.grid, target.scan.image
     low, high = np.clip(grid.range_to_grid(box.low, box.high), 0, grid.shape).tolist()
     x0, y0, x1, y1 = (int(side) for side in box_to_slice(Plane.AXIAL, low, high))
     sides = zip(target.slice_shape, grid.scale[1:], strict=True)
     rows, columns = (MARGIN * side * step for side, step in sides)
-    found = contradict(
-        slice_view(image, Plane.AXIAL, anchor),
-        (x0, y0, x1, y1),
-        (rows, columns),
-        answer.mask,
-        target.scan.segmenter.traits.intensities_alone,
-    )
-    if found is None:
-        return answer
-    target.misled |= misses(answer.mask, (x0, y0, x1, y1))
-    if found.interval is None:
-        return vote_by_ellipsoid(target, target.finding.box or box, anchor)
-    planned = sorted(set(indices.tolist()))
-    down, up = [n for n in planned[::-1] if n < anchor], [n for n in planned if n > anchor]
-    vote_by_body(target, found, (x0, y0, x1, y1), down)
-    vote_by_body(target, found, (x0, y0, x1, y1), up)
-    return as_answer(found.mask)
+    seen = {n: one.mask for n, one in enumerate(answers) if isinstance(one, SliceMask)}
+    doubted: dict[int, Hypothesis] = {}
+    for n, mask in seen.items():
+        found = contradict(
+            slice_view(image, Plane.AXIAL, anchor),
+            (x0, y0, x1, y1),
+            (rows, columns),
+            mask,
+            target.scan.segmenter.traits.intensities_alone,
+        )
+        if found is not None:
+            doubted[n] = found
+    if not doubted:
+        return list(answers)
+    ways = [kind.way for kind in walks_of(target)]
+    target.misled |= {ways[n] for n in doubted if misses(seen[n], (x0, y0, x1, y1))}
+    found = next(iter(doubted.values()))
+    instead = as_answer(found.mask)
+    if len(doubted) == len(seen) and found.interval is None:
+        instead = vote_by_ellipsoid(target, target.finding.box or box, anchor)
+    elif len(doubted) == len(seen):
+        planned = sorted(set(indices.tolist()))
+        down, up = [n for n in planned[::-1] if n < anchor], [n for n in planned if n > anchor]
+        vote_by_body(target, found, (x0, y0, x1, y1), down)
+        vote_by_body(target, found, (x0, y0, x1, y1), up)
+    return [instead if n in doubted else one for n, one in enumerate(answers)]
 
 
 def vote_by_body(target: Target, found: Hypothesis, box: PixelBox, way: list[int]) -> None:

@@ -11,7 +11,7 @@ from gamt.axes import Plane, bounding_range, box_to_slice, slice_shape, slice_vi
 from gamt.io.case import Case
 from gamt.lifting.bodies import Found, find_along, find_at, share
 from gamt.lifting.budget import Budget, OutOfTime, Pace, Stopwatch, StridePlanner
-from gamt.lifting.doubt import doubt
+from gamt.lifting.doubt import doubting
 from gamt.lifting.fallback import fall_back, noting, noting_steps
 from gamt.lifting.fusion import Competition, Votes
 from gamt.lifting.plan import make_plan
@@ -26,7 +26,7 @@ from gamt.lifting.shape import complete_box
 from gamt.lifting.shortfall import Shortfall
 from gamt.lifting.target import Finding, Observer, Target
 from gamt.lifting.views import fullest, projected_range, runs
-from gamt.lifting.walk import walk_plane
+from gamt.lifting.walk import walk_plane, walks_of
 from gamt.prompts import Box, ClassPrompts, Click, Scribble, SlicePrompt
 from gamt.settings import Settings
 from gamt.volume import geometry
@@ -354,21 +354,13 @@ def axial_walk(target: Target, box: Box, strides: StridePlanner) -> Walk:
     first = target.inside_region(box.low)[0]
     indices = target.to_grid(0)[first : first + box.z_max - box.z_min]
     anchor = on_grid.z_mid
-    return walk_plane(
-        target,
-        target.finding,
-        Plane.AXIAL,
-        anchor,
-        indices,
-        prompt,
-        strides=strides,
-        judge=lambda answer: doubt(target, box, anchor, indices, answer),
-    )
+    walk = walk_plane(target, target.finding, Plane.AXIAL, anchor, indices, prompt, strides=strides)
+    return doubting(target, box, anchor, indices, walk)
 
 
 def orthogonal_views(target: Target, strides: StridePlanner) -> list[Walk]:
     """Walks the coronal and sagittal slices that the axial masks reach (paper, 2.2, 1 and 2)."""
-    if target.previous is not None or target.prompts.box is None or target.misled:
+    if target.previous is not None or target.prompts.box is None or not walks_of(target):
         return []
     try:
         noting_steps(target.shortfall, strides.stopwatch.check)()

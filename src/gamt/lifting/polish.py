@@ -232,8 +232,7 @@ class SectionWalk(PlaneWalk):
     def _complete(self, index: int, prompt: SlicePrompt) -> SlicePrompt:
         return prompt  # the section says it all
 
-    def ask(self, index: int, before: SliceVote) -> SlicePrompt:
-        """Returns the prompt for a slice: the body's own section there."""
+    def _prompt(self, index: int, before: SliceVote) -> SlicePrompt:
         return self._section(index)
 
     def _end(self, index: int, before: SliceVote | None, answer: SliceMask) -> End | None:

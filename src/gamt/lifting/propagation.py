@@ -270,10 +270,15 @@ def _affordable(
     unseen = scan.count_unseen(requests)
     planes = {request.plane for request in requests}
     filled_up = len(planes) * (scan.segmenter.traits.batch - 1) if unseen else 0
-    if stopwatch.fits(unseen + filled_up, len(requests)):
+
+    def fits(some: Sequence[SliceRequest], encoded: int) -> bool:
+        tracked = sum(one.position is not None for one in some)
+        return stopwatch.fits(encoded, len(some) - tracked, tracked)
+
+    if fits(requests, unseen + filled_up):
         return requests
     some = [replace(request, ahead=()) for request in requests]
-    while some and not stopwatch.fits(scan.count_unseen(some), len(some)):
+    while some and not fits(some, scan.count_unseen(some)):
         some.pop()
     if not some:
         raise OutOfTime

@@ -46,6 +46,7 @@ from gamt.lifting.walker import Walker, walk
 from gamt.prompts import Box, Click, SlicePrompt
 from gamt.segmenters.base import SliceMask
 from gamt.segmenters.door import SegmenterFault
+from gamt.volume.scan import SliceRequest
 
 WALK_RADII = 3.0
 """A walk ends this many error radii away from its click, along its plane's normal
@@ -380,14 +381,8 @@ class CorrectionWalk(Walker[SliceError]):
         """Returns the walk's steps."""
         first = self._anchor[self._plane.normal]
         prompt = self._prompt(first, to_slice(self._plane, self._anchor))
-        return walk(
-            self._plane,
-            first,
-            prompt,
-            self._planned,
-            self,
-            self._target.progress,
-        )
+        request = SliceRequest(self._plane, first, prompt)
+        return walk(request, self._planned, self, self._target.progress)
 
     def _before(self, index: int) -> npt.NDArray[np.float32]:
         """Returns the log-odds of the mask to be corrected in a slice (rows, columns)."""
@@ -402,15 +397,17 @@ class CorrectionWalk(Walker[SliceError]):
         mine = SlicePrompt(tight_box(scores > 0), np.array([point], float), labels, scores)
         return self._target.add_clicks(self._plane, index, mine)
 
-    def ask(self, index: int, before: SliceError) -> SlicePrompt:
-        """Returns the prompt for a slice, with a point inside of its neighbour's error."""
+    def ask(self, index: int, before: SliceError) -> SliceRequest:
+        """Returns the request for a slice, with a point inside of its neighbour's error."""
         image = slice_view(self._target.scan.image, self._plane, before.index)
-        return self._prompt(index, interior_point(before.pixels, image))
+        prompt = self._prompt(index, interior_point(before.pixels, image))
+        return SliceRequest(self._plane, index, prompt)
 
     def accept(
-        self, index: int, prompt: SlicePrompt, _: SliceError | None, answer: SliceMask
+        self, request: SliceRequest, _: SliceError | None, answer: SliceMask
     ) -> SliceError | None:
         """Votes on a slice's error; returns it, or None where there is none at the prompt."""
+        index, prompt = request.index, request.prompt
         positive = self._click.positive
         wrong = (answer.mask == positive) & ((self._before(index) > 0) != positive)
         x, y = prompt.points[0].astype(int)

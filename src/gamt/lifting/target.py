@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,9 @@ class Finding:
     box: Box | None
     body: npt.NDArray[np.float32] | None = None
 
+
+Way = Literal["prompts", "memory"]
+"""What a walk goes on by from slice to slice."""
 
 Visited = Callable[[int, SliceMask | None, End | None], None]
 """(slice, the segmenter's answer or None where it failed, why the walk goes no further or None), on
@@ -171,7 +174,8 @@ class Target:
         progress: counts the slices that its walks visit.
         shortfall: what it had to do without so far.
         found: what its first click stands in; None for a class that begins with something else.
-        misled: whether the segmenter missed the target's box, so that it is asked no further.
+        misled: the ways in which the segmenter missed the target's box, so that no walk goes on in
+            them.
         mask: (z, y, x) bool over the region, what the class claims once clicks have corrected it;
             not there before.
     """
@@ -193,7 +197,7 @@ class Target:
     progress: Progress
     shortfall: Shortfall
     found: Found | None = None
-    misled: bool = False
+    misled: set[Way] = field(default_factory=set)
     mask: npt.NDArray[np.bool_] = field(init=False)
 
     @property
@@ -296,6 +300,18 @@ class Target:
             points=np.concatenate([prompt.points, np.array(points, float)]),
             labels=np.concatenate([prompt.labels, np.array(labels)]),
         )
+
+    def is_marked(self, plane: Plane, index: int) -> bool:
+        """Says whether some of the class's own clicks or scribbles lie on a slice."""
+        return index in self._marked[plane.normal]
+
+    @cached_property
+    def _marked(self) -> Sequence[frozenset[int]]:
+        """The slices with own clicks and scribbles, grid indices along each axis (z, y, x)."""
+        scribbles = [one.voxels for one in self.prompts.scribbles]
+        voxels = np.concatenate([self.clicks[0][: len(self.prompts.clicks)], *scribbles])
+        places = self.scan.grid.voxels_to_grid(voxels)
+        return [frozenset(along.tolist()) for along in places.T]
 
     def opposite_clicks(self, positive: bool) -> npt.NDArray[np.intp]:
         """Returns the raw voxels, (N, 3), of clicks that a correction of a kind must not reach.

@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +24,13 @@ from gamt.lifting.propagation import (
     tight_box,
     together,
 )
-from gamt.lifting.target import LEAST_PROBABILITY, Finding, Target
+from gamt.lifting.target import LEAST_PROBABILITY, Finding, Target, Way
 from gamt.lifting.walker import Gap, Walker, thin_both_ways, walk
 from gamt.prompts import PixelBox, SlicePrompt
-from gamt.segmenters.base import Segmenter, SliceMask, Tracker
+from gamt.segmenters.base import SliceMask
 from gamt.segmenters.door import SegmenterFault
-from gamt.settings import Propagation, Settings, SettingsError
+from gamt.settings import Propagation
+from gamt.volume.scan import SliceRequest
 
 MOST_AWAY = 0.25
 """Distance from a slice that was seen, as a share of the slices to visit, at which it says nothing
@@ -43,13 +45,13 @@ class SliceVote:
         index: the slice, on the grid.
         window: the half-open grid pixels that count as looked at.
         mask: the segmenter's answer.
-        steps: walked from the anchor, negative where that was downwards.
+        position: of the slice in a tracker's memory; None without one.
     """
 
     index: int
     window: PixelBox
     mask: SliceMask
-    steps: int
+    position: int | None
 
 
 Judge = Callable[[SliceMask], SliceMask]
@@ -63,10 +65,10 @@ class PlaneWalk(Walker[SliceVote]):
     where the target is larger than the segmenter's resolution, and where the time is short.
 
     Attributes:
-        by_memory: whether a tracker follows the target, rather than prompts.
+        way: what it goes on by.
     """
 
-    by_memory = False
+    way: ClassVar[Way] = "prompts"
 
     def __init__(
         self,
@@ -101,7 +103,7 @@ class PlaneWalk(Walker[SliceVote]):
         self._strides = strides
         self._judge = judge
         self._visited = target.observer.begin_walk(
-            target, plane, anchor, self._planned, by_memory=self.by_memory
+            target, plane, anchor, self._planned, by_memory=self.way == "memory"
         )
 
     def _coarseness(self) -> int:
@@ -118,31 +120,39 @@ class PlaneWalk(Walker[SliceVote]):
         within = max(sides[self._plane.row_axis], sides[self._plane.column_axis])
         return max(1, int(min(len(self._covered), within)) // resolution)
 
-    def start(self, prompt: SlicePrompt) -> Walk:
-        """Returns the walk's steps, beginning with a prompt for its anchor."""
-        return walk(
-            self._plane,
-            self._anchor,
-            self._complete(self._anchor, prompt),
-            self._planned,
-            self,
-            self._target.progress,
-        )
+    def start(self, prompt: SlicePrompt, position: int | None = None) -> Walk:
+        """Returns the walk's steps.
+
+        Args:
+            prompt: for its anchor.
+            position: of the anchor in a tracker's memory; None without one.
+        """
+        prompt = self._complete(self._anchor, prompt)
+        first = SliceRequest(self._plane, self._anchor, prompt, position=position)
+        return walk(first, self._planned, self, self._target.progress)
 
     def _complete(self, index: int, prompt: SlicePrompt) -> SlicePrompt:
         """Adds to a slice's prompt what the user and the box say of the slice."""
         prompt = self._target.add_clicks(self._plane, index, prompt)
         return self._target.add_prior(self._plane, index, prompt, self._finding.box)
 
-    def ask(self, index: int, before: SliceVote) -> SlicePrompt:
+    def ask(self, index: int, before: SliceVote) -> SliceRequest:
+        """Returns the request for a slice, from its neighbour's mask."""
+        position = before.position
+        if position is not None:  # steps count, however many slices they are
+            position += 1 if index > before.index else -1
+        return SliceRequest(self._plane, index, self._prompt(index, before), position=position)
+
+    def _prompt(self, index: int, before: SliceVote) -> SlicePrompt:
         """Returns the prompt for a slice, from its neighbour's mask."""
         image = slice_view(self._target.scan.image, self._plane, before.index)
         return self._complete(index, next_prompt(before.mask, image))
 
     def accept(
-        self, index: int, prompt: SlicePrompt, before: SliceVote | None, answer: SliceMask
+        self, request: SliceRequest, before: SliceVote | None, answer: SliceMask
     ) -> SliceVote | None:
         """Casts a slice's vote, unless the target was lost; returns it if the walk goes on."""
+        index = request.index
         if before is None and self._judge is not None:
             answer = self._judge(answer)
         end = self._end(index, before, answer)
@@ -153,9 +163,9 @@ class PlaneWalk(Walker[SliceVote]):
             # It was looked at, and it is something else.
             nothing = np.full_like(answer.logits, logit(LEAST_PROBABILITY))
             answer = SliceMask(nothing, answer.quality)
-        window = self._looked_at(prompt, before, answer)
-        vote = SliceVote(index, window, answer, count_steps(index, before))
-        self._finding.votes.add(self._plane, index, vote.window, answer)
+        window = self._target.window(request.prompt, answer)
+        vote = SliceVote(index, window, answer, request.position)
+        self._finding.votes.add(self._plane, index, window, answer)
         if before is not None and end is not None:  # the walk goes no further
             self.mix(before, vote)
         return vote if end is None else None
@@ -177,15 +187,9 @@ class PlaneWalk(Walker[SliceVote]):
         """Says whether there is time for slices that were stepped over."""
         return self._strides is None or self._strides.has_time()
 
-    def _looked_at(
-        self, prompt: SlicePrompt, before: SliceVote | None, answer: SliceMask
-    ) -> PixelBox:
-        """Returns what of a slice counts as looked at, in half-open grid pixels."""
-        return self._target.window(prompt, answer)
-
     def _end(self, index: int, before: SliceVote | None, answer: SliceMask) -> End | None:
         """Returns why the walk goes no further than a slice; None if it does."""
-        if self._target.misled:
+        if self.way in self._target.misled:
             return End.MISLED
         if before is not None:
             end = lost(before.mask, answer, self._target.settings)
@@ -222,46 +226,47 @@ class PlaneWalk(Walker[SliceVote]):
 class MemoryWalk(PlaneWalk):
     """A walk on which a tracker follows the target by its memory of the slices behind.
 
-    The anchor is asked about with its prompt. So is a slice with clicks or scribbles on it, as on
-    any other walk; all other slices are left to the memory. An answer that was judged and replaced
-    isn't remembered: then the memory begins anew with the next slice, at a prompt.
+    The anchor is asked about with its prompt. So is a slice on which the class itself has clicks or
+    scribbles, as on any other walk; all other slices are left to the memory. An answer that was
+    judged and replaced isn't remembered: then the memory begins anew with the next slice, at a
+    prompt.
     """
 
-    by_memory = True
+    way: ClassVar[Way] = "memory"
 
-    def start(self, prompt: SlicePrompt) -> Walk:
-        """Returns the walk's steps, beginning with a prompt for its anchor, without a memory."""
-        return super().start(replace(prompt, state=None))
+    def start(self, prompt: SlicePrompt, position: int | None = 0) -> Walk:
+        """Returns the walk's steps, which begin without a memory; see `PlaneWalk.start`."""
+        return super().start(replace(prompt, state=None), position)
 
-    def ask(self, index: int, before: SliceVote) -> SlicePrompt:
-        """Returns the memory, with a prompt where the user marked the slice."""
-        memory = SlicePrompt(state=before.mask.state)
-        marked = not self._target.add_clicks(self._plane, index, memory).is_empty
-        return super().ask(index, before) if marked or memory.state is None else memory
+    def _prompt(self, index: int, before: SliceVote) -> SlicePrompt:
+        """Returns the memory, or a prompt beside it where the user marked the slice."""
+        memory = before.mask.state
+        if memory is None or self._target.is_marked(self._plane, index):
+            return super()._prompt(index, before)
+        return SlicePrompt(state=memory)
 
-    def position(self, index: int, before: SliceVote | None) -> int:
-        """Returns where a slice lies in the memory, in steps from the anchor."""
-        return count_steps(index, before)
-
-    def _looked_at(
-        self, prompt: SlicePrompt, before: SliceVote | None, answer: SliceMask
-    ) -> PixelBox:
-        if before is not None:  # as on any other walk, where that box is part of the prompt
-            prompt = replace(prompt, box=tight_box(before.mask.mask))
-        return self._target.window(prompt, answer)
-
-
-def count_steps(index: int, before: SliceVote | None) -> int:
-    """Returns how many steps from its anchor a walk comes to a slice, negative downwards."""
-    if before is None:
-        return 0
-    return before.steps + (1 if index > before.index else -1)
+    def accept(
+        self, request: SliceRequest, before: SliceVote | None, answer: SliceMask
+    ) -> SliceVote | None:
+        """Casts a slice's vote, as any other walk does."""
+        if before is not None:  # elsewhere, that box is a part of the prompt, and looked at
+            prompt = replace(request.prompt, box=tight_box(before.mask.mask))
+            request = replace(request, prompt=prompt)
+        return super().accept(request, before, answer)
 
 
 WALKS: Mapping[Propagation, Sequence[type[PlaneWalk]]] = MappingProxyType(
     {"prompts": (PlaneWalk,), "memory": (MemoryWalk,), "both": (PlaneWalk, MemoryWalk)}
 )
 """How a plane is walked, by `Settings.propagation`."""
+
+
+def walks_of(target: Target) -> Sequence[type[PlaneWalk]]:
+    """Returns how a target's planes are walked: as the settings say, in ways that see the target.
+
+    A way in which the segmenter has missed the target's box is gone no further.
+    """
+    return [kind for kind in WALKS[target.settings.propagation] if kind.way not in target.misled]
 
 
 def walk_plane(
@@ -283,19 +288,6 @@ def walk_plane(
     """
     walks = [
         kind(target, finding, plane, anchor, indices, appearance, strides, judge).start(prompt)
-        for kind in WALKS[target.settings.propagation]
+        for kind in walks_of(target)
     ]
     return walks[0] if len(walks) == 1 else together(walks)
-
-
-def check_propagation(settings: Settings, segmenter: Segmenter) -> None:
-    """Checks that a segmenter can walk as settings say.
-
-    Raises:
-        SettingsError: it has no memory, and is to walk by one.
-    """
-    if settings.propagation != "prompts" and not isinstance(segmenter, Tracker):
-        raise SettingsError(
-            f"setting propagation: found {settings.propagation!r} with the segmenter "
-            f"{segmenter.name}, expected prompts, or a segmenter with a memory (Tracker)"
-        )

@@ -1,20 +1,18 @@
 """One walk through the slices of a plane: outwards from an anchor, coarse steps before fine ones.
 
-What a walk is about, a `Walker` knows: it makes the prompts and takes the masks.
+What a walk is about, a `Walker` knows: it makes the requests and takes the masks.
 """
 
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Generic, TypeVar
 
-from gamt.axes import Plane
 from gamt.lifting.budget import OutOfTime
 from gamt.lifting.progress import Progress
 from gamt.lifting.propagation import Walk, check_time
-from gamt.prompts import SlicePrompt
 from gamt.segmenters.base import SliceMask
 from gamt.segmenters.door import SegmenterFault
 from gamt.volume.scan import SliceRequest
@@ -26,32 +24,20 @@ class Walker(ABC, Generic[T]):
     """Decides how a walk goes; of every slice that it accepts, it makes something for the next."""
 
     @abstractmethod
-    def ask(self, index: int, before: T) -> SlicePrompt:
-        """Returns the prompt for a slice, from what was made of the slice before."""
-
-    def position(self, index: int, before: T | None) -> int | None:
-        """Returns where a slice lies in a tracker's memory; None asks the segmenter by the prompt.
-
-        Args:
-            index: the slice.
-            before: what was made of the slice before; None at the anchor.
-        """
-        return None
+    def ask(self, index: int, before: T) -> SliceRequest:
+        """Returns the request for a slice, from what was made of the slice before."""
 
     @abstractmethod
-    def accept(
-        self, index: int, prompt: SlicePrompt, before: T | None, answer: SliceMask
-    ) -> T | None:
+    def accept(self, request: SliceRequest, before: T | None, answer: SliceMask) -> T | None:
         """Takes a slice's mask.
 
         Args:
-            index: the slice.
-            prompt: that it was asked with.
+            request: that was answered.
             before: what was made of the slice before; None at the anchor.
             answer: of the segmenter.
 
         Returns:
-            What the next slice's prompt is made from, or None to end the walk in this direction.
+            What the next slice's request is made from, or None to end the walk in this direction.
         """
 
     @abstractmethod
@@ -110,12 +96,7 @@ class Gap(Generic[T]):
 
 
 def walk(
-    plane: Plane,
-    anchor: int,
-    prompt: SlicePrompt,
-    indices: Sequence[int],
-    walker: Walker[T],
-    progress: Progress,
+    first: SliceRequest, indices: Sequence[int], walker: Walker[T], progress: Progress
 ) -> Walk:
     """Segments a plane's slices outwards from an anchor, in both directions at once.
 
@@ -123,26 +104,23 @@ def walk(
     What was stepped over to save time is visited afterwards, as far as there is time.
 
     Args:
-        plane: the plane of all slices.
-        anchor: the slice to begin with, a grid index.
-        prompt: for the anchor.
-        indices: the slices that may be visited, ascending grid indices.
+        first: for the anchor, the slice to begin with.
+        indices: the slices of its plane that may be visited, ascending grid indices.
         walker: decides how it goes.
         progress: counts the slices.
     """
-    down = [index for index in reversed(indices) if index < anchor]
-    up = [index for index in indices if index > anchor]
+    down = [index for index in reversed(indices) if index < first.index]
+    up = [index for index in indices if index > first.index]
     progress.plan(len(down) + 1 + len(up))
     nearest = [index for pair in zip_longest(down, up) for index in pair if index is not None]
-    place = walker.position(anchor, None)
-    (answer,) = yield [SliceRequest(plane, anchor, prompt, position=place, ahead=nearest)]
+    (answer,) = yield [replace(first, ahead=nearest)]
     start = None
     if isinstance(answer, OutOfTime):
         raise answer
     if isinstance(answer, SegmenterFault):
-        walker.fail(anchor, answer)
+        walker.fail(first.index, answer)
     else:
-        start = walker.accept(anchor, prompt, None, answer)
+        start = walker.accept(first, None, answer)
     if start is None:
         progress.finish(len(down) + 1 + len(up))
         return
@@ -150,32 +128,27 @@ def walk(
     gaps: list[Gap[T]] = []
     try:
         fronts = [Front(way, start) for way in (down, up) if way]
-        yield from _step_out(plane, fronts, gaps, walker, progress)
-        yield from _fill_in(plane, gaps, walker, progress)
+        yield from _step_out(fronts, gaps, walker, progress)
+        yield from _fill_in(gaps, walker, progress)
     finally:
         for gap in gaps:
             walker.leave(gap)
 
 
 def _step_out(
-    plane: Plane,
-    fronts: Sequence[Front[T]],
-    gaps: list[Gap[T]],
-    walker: Walker[T],
-    progress: Progress,
+    fronts: Sequence[Front[T]], gaps: list[Gap[T]], walker: Walker[T], progress: Progress
 ) -> Walk:
     """Goes to the ends of all fronts, and adds what was stepped over to the gaps."""
     while fronts:
         stride = walker.choose_stride(max(len(front.way) for front in fronts))
         steps = [(front, front.way[:stride], front.way[stride:]) for front in fronts]
-        prompts = [walker.ask(step[-1], front.before) for front, step, _ in steps]
-        places = [walker.position(step[-1], front.before) for front, step, _ in steps]
-        answers = yield [
-            SliceRequest(plane, step[-1], prompt, position=place, ahead=thin_out(rest, stride))
-            for (_, step, rest), prompt, place in zip(steps, prompts, places, strict=True)
+        requests = [
+            replace(walker.ask(step[-1], front.before), ahead=thin_out(rest, stride))
+            for front, step, rest in steps
         ]
+        answers = yield requests
         fronts = []
-        for (front, step, rest), prompt, answer in zip(steps, prompts, answers, strict=True):
+        for (front, step, rest), request, answer in zip(steps, requests, answers, strict=True):
             if isinstance(answer, OutOfTime):
                 continue
             skipped = (*front.skipped, *step[:-1])
@@ -187,7 +160,7 @@ def _step_out(
                 else:
                     _add_gap(Gap(front.before, skipped, None), gaps, walker)
                 continue
-            after = walker.accept(step[-1], prompt, front.before, answer)
+            after = walker.accept(request, front.before, answer)
             progress.finish(len(step) if after is not None else len(front.way))
             _add_gap(Gap(front.before, skipped, after), gaps, walker)
             if after is not None and rest:
@@ -195,7 +168,7 @@ def _step_out(
         check_time(answers)
 
 
-def _fill_in(plane: Plane, gaps: list[Gap[T]], walker: Walker[T], progress: Progress) -> Walk:
+def _fill_in(gaps: list[Gap[T]], walker: Walker[T], progress: Progress) -> Walk:
     """Visits slices in the middle of gaps, of the two largest at once, while there is time.
 
     Where the target isn't found there, what is before a lost end is looked at next. A slice that
@@ -204,16 +177,15 @@ def _fill_in(plane: Plane, gaps: list[Gap[T]], walker: Walker[T], progress: Prog
     while gaps and walker.has_time():
         gaps.sort(key=lambda gap: len(gap.skipped))
         chosen = [gaps.pop() for _ in gaps[:2]]
-        middles = [gap.skipped[len(gap.skipped) // 2] for gap in chosen]
-        prompts = [walker.ask(n, gap.before) for n, gap in zip(middles, chosen, strict=True)]
-        places = [walker.position(n, gap.before) for n, gap in zip(middles, chosen, strict=True)]
-        progress.plan(len(chosen))
-        answers = yield [
-            SliceRequest(plane, index, prompt, position=place, ahead=middles_first(gap.skipped)[1:])
-            for index, prompt, place, gap in zip(middles, prompts, places, chosen, strict=True)
+        orders = [middles_first(gap.skipped) for gap in chosen]
+        requests = [
+            replace(walker.ask(middle, gap.before), ahead=ahead)
+            for gap, (middle, *ahead) in zip(chosen, orders, strict=True)
         ]
+        progress.plan(len(chosen))
+        answers = yield requests
         progress.finish(len(chosen))
-        for gap, index, prompt, answer in zip(chosen, middles, prompts, answers, strict=True):
+        for gap, request, answer in zip(chosen, requests, answers, strict=True):
             if isinstance(answer, OutOfTime):
                 gaps.append(gap)
                 continue
@@ -221,9 +193,9 @@ def _fill_in(plane: Plane, gaps: list[Gap[T]], walker: Walker[T], progress: Prog
             farther = gap.skipped[len(gap.skipped) // 2 + 1 :]
             here = None
             if is_fault := isinstance(answer, SegmenterFault):
-                walker.fail(index, answer)
+                walker.fail(request.index, answer)
             else:
-                here = walker.accept(index, prompt, gap.before, answer)
+                here = walker.accept(request, gap.before, answer)
             if here is not None:
                 _add_gap(Gap(gap.before, nearer, here), gaps, walker)
                 _add_gap(Gap(here, farther, gap.after), gaps, walker)

@@ -23,11 +23,8 @@ CERTAIN = 1000.0
 is 0. Larger ones say no more (docs/constants.md)."""
 
 
-Method = Literal["encode", "decode", "track"]
+Call = Literal["encode", "decode", "track"]
 """A method of a segmenter."""
-
-Call = Literal["encode", "decode"]
-"""What a call costs: to track counts as to decode."""
 
 BeforeCall = Callable[[Call, int], None]
 """Is told, before a segmenter is called, what for and for how many slices; what it raises ends the
@@ -169,7 +166,7 @@ class Door:
 
     def _segment(
         self,
-        method: Method,
+        method: Call,
         embeddings: Sequence[Embedding | SegmenterFault],
         ask: Callable[[Sequence[int]], Sequence[SliceMask]],
         check: Callable[[object], SliceMask | SegmenterFault],
@@ -185,7 +182,7 @@ class Door:
 
     def _ask(
         self,
-        method: Method,
+        method: Call,
         which: Sequence[int],
         wanted: int,
         ask: Callable[[Sequence[int]], Sequence[Any]],
@@ -214,14 +211,14 @@ class Door:
             return [found]
         results: list[Any] = []
         for one in which[:wanted]:
-            before_repeat("encode" if method == "encode" else "decode", 1)
+            before_repeat(method, 1)
             again = self._try(method, [one], ask, check)
             results += [again] if isinstance(again, SegmenterFault) else again
         return results + [found] * (len(which) - len(results))
 
     def _try(
         self,
-        method: Method,
+        method: Call,
         which: Sequence[int],
         ask: Callable[[Sequence[int]], Sequence[Any]],
         check: Callable[[Any], Any],

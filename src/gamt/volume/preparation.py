@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamt.io.intensities import in_unit, intensity_window, normalise, shift_window, unit_exponent
-from gamt.segmenters.base import Segmenter
+from gamt.segmenters.base import Segmenter, Tracker
 from gamt.settings import Settings, SettingsError
 from gamt.volume import geometry
 from gamt.volume.cache import EmbeddingCache
@@ -26,12 +26,18 @@ BESIDE = (0.5, 2.0)
 channels show windows (docs/constants.md)."""
 
 
-def check_channels(settings: Settings, segmenter: Segmenter) -> None:
-    """Checks that a segmenter can be shown what the setting `channels` says.
+def check_settings(settings: Settings, segmenter: Segmenter) -> None:
+    """Checks that a segmenter can do what settings ask of it.
 
     Raises:
-        SettingsError: it takes grey slices alone, and other ones are asked for.
+        SettingsError: it has no memory and is to walk by one, or takes grey slices alone and is to
+            be shown other channels.
     """
+    if settings.propagation != "prompts" and not isinstance(segmenter, Tracker):
+        raise SettingsError(
+            f"setting propagation: found {settings.propagation!r} with the segmenter "
+            f"{segmenter.name}, expected prompts, or a segmenter with a memory (Tracker)"
+        )
     if settings.channels != "same" and not segmenter.traits.three_channels:
         raise SettingsError(
             f"setting channels: found {settings.channels!r}, expected 'same' with the segmenter "
@@ -82,12 +88,9 @@ class PreparedVolume:
             image: (z, y, x), any numeric type.
             spacing_mm: (z, y, x) in millimetres.
             embeddings: of the segmenter that it is prepared for.
-            settings: percentiles, channels, voxel size and largest grid are taken from here.
-
-        Raises:
-            SettingsError: the segmenter can't be shown such channels (`check_channels`).
+            settings: percentiles, channels, voxel size and largest grid are taken from here. The
+                segmenter can do what they ask of it (`check_settings`).
         """
-        check_channels(settings, embeddings.segmenter)
         self.limit_bytes = math.inf
         self.exponent = unit_exponent(image)
         if self.exponent:
@@ -166,9 +169,13 @@ class PreparedVolume:
             def make_image() -> npt.NDArray[np.uint8]:
                 if self.settings.channels != "windows":
                     return see(window)
-                narrow, wide = (see(window.scaled(factor)) for factor in BESIDE)
-                # Each channel in one piece, for the lifting reads the middle one.
-                return np.moveaxis(np.stack([narrow, see(window), wide]), 0, -1)
+                narrow, wide = (window.scaled(factor) for factor in BESIDE)
+                # Each channel in one piece, for the lifting reads the middle one; filled one by
+                # one, they take no more memory than they do in the end and one of them beside.
+                channels = np.empty((3, *grid.shape), np.uint8)
+                for channel, shown in zip(channels, (narrow, window, wide), strict=True):
+                    channel[...] = see(shown)
+                return np.moveaxis(channels, 0, -1)
 
             neighbours = self.settings.channels == "neighbours"
             size = math.prod(grid.shape)

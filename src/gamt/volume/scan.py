@@ -118,22 +118,35 @@ class Scan:
         for request in requests:
             self.anchors.setdefault(request.plane, request.index)
         answers: dict[int, SliceMask | SegmenterFault] = {}
-        keys = [(one.plane, one.multimask, one.position is None) for one in requests]
-        for key in dict.fromkeys(keys):
-            same = [n for n, one in enumerate(keys) if one == key]
-            asked = [requests[n] for n in same]
-            embeddings = self._embed(key[0], asked, before_call)
-            prompts = [request.prompt for request in asked]
-            positions = [one.position for one in asked if one.position is not None]
-            shape = slice_shape(self.grid.shape, key[0])
-            before_call("decode", len(asked))
-            masks = (
-                self._embeddings.door.track(embeddings, prompts, positions, shape, before_call)
-                if positions
-                else self._embeddings.door.decode(embeddings, prompts, shape, key[1], before_call)
-            )
-            answers.update(zip(same, masks, strict=True))
+        planes = [one.plane for one in requests]
+        for plane in dict.fromkeys(planes):
+            here = [n for n, one in enumerate(planes) if one is plane]
+            # All at once: the cache may be too small to hold them until they are asked for again.
+            embedded = self._embed(plane, [requests[n] for n in here], before_call)
+            embeddings = dict(zip(here, embedded, strict=True))
+            kinds = {n: (requests[n].multimask, requests[n].position is None) for n in here}
+            for kind in dict.fromkeys(kinds.values()):
+                same = [n for n in here if kinds[n] == kind]
+                asked = [requests[n] for n in same]
+                masks = self._ask(plane, asked, [embeddings[n] for n in same], before_call)
+                answers.update(zip(same, masks, strict=True))
         return [answers[n] for n in range(len(requests))]
+
+    def _ask(
+        self,
+        plane: Plane,
+        requests: Sequence[SliceRequest],
+        embeddings: Sequence[Embedding | SegmenterFault],
+        before_call: BeforeCall,
+    ) -> list[SliceMask | SegmenterFault]:
+        """Answers requests for slices of one plane by one call of one kind."""
+        door, shape = self._embeddings.door, slice_shape(self.grid.shape, plane)
+        prompts = [one.prompt for one in requests]
+        positions = [one.position for one in requests if one.position is not None]
+        before_call("track" if positions else "decode", len(requests))
+        if positions:
+            return door.track(embeddings, prompts, positions, shape, before_call)
+        return door.decode(embeddings, prompts, shape, requests[0].multimask, before_call)
 
     def count_unseen(self, requests: Sequence[SliceRequest]) -> int:
         """Returns how many slices have to be encoded before requests can be answered."""
