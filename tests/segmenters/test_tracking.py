@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,11 @@ from transformers import (
     Sam2VideoProcessor,
     Sam2VideoVideoProcessor,
     Sam2VisionConfig,
+    Sam3TrackerVideoModel,
 )
 
 from gamt.prompts import SlicePrompt
+from gamt.segmenters import hub
 from gamt.segmenters.base import Memory
 from gamt.segmenters.frames import Stretch
 from gamt.segmenters.tracking import GONE, MemoryWalker
@@ -90,8 +93,12 @@ class Video:
         size = {"height": side, "width": side}
         self.model = model
         self.shape = shape
+        pixels = Sam2VideoVideoProcessor(size=size)
+        # SAM 3's colours are brought to -1 to 1, those of the others to ImageNet's mean and spread.
+        if isinstance(model, Sam3TrackerVideoModel):
+            pixels.image_mean = pixels.image_std = [0.5] * 3
         self.processor: Any = Sam2VideoProcessor(
-            Sam2ImageProcessor(size=size), Sam2VideoVideoProcessor(size=size), target_size=side
+            Sam2ImageProcessor(size=size), pixels, target_size=side
         )
         grey = draw_slices(shape, count)
         self.pixels = self.processor.init_video_session(
@@ -222,6 +229,28 @@ def test_walks_both_ways_answer_as_video_inference(family: str, kind: str) -> No
             found = answer if frame == anchor else walks.step(frame)
             assert_like(found, expected, frame)
             assert (found != GONE).any()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.usefixtures("unrounded")
+def test_a_saved_model_follows_a_target_from_pixels_as_video_inference(
+    family: str, tmp_path: Path
+) -> None:
+    shape = SHAPES[1]
+    video, prompt = make_video(family, shape), make_prompts(shape)["box"]
+    video.model.save_pretrained(tmp_path)
+    segmenter = hub.load_segmenter(f"hf:{tmp_path}", device="cpu", dtype="float32")
+    assert isinstance(segmenter, hub.HubTracker)
+    embeddings = segmenter.encode(draw_slices(shape))
+    session = video.session()
+    video.add(session, 0, {1: prompt})
+    memory: Memory | None = None
+    for frame, expected in video.propagate(session, 0):
+        (found,) = segmenter.track(
+            [embeddings[frame]], [None if frame else prompt], [memory], [frame]
+        )
+        memory = found.state
+        assert_like(found.logits, expected[0], frame)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
