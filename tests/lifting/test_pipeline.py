@@ -67,9 +67,9 @@ def segment(
     limit: Budget = UNLIMITED,
     **options: Any,
 ) -> Lifted:
-    """Lifts a case; without another segmenter, the bright pieces are what is segmented."""
+    """Lifts a case; without another segmenter, by one that sees and tracks the bright pieces."""
     case = make_case(image, *prompts, **options)
-    lifted = lift(case, segmenter or Thresholder(), settings, limit)
+    lifted = lift(case, segmenter or Follower(), settings, limit)
     assert lifted.labels.shape == image.shape
     assert lifted.labels.dtype == np.uint8
     return lifted
@@ -268,7 +268,7 @@ def test_the_slice_of_the_box_need_not_be_in_the_middle(plane: Plane) -> None:
 @pytest.mark.parametrize("plane", Plane)
 def test_the_plane_of_the_box_is_segmented_whatever_the_settings(plane: Plane, preset: str) -> None:
     truth = SOLIDS["ellipsoid"]
-    segmenter = Thresholder()
+    segmenter = Follower()
     found = segment(
         picture(truth), slice_boxed(truth, plane), segmenter=segmenter, settings=PRESETS[preset]
     )
@@ -315,7 +315,7 @@ def test_a_single_slice_is_segmented_in_2d(plane: Plane, preset: str) -> None:
     shape = [20, 22, 24]
     shape[plane.normal] = 1
     truth = block(tuple(shape), *(slice(n // 4, n // 4 + max(1, n // 2)) for n in shape))
-    segmenter = Thresholder()
+    segmenter = Follower()
     found = segment(
         picture(truth), slice_boxed(truth, plane), segmenter=segmenter, settings=PRESETS[preset]
     )
@@ -808,7 +808,8 @@ def test_clicks_are_obeyed_whatever_the_segmenter_says(
         picture(LEFT | RIGHT),
         *prompts,
         segmenter=segmenter,
-        settings=PRESETS[preset],
+        # None of them tracks.
+        settings=replace(PRESETS[preset], propagation="prompts"),
         previous=previous,
     )
     for one in prompts:
