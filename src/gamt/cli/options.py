@@ -146,9 +146,9 @@ PropagationName = Annotated[
         metavar="NAME",
         autocompletion=_complete_propagation,
         help="How a target is followed from slice to slice: prompts asks about each slice by the "
-        "mask before it; memory leaves it to what a model such as SAM 2 remembers; both walks "
-        "every plane both ways, and takes about as long as memory.  [default: the preset's, "
-        "prompts]",
+        "mask before it; memory leaves it to what a model such as SAM 2 remembers; both does "
+        "the one and the other in every plane, lets both vote, and takes about as long as memory.  "
+        "[default: the preset's, prompts]",
     ),
 ]
 NoBudget = Annotated[

@@ -191,9 +191,10 @@ class Tracker(Segmenter, Protocol):
 
         Args:
             embeddings: from `encode`, of slices of one shape; the same one may occur several times.
-            prompts: what a user says of the slice; None leaves it to the memory. A prompt makes it
-                a conditioning slice: one that the memory hasn't seen is segmented by the prompt
-                alone, one that it has seen is corrected.
+            prompts: what a user says of the slice; None leaves it to the memory. A slice that the
+                memory hasn't seen, or by a prompt alone, is segmented by the prompt alone, and
+                remembered for good. One that a walk has reached is corrected by the prompt, and
+                remembered as any slice that was walked.
             memories: of each one's target; None where there is none so far, which needs a prompt.
             positions: of each slice in its memory's order: neighbours in a walk differ by 1.
 

@@ -4,6 +4,9 @@ The modules and weights are transformers'. Its video inference keeps a session: 
 itself, holds one state that changes, and asks its objects one after the other. Here slices are
 encoded already, what is remembered of a target is a value, and many walks share a batch. In float32
 the answers are those of its video inference (tests/segmenters/test_tracking.py).
+
+Some methods of the models are private in transformers, and no promise to anyone: pyproject.toml
+admits its version 5.24 alone.
 """
 
 from collections import defaultdict
