@@ -77,8 +77,8 @@ class Settings:
         box_margin: free room around a slice's box that counts as looked at, as a share of the box
             (docs/constants.md).
         propagation: what a walk goes on by: "prompts" asks about each slice by the mask before,
-            "memory" leaves it to a segmenter that tracks (`Tracker`), and "both" does the one and the
-            other in every plane, and lets both vote (docs/design.md, 15).
+            "memory" leaves it to a segmenter that tracks (`Tracker`), and "both" does the one and
+            the other in every plane, and lets both vote (docs/design.md, 15).
         min_quality: a walk ends below this predicted IoU (docs/constants.md).
         min_overlap: a walk ends when less than this share of the smaller of two neighbouring
             masks lies in both (docs/constants.md).

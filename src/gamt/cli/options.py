@@ -94,7 +94,8 @@ Preset = Annotated[
         autocompletion=_complete_preset,
         help="default, or the paper's: all-data, whose model is sam_vit_l, or coreset, whose model "
         "is sam_med2d; or cpu, whose model is medsam2; or memory, whose model sam2.1_hiera_large "
-        "follows targets by its memory as well.",
+        "follows targets by its memory as well. On a CPU, the last two are too slow for the time "
+        "limit of 'gamt predict'.",
     ),
 ]
 Cache = Annotated[
