@@ -22,13 +22,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation import METHOD_SPECS, sessions, supervisor
 from evaluation.loop import Ended, LateError, Method
-from evaluation.sessions import FactoryError, find_factory, read_options
+from evaluation.sessions import LONGEST_MESSAGE, FactoryError, find_factory, read_options
 from gamt.cli.console import LogFormatter, UsageError
 from gamt.cli.options import PredictOptions
 from gamt.text import printable
@@ -293,6 +292,10 @@ class SessionMethod:
             except LateError:
                 _, troubles = self._end()
                 raise LateError(self.run_limit, *troubles) from None
+            except _AnswerError as error:
+                seconds = time.monotonic() - start
+                _, troubles = self._end()
+                return Ended(", ".join((str(error), *troubles)), seconds)
             except (EOFError, OSError):
                 seconds = time.monotonic() - start
                 told = _describe_end(*self._end())
@@ -311,8 +314,15 @@ class SessionMethod:
         return _hosts.pop(self).end()
 
 
+class _AnswerError(Exception):
+    """The process of a session says something else than what it was asked."""
+
+
 class _Host:
-    """The process that a session lives in."""
+    """The process that a session lives in.
+
+    What comes from it may be anything: the session's code can write to its socket, or fork.
+    """
 
     def __init__(self, method: SessionMethod, log: Path) -> None:
         """Starts it, and waits until the session is made.
@@ -321,7 +331,8 @@ class _Host:
             MethodError: that can't be, or takes too long.
         """
         ours, theirs = socket.socketpair()
-        self._connection = Connection(ours.detach())
+        self._socket = ours
+        self._asked = 0  # the number of the question that is open; to be made is the first
         # It finds its modules where this process does; its environment, which programs that it
         # starts have too, is the user's.
         program = (
@@ -338,7 +349,7 @@ class _Host:
             )
         try:
             failure = self._hear(_MAKE_SECONDS)
-        except LateError as error:
+        except (LateError, _AnswerError) as error:
             failure = str(error)
         except (EOFError, OSError):
             failure = "its process ended"
@@ -352,27 +363,54 @@ class _Host:
         Raises:
             LateError: it takes too long.
             EOFError, OSError: the process has ended.
+            _AnswerError: the process says something else.
         """
-        content = {"folder": os.fspath(folder), "log": os.fspath(log)}
-        self._connection.send_bytes(json.dumps(content).encode())
+        self._asked += 1
+        content = {"number": self._asked, "folder": os.fspath(folder), "log": os.fspath(log)}
+        self._socket.settimeout(limit)
+        try:
+            self._socket.sendall(f"{json.dumps(content)}\n".encode())
+        except TimeoutError:
+            raise LateError(limit) from None
         return self._hear(limit)
 
     def has_ended(self) -> bool:
-        """Says whether the process has ended since its last run, by itself or killed."""
-        # Nothing else is heard of one that has nothing to do.
-        return self._connection.poll(0)
+        """Says whether the process has ended since its last run, or says what nobody asked."""
+        ready, _, _ = select.select([self._socket], [], [], 0)
+        return bool(ready)
 
     def end(self) -> tuple[dict[str, Any], list[str]]:
         """Ends the process; returns what `_end` does."""
-        self._connection.close()
+        self._socket.close()
         return _end(self._process)
 
     def _hear(self, limit: float) -> str | None:
-        """Returns the failure that is told, None for none."""
-        if not self._connection.poll(limit):
-            raise LateError(limit)
-        failure = json.loads(self._connection.recv_bytes())["failure"]
-        return None if failure is None else str(failure)
+        """Returns the failure that the answer to the open question tells, None for none."""
+        deadline = time.monotonic() + limit
+        told = bytearray()
+        while len(told) < LONGEST_MESSAGE and not told.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise LateError(limit)
+            self._socket.settimeout(left)
+            try:
+                part = self._socket.recv(LONGEST_MESSAGE - len(told))
+            except TimeoutError:
+                raise LateError(limit) from None
+            if not part:
+                raise EOFError
+            told += part
+        try:
+            answer = json.loads(told)
+        except (ValueError, RecursionError):
+            answer = None
+        match answer:
+            case {"number": self._asked, "failure": None | str() as failure}:
+                return failure
+        found = printable(told[:60].decode(errors="replace").strip())
+        raise _AnswerError(
+            f"found {found} from the session's process, expected answer {self._asked}"
+        )
 
 
 def has_gpu() -> bool:

@@ -9,10 +9,10 @@ import importlib
 import inspect
 import json
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,10 @@ from evaluation.loop import describe_error
 from gamt.io.case import Case, read_case, write_segmentation
 from gamt.prompts import Box, ClassPrompts
 from gamt.text import printable
+
+LONGEST_MESSAGE = 1_000_000
+"""The most bytes of a message between a worker and a session's process. A failure of each of 255
+classes (`gamt.segmenters.door.FAULT_CHARACTERS`) is shorter, however its characters are written."""
 
 Bounds = list[list[int]]
 """Half-open bounds [[a, b], [c, d], [e, f]] in array indices, in the order of the array's axes."""
@@ -253,31 +257,30 @@ def main(arguments: Sequence[str]) -> None:
     Args:
         arguments: the socket's file descriptor, ``package.module:factory``, and KEY=VALUE for it.
 
-    Each message is a JSON object. To the worker: `failure`, a text or None. From the worker:
-    `folder`, of the method, and `log`, the file which what the session prints is added to.
+    Each message is a JSON object in a line. From the worker: `number`, counted from 1; `folder`, of
+    the method; and `log`, the file which what the session prints is added to. To the worker: the
+    `number` that is answered, 0 when the session is made; and `failure`, a text or None.
     """
-    socket, name, *words = arguments
-    connection = Connection(int(socket))
+    descriptor, name, *words = arguments
+    connection = socket.socket(fileno=int(descriptor))
 
-    def tell(failure: str | None) -> None:
+    def tell(number: int, failure: str | None) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        connection.send_bytes(json.dumps({"failure": failure}).encode())
+        content = {"number": number, "failure": failure}
+        connection.sendall(f"{json.dumps(content)}\n".encode())
 
     try:
         replay = Replay(make_session(name, words))
     except FactoryError as error:
-        tell(printable(str(error)))
+        tell(0, printable(str(error)))
         return
-    tell(None)
-    while True:
-        try:
-            told = json.loads(connection.recv_bytes())
-        except EOFError:
-            return
+    tell(0, None)
+    for line in connection.makefile("rb"):
+        told = json.loads(line)
         log = os.open(told["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         # Below Python: libraries in C print, too.
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        tell(segment_folder(replay, Path(told["folder"]), name))
+        tell(told["number"], segment_folder(replay, Path(told["folder"]), name))

@@ -1,6 +1,7 @@
 """Sessions that only tests need, as factories for ``session:tests.evaluation.sessions:NAME``."""
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -122,6 +123,23 @@ class Fragile(Drawing):
                 os._exit(7)
             time.sleep(60)
         super().add_bbox_interaction(bbox_coords, include_interaction, run_prediction)
+
+
+class Saying(Drawing):
+    """Writes to the socket of its process at a box, and ends after a while."""
+
+    def __init__(self, message: str, times: str = "1") -> None:
+        super().__init__()
+        self._message = message.encode() * int(times)
+
+    def add_bbox_interaction(
+        self, bbox_coords: Bounds, include_interaction: bool, run_prediction: bool = True
+    ) -> None:
+        threading.Timer(20, os._exit, (0,)).start()
+        with socket.socket(fileno=os.dup(int(sys.argv[1]))) as connection:
+            connection.sendall(self._message)
+        if not self._message.endswith(b"\n"):
+            time.sleep(60)
 
 
 def none() -> str:
