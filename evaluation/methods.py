@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from gamt.segmenters import Segmenter
     from gamt.settings import Settings
 
+MODEL_PACKAGES = ("segment-anything", "timm", "torch", "transformers")
+"""Distributions that compute gamt's networks, whose versions belong to its identity."""
+
 MEMORY = "32G"
 """What a container may use (docs/challenge.md, 1)."""
 
@@ -590,19 +593,26 @@ def _identify_adapter(name: str) -> str:
     code = {Path(sessions.__file__)}
     if source is not None:  # as of what is built into Python
         code.update(Path(source).parent.rglob("*.py") if whole else [Path(source)])
+    versions = _list_versions(getattr(module, "PACKAGES", ()))
+    return " ".join([f"({_hash_files(sorted(code))})", *versions])
+
+
+def _list_versions(distributions: Iterable[str]) -> list[str]:
+    """Returns the names and versions of those that are installed."""
     versions = []
-    for distribution in getattr(module, "PACKAGES", ()):
+    for distribution in distributions:
         with suppress(PackageNotFoundError):
             versions.append(f"{distribution} {version(distribution)}")
-    return " ".join([f"({_hash_code(code)})", *versions])
+    return versions
 
 
-def _hash_code(paths: Iterable[Path]) -> str:
-    """Returns a part of the SHA-256 of files."""
-    code = hashlib.sha256()
-    for path in sorted(paths):
-        code.update(path.read_bytes())
-    return code.hexdigest()[:12]
+def _hash_files(paths: Iterable[Path]) -> str:
+    """Returns a part of the SHA-256 of files, which may be large, in their order."""
+    content = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            content.update(hashlib.file_digest(file, "sha256").digest())
+    return content.hexdigest()[:12]
 
 
 def _find_container(
@@ -653,18 +663,27 @@ def _ask(*command: str) -> str:
 
 
 def _identify_gamt(words: Sequence[str]) -> str:
-    """Returns the version, the code's SHA-256, and what options and environment choose."""
+    """Returns the version, the code's SHA-256, and what options and environment choose.
+
+    Of a network that is the SHA-256 of its files, too, and the versions of what computes it.
+    """
     import gamt
+    from gamt.segmenters import SegmenterError, find_files
+    from gamt.segmenters.checkpoints import CheckpointError
     from gamt.settings import SettingsError
 
     try:
         options = PredictOptions.parse(words)
         settings = options.choose_settings()
-    except (UsageError, SettingsError) as error:
+        name = options.choose_segmenter()
+        files = find_files(name, options.weights)
+    except (UsageError, SettingsError, SegmenterError, CheckpointError) as error:
         raise MethodError(f"gamt {shlex.join(words)}: {error}") from error
-    model = {name: getattr(options, name) for name in ("segmenter", "weights", "device", "dtype")}
-    code = _hash_code(Path(gamt.__file__).parent.rglob("*.py"))
-    return f"gamt {gamt.__version__} ({code}) {model} {settings}"
+    chosen = {"segmenter": name}
+    chosen |= {name: getattr(options, name) for name in ("weights", "device", "dtype")}
+    code = _hash_files(sorted(Path(gamt.__file__).parent.rglob("*.py")))
+    model = [f"({_hash_files(files)})", *_list_versions(MODEL_PACKAGES)] if files else []
+    return " ".join([f"gamt {gamt.__version__} ({code}) {chosen}", *model, str(settings)])
 
 
 @cache
