@@ -19,9 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from evaluation.loop import describe_error
 from gamt.io.case import Case, read_case, write_segmentation
 from gamt.prompts import Box, ClassPrompts
+from gamt.segmenters.door import describe_exception
 from gamt.text import printable
 
 LONGEST_MESSAGE = 1_000_000
@@ -105,7 +105,7 @@ class Replay:
                 mask: npt.NDArray[np.bool_] | None = self._target != 0
             except (Exception, SystemExit) as error:
                 traceback.print_exc()
-                failures[prompts.label] = printable(describe_error(error))
+                failures[prompts.label] = describe_exception(error)
                 mask = previous
                 self._image = None  # whatever state the session is in, it begins anew
             if mask is not None:
@@ -168,9 +168,10 @@ def find_factory(name: str) -> Callable[..., Any]:
     try:
         factory = getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        raise FactoryError(f"{name} can't be imported: {describe_error(error)}") from error
+        raise FactoryError(f"{name} can't be imported: {describe_exception(error)}") from error
     if not callable(factory):
-        raise FactoryError(f"{name} is a {type(factory).__name__}, expected what makes a session")
+        found = type(factory).__name__
+        raise FactoryError(f"found {name} of type {found}, expected what makes a session")
     return factory  # type: ignore[no-any-return]
 
 
@@ -184,7 +185,7 @@ def read_options(factory: Callable[..., Any], words: Sequence[str]) -> dict[str,
     options = {}
     for word in words:
         key, separator, value = word.partition("=")
-        if not separator:
+        if not (separator and key):
             raise FactoryError(f"found {word!r}, expected KEY=VALUE for the session")
         if key in options:
             raise FactoryError(f"found {key}= twice, expected one value for the session")
@@ -214,11 +215,11 @@ def make_session(name: str, words: Sequence[str]) -> Session:
         raise
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        raise FactoryError(describe_error(error)) from error
+        raise FactoryError(describe_exception(error)) from error
     methods = [one for one in vars(Session) if not one.startswith("_")]
     missing = [one for one in methods if not callable(getattr(session, one, None))]
     if missing:
-        found = f"a {type(session).__name__} without {missing[0]!r}"
+        found = f"the type {type(session).__name__} without {missing[0]!r}"
         raise FactoryError(f"found {found}, expected nnInteractive's methods")
     return session
 
@@ -247,7 +248,7 @@ def segment_folder(replay: Replay, folder: Path, name: str) -> str | None:
             write_segmentation(output, labels, name, failure or "complete")
     except Exception as error:
         traceback.print_exc()
-        return printable(describe_error(error))
+        return describe_exception(error)
     return failure
 
 

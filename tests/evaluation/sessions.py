@@ -102,6 +102,13 @@ class Ending(Loading):
         threading.Timer(1, os._exit, (5,)).start()
 
 
+class MuteError(Exception):
+    """Can't say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
 class Fragile(Drawing):
     """Fails in one of several ways at a box that begins at the slice `SLICE`."""
 
@@ -117,6 +124,10 @@ class Fragile(Drawing):
         if bbox_coords[0][0] == self.SLICE:
             if self._how == "raise":
                 raise RuntimeError("no \x1b[2J luck")
+            if self._how == "mute":
+                raise MuteError
+            if self._how == "verbose":
+                raise RuntimeError("no " * 1000)
             if self._how == "exit":
                 sys.exit("as a program would")
             if self._how == "die":

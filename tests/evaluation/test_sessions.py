@@ -125,6 +125,18 @@ class TestReplay:
         # Whatever state it is in, it begins with the image.
         assert [call[0] for call in session.calls].count("set_image") == 2
 
+    @pytest.mark.parametrize(
+        ("how", "start", "most"),
+        [("mute", "MuteError", 9), ("verbose", "RuntimeError: no no ", 300)],
+    )
+    def test_whatever_a_class_fails_with_is_told_in_a_short_line(
+        self, how: str, start: str, most: int
+    ) -> None:
+        labels, failures = Replay(Fragile(how)).segment(boxes())
+        assert failures[2].startswith(start)
+        assert len(failures[2]) <= most
+        assert np.bincount(labels.ravel())[1:].tolist() == [8]
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -263,7 +275,7 @@ def test_a_session_that_can_not_be_made_is_tried_once_for_all_cases(
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        ("none", "makes no session: found a str without 'set_image'"),
+        ("none", "makes no session: found the type str without 'set_image'"),
         ("failing", "makes no session: OSError: no such model"),
         ("hanging", "makes no session: stopped after 3 s"),
         ("dying", "makes no session: its process ended"),
@@ -286,10 +298,11 @@ def test_a_session_that_can_not_be_made_is_no_result(
         ("session:gamt", "found the session 'gamt', expected package.module:factory"),
         ("session:nothing.here:make", "nothing.here:make can't be imported: ModuleNotFoundError"),
         (f"{HERE}nothing", "can't be imported: AttributeError"),
-        (f"{HERE}NO_FACTORY", "is a int, expected what makes a session"),
+        (f"{HERE}NO_FACTORY", "NO_FACTORY of type int, expected what makes a session"),
         (f"{HERE}Fragile", "missing a required argument: 'how'"),
         (f"{HERE}Drawing how=raise", "unexpected keyword argument 'how'"),
         (f"{HERE}Fragile raise", "found 'raise', expected KEY=VALUE"),
+        (f"{HERE}Fragile =raise", "found '=raise', expected KEY=VALUE"),
         (f"{HERE}Fragile how=raise how=die", "found how= twice"),
         (f"{HERE}Fragile 'how=raise", "Fragile 'how=raise.: No closing quotation"),
         ("session:builtins:dict", "no signature found for builtin"),
