@@ -22,13 +22,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation import METHOD_SPECS, sessions, supervisor
 from evaluation.loop import Ended, LateError, Method
-from evaluation.sessions import FactoryError, find_factory, read_options
+from evaluation.sessions import LONGEST_MESSAGE, FactoryError, find_factory, read_options
 from gamt.cli.console import LogFormatter, UsageError
 from gamt.cli.options import PredictOptions
 from gamt.text import printable
@@ -36,6 +35,9 @@ from gamt.text import printable
 if TYPE_CHECKING:
     from gamt.segmenters import Segmenter
     from gamt.settings import Settings
+
+MODEL_PACKAGES = ("segment-anything", "timm", "torch", "transformers")
+"""Distributions that compute gamt's networks, whose versions belong to its identity."""
 
 MEMORY = "32G"
 """What a container may use (docs/challenge.md, 1)."""
@@ -293,6 +295,10 @@ class SessionMethod:
             except LateError:
                 _, troubles = self._end()
                 raise LateError(self.run_limit, *troubles) from None
+            except _AnswerError as error:
+                seconds = time.monotonic() - start
+                _, troubles = self._end()
+                return Ended(", ".join((str(error), *troubles)), seconds)
             except (EOFError, OSError):
                 seconds = time.monotonic() - start
                 told = _describe_end(*self._end())
@@ -311,8 +317,15 @@ class SessionMethod:
         return _hosts.pop(self).end()
 
 
+class _AnswerError(Exception):
+    """The process of a session says something else than what it was asked."""
+
+
 class _Host:
-    """The process that a session lives in."""
+    """The process that a session lives in.
+
+    What comes from it may be anything: the session's code can write to its socket, or fork.
+    """
 
     def __init__(self, method: SessionMethod, log: Path) -> None:
         """Starts it, and waits until the session is made.
@@ -321,7 +334,8 @@ class _Host:
             MethodError: that can't be, or takes too long.
         """
         ours, theirs = socket.socketpair()
-        self._connection = Connection(ours.detach())
+        self._socket = ours
+        self._asked = 0  # the number of the question that is open; to be made is the first
         # It finds its modules where this process does; its environment, which programs that it
         # starts have too, is the user's.
         program = (
@@ -338,7 +352,7 @@ class _Host:
             )
         try:
             failure = self._hear(_MAKE_SECONDS)
-        except LateError as error:
+        except (LateError, _AnswerError) as error:
             failure = str(error)
         except (EOFError, OSError):
             failure = "its process ended"
@@ -352,27 +366,54 @@ class _Host:
         Raises:
             LateError: it takes too long.
             EOFError, OSError: the process has ended.
+            _AnswerError: the process says something else.
         """
-        content = {"folder": os.fspath(folder), "log": os.fspath(log)}
-        self._connection.send_bytes(json.dumps(content).encode())
+        self._asked += 1
+        content = {"number": self._asked, "folder": os.fspath(folder), "log": os.fspath(log)}
+        self._socket.settimeout(limit)
+        try:
+            self._socket.sendall(f"{json.dumps(content)}\n".encode())
+        except TimeoutError:
+            raise LateError(limit) from None
         return self._hear(limit)
 
     def has_ended(self) -> bool:
-        """Says whether the process has ended since its last run, by itself or killed."""
-        # Nothing else is heard of one that has nothing to do.
-        return self._connection.poll(0)
+        """Says whether the process has ended since its last run, or says what nobody asked."""
+        ready, _, _ = select.select([self._socket], [], [], 0)
+        return bool(ready)
 
     def end(self) -> tuple[dict[str, Any], list[str]]:
         """Ends the process; returns what `_end` does."""
-        self._connection.close()
+        self._socket.close()
         return _end(self._process)
 
     def _hear(self, limit: float) -> str | None:
-        """Returns the failure that is told, None for none."""
-        if not self._connection.poll(limit):
-            raise LateError(limit)
-        failure = json.loads(self._connection.recv_bytes())["failure"]
-        return None if failure is None else str(failure)
+        """Returns the failure that the answer to the open question tells, None for none."""
+        deadline = time.monotonic() + limit
+        told = bytearray()
+        while len(told) < LONGEST_MESSAGE and not told.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise LateError(limit)
+            self._socket.settimeout(left)
+            try:
+                part = self._socket.recv(LONGEST_MESSAGE - len(told))
+            except TimeoutError:
+                raise LateError(limit) from None
+            if not part:
+                raise EOFError
+            told += part
+        try:
+            answer = json.loads(told)
+        except (ValueError, RecursionError):
+            answer = None
+        match answer:
+            case {"number": self._asked, "failure": None | str() as failure}:
+                return failure
+        found = printable(told[:60].decode(errors="replace").strip())
+        raise _AnswerError(
+            f"found {found} from the session's process, expected answer {self._asked}"
+        )
 
 
 def has_gpu() -> bool:
@@ -552,19 +593,26 @@ def _identify_adapter(name: str) -> str:
     code = {Path(sessions.__file__)}
     if source is not None:  # as of what is built into Python
         code.update(Path(source).parent.rglob("*.py") if whole else [Path(source)])
+    versions = _list_versions(getattr(module, "PACKAGES", ()))
+    return " ".join([f"({_hash_files(sorted(code))})", *versions])
+
+
+def _list_versions(distributions: Iterable[str]) -> list[str]:
+    """Returns the names and versions of those that are installed."""
     versions = []
-    for distribution in getattr(module, "PACKAGES", ()):
+    for distribution in distributions:
         with suppress(PackageNotFoundError):
             versions.append(f"{distribution} {version(distribution)}")
-    return " ".join([f"({_hash_code(code)})", *versions])
+    return versions
 
 
-def _hash_code(paths: Iterable[Path]) -> str:
-    """Returns a part of the SHA-256 of files."""
-    code = hashlib.sha256()
-    for path in sorted(paths):
-        code.update(path.read_bytes())
-    return code.hexdigest()[:12]
+def _hash_files(paths: Iterable[Path]) -> str:
+    """Returns a part of the SHA-256 of files, which may be large, in their order."""
+    content = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            content.update(hashlib.file_digest(file, "sha256").digest())
+    return content.hexdigest()[:12]
 
 
 def _find_container(
@@ -615,18 +663,27 @@ def _ask(*command: str) -> str:
 
 
 def _identify_gamt(words: Sequence[str]) -> str:
-    """Returns the version, the code's SHA-256, and what options and environment choose."""
+    """Returns the version, the code's SHA-256, and what options and environment choose.
+
+    Of a network that is the SHA-256 of its files, too, and the versions of what computes it.
+    """
     import gamt
+    from gamt.segmenters import SegmenterError, find_files
+    from gamt.segmenters.checkpoints import CheckpointError
     from gamt.settings import SettingsError
 
     try:
         options = PredictOptions.parse(words)
         settings = options.choose_settings()
-    except (UsageError, SettingsError) as error:
+        name = options.choose_segmenter()
+        files = find_files(name, options.weights)
+    except (UsageError, SettingsError, SegmenterError, CheckpointError) as error:
         raise MethodError(f"gamt {shlex.join(words)}: {error}") from error
-    model = {name: getattr(options, name) for name in ("segmenter", "weights", "device", "dtype")}
-    code = _hash_code(Path(gamt.__file__).parent.rglob("*.py"))
-    return f"gamt {gamt.__version__} ({code}) {model} {settings}"
+    chosen = {"segmenter": name}
+    chosen |= {name: getattr(options, name) for name in ("weights", "device", "dtype")}
+    code = _hash_files(sorted(Path(gamt.__file__).parent.rglob("*.py")))
+    model = [f"({_hash_files(files)})", *_list_versions(MODEL_PACKAGES)] if files else []
+    return " ".join([f"gamt {gamt.__version__} ({code}) {chosen}", *model, str(settings)])
 
 
 @cache

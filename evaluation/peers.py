@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from evaluation.loop import describe_error
 from evaluation.sessions import Bounds, FactoryError, Session
+from gamt.segmenters.door import describe_exception
 
 PACKAGES = ("nninteractive", "medim", "monai", "torch")
 """Distributions whose versions belong to the identity of a method (docs/peers.md)."""
@@ -35,7 +35,7 @@ def nninteractive(folder: str | None = None, device: str = "auto") -> Session:
     Raises:
         FactoryError: nnInteractive isn't installed, or the folder holds no model.
     """
-    sessions = _import("nnInteractive.inference.inference_session", "nninteractive")
+    sessions = _import("nnInteractive.inference.inference_session", "nninteractive==2.6.0")
     import torch
 
     if folder is None:
@@ -65,7 +65,7 @@ def sam_med3d(checkpoint: str, device: str = "auto") -> Session:
     Raises:
         FactoryError: medim isn't installed, or the checkpoint is missing or another model's.
     """
-    models = _import("medim", "medim")
+    models = _import("medim", "medim==0.1.2")
 
     def fill(read: Any) -> Any:
         network = models.create_model("SAM-Med3D")
@@ -85,7 +85,7 @@ def vista3d(checkpoint: str, device: str = "auto") -> Session:
     Raises:
         FactoryError: MONAI isn't installed, or the checkpoint is missing or another model's.
     """
-    nets = _import("monai.networks.nets.vista3d", "monai")
+    nets = _import("monai.networks.nets.vista3d", "monai==1.6.1")
 
     def fill(read: Any) -> Any:
         width = read["image_encoder.encoder.conv_init.weight"].shape[0]
@@ -319,12 +319,18 @@ def _load(checkpoint: str, fill: Callable[[Any], Any], device: str) -> Any:
     try:
         network = fill(torch.load(checkpoint, map_location="cpu", weights_only=True))
     except Exception as error:
-        raise FactoryError(f"{checkpoint}: not this model's: {describe_error(error)}") from error
+        text = describe_exception(error)
+        raise FactoryError(f"{checkpoint}: not this model's: {text}") from error
     return network.eval().to(_choose_device(device))
 
 
-def _import(module: str, package: str) -> Any:
+def _import(module: str, requirement: str) -> Any:
     """Imports a module of a peer.
+
+    Args:
+        module: its name.
+        requirement: what installs it, in the version that has run here (the group `peers` in
+            pyproject.toml).
 
     Raises:
         FactoryError: its package isn't installed.
@@ -333,7 +339,7 @@ def _import(module: str, package: str) -> Any:
         return import_module(module)
     except ModuleNotFoundError as error:
         raise FactoryError(
-            f"{error}; this installs it: pip install {package} (docs/peers.md)"
+            f"{error}; this installs it: pip install {requirement} (docs/peers.md)"
         ) from error
 
 

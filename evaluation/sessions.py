@@ -9,20 +9,24 @@ import importlib
 import inspect
 import json
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from evaluation.loop import describe_error
 from gamt.io.case import Case, read_case, write_segmentation
 from gamt.prompts import Box, ClassPrompts
+from gamt.segmenters.door import describe_exception
 from gamt.text import printable
+
+LONGEST_MESSAGE = 1_000_000
+"""The most bytes of a message between a worker and a session's process. A failure of each of 255
+classes (`gamt.segmenters.door.FAULT_CHARACTERS`) is shorter, however its characters are written."""
 
 Bounds = list[list[int]]
 """Half-open bounds [[a, b], [c, d], [e, f]] in array indices, in the order of the array's axes."""
@@ -101,7 +105,7 @@ class Replay:
                 mask: npt.NDArray[np.bool_] | None = self._target != 0
             except (Exception, SystemExit) as error:
                 traceback.print_exc()
-                failures[prompts.label] = printable(describe_error(error))
+                failures[prompts.label] = describe_exception(error)
                 mask = previous
                 self._image = None  # whatever state the session is in, it begins anew
             if mask is not None:
@@ -164,9 +168,10 @@ def find_factory(name: str) -> Callable[..., Any]:
     try:
         factory = getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        raise FactoryError(f"{name} can't be imported: {describe_error(error)}") from error
+        raise FactoryError(f"{name} can't be imported: {describe_exception(error)}") from error
     if not callable(factory):
-        raise FactoryError(f"{name} is a {type(factory).__name__}, expected what makes a session")
+        found = type(factory).__name__
+        raise FactoryError(f"found {name} of type {found}, expected what makes a session")
     return factory  # type: ignore[no-any-return]
 
 
@@ -180,7 +185,7 @@ def read_options(factory: Callable[..., Any], words: Sequence[str]) -> dict[str,
     options = {}
     for word in words:
         key, separator, value = word.partition("=")
-        if not separator:
+        if not (separator and key):
             raise FactoryError(f"found {word!r}, expected KEY=VALUE for the session")
         if key in options:
             raise FactoryError(f"found {key}= twice, expected one value for the session")
@@ -210,11 +215,11 @@ def make_session(name: str, words: Sequence[str]) -> Session:
         raise
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        raise FactoryError(describe_error(error)) from error
+        raise FactoryError(describe_exception(error)) from error
     methods = [one for one in vars(Session) if not one.startswith("_")]
     missing = [one for one in methods if not callable(getattr(session, one, None))]
     if missing:
-        found = f"a {type(session).__name__} without {missing[0]!r}"
+        found = f"the type {type(session).__name__} without {missing[0]!r}"
         raise FactoryError(f"found {found}, expected nnInteractive's methods")
     return session
 
@@ -243,7 +248,7 @@ def segment_folder(replay: Replay, folder: Path, name: str) -> str | None:
             write_segmentation(output, labels, name, failure or "complete")
     except Exception as error:
         traceback.print_exc()
-        return printable(describe_error(error))
+        return describe_exception(error)
     return failure
 
 
@@ -253,31 +258,30 @@ def main(arguments: Sequence[str]) -> None:
     Args:
         arguments: the socket's file descriptor, ``package.module:factory``, and KEY=VALUE for it.
 
-    Each message is a JSON object. To the worker: `failure`, a text or None. From the worker:
-    `folder`, of the method, and `log`, the file which what the session prints is added to.
+    Each message is a JSON object in a line. From the worker: `number`, counted from 1; `folder`, of
+    the method; and `log`, the file which what the session prints is added to. To the worker: the
+    `number` that is answered, 0 when the session is made; and `failure`, a text or None.
     """
-    socket, name, *words = arguments
-    connection = Connection(int(socket))
+    descriptor, name, *words = arguments
+    connection = socket.socket(fileno=int(descriptor))
 
-    def tell(failure: str | None) -> None:
+    def tell(number: int, failure: str | None) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        connection.send_bytes(json.dumps({"failure": failure}).encode())
+        content = {"number": number, "failure": failure}
+        connection.sendall(f"{json.dumps(content)}\n".encode())
 
     try:
         replay = Replay(make_session(name, words))
     except FactoryError as error:
-        tell(printable(str(error)))
+        tell(0, printable(str(error)))
         return
-    tell(None)
-    while True:
-        try:
-            told = json.loads(connection.recv_bytes())
-        except EOFError:
-            return
+    tell(0, None)
+    for line in connection.makefile("rb"):
+        told = json.loads(line)
         log = os.open(told["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         # Below Python: libraries in C print, too.
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        tell(segment_folder(replay, Path(told["folder"]), name))
+        tell(told["number"], segment_folder(replay, Path(told["folder"]), name))

@@ -1,6 +1,7 @@
 """Sessions that only tests need, as factories for ``session:tests.evaluation.sessions:NAME``."""
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -101,6 +102,13 @@ class Ending(Loading):
         threading.Timer(1, os._exit, (5,)).start()
 
 
+class MuteError(Exception):
+    """Can't say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
 class Fragile(Drawing):
     """Fails in one of several ways at a box that begins at the slice `SLICE`."""
 
@@ -116,12 +124,33 @@ class Fragile(Drawing):
         if bbox_coords[0][0] == self.SLICE:
             if self._how == "raise":
                 raise RuntimeError("no \x1b[2J luck")
+            if self._how == "mute":
+                raise MuteError
+            if self._how == "verbose":
+                raise RuntimeError("no " * 1000)
             if self._how == "exit":
                 sys.exit("as a program would")
             if self._how == "die":
                 os._exit(7)
             time.sleep(60)
         super().add_bbox_interaction(bbox_coords, include_interaction, run_prediction)
+
+
+class Saying(Drawing):
+    """Writes to the socket of its process at a box, and ends after a while."""
+
+    def __init__(self, message: str, times: str = "1") -> None:
+        super().__init__()
+        self._message = message.encode() * int(times)
+
+    def add_bbox_interaction(
+        self, bbox_coords: Bounds, include_interaction: bool, run_prediction: bool = True
+    ) -> None:
+        threading.Timer(20, os._exit, (0,)).start()
+        with socket.socket(fileno=os.dup(int(sys.argv[1]))) as connection:
+            connection.sendall(self._message)
+        if not self._message.endswith(b"\n"):
+            time.sleep(60)
 
 
 def none() -> str:

@@ -275,6 +275,51 @@ def test_gamt_is_given_its_options(folder: Path) -> None:
     assert "US_phantom: statistical" in log(folder)
 
 
+def write_model(folder: Path, weights: bytes) -> None:
+    """Writes files that nothing but their names makes a model of."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(weights)
+
+
+@pytest.mark.parametrize(
+    ("options", "file"),
+    [
+        ("--segmenter hf:./net", "net/model.safetensors"),
+        ("--segmenter hf:./net", "net/config.json"),
+        ("--segmenter hf:./net --weights tuned.pth", "tuned.pth"),
+        ("--segmenter medsam2 --weights tuned.pth", "tuned.pth"),
+        ("--preset cpu", "weights/MedSAM2_latest.pt"),
+        ("--segmenter package.module:Class --weights tuned.pth", "tuned.pth"),
+    ],
+)
+def test_gamt_with_other_weights_is_another_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, file: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GAMT_WEIGHTS_DIR", raising=False)
+    write_model(tmp_path / "net", b"one")
+    (tmp_path / "weights").mkdir()
+    for name in ("tuned.pth", "weights/MedSAM2_latest.pt"):
+        (tmp_path / name).write_bytes(b"one")
+    identity = parse_method(f"gamt {options}", run_limit=60).identity
+    assert parse_method(f"gamt {options}", run_limit=60).identity == identity
+    (tmp_path / file).write_bytes(b"two")
+    assert parse_method(f"gamt {options}", run_limit=60).identity != identity
+
+
+def test_gamt_with_another_version_of_what_computes_its_network_is_another_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path / "net", b"one")
+    spec = f"gamt --segmenter hf:{tmp_path}/net"
+    without = parse_method("gamt", run_limit=60).identity
+    identity = parse_method(spec, run_limit=60).identity
+    monkeypatch.setattr(methods, "version", lambda distribution: "1000.0")
+    assert parse_method(spec, run_limit=60).identity != identity
+    assert parse_method("gamt", run_limit=60).identity == without
+
+
 def test_gamt_that_hangs_is_stopped(folder: Path) -> None:
     with pytest.raises(LateError, match=r"stopped after 0\.01 s"):
         run(parse_method("gamt", run_limit=0.01), folder)
@@ -303,11 +348,14 @@ def test_paths_in_gamts_options_start_where_it_was_parsed(
     for name in ("here", "elsewhere"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here" / "model.pth").touch()
     parsed = parse_method("gamt --cache slices --weights model.pth", run_limit=60)
     monkeypatch.chdir(tmp_path / "elsewhere")
     loaded: list[object] = []
     monkeypatch.setattr(
-        PredictOptions, "load_segmenter", lambda options: loaded.append(options.weights)
+        PredictOptions,
+        "load_segmenter",
+        lambda options, settings: loaded.append(options.weights),
     )
     assert isinstance(parsed.method, InProcess)
     _, _, cache = parsed.method.load()
@@ -352,6 +400,8 @@ def test_gamt_in_process_has_an_output_where_gamt_predict_has_one(
         ("docker:", "expected one of"),
         ("gamt --preset nothing", "no preset is named 'nothing'"),
         ("gamt --nothing", "--nothing"),
+        ("gamt --segmenter hf:./nothing", "found 'hf:./nothing', which is no folder"),
+        ("gamt --segmenter medsam2 --weights none.pt", "none.pt: no such checkpoint file"),
         (
             "gamt --preset 'default",
             'found the method "gamt --preset \'default": No closing quotation',

@@ -1,6 +1,7 @@
 """Adapters of peers, without the peers: tests/peers has them with their packages."""
 
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -176,9 +177,13 @@ class TestSamMed3d:
 def test_a_package_that_is_missing_is_named(
     make: Callable[[], object], package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # In the version that the tests of peers run with.
+    pyproject = Path(__file__).parents[2] / "pyproject.toml"
+    group = tomllib.loads(pyproject.read_text(encoding="utf-8"))["dependency-groups"]["peers"]
+    (requirement,) = [one for one in group if one.startswith(f"{package}==")]
     for module in ("nnInteractive", "medim", "monai"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(FactoryError, match=f"pip install {package} "):
+    with pytest.raises(FactoryError, match=f"pip install {requirement} "):
         make()
 
 

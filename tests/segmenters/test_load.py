@@ -18,6 +18,7 @@ from gamt.segmenters import (
     SegmenterError,
     SliceMask,
     Traits,
+    find_files,
     load,
 )
 from gamt.segmenters.checkpoints import CheckpointError
@@ -291,3 +292,25 @@ def test_a_module_that_ends_the_program_when_it_is_imported_is_named(
     with pytest.raises(SegmenterError) as caught:
         load("ends_at_once:Class")
     assert str(caught.value) == "segmenter 'ends_at_once:Class' can't be imported: SystemExit: 0"
+
+
+def test_the_files_of_a_model_are_found_without_loading_it(tmp_path: Path) -> None:
+    config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
+    tuned, missing = tmp_path / "tuned.pth", tmp_path / "missing.pth"
+    for path in (config, weights, tuned):
+        path.touch()
+    assert find_files() == ()
+    assert find_files(f"hf:{tmp_path}") == (config, weights)
+    assert find_files(f"hf:{tmp_path}", str(tuned)) == (config, tuned)
+    assert find_files("sam_vit_b", str(tuned)) == (tuned,)
+    # What else it takes, a segmenter of another package alone knows.
+    assert find_files("package.module:Class", str(tuned)) == (tuned,)
+    assert find_files("package.module:Class", str(missing)) == ()
+
+
+def test_the_package_that_finding_a_model_of_the_hub_needs_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(SegmenterError, match=r"needs the package huggingface_hub: pip install"):
+        find_files("hf:owner/model")

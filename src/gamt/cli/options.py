@@ -301,6 +301,13 @@ class PredictOptions:
         changes += [f"{name}={value}" for name, value in named.items() if value is not None]
         return choose_settings(self.preset, changes, budget)
 
+    def choose_segmenter(self) -> str:
+        """Returns the name of the 2-D model: the one that is asked for, or else the preset's."""
+        from gamt import segmenters
+        from gamt.settings import PRESET_SEGMENTERS
+
+        return self.segmenter or PRESET_SEGMENTERS.get(self.preset, segmenters.DEFAULT)
+
     def load_segmenter(self, settings: "Settings") -> "Segmenter":
         """Loads the 2-D model.
 
@@ -314,10 +321,9 @@ class PredictOptions:
                 that are asked for.
         """
         from gamt import segmenters
-        from gamt.settings import PRESET_SEGMENTERS
         from gamt.volume.preparation import check_settings
 
-        name = self.segmenter or PRESET_SEGMENTERS.get(self.preset, segmenters.DEFAULT)
+        name = self.choose_segmenter()
         device = self.device
         if name == segmenters.DEFAULT and device != "auto":
             if device != "cpu":

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import entry_points
 from inspect import getattr_static
+from pathlib import Path
 from typing import Any, cast
 
+from gamt.segmenters import checkpoints
 from gamt.segmenters.base import Embedding, Segmenter, SliceMask, Traits
 from gamt.segmenters.checkpoints import CheckpointError
 from gamt.segmenters.door import describe_exception
@@ -25,6 +27,7 @@ __all__ = [
     "SegmenterError",
     "SliceMask",
     "Traits",
+    "find_files",
     "load",
 ]
 
@@ -107,6 +110,37 @@ def load(
     if fault is not None:
         raise SegmenterError(f"{name!r} makes no segmenter: {fault}")
     return cast(Segmenter, segmenter)
+
+
+def find_files(name: str = DEFAULT, weights: str | None = None) -> tuple[Path, ...]:
+    """Returns the files that hold a segmenter's model; loads none of them.
+
+    Args:
+        name: as for `load`.
+        weights: likewise.
+
+    Returns:
+        Its configuration, if it has one, and its weights. Of a segmenter of another package, which
+        alone knows what it loads, that is `weights`, if there is a file of this name.
+
+    Raises:
+        SegmenterError: a package is missing.
+        CheckpointError: a file is missing.
+    """
+    path = None if weights is None else Path(weights)
+    if name.startswith(HUB):
+        from gamt.segmenters.hub_files import find
+
+        try:
+            found = find(name, path)
+        except ModuleNotFoundError as error:
+            raise SegmenterError(
+                f"segmenter {name!r} needs the package {error.name}: {INSTALL_HUB}"
+            ) from error
+        return (found.config, *found.weights)
+    if name in BUILT_IN and name != DEFAULT:
+        return (checkpoints.find(name, path),)
+    return () if path is None or not path.is_file() else (path,)
 
 
 def _find_fault(segmenter: Any) -> str | None:
