@@ -26,9 +26,9 @@ from transformers import (
 )
 
 from gamt.prompts import SlicePrompt
-from gamt.segmenters import hub
 from gamt.segmenters.base import Memory
 from gamt.segmenters.frames import Stretch
+from gamt.segmenters.hub import HubTracker, load_segmenter
 from gamt.segmenters.tracking import GONE, MemoryWalker
 from tests.small_trackers import FAMILIES, randomise
 
@@ -239,8 +239,8 @@ def test_a_saved_model_follows_a_target_from_pixels_as_video_inference(
     shape = SHAPES[1]
     video, prompt = make_video(family, shape), make_prompts(shape)["box"]
     video.model.save_pretrained(tmp_path)
-    segmenter = hub.load_segmenter(f"hf:{tmp_path}", device="cpu", dtype="float32")
-    assert isinstance(segmenter, hub.HubTracker)
+    segmenter = load_segmenter(f"hf:{tmp_path}", device="cpu", dtype="float32")
+    assert isinstance(segmenter, HubTracker)
     embeddings = segmenter.encode(draw_slices(shape))
     session = video.session()
     video.add(session, 0, {1: prompt})
