@@ -50,12 +50,13 @@ def _this_machine_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise socket.gaierror(socket.EAI_NONAME, "kept from the tests")
         return look_up(host, *rest, **options)
 
+    from huggingface_hub import close_session, constants
+
     monkeypatch.setattr(socket, "getaddrinfo", record)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # read when it was imported
     monkeypatch.setenv("HF_TOKEN", "none")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield
-    from huggingface_hub import close_session
-
     close_session()
     assert hosts <= {"127.0.0.1"}
 

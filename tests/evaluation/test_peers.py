@@ -181,8 +181,10 @@ def test_a_package_that_is_missing_is_named(
     pyproject = Path(__file__).parents[2] / "pyproject.toml"
     group = tomllib.loads(pyproject.read_text(encoding="utf-8"))["dependency-groups"]["peers"]
     (requirement,) = [one for one in group if one.startswith(f"{package}==")]
-    for module in ("nnInteractive", "medim", "monai"):
-        monkeypatch.setitem(sys.modules, module, None)
+    for name in [one for one in sys.modules if one.startswith("nnInteractive.")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("nnInteractive", "medim", "monai"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(FactoryError, match=f"pip install {requirement} "):
         make()
 
