@@ -18,8 +18,8 @@ from gamt.cli.weights import weights_app
 from gamt.segmenters import load
 from gamt.segmenters.checkpoints import CheckpointError
 from gamt.segmenters.download import DownloadError
-from gamt.segmenters.hub import load_model
 from gamt.segmenters.hub_files import fetch, find
+from gamt.volume.cache import EmbeddingCache, KeyedSlice
 from tests.model_hub import COMMIT, NAME, ModelHub, Published
 from tests.publisher import closed_port
 from tests.small_hub import SMALL
@@ -74,8 +74,23 @@ def test_a_fetched_model_is_loaded_without_a_network(hub: ModelHub) -> None:
         segmenter = load(name, device="cpu", dtype="float32")
         assert segmenter.name == name
         assert len(segmenter.encode(np.zeros((1, 20, 30), np.uint8))) == 1
-    assert load_model(f"hf:{NAME}").revision == COMMIT
+    assert find(f"hf:{NAME}").revision == COMMIT
     assert len(hub.asked) == asked
+
+
+def test_a_model_has_one_folder_of_encoded_slices_by_all_its_names(
+    hub: ModelHub, tmp_path: Path
+) -> None:
+    fetch(f"hf:{NAME}", endpoint=hub.url)
+    copy = fetch(f"hf:{NAME}", tmp_path / "models", endpoint=hub.url)
+    one = KeyedSlice.of(np.zeros((20, 30), np.uint8))
+    counts = []
+    for name in (f"hf:{NAME}", f"hf:{NAME}@{COMMIT}", copy.name):
+        segmenter = load(name, device="cpu", dtype="float32")
+        cache = EmbeddingCache(segmenter, 10**6, tmp_path / "encoded")
+        cache.embed([one])
+        counts.append(cache.encoded)
+    assert counts == [1, 0, 0]
 
 
 def test_revision_hash_licence_and_the_name_that_pins_it_are_told(
@@ -104,7 +119,7 @@ def test_a_model_goes_into_a_folder_of_its_own_name(hub: ModelHub, tmp_path: Pat
     fetched = fetch(f"hf:{NAME}@{COMMIT}", tmp_path / "models", endpoint=hub.url)
     assert fetched.folder == tmp_path / "models" / "owner" / "small-model"
     assert (fetched.name, fetched.pinned) == (f"hf:{fetched.folder}", f"hf:{NAME}@{COMMIT}")
-    assert load_model(fetched.name).revision is None
+    assert find(fetched.name).revision is None
 
 
 def test_what_is_there_is_not_fetched_again(hub: ModelHub, tmp_path: Path) -> None:

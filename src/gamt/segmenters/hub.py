@@ -109,14 +109,12 @@ class LoadedModel:
         model: of transformers, on the CPU, in float32.
         frame: the place of slices in its input.
         tracks: whether it is a video model, with its memory's weights.
-        revision: the commit of its repository on the hub; None of a folder.
         weights: the files of its weights.
     """
 
     model: Network
     frame: Frame
     tracks: bool
-    revision: str | None
     weights: tuple[Path, ...]
 
 
@@ -182,12 +180,14 @@ class HubSegmenter(PromptableSegmenter[HubEmbedding]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Differs wherever embeddings of the same slice would; 32 hexadecimal digits."""
-        parts = (str(self._dtype), PREPARATION, self._loaded.revision)
+        """Differs wherever embeddings of the same slice would; 32 hexadecimal digits.
+
+        It is the same wherever the model's files lie, and whatever it is called.
+        """
         # Another version may compute otherwise; timm has EdgeTAM's encoder.
         versions = (transformers.__version__, version("timm"))
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(repr((*parts, *versions, self._model.config.to_dict())).encode())
+        parts = (str(self._dtype), PREPARATION, *versions, self._model.config.to_dict())
+        digest = hashlib.blake2b(repr(parts).encode(), digest_size=16)
         for path in self._loaded.weights:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "blake2b").digest())
@@ -346,14 +346,11 @@ def load_model(name: str, weights: Path | None = None) -> LoadedModel:
             weights are not those of it.
     """
     files = find(name, weights)
-    return load_described(read_config(files.config), files.config, files.weights, files.revision)
+    return load_described(read_config(files.config), files.config, files.weights)
 
 
 def load_described(
-    described: Mapping[str, Any],
-    path: Path,
-    weights: tuple[Path, ...],
-    revision: str | None = None,
+    described: Mapping[str, Any], path: Path, weights: tuple[Path, ...]
 ) -> LoadedModel:
     """Loads a model of a known configuration.
 
@@ -361,7 +358,6 @@ def load_described(
         described: its configuration, as transformers writes it.
         path: the file that errors about the configuration name.
         weights: the files of its weights.
-        revision: the commit of its repository on the hub; None of a folder.
 
     Raises:
         SegmenterError: as in `load_model`.
@@ -388,7 +384,6 @@ def load_described(
         model=model,
         frame=family.frame(side, int(model.config.prompt_encoder_config.patch_size)),
         tracks=name == family.video,
-        revision=revision,
         weights=weights,
     )
 
