@@ -567,7 +567,11 @@ def test_what_is_no_model_of_sams_kind_is_named(config: str, message: str, tmp_p
             "found 'checkpoint_path' in model_args, expected none but in_chans, features_only",
         ),
         ({"architecture": "hf-hub:owner/name"}, "found architecture 'hf-hub:owner/name', expected"),
-        ({"architecture": ["resnet50"]}, r"found architecture \['resnet50'\], expected a name of"),
+        ({"architecture": ["repvit_m1"]}, r"found architecture \['repvit_m1'\], expected timm's"),
+        (
+            {"architecture": "repvit_m1:evil"},
+            "found architecture 'repvit_m1:evil', expected timm's",
+        ),
     ],
 )
 def test_a_configuration_that_leads_elsewhere_is_refused(
@@ -606,6 +610,10 @@ def test_settings_that_describe_no_network_are_left_out_at_any_depth(
     assert config == load_model(f"hf:{folder(kind)}").model.config.to_dict()
 
 
+GIANT = {"model_type": "timm_wrapper", "architecture": "vit_giant_patch14_reg4_dinov2"}
+"""An image encoder of a billion weights."""
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -615,6 +623,10 @@ def test_settings_that_describe_no_network_are_left_out_at_any_depth(
         ({"vision_config": {"global_attn_indexes": [1] * 101}}, "found 101 in global_attn_indexes"),
         ({"mask_decoder_config": {"num_multimask_outputs": 101}}, "found num_multimask_outputs"),
         ({"mask_decoder_config": {"layer_norm_eps": math.nan}}, "found layer_norm_eps nan"),
+        (
+            {"model_type": "edgetam", "vision_config": {"backbone_config": GIANT}},
+            "found architecture 'vit_giant_patch14_reg4_dinov2', expected timm's repvit_",
+        ),
         ({"prompt_encoder_config": []}, "found a list as prompt_encoder_config, expected an obj"),
     ],
 )

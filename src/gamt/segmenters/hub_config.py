@@ -35,7 +35,9 @@ _COMPUTED = ("image_size", "num_classes", "rope_theta")
 
 _EARLIER_NAMES = {"memory_attention_rope_theta": "rope_theta"}
 _COUNTS = re.compile("layers|blocks|depth|outputs|stages|rope_feat_sizes|rope_k_sizes")
-_ARCHITECTURE = re.compile(r"[\w.]+", re.ASCII)
+_ARCHITECTURE = re.compile(r"(repvit|test)_[\w.]+", re.ASCII)
+"""EdgeTAM's image encoders, and those small ones that timm has for tests. timm has others that take
+minutes to build, and takes what follows a colon for a place to load from."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def select_settings(
 
     Raises:
         SegmenterError: a part is no JSON object, a number is larger than in any published model, or
-            timm is to be told something else than which network it is.
+            timm is to be told something else than which network of EdgeTAM's it is.
     """
     names = {one.name for one in fields(config)} - _COMMON | {*_COMPUTED}
     settings: dict[str, Any] = {}
@@ -108,9 +110,10 @@ def _check(key: str, value: Any, path: Path) -> None:
                     f"{path}: found {name!r:.99} in model_args, expected none but "
                     f"{', '.join(BACKBONE_ARGUMENTS)}"
                 )
-    # timm takes what follows a colon for a place to load from.
     if key == "architecture" and not _ARCHITECTURE.fullmatch(str(value)):
-        raise SegmenterError(f"{path}: found architecture {value!r:.99}, expected a name of timm")
+        raise SegmenterError(
+            f"{path}: found architecture {value!r:.99}, expected timm's repvit_..."
+        )
     if isinstance(value, list | dict):
         if len(value) > MOST:
             raise SegmenterError(f"{path}: found {len(value)} in {key}, expected {MOST} at most")
