@@ -546,6 +546,8 @@ def test_the_fingerprint_tells_apart_what_embeddings_depend_on(
         ("{}", "found a model of type None, expected one of sam"),
         ("[1]", "found a list, expected an object"),
         ("{", "found no JSON"),
+        (" " * (2**20 + 1), "found more than 1048576 bytes"),
+        (f'{{"model_type": "{"x" * 5000}"}}', "found a model of type 'xxxx"),
         ('{"model_type": "sam", "vision_config": {"patch_size": 0}}', "no SamModel can be made"),
         ('{"model_type": "sam", "vision_config": 3}', "found a int as vision_config, expected"),
     ],
@@ -557,6 +559,7 @@ def test_what_is_no_model_of_sams_kind_is_named(config: str, message: str, tmp_p
         load(f"hf:{tmp_path}")
     assert str(tmp_path / "config.json") in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize(
@@ -622,6 +625,8 @@ GIANT = {"model_type": "timm_wrapper", "architecture": "vit_giant_patch14_reg4_d
         ({"vision_config": {"image_size": [-(10**6), 1]}}, "found image_size -1000000, expected"),
         ({"vision_config": {"global_attn_indexes": [1] * 101}}, "found 101 in global_attn_indexes"),
         ({"mask_decoder_config": {"num_multimask_outputs": 101}}, "found num_multimask_outputs"),
+        ({"vision_config": {"hidden_size": 10**4000}}, "found hidden_size 1000000[0]*, expected"),
+        ({"vision_config": {"mlp_ratio": {"\x1b\n": 10**5}}}, r"found \\x1b\\n 100000, expected"),
         ({"mask_decoder_config": {"layer_norm_eps": math.nan}}, "found layer_norm_eps nan"),
         (
             {"model_type": "edgetam", "vision_config": {"backbone_config": GIANT}},
@@ -637,6 +642,17 @@ def test_a_configuration_that_asks_for_more_than_any_model_is_refused(
     with pytest.raises(SegmenterError, match=message) as caught:
         load(f"hf:{tmp_path}")
     assert str(tmp_path / "config.json") in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_configuration_may_begin_with_a_byte_order_mark(
+    folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    save(tmp_path, config_of(folder("sam")), load_file(folder("sam") / "model.safetensors"))
+    config = tmp_path / "config.json"
+    config.write_bytes(b"\xef\xbb\xbf" + config.read_bytes())
+    read = load_model(f"hf:{tmp_path}").model.config.to_dict()
+    assert read == load_model(f"hf:{folder('sam')}").model.config.to_dict()
 
 
 def test_the_tracker_of_sam_3_is_an_object(tmp_path: Path) -> None:
@@ -714,8 +730,8 @@ def test_weights_that_are_not_the_configurations_are_refused(
 ) -> None:
     state = load_file(folder("sam") / "model.safetensors")
     del state["mask_decoder.iou_token.weight"]
-    save(tmp_path, config_of(folder("sam")), state | {"other": torch.ones(3)})
-    expected = r"1 missing: mask_decoder\.iou_token\.weight; 1 unknown: other"
+    save(tmp_path, config_of(folder("sam")), state | {"other\x1b": torch.ones(3)})
+    expected = r"1 missing: mask_decoder\.iou_token\.weight; 1 unknown: other\\x1b"
     with pytest.raises(SegmenterError, match=expected):
         load(f"hf:{tmp_path}")
     save(tmp_path, config_of(folder("sam2")), load_file(folder("sam") / "model.safetensors"))
@@ -733,19 +749,37 @@ def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
         load(f"hf:{tmp_path}")
 
 
-@pytest.mark.parametrize("index", ["{", "[]", '{"weight_map": 3}', '{"weight_map": {"a": 3}}'])
-def test_a_list_of_files_that_is_none_is_named(index: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("{", "found no JSON"),
+        ("[]", "found no list of files of weights"),
+        ('{"weight_map": 3}', "found no list of files of weights"),
+        ('{"weight_map": {}}', "found no list of files of weights"),
+        ('{"weight_map": {"a": 3}}', "found 3, expected files of safetensors"),
+        (" " * (10 * 2**20 + 1), "found more than 10485760 bytes"),
+    ],
+)
+def test_a_list_of_files_that_is_none_is_named(index: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "sam"}')
     (tmp_path / "model.safetensors.index.json").write_text(index)
-    with pytest.raises(CheckpointError, match=r"index\.json: found no list of files of weights"):
+    with pytest.raises(CheckpointError, match=rf"index\.json: {message}"):
         load(f"hf:{tmp_path}")
 
 
-def test_a_list_of_files_leads_to_no_other_folder(tmp_path: Path) -> None:
-    index = {"weight_map": {"a": "../elsewhere.safetensors"}}
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [
+        ("../elsewhere.safetensors", r"\.\./elsewhere\.safetensors"),
+        ("\x1b[2J\n.safetensors", r"\\x1b\[2J\\n\.safetensors"),
+        (5000 * "a" + ".safetensors", r"a{200}\.\.\."),
+    ],
+)
+def test_a_list_of_files_leads_to_no_other_folder(file: str, shown: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "sam"}')
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(CheckpointError, match=r"found \.\./elsewhere\.safetensors, expected"):
+    index = json.dumps({"weight_map": {"a": file}})
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(CheckpointError, match=f"found {shown}, expected"):
         load(f"hf:{tmp_path}")
 
 

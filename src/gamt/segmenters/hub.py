@@ -366,7 +366,7 @@ def load_described(
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
         raise SegmenterError(
-            f"{path}: found a model of type {kind!r}, expected one of {', '.join(FAMILIES)}"
+            f"{path}: found a model of type {kind!r:.99}, expected one of {', '.join(FAMILIES)}"
         )
     state: dict[Any, Any] = {}
     for file in weights:

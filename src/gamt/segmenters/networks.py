@@ -26,6 +26,7 @@ from gamt.segmenters.archives import (
     is_zip,
 )
 from gamt.segmenters.layouts import fit, recognise, unwrap
+from gamt.text import printable
 
 Network: TypeAlias = Any
 """segment-anything's `Sam` or one of its parts. The package has no types."""
@@ -245,7 +246,7 @@ def _read(path: Path) -> Mapping[Any, Any]:
 def _reason(error: Exception) -> str:
     """Returns the first sentence of an error; torch adds advice and its own call stack."""
     reason = str(error).strip().partition("\n")[0].partition(". ")[0]
-    return shorten(reason, REASON_LENGTH) or "it ends too early"
+    return printable(shorten(reason, REASON_LENGTH)) or "it ends too early"
 
 
 def _compare(state: Mapping[Any, Any], expected: Mapping[str, torch.Tensor]) -> str:
@@ -309,4 +310,4 @@ def _list(keys: Sequence[Any]) -> str:
 def _name(key: Any) -> str:
     # A key that is no text may be of any size once it is written out.
     text = key if isinstance(key, str) else f"a {type(key).__name__}"
-    return text if len(text) <= REASON_LENGTH else f"{text[:REASON_LENGTH]}..."
+    return printable(text if len(text) <= REASON_LENGTH else f"{text[:REASON_LENGTH]}...")
