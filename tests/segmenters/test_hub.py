@@ -563,6 +563,45 @@ def test_what_is_no_model_of_sams_kind_is_named(config: str, message: str, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("kind", "part", "change", "message"),
+    [
+        # Small models have 128 px in 8 x 8 patches of 16.
+        ("sam", "prompt_encoder_config", {"image_size": 64}, "found image_size 128, expected 64"),
+        ("sam", "prompt_encoder_config", {"image_size": 127}, "image_size 127 and patch_size 16"),
+        ("sam", "prompt_encoder_config", {"image_size": 0}, "image_size 0 and patch_size 16"),
+        ("sam_hq", "vision_config", {"image_size": 64}, "image_size 64, expected 128"),
+        ("sam_hq", "vision_config", {"patch_size": 32}, "patch_size 32, expected 16"),
+        ("sam2", "prompt_encoder_config", {"patch_size": 32}, r"\[\[32, 32\], .* expected \[\[16,"),
+        ("sam2", "vision_config", {"backbone_feature_sizes": [[1, 1]]}, r"found .* \[\[1, 1\]\],"),
+        ("sam2", "vision_config", {"backbone_feature_sizes": []}, r"feature_sizes \[\], expected"),
+        ("sam2_video", "", {"memory_attention_rope_feat_sizes": [8, 9]}, r"\[8, 9\], expected \[8"),
+        ("sam2_video", "", {"image_size": 256}, "image_size 256, expected 128"),
+        ("edgetam_video", "prompt_encoder_config", {"image_size": 64}, "expected"),
+        (
+            "sam3_tracker_video",
+            "",
+            {"memory_attention_rope_feat_sizes": [4, 4]},
+            r"rope_feat_sizes \[4, 4\], expected \[8, 8\]",
+        ),
+    ],
+)
+def test_parts_that_are_made_for_different_inputs_are_refused(
+    kind: str,
+    part: str,
+    change: dict[str, Any],
+    message: str,
+    folder: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    config = config_of(folder(kind))
+    (config[part] if part else config).update(change)
+    save(tmp_path, config, load_file(folder(kind) / "model.safetensors"))
+    with pytest.raises(SegmenterError, match=message) as caught:
+        load(f"hf:{tmp_path}", device="cpu")
+    assert str(caught.value).startswith(f"{tmp_path / 'config.json'}: found ")
+
+
+@pytest.mark.parametrize(
     ("part", "message"),
     [
         (

@@ -377,12 +377,14 @@ def load_described(
     if kind == "sam3_video":  # its other part is the detector
         described = find_part(described, "tracker_config", path)
     model = _build(name, described, family.vision, path)
+    side = int(model.prompt_encoder.input_image_size)
+    patch = int(model.config.prompt_encoder_config.patch_size)
+    _check_sides(model.config, side, patch, path)
     fill_network(model, state, weights[0] if len(weights) == 1 else weights[0].parent)
     model.float()
-    side = int(model.prompt_encoder.input_image_size)
     return LoadedModel(
         model=model,
-        frame=family.frame(side, int(model.config.prompt_encoder_config.patch_size)),
+        frame=family.frame(side, patch),
         tracks=name == family.video,
         weights=weights,
     )
@@ -446,6 +448,40 @@ def _build(name: str, described: Mapping[str, Any], vision: str, path: Path) -> 
             f"{path}: no {name} can be made of it: {describe_exception(error)}"
         ) from error
     return model.eval().requires_grad_(False)
+
+
+def _check_sides(config: Any, side: int, patch: int, path: Path) -> None:
+    """Checks that the parts of a model are made for the same input.
+
+    Args:
+        config: of the model.
+        side: of the input in pixels, as the prompt encoder has it.
+        patch: side of the square of pixels that becomes one token, likewise.
+        path: the file that errors name.
+
+    Raises:
+        SegmenterError: a part isn't.
+    """
+    grid = side // patch
+    if grid < 1 or side != grid * patch:
+        raise SegmenterError(
+            f"{path}: found image_size {side} and patch_size {patch} in prompt_encoder_config, "
+            "expected a number of whole patches"
+        )
+    vision = config.vision_config
+    for part, name, expected in (
+        (config, "image_size", side),
+        (config, "memory_attention_rope_feat_sizes", [grid, grid]),
+        (vision, "image_size", side),
+        (vision, "patch_size", patch),
+        (vision, "backbone_feature_sizes", [[scale * grid] * 2 for scale in (4, 2, 1)]),
+    ):
+        found = getattr(part, name, expected)  # no family has all of them
+        if found not in (expected, [expected, expected]):
+            raise SegmenterError(
+                f"{path}: found {name} {found!r:.99}, expected {expected} as image_size is {side} "
+                f"and patch_size {patch} in prompt_encoder_config"
+            )
 
 
 def _cast_encoder(encoder: torch.nn.Module, dtype: torch.dtype) -> None:
