@@ -577,12 +577,6 @@ def test_what_is_no_model_of_sams_kind_is_named(config: str, message: str, tmp_p
         ("sam2_video", "", {"memory_attention_rope_feat_sizes": [8, 9]}, r"\[8, 9\], expected \[8"),
         ("sam2_video", "", {"image_size": 256}, "image_size 256, expected 128"),
         ("edgetam_video", "prompt_encoder_config", {"image_size": 64}, "expected"),
-        (
-            "sam3_tracker_video",
-            "",
-            {"memory_attention_rope_feat_sizes": [4, 4]},
-            r"rope_feat_sizes \[4, 4\], expected \[8, 8\]",
-        ),
     ],
 )
 def test_parts_that_are_made_for_different_inputs_are_refused(

@@ -110,10 +110,15 @@ def prefixed(prefix: str, state: State) -> State:
         lambda state: {"state_dict": prefixed("model.", state), "hyper_parameters": {}},
         lambda state: prefixed("_orig_mod.module.", state),
         lambda state: prefixed("module._orig_mod.", state),
+        lambda state: {"model": {}, "state_dict": state},
+        lambda state: {"model": {"state_dict": state, "epoch": 7}},
+        lambda state: prefixed("model.module.", state),
+        lambda state: {"state_dict": prefixed("model.model._orig_mod.", state)},
     ],
     ids=[
         *("bare", "model", "state_dict", "model_state_dict", "DataParallel", "both"),
         *("Lightning", "compiled DataParallel", "DataParallel compiled"),
+        *("empty beside", "two mappings", "DataParallel in Lightning", "Lightning twice"),
     ],
 )
 def test_weights_are_found_in_what_training_programs_write(
