@@ -206,10 +206,10 @@ def _modeling() -> ModuleType:
 
 
 class _Skipped:
-    """Takes the place of an optimiser's classes.
+    """Takes the place of the classes of an optimiser and of options.
 
     SAM-Med2D's training writes its optimiser beside the weights (train.py of its repository),
-    which loading weights alone would refuse the whole file for.
+    which loading weights alone would refuse the whole file for. Others write their arguments.
     """
 
     def __new__(cls, *arguments: Any) -> Any:
