@@ -62,8 +62,8 @@ _OPTIONS = frozenset(
         *(f"torch.{kind}" for kind in ("float64", "float32", "float16", "bfloat16")),
     }
 )
-"""What the options of a training are built of. Of sets, sizes, counters and numpy's scalars there is
-none here: what builds these walks through lists as often as it is told to, or runs any codec."""
+"""What the options of a training are built of. Sets, sizes, counters and numpy's scalars are left
+out: what builds these walks through lists as often as it is told to, or runs any codec."""
 
 _END = struct.Struct("<4s4H2LH")  # of a zip file: APPNOTE.TXT, 4.3.16
 _LOCATOR = struct.Struct("<4sLQL")  # 4.3.15
