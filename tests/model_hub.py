@@ -13,6 +13,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 NAME = "owner/small-model"
 
+SLEEP_S = 20.0
+"""How long a hub that isn't awake takes to answer."""
+
 
 @dataclass
 class Published:
@@ -25,6 +28,7 @@ class Published:
         gated: whether its terms must be accepted before.
         cut: the number of bytes after which the first answer with a large file is cut off.
         hashes: those that the hub tells in place of the right ones, by name of the file.
+        told: what else it tells in place of what is right, by name of the file.
     """
 
     files: dict[str, bytes]
@@ -33,6 +37,7 @@ class Published:
     gated: bool = False
     cut: int | None = None
     hashes: dict[str, str] = field(default_factory=dict)
+    told: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class ModelHub:
@@ -41,11 +46,14 @@ class ModelHub:
     Attributes:
         published: what it has.
         asked: the paths of requests so far, each after its method.
+        awake: while it isn't set, nothing is answered for a long time.
     """
 
     def __init__(self, published: Published) -> None:
         self.published = published
         self.asked: list[str] = []
+        self.awake = threading.Event()
+        self.awake.set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
@@ -77,7 +85,7 @@ class ModelHub:
             one["blobId"] = self.published.hashes.get(file, blob)
             if file.endswith(".safetensors"):
                 one["lfs"] = {"sha256": self.sha256(file), "size": len(content), "pointerSize": 134}
-            siblings.append(one)
+            siblings.append(one | self.published.told.get(file, {}))
         told = {"id": NAME, "sha": self.published.commit, "tags": list(self.published.tags)}
         return {**told, "siblings": siblings}
 
@@ -93,6 +101,7 @@ def _handler(hub: ModelHub) -> type[BaseHTTPRequestHandler]:
         def answer(self, body: bool) -> None:
             published, path = hub.published, unquote(urlsplit(self.path).path)
             hub.asked.append(f"{self.command} {path}")
+            hub.awake.wait(SLEEP_S)
             revisions = ("main", published.commit)
             api = [f"/api/models/{NAME}", *(f"/api/models/{NAME}/revision/{r}" for r in revisions)]
             if not path.startswith((f"/api/models/{NAME}", f"/{NAME}/resolve/")):

@@ -5,7 +5,6 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -530,18 +529,12 @@ def test_the_fingerprint_tells_apart_what_embeddings_depend_on(
     state = load_file(folder("sam") / "model.safetensors")
     state["mask_decoder.iou_token.weight"] += 1
     save(tmp_path, config_of(folder("sam")), state)
-    loaded = load_model(f"hf:{folder('sam')}")
     moved = tmp_path / "moved"
     moved.symlink_to(folder("sam"))
     assert make(moved).fingerprint == first.fingerprint
-    others = [
-        make(tmp_path),
-        make(folder("sam"), dtype="bfloat16"),
-        make(folder("sam2")),
-        HubSegmenter(first.name, replace(loaded, revision="0" * 40), "cpu", "float32"),
-    ]
+    others = [make(tmp_path), make(folder("sam"), dtype="bfloat16"), make(folder("sam2"))]
     prints = {one.fingerprint for one in (first, *others)}
-    assert len(prints) == 5
+    assert len(prints) == 4
     assert all(len(one) == 32 and one.isalnum() for one in prints)
 
 
@@ -553,6 +546,8 @@ def test_the_fingerprint_tells_apart_what_embeddings_depend_on(
         ("{}", "found a model of type None, expected one of sam"),
         ("[1]", "found a list, expected an object"),
         ("{", "found no JSON"),
+        (" " * (2**20 + 1), "found more than 1048576 bytes"),
+        (f'{{"model_type": "{"x" * 5000}"}}', "found a model of type 'xxxx"),
         ('{"model_type": "sam", "vision_config": {"patch_size": 0}}', "no SamModel can be made"),
         ('{"model_type": "sam", "vision_config": 3}', "found a int as vision_config, expected"),
     ],
@@ -564,6 +559,40 @@ def test_what_is_no_model_of_sams_kind_is_named(config: str, message: str, tmp_p
         load(f"hf:{tmp_path}")
     assert str(tmp_path / "config.json") in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "change", "message"),
+    [
+        # Small models have 128 px in 8 x 8 patches of 16.
+        ("sam", "prompt_encoder_config", {"image_size": 64}, "found image_size 128, expected 64"),
+        ("sam", "prompt_encoder_config", {"image_size": 127}, "image_size 127 and patch_size 16"),
+        ("sam", "prompt_encoder_config", {"image_size": 0}, "image_size 0 and patch_size 16"),
+        ("sam_hq", "vision_config", {"image_size": 64}, "image_size 64, expected 128"),
+        ("sam_hq", "vision_config", {"patch_size": 32}, "patch_size 32, expected 16"),
+        ("sam2", "prompt_encoder_config", {"patch_size": 32}, r"\[\[32, 32\], .* expected \[\[16,"),
+        ("sam2", "vision_config", {"backbone_feature_sizes": [[1, 1]]}, r"found .* \[\[1, 1\]\],"),
+        ("sam2", "vision_config", {"backbone_feature_sizes": []}, r"feature_sizes \[\], expected"),
+        ("sam2_video", "", {"memory_attention_rope_feat_sizes": [8, 9]}, r"\[8, 9\], expected \[8"),
+        ("sam2_video", "", {"image_size": 256}, "image_size 256, expected 128"),
+        ("edgetam_video", "prompt_encoder_config", {"image_size": 64}, "expected"),
+    ],
+)
+def test_parts_that_are_made_for_different_inputs_are_refused(
+    kind: str,
+    part: str,
+    change: dict[str, Any],
+    message: str,
+    folder: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    config = config_of(folder(kind))
+    (config[part] if part else config).update(change)
+    save(tmp_path, config, load_file(folder(kind) / "model.safetensors"))
+    with pytest.raises(SegmenterError, match=message) as caught:
+        load(f"hf:{tmp_path}", device="cpu")
+    assert str(caught.value).startswith(f"{tmp_path / 'config.json'}: found ")
 
 
 @pytest.mark.parametrize(
@@ -574,7 +603,11 @@ def test_what_is_no_model_of_sams_kind_is_named(config: str, message: str, tmp_p
             "found 'checkpoint_path' in model_args, expected none but in_chans, features_only",
         ),
         ({"architecture": "hf-hub:owner/name"}, "found architecture 'hf-hub:owner/name', expected"),
-        ({"architecture": ["resnet50"]}, r"found architecture \['resnet50'\], expected a name of"),
+        ({"architecture": ["repvit_m1"]}, r"found architecture \['repvit_m1'\], expected timm's"),
+        (
+            {"architecture": "repvit_m1:evil"},
+            "found architecture 'repvit_m1:evil', expected timm's",
+        ),
     ],
 )
 def test_a_configuration_that_leads_elsewhere_is_refused(
@@ -613,6 +646,10 @@ def test_settings_that_describe_no_network_are_left_out_at_any_depth(
     assert config == load_model(f"hf:{folder(kind)}").model.config.to_dict()
 
 
+GIANT = {"model_type": "timm_wrapper", "architecture": "vit_giant_patch14_reg4_dinov2"}
+"""An image encoder of a billion weights."""
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -621,7 +658,13 @@ def test_settings_that_describe_no_network_are_left_out_at_any_depth(
         ({"vision_config": {"image_size": [-(10**6), 1]}}, "found image_size -1000000, expected"),
         ({"vision_config": {"global_attn_indexes": [1] * 101}}, "found 101 in global_attn_indexes"),
         ({"mask_decoder_config": {"num_multimask_outputs": 101}}, "found num_multimask_outputs"),
+        ({"vision_config": {"hidden_size": 10**4000}}, "found hidden_size 1000000[0]*, expected"),
+        ({"vision_config": {"mlp_ratio": {"\x1b\n": 10**5}}}, r"found \\x1b\\n 100000, expected"),
         ({"mask_decoder_config": {"layer_norm_eps": math.nan}}, "found layer_norm_eps nan"),
+        (
+            {"model_type": "edgetam", "vision_config": {"backbone_config": GIANT}},
+            "found architecture 'vit_giant_patch14_reg4_dinov2', expected timm's repvit_",
+        ),
         ({"prompt_encoder_config": []}, "found a list as prompt_encoder_config, expected an obj"),
     ],
 )
@@ -632,6 +675,17 @@ def test_a_configuration_that_asks_for_more_than_any_model_is_refused(
     with pytest.raises(SegmenterError, match=message) as caught:
         load(f"hf:{tmp_path}")
     assert str(tmp_path / "config.json") in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_configuration_may_begin_with_a_byte_order_mark(
+    folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    save(tmp_path, config_of(folder("sam")), load_file(folder("sam") / "model.safetensors"))
+    config = tmp_path / "config.json"
+    config.write_bytes(b"\xef\xbb\xbf" + config.read_bytes())
+    read = load_model(f"hf:{tmp_path}").model.config.to_dict()
+    assert read == load_model(f"hf:{folder('sam')}").model.config.to_dict()
 
 
 def test_the_tracker_of_sam_3_is_an_object(tmp_path: Path) -> None:
@@ -709,8 +763,8 @@ def test_weights_that_are_not_the_configurations_are_refused(
 ) -> None:
     state = load_file(folder("sam") / "model.safetensors")
     del state["mask_decoder.iou_token.weight"]
-    save(tmp_path, config_of(folder("sam")), state | {"other": torch.ones(3)})
-    expected = r"1 missing: mask_decoder\.iou_token\.weight; 1 unknown: other"
+    save(tmp_path, config_of(folder("sam")), state | {"other\x1b": torch.ones(3)})
+    expected = r"1 missing: mask_decoder\.iou_token\.weight; 1 unknown: other\\x1b"
     with pytest.raises(SegmenterError, match=expected):
         load(f"hf:{tmp_path}")
     save(tmp_path, config_of(folder("sam2")), load_file(folder("sam") / "model.safetensors"))
@@ -728,19 +782,37 @@ def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
         load(f"hf:{tmp_path}")
 
 
-@pytest.mark.parametrize("index", ["{", "[]", '{"weight_map": 3}', '{"weight_map": {"a": 3}}'])
-def test_a_list_of_files_that_is_none_is_named(index: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("{", "found no JSON"),
+        ("[]", "found no list of files of weights"),
+        ('{"weight_map": 3}', "found no list of files of weights"),
+        ('{"weight_map": {}}', "found no list of files of weights"),
+        ('{"weight_map": {"a": 3}}', "found 3, expected files of safetensors"),
+        (" " * (10 * 2**20 + 1), "found more than 10485760 bytes"),
+    ],
+)
+def test_a_list_of_files_that_is_none_is_named(index: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "sam"}')
     (tmp_path / "model.safetensors.index.json").write_text(index)
-    with pytest.raises(CheckpointError, match=r"index\.json: found no list of files of weights"):
+    with pytest.raises(CheckpointError, match=rf"index\.json: {message}"):
         load(f"hf:{tmp_path}")
 
 
-def test_a_list_of_files_leads_to_no_other_folder(tmp_path: Path) -> None:
-    index = {"weight_map": {"a": "../elsewhere.safetensors"}}
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [
+        ("../elsewhere.safetensors", r"\.\./elsewhere\.safetensors"),
+        ("\x1b[2J\n.safetensors", r"\\x1b\[2J\\n\.safetensors"),
+        (5000 * "a" + ".safetensors", r"a{200}\.\.\."),
+    ],
+)
+def test_a_list_of_files_leads_to_no_other_folder(file: str, shown: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "sam"}')
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(CheckpointError, match=r"found \.\./elsewhere\.safetensors, expected"):
+    index = json.dumps({"weight_map": {"a": file}})
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(CheckpointError, match=f"found {shown}, expected"):
         load(f"hf:{tmp_path}")
 
 

@@ -1,5 +1,6 @@
 """Fetching models from a hub on this machine, and finding what was fetched."""
 
+import logging
 import os
 import re
 import socket
@@ -18,8 +19,8 @@ from gamt.cli.weights import weights_app
 from gamt.segmenters import load
 from gamt.segmenters.checkpoints import CheckpointError
 from gamt.segmenters.download import DownloadError
-from gamt.segmenters.hub import load_model
 from gamt.segmenters.hub_files import fetch, find
+from gamt.volume.cache import EmbeddingCache, KeyedSlice
 from tests.model_hub import COMMIT, NAME, ModelHub, Published
 from tests.publisher import closed_port
 from tests.small_hub import SMALL
@@ -74,8 +75,23 @@ def test_a_fetched_model_is_loaded_without_a_network(hub: ModelHub) -> None:
         segmenter = load(name, device="cpu", dtype="float32")
         assert segmenter.name == name
         assert len(segmenter.encode(np.zeros((1, 20, 30), np.uint8))) == 1
-    assert load_model(f"hf:{NAME}").revision == COMMIT
+    assert find(f"hf:{NAME}").revision == COMMIT
     assert len(hub.asked) == asked
+
+
+def test_a_model_has_one_folder_of_encoded_slices_by_all_its_names(
+    hub: ModelHub, tmp_path: Path
+) -> None:
+    fetch(f"hf:{NAME}", endpoint=hub.url)
+    copy = fetch(f"hf:{NAME}", tmp_path / "models", endpoint=hub.url)
+    one = KeyedSlice.of(np.zeros((20, 30), np.uint8))
+    counts = []
+    for name in (f"hf:{NAME}", f"hf:{NAME}@{COMMIT}", copy.name):
+        segmenter = load(name, device="cpu", dtype="float32")
+        cache = EmbeddingCache(segmenter, 10**6, tmp_path / "encoded")
+        cache.embed([one])
+        counts.append(cache.encoded)
+    assert counts == [1, 0, 0]
 
 
 def test_revision_hash_licence_and_the_name_that_pins_it_are_told(
@@ -104,7 +120,7 @@ def test_a_model_goes_into_a_folder_of_its_own_name(hub: ModelHub, tmp_path: Pat
     fetched = fetch(f"hf:{NAME}@{COMMIT}", tmp_path / "models", endpoint=hub.url)
     assert fetched.folder == tmp_path / "models" / "owner" / "small-model"
     assert (fetched.name, fetched.pinned) == (f"hf:{fetched.folder}", f"hf:{NAME}@{COMMIT}")
-    assert load_model(fetched.name).revision is None
+    assert find(fetched.name).revision is None
 
 
 def test_what_is_there_is_not_fetched_again(hub: ModelHub, tmp_path: Path) -> None:
@@ -180,11 +196,69 @@ def test_a_folder_holds_the_weights_of_one_state(hub: ModelHub, tmp_path: Path) 
     assert [path.name for path in find(fetched.name).weights] == ["model-1.safetensors"]
 
 
-def test_an_index_that_is_none_is_told_with_the_models_address(hub: ModelHub) -> None:
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [(b"{", "found no JSON"), (b'{"weight_map": {}}', "found no list of files of weights")],
+)
+def test_an_index_that_is_none_is_told_with_the_models_address(
+    index: bytes, message: str, hub: ModelHub
+) -> None:
     del hub.published.files["model.safetensors"]
-    hub.published.files["model.safetensors.index.json"] = b"{"
-    with pytest.raises(DownloadError, match=f"{hub.url}/{NAME}: .*found no list of files"):
+    hub.published.files["model.safetensors.index.json"] = index
+    with pytest.raises(DownloadError, match=f"{hub.url}/{NAME}: .*{message}"):
         fetch(f"hf:{NAME}", endpoint=hub.url)
+
+
+@pytest.mark.parametrize("told", [{"lfs": None, "blobId": None}, {"size": None}, {"size": "x"}])
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_a_file_whose_hash_or_size_is_not_told_is_not_fetched_and_what_is_there_stays(
+    file: str, told: dict[str, Any], hub: ModelHub
+) -> None:
+    there = fetch(f"hf:{NAME}", endpoint=hub.url).folder / file
+    hub.published.told[file] = told
+    hub.asked.clear()
+    with pytest.raises(DownloadError, match=f"{NAME}: the hub tells no size and hash of {file}"):
+        fetch(f"hf:{NAME}", endpoint=hub.url)
+    assert there.read_bytes() == hub.published.files[file]
+    assert not [one for one in hub.asked if one.startswith("GET /owner") and file in one]
+
+
+def test_no_more_is_written_than_the_size_that_is_told(hub: ModelHub, cache: Path) -> None:
+    hub.published.told["model.safetensors"] = {"size": 1000}
+    with pytest.raises(DownloadError, match="more bytes come than the 1000 that it lists"):
+        fetch(f"hf:{NAME}", endpoint=hub.url)
+    assert all(one.stat().st_size <= 1000 for one in cache.rglob("*") if one.is_file())
+
+
+def test_a_hub_that_answers_nothing_is_given_up(
+    hub: ModelHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gamt.segmenters.hub_files.TIMEOUT_S", 0.2)
+    hub.awake.clear()
+    with pytest.raises(DownloadError, match=f"{hub.url}/{NAME}: .*timed out"):
+        fetch(f"hf:{NAME}", endpoint=hub.url)
+    hub.awake.set()
+
+
+def test_an_answer_that_is_no_hubs_is_told_as_that(hub: ModelHub) -> None:
+    hub.published.told["config.json"] = {"lfs": {"size": 3}}
+    with pytest.raises(DownloadError, match="found an answer that is no hub's"):
+        fetch(f"hf:{NAME}", endpoint=hub.url)
+
+
+def test_the_login_in_the_hubs_address_is_shown_nowhere(
+    hub: ModelHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("huggingface_hub").addHandler(caplog.handler)
+    hub.published.cut = 10_000  # of which the library tells
+    fetch(f"hf:{NAME}", endpoint=hub.url.replace("//", "//user:SECRET@"))
+    logging.getLogger("huggingface_hub").removeHandler(caplog.handler)
+    assert hub.published.cut is None
+    for url in (hub.url, closed_port()):
+        with pytest.raises(DownloadError, match=f"{url}/owner/another: ") as caught:
+            fetch("hf:owner/another", endpoint=url.replace("//", "//user:SEC@RET@"))
+        assert "SEC" not in str(caught.value)
+    assert "SECRET" not in caplog.text
 
 
 def test_what_looks_like_a_models_name_is_no_folder(
@@ -268,6 +342,11 @@ def test_what_is_neither_a_folder_nor_a_models_name_is_refused(name: str) -> Non
             take(name)
 
 
+def test_a_folder_is_not_fetched(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="a folder, which isn't fetched; expected hf:ORG/NA"):
+        fetch(f"hf:{tmp_path}")
+
+
 # The command
 
 
@@ -319,7 +398,8 @@ def test_the_command_checks_all_names_first(hub: ModelHub, cache: Path) -> None:
 def test_a_model_of_the_hub_is_verified_by_fetching_it() -> None:
     done = CliRunner().invoke(weights_app, ["verify", f"hf:{NAME}"])
     assert isinstance(done.exception, UsageError)
-    assert str(done.exception) == f"hf:{NAME} is verified by 'gamt weights fetch hf:{NAME}'"
+    expected = f"hf:{NAME} is verified by 'gamt weights fetch hf:ORG/NAME', with --dir DIR if"
+    assert str(done.exception).startswith(expected)
 
 
 def test_the_command_takes_no_file_for_a_model_of_the_hub(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints as people have them: what wraps weights, and the layouts that they come in."""
 
+import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -110,10 +111,18 @@ def prefixed(prefix: str, state: State) -> State:
         lambda state: {"state_dict": prefixed("model.", state), "hyper_parameters": {}},
         lambda state: prefixed("_orig_mod.module.", state),
         lambda state: prefixed("module._orig_mod.", state),
+        lambda state: {"model": state, "args": argparse.Namespace(out=Path("a/b"), lr=0.1)},
+        lambda state: {"model": state, "device": torch.device("cpu"), "dtype": torch.float16},
+        lambda state: {"model": {}, "state_dict": state},
+        lambda state: {"model": {"state_dict": state, "epoch": 7}},
+        lambda state: prefixed("model.module.", state),
+        lambda state: {"state_dict": prefixed("model.model._orig_mod.", state)},
     ],
     ids=[
         *("bare", "model", "state_dict", "model_state_dict", "DataParallel", "both"),
         *("Lightning", "compiled DataParallel", "DataParallel compiled"),
+        *("arguments", "device"),
+        *("empty beside", "two mappings", "DataParallel in Lightning", "Lightning twice"),
     ],
 )
 def test_weights_are_found_in_what_training_programs_write(

@@ -196,7 +196,7 @@ def test_code_in_a_checkpoint_is_not_run(
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     assert refusal(path) == (
         "can't be read as a checkpoint: found 'builtins.exec' named in a pickle, "
-        "expected weights, and an optimiser at most"
+        "expected weights, an optimiser and options at most; save the state dict alone"
     )
     assert os.environ["GAMT_DANGER"] == "0"
 

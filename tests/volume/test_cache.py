@@ -334,6 +334,24 @@ def test_another_fingerprint_has_embeddings_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["../../out", "/tmp/out", "a/b", "..", "", "a\0b", "\udcff", 300 * "a"]
+)
+def test_whatever_a_segmenter_is_called_its_folder_lies_in_the_caches(
+    text: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "deep" / "cache"
+    segmenter = Halver(text)
+    segmenter.name = f"hf:{text}"
+    embed(EmbeddingCache(segmenter, AMPLE, folder), *IMAGE)
+    written = [one for one in tmp_path.rglob("*") if one.is_file()]
+    assert len(written) == 3
+    assert len({one.relative_to(folder).parts[0] for one in written}) == 1
+    later = EmbeddingCache(Halver(text), AMPLE, folder)
+    embed(later, *IMAGE)
+    assert later.encoded == 0
+
+
+@pytest.mark.parametrize(
     "content", [b"", b"nonsense", b"\x93NUMPY\x01\x00", "of another slice", "of objects"]
 )
 def test_a_broken_file_is_reported_and_made_anew(

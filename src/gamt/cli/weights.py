@@ -43,7 +43,8 @@ def _weights(context: typer.Context, verbose: Verbose = None) -> None:
 Examples:
   gamt weights list
 
-The models of the hub that are in its cache are listed by its own command, 'hf cache ls'.
+The models of the hub that are in its cache are listed by its own command, 'hf cache ls', which is
+installed beside gamt.
 """,
 )
 def list_weights() -> None:
@@ -83,8 +84,8 @@ Examples:
   gamt weights fetch hf:facebook/sam2.1-hiera-tiny
 
 hf:ORG/NAME, or hf:ORG/NAME@REVISION, is a model of the Hugging Face hub; docs/hub.md lists some. It
-goes into the hub's cache (HF_HOME), or into a folder of its name in DIR, from where
-hf:DIR/ORG/NAME loads it. For a gated model, accept its terms on its page, and set HF_TOKEN to your
+goes into a folder of its name in DIR, from where hf:DIR/ORG/NAME loads it, or without --dir into
+the hub's cache. For a gated model, accept its terms on its page, and set HF_TOKEN to your
 token.
 
 An interrupted download goes on where it was when the command is given again. What is there and
@@ -108,7 +109,7 @@ def fetch(
             "--dir",
             metavar="DIR",
             help="Where to.  [default: GAMT_WEIGHTS_DIR, or else weights in a checkout of gamt, "
-            "or else the user's cache folder]",
+            "or else the user's cache folder; for hf:ORG/NAME the hub's cache, of HF_HOME]",
         ),
     ] = None,
     source: Annotated[
@@ -180,8 +181,8 @@ Examples:
   gamt weights verify
   gamt weights verify sam_med2d
 
-A SHA-256 that isn't published is recorded when the file is first verified. For a model of the hub,
-'gamt weights fetch hf:ORG/NAME' does it.
+A SHA-256 that isn't published is recorded when the file is first verified. A model of the hub is
+verified by 'gamt weights fetch hf:ORG/NAME', with --dir DIR if it is there, and the hub is asked.
 
 Exit status: 0 if all are intact, 1 if not.
 """
@@ -203,7 +204,10 @@ def verify(
 
     for name in names or ():
         if name.startswith(HUB):
-            raise UsageError(f"{name} is verified by 'gamt weights fetch {name}'")
+            raise UsageError(
+                f"{name} is verified by 'gamt weights fetch hf:ORG/NAME', with --dir DIR if it is "
+                "in DIR/ORG/NAME; the hub is asked"
+            )
     known = checkpoints.read_manifest().values()
     chosen = checkpoints.select(names) if names else list(filter(checkpoints.locate, known))
     if not chosen:

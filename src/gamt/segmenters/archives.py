@@ -4,7 +4,7 @@ torch runs no code of a file (``weights_only``), but does whatever work a file a
 terabytes, allocate an array of bytes, or hash a key that is a tuple of tuples of tuples, each
 holding the one before twice. And it reads zip files in its own way: from the first byte on, by
 names in whatever case. So a file has to be as plain as `torch.save` writes it, and its pickle may
-name nothing but what weights are built of, and an optimiser.
+name nothing but what weights are built of, an optimiser, and options of a training.
 """
 
 import json
@@ -53,6 +53,17 @@ BUILT = frozenset(
 
 _OPTIMISERS = "torch.optim."
 _OPTIMISER_PARTS = frozenset({"collections.defaultdict", "builtins.dict"})
+
+_OPTIONS = frozenset(
+    {
+        "argparse.Namespace",
+        *(f"pathlib.{kind}Path" for kind in ("Posix", "PurePosix", "Windows", "PureWindows")),
+        "torch.device",
+        *(f"torch.{kind}" for kind in ("float64", "float32", "float16", "bfloat16")),
+    }
+)
+"""What the options of a training are built of. Sets, sizes, counters and numpy's scalars are left
+out: what builds these walks through lists as often as it is told to, or runs any codec."""
 
 _END = struct.Struct("<4s4H2LH")  # of a zip file: APPNOTE.TXT, 4.3.16
 _LOCATOR = struct.Struct("<4sLQL")  # 4.3.15
@@ -207,8 +218,8 @@ def check_pickle(file: IO[bytes]) -> frozenset[str]:
     """Checks what a pickle names, and how much it builds, without building it.
 
     Returns:
-        The classes and functions that it names, such as "torch.FloatStorage": some of `BUILT`, and
-        of an optimiser.
+        The classes and functions that it names, such as "torch.FloatStorage": some of `BUILT`, of
+        an optimiser, and of the options of a training.
 
     Raises:
         ArchiveError: it is broken, too long, too deep, names something else, or refers to the same
@@ -227,9 +238,11 @@ def _check_name(argument: str) -> str:
     module, _, name = argument.partition(" ")
     module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
     full = f"{module}.{name}"
-    if not (full in BUILT or full in _OPTIMISER_PARTS or full.startswith(_OPTIMISERS)):
+    known = BUILT | _OPTIMISER_PARTS | _OPTIONS
+    if full not in known and not full.startswith(_OPTIMISERS):
         raise ArchiveError(
-            f"found {full!a:.99} named in a pickle, expected weights, and an optimiser at most"
+            f"found {full!a:.99} named in a pickle, expected weights, an optimiser and options at "
+            "most; save the state dict alone"
         )
     return full
 

@@ -109,14 +109,12 @@ class LoadedModel:
         model: of transformers, on the CPU, in float32.
         frame: the place of slices in its input.
         tracks: whether it is a video model, with its memory's weights.
-        revision: the commit of its repository on the hub; None of a folder.
         weights: the files of its weights.
     """
 
     model: Network
     frame: Frame
     tracks: bool
-    revision: str | None
     weights: tuple[Path, ...]
 
 
@@ -182,12 +180,14 @@ class HubSegmenter(PromptableSegmenter[HubEmbedding]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Differs wherever embeddings of the same slice would; 32 hexadecimal digits."""
-        parts = (str(self._dtype), PREPARATION, self._loaded.revision)
+        """Differs wherever embeddings of the same slice would; 32 hexadecimal digits.
+
+        It is the same wherever the model's files lie, and whatever it is called.
+        """
         # Another version may compute otherwise; timm has EdgeTAM's encoder.
         versions = (transformers.__version__, version("timm"))
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(repr((*parts, *versions, self._model.config.to_dict())).encode())
+        parts = (str(self._dtype), PREPARATION, *versions, self._model.config.to_dict())
+        digest = hashlib.blake2b(repr(parts).encode(), digest_size=16)
         for path in self._loaded.weights:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "blake2b").digest())
@@ -346,14 +346,11 @@ def load_model(name: str, weights: Path | None = None) -> LoadedModel:
             weights are not those of it.
     """
     files = find(name, weights)
-    return load_described(read_config(files.config), files.config, files.weights, files.revision)
+    return load_described(read_config(files.config), files.config, files.weights)
 
 
 def load_described(
-    described: Mapping[str, Any],
-    path: Path,
-    weights: tuple[Path, ...],
-    revision: str | None = None,
+    described: Mapping[str, Any], path: Path, weights: tuple[Path, ...]
 ) -> LoadedModel:
     """Loads a model of a known configuration.
 
@@ -361,7 +358,6 @@ def load_described(
         described: its configuration, as transformers writes it.
         path: the file that errors about the configuration name.
         weights: the files of its weights.
-        revision: the commit of its repository on the hub; None of a folder.
 
     Raises:
         SegmenterError: as in `load_model`.
@@ -370,7 +366,7 @@ def load_described(
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
         raise SegmenterError(
-            f"{path}: found a model of type {kind!r}, expected one of {', '.join(FAMILIES)}"
+            f"{path}: found a model of type {kind!r:.99}, expected one of {', '.join(FAMILIES)}"
         )
     state: dict[Any, Any] = {}
     for file in weights:
@@ -381,14 +377,15 @@ def load_described(
     if kind == "sam3_video":  # its other part is the detector
         described = find_part(described, "tracker_config", path)
     model = _build(name, described, family.vision, path)
+    side = int(model.prompt_encoder.input_image_size)
+    patch = int(model.config.prompt_encoder_config.patch_size)
+    _check_sides(model.config, side, patch, path)
     fill_network(model, state, weights[0] if len(weights) == 1 else weights[0].parent)
     model.float()
-    side = int(model.prompt_encoder.input_image_size)
     return LoadedModel(
         model=model,
-        frame=family.frame(side, int(model.config.prompt_encoder_config.patch_size)),
+        frame=family.frame(side, patch),
         tracks=name == family.video,
-        revision=revision,
         weights=weights,
     )
 
@@ -451,6 +448,40 @@ def _build(name: str, described: Mapping[str, Any], vision: str, path: Path) -> 
             f"{path}: no {name} can be made of it: {describe_exception(error)}"
         ) from error
     return model.eval().requires_grad_(False)
+
+
+def _check_sides(config: Any, side: int, patch: int, path: Path) -> None:
+    """Checks that the parts of a model are made for the same input.
+
+    Args:
+        config: of the model.
+        side: of the input in pixels, as the prompt encoder has it.
+        patch: side of the square of pixels that becomes one token, likewise.
+        path: the file that errors name.
+
+    Raises:
+        SegmenterError: a part isn't.
+    """
+    grid = side // patch
+    if grid < 1 or side != grid * patch:
+        raise SegmenterError(
+            f"{path}: found image_size {side} and patch_size {patch} in prompt_encoder_config, "
+            "expected a number of whole patches"
+        )
+    vision = config.vision_config
+    for part, name, expected in (
+        (config, "image_size", side),
+        (config, "memory_attention_rope_feat_sizes", [grid, grid]),
+        (vision, "image_size", side),
+        (vision, "patch_size", patch),
+        (vision, "backbone_feature_sizes", [[scale * grid] * 2 for scale in (4, 2, 1)]),
+    ):
+        found = getattr(part, name, expected)  # no family has all of them
+        if found not in (expected, [expected, expected]):
+            raise SegmenterError(
+                f"{path}: found {name} {found!r:.99}, expected {expected} as image_size is {side} "
+                f"and patch_size {patch} in prompt_encoder_config"
+            )
 
 
 def _cast_encoder(encoder: torch.nn.Module, dtype: torch.dtype) -> None:

@@ -5,7 +5,6 @@ on the hub, take code for attention from there, or have timm load a pickle. So o
 settings that describe its network go through, and all else is left out.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields
@@ -15,6 +14,9 @@ from typing import Any, TypeAlias
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from gamt.segmenters import SegmenterError
+from gamt.segmenters.checkpoints import CheckpointError
+from gamt.segmenters.hub_files import CONFIG_BYTES, read_json
+from gamt.text import printable
 
 ConfigClass: TypeAlias = Any
 """A class of configurations, such as `transformers.Sam2Config`."""
@@ -35,20 +37,21 @@ _COMPUTED = ("image_size", "num_classes", "rope_theta")
 
 _EARLIER_NAMES = {"memory_attention_rope_theta": "rope_theta"}
 _COUNTS = re.compile("layers|blocks|depth|outputs|stages|rope_feat_sizes|rope_k_sizes")
-_ARCHITECTURE = re.compile(r"[\w.]+", re.ASCII)
+_ARCHITECTURE = re.compile(r"(repvit|test)_[\w.]+", re.ASCII)
+"""EdgeTAM's image encoders, and those small ones that timm has for tests. timm has others that take
+minutes to build, and takes what follows a colon for a place to load from."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """Reads a configuration.
 
     Raises:
-        SegmenterError: the file holds no JSON object.
+        SegmenterError: the file holds no JSON object, or is larger than any configuration.
     """
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise SegmenterError(f"{path}: found no JSON: {error}") from error
-    return _object(described, path)
+        return _object(read_json(path, CONFIG_BYTES), path)
+    except CheckpointError as error:
+        raise SegmenterError(str(error)) from error
 
 
 def find_part(described: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
@@ -76,7 +79,7 @@ def select_settings(
 
     Raises:
         SegmenterError: a part is no JSON object, a number is larger than in any published model, or
-            timm is to be told something else than which network it is.
+            timm is to be told something else than which network of EdgeTAM's it is.
     """
     names = {one.name for one in fields(config)} - _COMMON | {*_COMPUTED}
     settings: dict[str, Any] = {}
@@ -108,19 +111,22 @@ def _check(key: str, value: Any, path: Path) -> None:
                     f"{path}: found {name!r:.99} in model_args, expected none but "
                     f"{', '.join(BACKBONE_ARGUMENTS)}"
                 )
-    # timm takes what follows a colon for a place to load from.
     if key == "architecture" and not _ARCHITECTURE.fullmatch(str(value)):
-        raise SegmenterError(f"{path}: found architecture {value!r:.99}, expected a name of timm")
+        raise SegmenterError(
+            f"{path}: found architecture {value!r:.99}, expected timm's repvit_..."
+        )
     if isinstance(value, list | dict):
         if len(value) > MOST:
-            raise SegmenterError(f"{path}: found {len(value)} in {key}, expected {MOST} at most")
+            found = f"{len(value)} in {printable(key):.99}"
+            raise SegmenterError(f"{path}: found {found}, expected {MOST} at most")
         named = value.items() if isinstance(value, dict) else [(key, one) for one in value]
         for name, one in named:
             _check(name, one, path)
     elif isinstance(value, int | float):
         most = MOST if _COUNTS.search(key) else LARGEST
         if not -most <= value <= most:
-            raise SegmenterError(f"{path}: found {key} {value}, expected {most} at most")
+            found = f"{printable(key):.99} {value!r:.99}"
+            raise SegmenterError(f"{path}: found {found}, expected {most} at most")
 
 
 def _object(value: Any, path: Path, key: str | None = None) -> dict[str, Any]:

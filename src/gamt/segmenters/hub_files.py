@@ -8,6 +8,7 @@ while one is loaded: `fetch` does that, into the cache that all programs share w
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from gamt.segmenters import HUB
 from gamt.segmenters.checkpoints import CheckpointError
-from gamt.segmenters.download import DownloadError, Progress
+from gamt.segmenters.download import TIMEOUT_S, DownloadError, Progress
+from gamt.text import printable
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
@@ -34,7 +36,15 @@ CACHED_REVISION = "main"
 LONGEST_NAME = 96
 """The most characters of ORG/NAME on the hub."""
 
+CONFIG_BYTES = 2**20
+"""The largest configuration that is read; published ones have some kB (docs/constants.md)."""
+
+INDEX_BYTES = 10 * 2**20
+"""The largest list of files of weights that is read (docs/constants.md)."""
+
 _LISTED = 4
+_SHOWN = 200
+_WEIGHTS_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{,180}\.safetensors", re.ASCII)
 _REPOSITORY = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w.-][\w./-]*))?", re.ASCII)
 
 
@@ -87,7 +97,7 @@ def find(name: str, weights: Path | None = None) -> HubFiles:
     """
     text = name.removeprefix(HUB)
     folder = _find_folder(text)
-    if folder and not _REPOSITORY.fullmatch(text):
+    if folder and not _match_repository(text):
         return HubFiles(_existing(folder, CONFIG), _weights(folder, weights), None)
     _refuse_telemetry()
     from huggingface_hub import try_to_load_from_cache
@@ -136,40 +146,34 @@ def fetch(
 
     repository, revision = parse_name(name)
     api = HfApi(endpoint=endpoint)
-    url = f"{api.endpoint}/{repository}"
-    with _explained(url):
-        info = api.model_info(repository, revision=revision, files_metadata=True)
-    files = {one.rfilename: one for one in info.siblings or ()}
-    if CONFIG not in files or not {WEIGHTS, INDEX} & files.keys():
-        raise DownloadError(f"{url}: found {_list(files)}, expected {CONFIG} and {WEIGHTS}")
-    target = None if folder is None else folder.absolute() / repository
-    source = _Source(api.endpoint, repository, revision, str(info.sha), target)
-    weights: Sequence[str] = [WEIGHTS]
-    if WEIGHTS not in files:
-        index = source.download(INDEX)
-        _verify(index, files[INDEX])
-        try:
+    url = _hide_login(f"{api.endpoint}/{repository}")
+    with _quiet(), _explained(url):
+        info = api.model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
+        files = {one.rfilename: one for one in info.siblings or ()}
+        if CONFIG not in files or not {WEIGHTS, INDEX} & files.keys():
+            raise DownloadError(f"{url}: found {_list(files)}, expected {CONFIG} and {WEIGHTS}")
+        target = None if folder is None else folder.absolute() / repository
+        source = _Source(api.endpoint, repository, revision, str(info.sha), files, target)
+        weights: Sequence[str] = [WEIGHTS]
+        if WEIGHTS not in files:
+            index, _ = source.fetch(INDEX)
             weights = _read_index(index)
-        except CheckpointError as error:
-            raise DownloadError(f"{url}: {error}") from error
-        if missing := [file for file in weights if file not in files]:
-            raise DownloadError(f"{url}: found no {_list(missing)}, which {INDEX} lists")
-    total = sum(files[file].size or 0 for file in weights)
-    report = _sum_up(progress, total)
-    digests = {file: _verify(source.download(file, report), files[file]) for file in weights}
-    if target and WEIGHTS not in weights:
-        (target / WEIGHTS).unlink(missing_ok=True)  # of an earlier state; it would go first
-    # Last, as a model is there once its configuration is.
-    config = source.download(CONFIG)
-    _verify(config, files[CONFIG])
-    return FetchedModel(
-        folder=config.parent,
-        name=f"{HUB}{target}" if target else name,
-        pinned=f"{HUB}{repository}@{info.sha}",
-        revision=str(info.sha),
-        licence=_find_licence(info),
-        sha256=digests,
-    )
+            if missing := [file for file in weights if file not in files]:
+                raise DownloadError(f"{url}: found no {_list(missing)}, which {INDEX} lists")
+        report = _sum_up(progress, sum(source.published(file)[0] for file in weights))
+        digests = {file: source.fetch(file, report)[1] for file in weights}
+        if target and WEIGHTS not in weights:
+            (target / WEIGHTS).unlink(missing_ok=True)  # of an earlier state; it would go first
+        # Last, as a model is there once its configuration is.
+        config, _ = source.fetch(CONFIG)
+        return FetchedModel(
+            folder=config.parent,
+            name=f"{HUB}{target}" if target else name,
+            pinned=f"{HUB}{repository}@{info.sha}",
+            revision=str(info.sha),
+            licence=_find_licence(info),
+            sha256=digests,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,7 @@ class _Source:
         repository: the model's name on it.
         revision: as the user named it; None without.
         commit: what that is at this time.
+        files: what the hub tells of each, by name.
         target: the folder for its files; None for the hub's cache.
     """
 
@@ -188,28 +193,59 @@ class _Source:
     repository: str
     revision: str | None
     commit: str
+    files: Mapping[str, "RepoSibling"]
     target: Path | None
 
-    def download(self, file: str, report: Callable[[int], None] = lambda count: None) -> Path:
-        """Downloads a file, unless it is there; tells of the bytes that come.
+    @property
+    def url(self) -> str:
+        """The model's page, as it may be shown."""
+        return _hide_login(f"{self.endpoint}/{self.repository}")
+
+    def published(self, file: str) -> tuple[int, str]:
+        """Returns a file's size in bytes, and its SHA-256, or git's name of its content.
 
         Raises:
-            DownloadError: it doesn't come, or the model has changed meanwhile.
+            DownloadError: the hub doesn't tell them, so that nothing could be verified.
+        """
+        one = self.files[file]
+        digest = one.lfs.sha256 if one.lfs else one.blob_id
+        if not (isinstance(one.size, int) and isinstance(digest, str)):
+            raise DownloadError(f"{self.url}: the hub tells no size and hash of {file}")
+        return one.size, digest
+
+    def fetch(
+        self, file: str, report: Callable[[int], None] = lambda count: None
+    ) -> tuple[Path, str]:
+        """Downloads a file, unless it is there, and verifies it; tells of the bytes that come.
+
+        Returns:
+            Where it is, and its SHA-256.
+
+        Raises:
+            DownloadError: it doesn't come, is another than the one published, or the model has
+                changed meanwhile.
         """
         from huggingface_hub import hf_hub_download
         from huggingface_hub.utils.tqdm import tqdm
 
+        url = f"{self.url}: {file}"
+        size, digest = self.published(file)
+        left = size
+
         class Bar(tqdm):
-            """Draws nothing, and tells how many bytes have come."""
+            """Draws nothing, and tells how many bytes have come, before they are written."""
 
             def __init__(self, *arguments: Any, **options: Any) -> None:
                 super().__init__(*arguments, **options | {"disable": True})  # type: ignore[no-untyped-call]
 
             def update(self, n: float | None = 1) -> None:
+                nonlocal left
+                left -= int(n or 0)
+                if left < 0:
+                    raise DownloadError(f"{url}: more bytes come than the {size} that it lists")
                 report(int(n or 0))
 
-        url = f"{self.endpoint}/{self.repository}"
-        with _explained(f"{url}: {file}"):
+        with _explained(url):
             path = hf_hub_download(
                 self.repository,
                 file,
@@ -220,8 +256,10 @@ class _Source:
                 tqdm_class=Bar,
             )
         if self.target is None and self.commit not in Path(path).parts:
-            raise DownloadError(f"{url}: the model has changed meanwhile; give the command again")
-        return Path(path)
+            raise DownloadError(
+                f"{self.url}: the model has changed meanwhile; give the command again"
+            )
+        return Path(path), _verify(Path(path), digest)
 
 
 def _refuse_telemetry() -> None:
@@ -243,14 +281,27 @@ def parse_name(name: str) -> tuple[str, str | None]:
     Raises:
         CheckpointError: the name is no model's.
     """
-    found = _REPOSITORY.fullmatch(name.removeprefix(HUB))
-    # The hub's own limits.
-    if not found or len(found[1]) > LONGEST_NAME or re.search(r"--|\.\.|[.-]$|\.git$", found[1]):
+    text = name.removeprefix(HUB)
+    found = _match_repository(text)
+    if found is None:
+        if _find_folder(text):
+            raise CheckpointError(
+                f"found {name!r:.99}, a folder, which isn't fetched; expected hf:ORG/NAME or "
+                "hf:ORG/NAME@REVISION"
+            )
         raise CheckpointError(
             f"found {name!r:.99}, which is no folder, expected hf:ORG/NAME, hf:ORG/NAME@REVISION "
             "or hf:FOLDER"
         )
     return found[1], found[2]
+
+
+def _match_repository(text: str) -> re.Match[str] | None:
+    """Matches what can be a model's name on the hub, within the hub's own limits."""
+    found = _REPOSITORY.fullmatch(text)
+    if not found or len(found[1]) > LONGEST_NAME:
+        return None
+    return None if re.search(r"--|\.\.|[.-]$|\.git$", found[1]) else found
 
 
 def _existing(folder: Path, file: str) -> Path:
@@ -272,17 +323,31 @@ def _weights(folder: Path, chosen: Path | None) -> tuple[Path, ...]:
     return (_existing(folder, WEIGHTS),)
 
 
+def read_json(path: Path, most_bytes: int) -> Any:
+    """Reads a JSON file of a model.
+
+    Raises:
+        CheckpointError: it is larger, or no JSON.
+    """
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise CheckpointError(f"{path}: found more than {most_bytes} bytes, expected some kB")
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: found no JSON: {error}") from error
+
+
 def _read_index(path: Path) -> Sequence[str]:
     """Returns the names of the files that hold weights which are split up."""
-    try:
-        files = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
-        names = sorted(Path(file).name for file in files)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: found no list of files of weights") from error
-    if set(names) != files or not all(name.endswith(".safetensors") for name in names):
-        raise CheckpointError(
-            f"{path}: found {_list(sorted(files))}, expected files of safetensors"
-        )
+    described = read_json(path, INDEX_BYTES)
+    files = described.get("weight_map") if isinstance(described, dict) else None
+    if not (files and isinstance(files, dict)):
+        raise CheckpointError(f"{path}: found no list of files of weights")
+    names = sorted({str(file) for file in files.values()})
+    if wrong := [name for name in names if not _WEIGHTS_NAME.fullmatch(name)]:
+        raise CheckpointError(f"{path}: found {_list(wrong)}, expected files of safetensors")
     return names
 
 
@@ -298,22 +363,28 @@ def _sum_up(progress: Progress, total: int) -> Callable[[int], None]:
     return report
 
 
-def _verify(path: Path, published: "RepoSibling") -> str:
-    """Returns the SHA-256 of a file, once it has the one published, or git's name of its content.
+def _verify(path: Path, expected: str) -> str:
+    """Returns the SHA-256 of a file, once it has the hash published.
+
+    Args:
+        path: the file.
+        expected: its SHA-256, or git's name of its content, which is shorter.
 
     Raises:
         DownloadError: it has another. The file is removed, so that it is fetched anew.
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    found, expected = digest, published.lfs and published.lfs.sha256
-    if expected is None:
+    found = digest
+    if len(expected) != len(digest):
         blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
         blob.update(path.read_bytes())
-        found, expected = blob.hexdigest(), published.blob_id
+        found = blob.hexdigest()
     if found != expected:
         path.resolve().unlink()
-        raise DownloadError(f"{path}: found the hash {found}, expected {expected}; it is removed")
+        raise DownloadError(
+            f"{path}: found the hash {found}, expected {_show(expected)}; it is removed"
+        )
     return digest
 
 
@@ -325,15 +396,23 @@ def _find_licence(info: "ModelInfo") -> str | None:
 def _list(names: Any) -> str:
     listed = list(names)
     more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
-    return (", ".join(listed[:_LISTED]) or "no file") + more
+    return (", ".join(map(_show, listed[:_LISTED])) or "no file") + more
+
+
+def _show(text: str) -> str:
+    return printable(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+
+
+def _hide_login(text: str) -> str:
+    """Returns a text without the user's name and password that are in its addresses."""
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 @contextmanager
 def _explained(url: str) -> Iterator[None]:
-    """Turns whatever fails in the block into a `DownloadError` about a URL."""
+    """Turns whatever fails in the block into a `DownloadError` about a URL without a login."""
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -341,6 +420,10 @@ def _explained(url: str) -> Iterator[None]:
 
     try:
         yield
+    except DownloadError:
+        raise
+    except CheckpointError as error:
+        raise DownloadError(f"{url}: {error}") from error
     except GatedRepoError as error:
         raise DownloadError(
             f"{url}: the model is gated; accept its terms there in a browser, then set HF_TOKEN to "
@@ -354,10 +437,25 @@ def _explained(url: str) -> Iterator[None]:
         ) from error
     except OfflineModeIsEnabled as error:
         raise DownloadError(f"{url}: the variable HF_HUB_OFFLINE forbids the network") from error
-    except HfHubHTTPError as error:
-        reason = f"HTTP {error.response.status_code} {error.response.reason_phrase}"
-        raise DownloadError(f"{url}: {reason}") from error
     except Exception as error:  # the library passes on what its ways of transport fail at
         cause = error.__cause__ or error  # its own texts speak of its cache
-        text = " ".join(str(cause).split()) or type(cause).__name__
-        raise DownloadError(f"{url}: {text}") from error
+        response = getattr(cause, "response", None)
+        if response is not None:
+            reason = f"HTTP {response.status_code} {response.reason_phrase}"
+        elif isinstance(cause, TypeError | AttributeError | LookupError | json.JSONDecodeError):
+            reason = "found an answer that is no hub's"
+        else:
+            reason = " ".join(_hide_login(str(cause)).split()) or type(cause).__name__
+        raise DownloadError(f"{url}: {_show(reason)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the library from telling of each attempt, with the whole address."""
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

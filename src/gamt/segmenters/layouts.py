@@ -6,6 +6,7 @@ weight is the same in all of them, under another key. Only SAM 2's four embeddin
 table in transformers.
 """
 
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -15,12 +16,12 @@ import torch
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 """Entries under which training programs save a state dict, beside their optimiser's."""
 
-PREFIXES = ("module.", "_orig_mod.", "module.", "model.")
-"""What DataParallel, `torch.compile` and Lightning put before every key. The first two come in
-either order."""
+_PREFIX = re.compile(r"((module|_orig_mod|model)\.)+")
+"""What DataParallel, `torch.compile` and Lightning put before every key, in any order."""
 
 LONGEST_KEY = 200
-"""The most characters of a key that is renamed; SAM 2 has 79."""
+"""The most characters of a key that is renamed, and of what is put before all keys; SAM 2's keys
+have 79."""
 
 _SAM = "segment-anything's"
 _SAM2 = "sam2's"
@@ -159,14 +160,24 @@ def unwrap(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """Returns the state dict in what a file holds, under the network's own keys.
 
     Args:
-        state: a state dict, or a mapping that holds one under a key of `WRAPPERS` and the state of
-            a training beside it. All keys may begin with some of `PREFIXES`.
+        state: a state dict, or a mapping that holds one under a key of `WRAPPERS`, at any depth,
+            and the state of a training beside it. All keys may begin with what DataParallel,
+            `torch.compile` and Lightning put before them.
     """
-    state = next((state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping)), state)
-    for prefix in PREFIXES:
-        if state and all(isinstance(key, str) and key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): weight for key, weight in state.items()}
-    return state
+    seen: set[int] = set()
+    while id(state) not in seen:  # a mapping may hold itself
+        seen.add(id(state))
+        state = next((inner for key in WRAPPERS if (inner := _mapping(state, key))), state)
+    if not all(isinstance(key, str) for key in state):
+        return state
+    shared = os.path.commonprefix(list(state))  # noqa: RUF071 - of texts, not of paths
+    found = _PREFIX.match(shared, 0, LONGEST_KEY)
+    return {key[found.end() :]: weight for key, weight in state.items()} if found else state
+
+
+def _mapping(state: Mapping[Any, Any], key: str) -> Mapping[Any, Any] | None:
+    inner = state.get(key)
+    return inner if isinstance(inner, Mapping) else None
 
 
 def to_transformers(weights: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -26,6 +26,7 @@ from gamt.segmenters.archives import (
     is_zip,
 )
 from gamt.segmenters.layouts import fit, recognise, unwrap
+from gamt.text import printable
 
 Network: TypeAlias = Any
 """segment-anything's `Sam` or one of its parts. The package has no types."""
@@ -205,10 +206,10 @@ def _modeling() -> ModuleType:
 
 
 class _Skipped:
-    """Takes the place of an optimiser's classes.
+    """Takes the place of the classes of an optimiser and of options.
 
     SAM-Med2D's training writes its optimiser beside the weights (train.py of its repository),
-    which loading weights alone would refuse the whole file for.
+    which loading weights alone would refuse the whole file for. Others write their arguments.
     """
 
     def __new__(cls, *arguments: Any) -> Any:
@@ -245,7 +246,7 @@ def _read(path: Path) -> Mapping[Any, Any]:
 def _reason(error: Exception) -> str:
     """Returns the first sentence of an error; torch adds advice and its own call stack."""
     reason = str(error).strip().partition("\n")[0].partition(". ")[0]
-    return shorten(reason, REASON_LENGTH) or "it ends too early"
+    return printable(shorten(reason, REASON_LENGTH)) or "it ends too early"
 
 
 def _compare(state: Mapping[Any, Any], expected: Mapping[str, torch.Tensor]) -> str:
@@ -309,4 +310,4 @@ def _list(keys: Sequence[Any]) -> str:
 def _name(key: Any) -> str:
     # A key that is no text may be of any size once it is written out.
     text = key if isinstance(key, str) else f"a {type(key).__name__}"
-    return text if len(text) <= REASON_LENGTH else f"{text[:REASON_LENGTH]}..."
+    return printable(text if len(text) <= REASON_LENGTH else f"{text[:REASON_LENGTH]}...")
