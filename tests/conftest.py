@@ -1,5 +1,6 @@
 """Fixtures that tests of several folders share."""
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,16 @@ from hypothesis import settings
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile("gamt", deadline=None)
 settings.load_profile("gamt")
+
+
+@pytest.fixture(autouse=True)
+def _log_restored() -> Iterator[None]:
+    """Undoes what a command line does to the log."""
+    logger = logging.getLogger("gamt")
+    handlers, level = logger.handlers, logger.level
+    yield
+    logger.handlers = handlers
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,7 @@
 """What the tests of the command line share."""
 
-import logging
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +18,12 @@ from tests.cli.calls import Run
 
 
 @pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Hides the tester's own settings and start, and undoes what a command line does to the log."""
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hides the tester's own settings and start."""
     for name in list(os.environ):
         if name.startswith("GAMT_"):
             monkeypatch.delenv(name)
     monkeypatch.setattr("gamt.lifting.budget.process_start", time.monotonic)
-    logger = logging.getLogger("gamt")
-    handlers, level = logger.handlers, logger.level
-    yield
-    logger.handlers = handlers
-    logger.setLevel(level)
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 # nibabel has types in part only.
 # mypy: allow-untyped-calls
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -25,19 +24,15 @@ RADIUS = 14.0  # mm
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command line here; returns the exit status and what is on standard error."""
-    logger = logging.getLogger("gamt")
-    handlers, level = logger.handlers, logger.level
 
     def call(*arguments: str | Path) -> tuple[int, str]:
         with pytest.raises(SystemExit) as end:
             main([str(argument) for argument in arguments])
         return int(end.value.code or 0), capsys.readouterr().err
 
-    yield call
-    logger.handlers = handlers
-    logger.setLevel(level)
+    return call
 
 
 def affine_of(*directions: tuple[int, int, int]) -> npt.NDArray[np.float64]:
