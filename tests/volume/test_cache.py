@@ -333,6 +333,16 @@ def test_another_fingerprint_has_embeddings_of_its_own(tmp_path: Path) -> None:
     assert other.encoded == 1
 
 
+def test_another_kind_of_segmenter_has_embeddings_of_its_own(tmp_path: Path) -> None:
+    class Quarterer(Halver):
+        pass
+
+    embed(EmbeddingCache(Halver("1"), AMPLE, tmp_path), IMAGE[0])
+    other = EmbeddingCache(Quarterer("1"), AMPLE, tmp_path)
+    embed(other, IMAGE[0])
+    assert other.encoded == 1
+
+
 @pytest.mark.parametrize(
     "text", ["../../out", "/tmp/out", "a/b", "..", "", "a\0b", "\udcff", 300 * "a"]
 )
@@ -394,7 +404,7 @@ def test_a_segmenter_that_cannot_unpack_what_it_has_packed_encodes_anew(
         def unpack(self, array: npt.NDArray[Any], shape: tuple[int, int]) -> Embedding:
             raise RuntimeError("what was that?")
 
-    embed(EmbeddingCache(Halver(), AMPLE, tmp_path), IMAGE[0])
+    embed(EmbeddingCache(Forgetful(), AMPLE, tmp_path), IMAGE[0])
     cache = EmbeddingCache(Forgetful(), AMPLE, tmp_path)
     embed(cache, IMAGE[0])
     assert cache.encoded == 1

@@ -143,8 +143,8 @@ class StorableSegmenter(Segmenter, Protocol):
     """A segmenter whose embeddings can outlive the process.
 
     Attributes:
-        fingerprint: differs wherever embeddings of the same slice would, of this segmenter and any
-            other: by checkpoint, precision and preparation.
+        fingerprint: differs wherever embeddings of the same slice would, of any two segmenters of
+            its class: by checkpoint, precision and preparation.
     """
 
     @property

@@ -289,15 +289,18 @@ class _Shelves:
 class EmbeddingStore:
     """A folder of embeddings, one file a slice, which many processes may use at once.
 
-    The files of one checkpoint, precision and preparation lie in a folder of their own, whatever
-    name the segmenter was loaded by. A file appears whole or not at all; what a process has left
+    The files of one class, checkpoint, precision and preparation lie in a folder of their own,
+    whatever name the segmenter was loaded by. A file appears whole or not at all; what a process has left
     that was killed amid one is removed when the next file is written beside it.
     """
 
     def __init__(self, segmenter: StorableSegmenter, folder: Path) -> None:
         """Takes the cache's folder."""
-        # A digest, as what a segmenter says may be a path.
-        digest = hashlib.blake2b(repr(segmenter.fingerprint).encode(), digest_size=16)
+        # A digest, as what a segmenter says may be a path; and by class, as two packages'
+        # segmenters may both call themselves "1".
+        kind = type(segmenter)
+        identity = (kind.__module__, kind.__qualname__, segmenter.fingerprint)
+        digest = hashlib.blake2b(repr(identity).encode(), digest_size=16)
         self._segmenter = segmenter
         self._folder = folder / digest.hexdigest()
         self._tidied: set[Path] = set()
