@@ -290,8 +290,8 @@ class EmbeddingStore:
     """A folder of embeddings, one file a slice, which many processes may use at once.
 
     The files of one class, checkpoint, precision and preparation lie in a folder of their own,
-    whatever name the segmenter was loaded by. A file appears whole or not at all; what a process has left
-    that was killed amid one is removed when the next file is written beside it.
+    whatever name the segmenter was loaded by. A file appears whole or not at all; what a process
+    has left that was killed amid one is removed when the next file is written beside it.
     """
 
     def __init__(self, segmenter: StorableSegmenter, folder: Path) -> None:
