@@ -141,11 +141,11 @@ def _work(
         try:
             outcome = function(argument, Call(number, lambda: False))
         except BaseException as error:
-            outcome = Raised(error)
+            outcome = Raised.of(error)
         try:
             connection.send(outcome)
         except (pickle.PicklingError, TypeError, AttributeError) as error:
-            connection.send(Raised(TypeError(f"a result that can't be sent: {error}")))
+            connection.send(Raised(f"its result can't be sent: {error}"))
 
 
 def _end_with_parent(at_end: Callable[[], None]) -> None:

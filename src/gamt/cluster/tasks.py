@@ -4,12 +4,15 @@ A worker is a process that does one task at a time, so that a process which ends
 it was that ended it.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from gamt.text import printable
+
+logger = logging.getLogger("gamt")
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -84,13 +87,22 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """What a task's function raised.
+    """That a task's function raised an exception, which itself may be nothing to be sent.
 
     Attributes:
-        error: the exception.
+        reason: the exception, in one line.
+        unfit: whether it was `Unfit`.
     """
 
-    error: BaseException
+    reason: str
+    unfit: bool = False
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """Describes an exception."""
+        if isinstance(error, Unfit):
+            return cls(printable(str(error)), unfit=True)
+        return cls(printable(" ".join(f"{type(error).__name__}: {error}".split())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +196,12 @@ class _Driver:
             for worker, outcome in self._workers.wait(_WAIT_SECONDS):
                 attempt = self._at_work.pop(worker)
                 match outcome:
-                    case Raised(Unfit() as error):
-                        self._unfit[worker] = f"{worker.host}: {error}"
+                    case Raised(reason, unfit=True):
+                        logger.warning("%s on %s gets no more tasks: %s", worker.name, worker.host, reason)
+                        self._unfit[worker] = f"{worker.host}: {reason}"
                         self._again.append(attempt)
                         continue
-                    case Raised(error):
-                        text = " ".join(f"{type(error).__name__}: {error}".split())
-                        reason = printable(text)
-                    case Gone(reason):
+                    case Raised(reason) | Gone(reason):
                         pass
                     case _:
                         yield attempt.task, outcome
