@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gamt.cluster.kinds import Kind
 from gamt.cluster.tasks import Call, ClusterError, Gone, Raised, Task, Worker
@@ -235,8 +235,7 @@ def _find_class(kind: Kind) -> Callable[..., "Cluster"]:
     if kind == "kubernetes":
         from dask_kubernetes import operator
 
-        found: Callable[..., Cluster] = operator.KubeCluster
-        return found
+        return cast("Callable[..., Cluster]", operator.KubeCluster)
     import dask_jobqueue
 
     names = {
@@ -245,8 +244,7 @@ def _find_class(kind: Kind) -> Callable[..., "Cluster"]:
         "sge": "SGECluster",
         "lsf": "LSFCluster",
     }
-    found = getattr(dask_jobqueue, names[kind])
-    return found
+    return cast("Callable[..., Cluster]", getattr(dask_jobqueue, names[kind]))
 
 
 def _make_call() -> Callable[[bytes], Any]:
