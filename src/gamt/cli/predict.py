@@ -1,7 +1,6 @@
 """``gamt predict``: a folder of the challenge's cases."""
 
 import logging
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -57,12 +56,19 @@ Exit status:
 
 def predict(
     inputs: Annotated[
-        Path,
-        typer.Argument(metavar="INPUTS", help="A folder of the challenge's npz files, or a file."),
+        str,
+        typer.Argument(
+            metavar="INPUTS",
+            help="A folder of the challenge's npz files, or a file; a path, or a URL such as "
+            "s3://bucket/folder.",
+        ),
     ],
     outputs: Annotated[
-        Path,
-        typer.Argument(metavar="OUTPUTS", help="Gets a file of the same name for each one."),
+        str,
+        typer.Argument(
+            metavar="OUTPUTS",
+            help="Gets a file of the same name for each one; a folder, or a URL.",
+        ),
     ],
     segmenter: SegmenterName = None,
     weights: Weights = None,
@@ -75,6 +81,9 @@ def predict(
     propagation: PropagationName = None,
     cache: Cache = None,
     no_budget: NoBudget = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out cases that have an output already.")
+    ] = False,
     verbose: Verbose = None,
 ) -> None:
     """Segments the cases (npz) of a folder.
@@ -83,6 +92,7 @@ def predict(
     """
     start_log(verbose)
     from gamt.cli.termination import TERMINATED, finish_on_sigterm
+    from gamt.io.storage import locate
     from gamt.lifting.budget import process_start
     from gamt.predict import predict_folder
 
@@ -101,7 +111,7 @@ def predict(
     )
     settings = options.choose_settings()
     # Before the segmenter is there, which may change the working directory.
-    inputs, outputs = inputs.absolute(), outputs.absolute()
+    source, target = locate(inputs), locate(outputs)
     cache = cache and cache.absolute()
     model = options.load_segmenter(settings)
     with (
@@ -109,13 +119,21 @@ def predict(
         finish_on_sigterm() as finish,
     ):
         results = predict_folder(
-            inputs, outputs, model, settings, process_start(), progress, cache, finish
+            source,
+            target,
+            model,
+            settings,
+            process_start(),
+            progress,
+            cache,
+            finish,
+            resume=resume,
         )
         terminated = finish()
     if terminated:
         raise typer.Exit(TERMINATED)
     if not results:
-        logger.error("%s: no npz file in this folder", inputs)
+        logger.error("%s: no npz file in this folder", source)
         raise typer.Exit(1)
     outcomes = {result.outcome for result in results}
     raise typer.Exit(4 if "failed" in outcomes else 3 if "degraded" in outcomes else 0)
