@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from gamt.prompts import ClassPrompts, Click
 from gamt.segmenters import Embedding
 from tests.cli.calls import FAILING, ROOT, THRESHOLD, Run, on_terminal, one_line
 from tests.cli.scans import save_scan
+from tests.object_storage import ObjectStorage, proxy
 from tests.test_predict import (
     BLOCK,
     SHAPE,
@@ -174,6 +176,92 @@ def test_predict_warns_of_an_empty_result(tmp_path: Path, run: Run) -> None:
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD)
     assert status == 3
     assert "; class 1: empty\nWARNING a: class 1: the segmentation is empty\n" in log
+
+
+def test_resume_with_nothing_left_to_do_is_fine(tmp_path: Path, run: Run) -> None:
+    save(tmp_path / "in" / "a.npz")
+    arguments = ("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD, "--resume")
+    assert run(*arguments)[0] == 0
+    assert run(*arguments) == (
+        0,
+        "INFO 1 of 1 cases have a segmentation already\n"
+        "INFO 1 case: 0 fine, 0 degraded, 0 failed, 1 kept\n",
+    )
+
+
+# --- Object storage -------------------------------------------------------------------------------
+
+
+def test_predict_reads_from_and_writes_to_object_storage(
+    tmp_path: Path, run: Run, objects: ObjectStorage
+) -> None:
+    objects.put("in/a.npz", save(tmp_path / "in" / "a.npz").read_bytes())
+    status, log = run("predict", "s3://scans/in", "s3://scans/out", *THRESHOLD)
+    assert status == 0
+    assert [line.split(":")[0] for line in log.splitlines()] == ["INFO a", "INFO 1 case"]
+    (tmp_path / "a.npz").write_bytes(objects.get("out/a.npz"))
+    assert segmentation(tmp_path / "a.npz")[BLOCK].all()
+    objects.put("in/b.npz", b"no zip file")
+    assert run("predict", "s3://scans/in", "s3://scans/out", *THRESHOLD)[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "told"),
+    [
+        ("s3://elsewhere/in", "s3://scans/out", "s3://elsewhere/in: not found (The specified"),
+        ("s3://scans/in", "s3://elsewhere/out", "s3://elsewhere/out: not found (The specified"),
+        ("s3://scans/in", "s3://scans/in", "s3://scans/in: the segmentations would replace"),
+        ("s3://scans/none", "s3://scans/out", "s3://scans/none: not found"),
+        ("foo://scans/in", "s3://scans/out", "foo://scans/in: Protocol not known: foo"),
+    ],
+)
+def test_storage_that_cannot_be_used_is_one_line_and_status_1(
+    inputs: str, outputs: str, told: str, run: Run, objects: ObjectStorage
+) -> None:
+    objects.put("in/a.npz", b"whatever")
+    status, log = run("predict", inputs, outputs, *THRESHOLD)
+    assert (status, one_line(log)) == (1, True)
+    assert log.startswith(f"gamt: {told}")
+
+
+@pytest.mark.slow
+def test_folders_of_this_machine_need_no_fsspec(tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a.npz")
+    arguments = ["predict", str(tmp_path / "in"), str(tmp_path / "out"), *THRESHOLD]
+    code = (
+        "import sys; sys.modules['fsspec'] = None\n"  # what can't be imported
+        f"from gamt.cli.app import main; main({arguments})"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    assert (tmp_path / "out" / "a.npz").is_file()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_as_it_puts_leaves_no_object(
+    tmp_path: Path, objects: ObjectStorage
+) -> None:
+    save(tmp_path / "in" / "a.npz")
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold_the_end(request: bytes) -> int | None:
+        """Holds what would make the segmentation appear, when all of it has been sent."""
+        if not (request.startswith(b"POST /scans/out/a.npz") and b"uploadId=" in request):
+            return None
+        reached.set()
+        go_on.wait(60)
+        return 0
+
+    with proxy(objects.address, hold_the_end) as address:
+        command = ["predict", str(tmp_path / "in"), "s3://scans/out", *THRESHOLD]
+        with subprocess.Popen(
+            [sys.executable, "-m", "gamt", *command],
+            cwd=ROOT,
+            env=os.environ | {"AWS_ENDPOINT_URL": address},
+        ) as process:
+            assert reached.wait(60)
+            process.kill()
+        go_on.set()
+    assert objects.list_keys() == []
 
 
 # --- SIGTERM ------------------------------------------------------------------------------------
