@@ -772,6 +772,23 @@ def test_an_object_that_vanishes_or_is_broken_costs_no_other_case(
     ]
 
 
+def test_no_name_of_an_object_leads_out_of_the_outputs(
+    tmp_path: Path, objects: ObjectStorage
+) -> None:
+    odd = ["../up.npz", "/rooted.npz", "..npz", "..", "two\x1b[31m.npz", f"{'n' * 300}.npz"]
+    objects.put_many(f"in/{name}" for name in odd)
+    objects.put("in/b\\c d?.npz", save(tmp_path / "in" / "a.npz").read_bytes())
+    results = predict_folder(
+        "s3://scans/in", tmp_path / "to" / "out", ThresholdSegmenter(), UNLIMITED
+    )
+    assert {one.name: one.outcome for one in results} == {
+        "b\\c d?.npz": "fine",
+        "two\x1b[31m.npz": "failed",  # empty
+        f"{'n' * 300}.npz": "failed",  # longer than a file's name can be
+    }
+    assert [path.name for path in (tmp_path / "to").rglob("*")] == ["out", "b\\c d?.npz"]
+
+
 def test_resume_looks_into_object_storage(tmp_path: Path, objects: ObjectStorage) -> None:
     content = save(tmp_path / "in" / "a.npz").read_bytes()
     for key in ("in/a.npz", "in/b.npz"):

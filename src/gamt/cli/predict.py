@@ -32,8 +32,13 @@ Examples:
   gamt predict inputs/ outputs/ --preset coreset --cache encoded/
   gamt predict inputs/ outputs/ --segmenter sam_vit_b --set smoothing=opening
   GAMT_BUDGET=false gamt predict inputs/ outputs/
+  gamt predict s3://scans/in s3://scans/out --resume
 
 The command line goes before the environment, and the environment before the preset.
+
+URLs need the extra cluster: pip install 'gamt[cluster]'. Endpoint and credentials come from the
+usual variables, such as AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, options of
+other kinds of storage from fsspec's, FSSPEC_*.
 
 A case whose file can be read always has an output. Where the segmenter fails or the time is up,
 it is what the other views say, or the previous prediction, or the shape that the prompts draw; its
@@ -42,12 +47,12 @@ has been seen, and written; a second one ends at once.
 
 \b
 Exit status:
-  0    all cases are fine
+  0    all cases are fine, or kept by --resume
   3    all have an output, but some are degraded: a fault, cut short by the
        time limit, coarser for lack of memory, or a class that is empty
   4    some cases have no output
-  1    nothing could begin: no npz file, or a folder or the segmenter can't be
-       used
+  1    nothing could begin: no npz file, or a folder, a URL or the segmenter
+       can't be used
   2    wrong arguments
   143  ended by SIGTERM
   130  ended by Ctrl-C
