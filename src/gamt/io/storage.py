@@ -10,7 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ class MissingError(StorageError):
     """A URL at which there is nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RemotePath:
     """A file or folder that fsspec reaches.
 
@@ -36,7 +36,7 @@ class RemotePath:
         url: such as ``s3://bucket/folder/case.npz``. It may hold a login, which `str` leaves out.
     """
 
-    url: str = field(repr=False)
+    url: str
 
     @property
     def name(self) -> str:
@@ -48,6 +48,9 @@ class RemotePath:
 
     def __str__(self) -> str:
         return printable(hide_login(self.url))
+
+    def __repr__(self) -> str:
+        return f"RemotePath({str(self)!r})"
 
 
 def locate(place: "str | os.PathLike[str] | RemotePath") -> Path | RemotePath:
