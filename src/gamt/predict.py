@@ -75,6 +75,8 @@ __all__ = [
     "predict_case",
     "predict_file",
     "predict_folder",
+    "refuse_no_file",
+    "report_failure",
 ]
 
 
@@ -406,7 +408,7 @@ def predict_file(
         # A disk that is slow to read is slow to write, and as many voxels are written.
         reserve = time.monotonic() - began
     except Exception as error:
-        return _fail(file.source, start, error)
+        return report_failure(file.source, start, error)
     prediction, reason = None, ""
     try:
         warn_of_input(case)
@@ -431,7 +433,7 @@ def predict_file(
             prediction = _predict_without(case, reason, start)
         _write(file.output, prediction, segmenter)
     except Exception as error:
-        return _fail(file.source, start, error)
+        return report_failure(file.source, start, error)
     seconds = time.monotonic() - start
     log_prediction(case, prediction, segmenter, seconds)
     return CaseResult(file.source.name, seconds, None, prediction.status)
@@ -439,7 +441,7 @@ def predict_file(
 
 def _read(file: Path | RemotePath) -> Case:
     if isinstance(file, Path):
-        _refuse_no_file(file)
+        refuse_no_file(file)
         return read_case(file)
     with fetched(file) as path:
         return read_case(path)
@@ -462,8 +464,17 @@ def _predict_without(case: Case, reason: str, start: float) -> Prediction:
     return Prediction(labels, 0, time.monotonic() - start, False, {}, status)
 
 
-def _fail(path: Path | RemotePath, start: float, error: Exception) -> CaseResult:
-    """Reports a case that gets no segmentation; called where the error is handled."""
+def report_failure(path: Path | RemotePath, start: float, error: Exception) -> CaseResult:
+    """Logs that a case gets no segmentation; called where the error is handled.
+
+    Args:
+        path: the case's file.
+        start: when its clock began, on the clock of `time.monotonic`.
+        error: why.
+
+    Returns:
+        The case's result.
+    """
     reason = describe_error(error)
     names_file = isinstance(error, CaseError | StorageError)
     logger.error("%s", reason if names_file else f"{path.name}: {reason}")
@@ -589,7 +600,7 @@ def _find_done(outputs: Path | RemotePath) -> frozenset[str]:
         return frozenset()
 
 
-def _refuse_no_file(path: Path) -> None:
+def refuse_no_file(path: Path) -> None:
     """Refuses what is no file, and would keep its reader waiting or be read without end.
 
     Raises:

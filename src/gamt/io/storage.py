@@ -103,6 +103,18 @@ def is_within(file: RemotePath, folder: RemotePath) -> bool:
     return system == other and path.rpartition("/")[0] == parent.rstrip("/")
 
 
+def check_readable(place: RemotePath) -> None:
+    """Looks a folder or file up.
+
+    Raises:
+        MissingError: there is neither.
+        StorageError: it can't be reached.
+    """
+    with _explained(place):
+        system, path = _connect(place)
+        system.info(path)
+
+
 def check_writable(folder: RemotePath) -> None:
     """Writes a file into a folder and discards it before it appears.
 
