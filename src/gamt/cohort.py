@@ -7,12 +7,11 @@ the output.
 
 import logging
 import os
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from gamt.io.storage import (
     fetched,
     locate,
     put_whole,
+    temporary_file,
 )
 from gamt.predict import (
     CaseFile,
@@ -243,23 +243,24 @@ def _label(job: _Job, call: Call) -> _Labelled:
     """Segments one file; a task's function."""
     with _recorded(job.level) as records:
         segmenter, cache = _load(job.method)
+
+        def segment(file: CaseFile, content: bytes | None) -> CaseResult:
+            return predict_file(
+                file,
+                segmenter,
+                job.method.settings,
+                time.monotonic(),
+                cache,
+                cancelled=call.cancelled,
+                content=content,
+            )
+
         if isinstance(job.place, _Shared):
             _check_shared(job.place)
-            return _Labelled(_segment(job.file, job.method, segmenter, cache, call), records, None)
-        with tempfile.TemporaryDirectory(prefix="gamt-") as folder:
-            source, output = Path(folder, "in", job.file.source.name), Path(folder, "out")
-            source.parent.mkdir()
-            source.write_bytes(job.place)
-            file = CaseFile(source, output, job.file.size)
-            result = _segment(file, job.method, segmenter, cache, call)
-            return _Labelled(result, records, output.read_bytes() if output.exists() else None)
-
-
-def _segment(
-    file: CaseFile, method: Method, segmenter: Segmenter, cache: Path | None, call: Call
-) -> CaseResult:
-    start = time.monotonic()
-    return predict_file(file, segmenter, method.settings, start, cache, cancelled=call.cancelled)
+            return _Labelled(segment(job.file, None), records, None)
+        with temporary_file(job.file.source.name) as path:
+            result = segment(replace(job.file, output=path), job.place)
+            return _Labelled(result, records, path.read_bytes() if path.exists() else None)
 
 
 @lru_cache(maxsize=1)

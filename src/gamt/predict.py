@@ -27,6 +27,7 @@ from gamt.io.storage import (
     list_files,
     locate,
     put_whole,
+    temporary_file,
 )
 from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.coarsening import lift_in_memory
@@ -385,6 +386,7 @@ def predict_file(
     cache: Path | None = None,
     finish: Callable[[], bool] = lambda: False,
     cancelled: Callable[[], bool] = lambda: False,
+    content: bytes | None = None,
 ) -> CaseResult:
     """Segments one file, as `predict_folder` does each of a folder.
 
@@ -396,6 +398,7 @@ def predict_file(
         cache: a folder where encoded slices are kept for later runs; None keeps none.
         finish: asked before every batch of slices whether the case is to be finished at once.
         cancelled: asked likewise whether the segmentation is not wanted any more.
+        content: the file's bytes, where it isn't to be read from its place; None where it is.
 
     Raises:
         Cancelled: `cancelled` said so; nothing is written.
@@ -404,7 +407,7 @@ def predict_file(
         if isinstance(file.output, Path):
             refuse_special(file.output)
         began = time.monotonic()
-        case = _read(file.source)
+        case = _read(file.source, content)
         # A disk that is slow to read is slow to write, and as many voxels are written.
         reserve = time.monotonic() - began
     except Exception as error:
@@ -439,7 +442,11 @@ def predict_file(
     return CaseResult(file.source.name, seconds, None, prediction.status)
 
 
-def _read(file: Path | RemotePath) -> Case:
+def _read(file: Path | RemotePath, content: bytes | None) -> Case:
+    if content is not None:
+        with temporary_file(file.name) as path:
+            path.write_bytes(content)
+            return read_case(path)
     if isinstance(file, Path):
         refuse_no_file(file)
         return read_case(file)

@@ -140,7 +140,7 @@ def fetched(file: RemotePath) -> Iterator[Path]:
         MissingError: there is no such file.
         StorageError: it can't be read to its end, or there is no room for it.
     """
-    with _temporary(file) as path:
+    with temporary_file(file.name) as path:
         with _explained(file):
             system, source = _connect(file)
             system.get_file(source, os.fspath(path))
@@ -157,7 +157,7 @@ def put_whole(file: RemotePath) -> Iterator[Path]:
     Raises:
         StorageError: it can't be written.
     """
-    with _temporary(file) as path:
+    with temporary_file(file.name) as path:
         yield path
         with _explained(file):
             system, target = _connect(file)
@@ -170,9 +170,10 @@ def put_whole(file: RemotePath) -> Iterator[Path]:
 
 
 @contextmanager
-def _temporary(file: RemotePath) -> Iterator[Path]:
+def temporary_file(name: str) -> Iterator[Path]:
+    """Gives the path of a file of this name in a new folder, which goes when the block ends."""
     with tempfile.TemporaryDirectory(prefix="gamt-") as folder:
-        yield Path(folder, file.name)
+        yield Path(folder, name)
 
 
 def _connect(place: RemotePath) -> "tuple[AbstractFileSystem, str]":
