@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gamt.cluster.kinds import Kind
 from gamt.cluster.tasks import Call, ClusterError, Gone, Raised, Task, Worker
@@ -20,7 +20,7 @@ from gamt.text import printable
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-    from distributed.deploy import Cluster
+    from distributed.deploy.cluster import Cluster
 
 logger = logging.getLogger("gamt")
 
@@ -44,7 +44,7 @@ _SCATTERED_BYTES = 1_000_000
 
 
 class DaskWorkers:
-    """The workers of a Dask scheduler, each of which gets one task at a time, whatever its threads."""
+    """The workers of a Dask scheduler; each gets one task at a time, whatever its threads."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class DaskWorkers:
         self._gpu = gpu
         self._cluster = cluster
         self._wanted = wanted
-        self._address = client.scheduler.address
+        self._address = str(client.scheduler_info(n_workers=0)["address"])
         self._looked = self._replaced = float("-inf")
         self._there: dict[Worker, str] = {}  # with their addresses
         self._futures: dict[Worker, Future[Any]] = {}
@@ -168,7 +168,7 @@ class DaskWorkers:
         match outcome:
             case ("gamt-unfit", str() as reason):
                 outcome = Raised(reason, unfit=True)
-        self._ended.put((future.key, outcome))
+        self._ended.put((str(future.key), outcome))
 
 
 def connect(address: str, *, gpu: bool = False) -> DaskWorkers:
@@ -233,9 +233,9 @@ def _connect(where: "str | Cluster") -> "Client":
 
 def _find_class(kind: Kind) -> Callable[..., "Cluster"]:
     if kind == "kubernetes":
-        from dask_kubernetes.operator import KubeCluster
+        from dask_kubernetes import operator
 
-        return KubeCluster
+        return cast("Callable[..., Cluster]", operator.KubeCluster)
     import dask_jobqueue
 
     names = {
@@ -244,8 +244,7 @@ def _find_class(kind: Kind) -> Callable[..., "Cluster"]:
         "sge": "SGECluster",
         "lsf": "LSFCluster",
     }
-    found: Callable[..., Cluster] = getattr(dask_jobqueue, names[kind])
-    return found
+    return cast("Callable[..., Cluster]", getattr(dask_jobqueue, names[kind]))
 
 
 def _make_call() -> Callable[[bytes], Any]:

@@ -3,11 +3,15 @@
 import multiprocessing as mp
 import os
 import pickle
+import re
+import shutil
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -15,6 +19,15 @@ from gamt.cluster.tasks import Call, Gone, Raised, Task, Worker
 
 END_SECONDS = 10
 """How long a worker may take to end, and with it what it runs, before it is killed."""
+
+
+@cache
+def list_gpus() -> tuple[str, ...]:
+    """Returns the GPUs of this machine, as CUDA_VISIBLE_DEVICES names them."""
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    found = subprocess.run(("nvidia-smi", "-L"), capture_output=True, text=True, check=False)
+    return tuple(re.findall(r"^GPU (\d+):", found.stdout, re.MULTILINE))
 
 
 class LocalWorkers:
@@ -72,9 +85,9 @@ class LocalWorkers:
 
     def wait(self, seconds: float) -> Iterator[tuple[Worker, Any]]:
         """See `gamt.cluster.tasks.Workers`."""
-        by_connection = {self._processes[one].connection: one for one in self._busy}
-        for connection in wait(list(by_connection), seconds):
-            worker = by_connection[connection]  # type: ignore[index] - they are all connections
+        connections = {one: self._processes[one].connection for one in self._busy}
+        ready = wait(connections.values(), seconds)
+        for worker in [one for one, connection in connections.items() if connection in ready]:
             self._busy.remove(worker)
             try:
                 outcome = self._processes[worker].connection.recv()

@@ -150,7 +150,7 @@ class Workers(Protocol):
         """Ends all tasks, and the workers that were started for them."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Attempt:
     task: Task[Any, Any]
     reasons: list[str] = field(default_factory=list)
@@ -197,7 +197,9 @@ class _Driver:
                 attempt = self._at_work.pop(worker)
                 match outcome:
                     case Raised(reason, unfit=True):
-                        logger.warning("%s on %s gets no more tasks: %s", worker.name, worker.host, reason)
+                        logger.warning(
+                            "%s on %s gets no more tasks: %s", worker.name, worker.host, reason
+                        )
                         self._unfit[worker] = f"{worker.host}: {reason}"
                         self._again.append(attempt)
                         continue
@@ -242,7 +244,7 @@ class _Driver:
                 self._again.remove(attempt)
                 return attempt
         task = next(self._tasks, None)
-        return task and _Attempt(task)
+        return None if task is None else _Attempt(task)
 
     def _peek(self) -> None:
         """Takes one task from those that were not tried yet, if there is one."""
