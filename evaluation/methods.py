@@ -3,11 +3,8 @@
 Methods are small and can be pickled; what is large is loaded where they run, once a process.
 """
 
-<<<<<<< HEAD
-=======
 import gzip
 import hashlib
->>>>>>> cluster
 import json
 import logging
 import math
@@ -38,11 +35,8 @@ from evaluation.loop import CancelledError, Ended, LateError, Method
 from evaluation.sessions import LONGEST_MESSAGE, FactoryError, find_factory, read_options
 from gamt.cli.console import LogFormatter, UsageError
 from gamt.cli.options import PredictOptions
-<<<<<<< HEAD
-from gamt.identity import hash_files, identify_code, identify_model, list_versions
-=======
 from gamt.cluster.local import list_gpus
->>>>>>> cluster
+from gamt.identity import hash_files, identify_code, identify_model, list_versions
 from gamt.text import printable
 
 if TYPE_CHECKING:
@@ -809,11 +803,8 @@ def _identify_gamt(words: Sequence[str], folder: Path) -> str:
         options = PredictOptions.parse(words)
         settings = options.choose_settings()
         name = options.choose_segmenter()
-<<<<<<< HEAD
-        model = identify_model(name, options.weights)
-=======
-        files = find_files(name, options.weights and os.fspath(folder / options.weights))
->>>>>>> cluster
+        weights = options.weights and os.fspath(folder / options.weights)
+        model = identify_model(name, weights)
     except (UsageError, SettingsError, SegmenterError, CheckpointError) as error:
         raise MethodError(f"gamt {shlex.join(words)}: {error}") from error
     chosen = {"segmenter": name}

@@ -85,6 +85,7 @@ def _explain(error: Exception) -> tuple[str, int] | None:
         error, UsageError | LabelError | SettingsError | SegmenterError | CheckpointError
     ):
         return text, 2
+    from gamt.cluster.tasks import ClusterError
     from gamt.io.files import OverwriteError
     from gamt.io.format import ImageError
     from gamt.io.json_files import JsonError
@@ -100,7 +101,8 @@ def _explain(error: Exception) -> tuple[str, int] | None:
         | OverwriteError
         | FolderError
         | DownloadError
-        | StorageError,
+        | StorageError
+        | ClusterError,
     ):
         return text, 1
     return None

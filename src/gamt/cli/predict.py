@@ -1,7 +1,8 @@
 """``gamt predict``: a folder of the challenge's cases."""
 
 import logging
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +22,21 @@ from gamt.cli.options import (
     Weights,
     WindowText,
 )
+from gamt.cli.workers import (
+    Cluster,
+    ClusterOptions,
+    Collect,
+    Count,
+    Dashboard,
+    Gpu,
+    Scheduler,
+    WorkerOptions,
+)
+
+if TYPE_CHECKING:
+    from gamt.io.storage import RemotePath
+    from gamt.predict import CaseResult
+    from gamt.settings import Settings
 
 logger = logging.getLogger("gamt")
 
@@ -33,8 +49,16 @@ Examples:
   gamt predict inputs/ outputs/ --segmenter sam_vit_b --set smoothing=opening
   GAMT_BUDGET=false gamt predict inputs/ outputs/
   gamt predict s3://scans/in s3://scans/out --resume
+  gamt predict inputs/ outputs/ --workers 4 --gpu
+  gamt predict inputs/ outputs/ --scheduler tcp://host:8786
+  gamt predict inputs/ outputs/ --cluster slurm --workers 20 \\
+      --cluster-option cores=4 --cluster-option memory=16GB
 
 The command line goes before the environment, and the environment before the preset.
+
+With --workers, --scheduler or --cluster, the largest files come first, and a case whose worker is
+lost is tried once more. Workers need the same gamt and weights as are here, and, but for --collect,
+the same folders. SIGTERM then ends at once, as Ctrl-C does: cases at hand have no output.
 
 URLs need the extra cluster: pip install 'gamt[cluster]'. Endpoint and credentials come from the
 usual variables, such as AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, options of
@@ -86,6 +110,13 @@ def predict(
     propagation: PropagationName = None,
     cache: Cache = None,
     no_budget: NoBudget = False,
+    workers: Count = None,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
+    cluster_options: ClusterOptions = None,
+    gpu: Gpu = False,
+    dashboard: Dashboard = False,
+    collect: Collect = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Leave out cases that have an output already.")
     ] = False,
@@ -96,10 +127,7 @@ def predict(
     They are files of the CVPR 2025 challenge on interactive segmentation of 3-D scans.
     """
     start_log(verbose)
-    from gamt.cli.termination import TERMINATED, finish_on_sigterm
     from gamt.io.storage import locate
-    from gamt.lifting.budget import process_start
-    from gamt.predict import predict_folder
 
     options = PredictOptions(
         segmenter=segmenter,
@@ -114,10 +142,39 @@ def predict(
         cache=cache,
         no_budget=no_budget,
     )
+    where = WorkerOptions.parse(
+        workers, scheduler, cluster, cluster_options, gpu, dashboard, collect
+    )
     settings = options.choose_settings()
     # Before the segmenter is there, which may change the working directory.
     source, target = locate(inputs), locate(outputs)
     cache = cache and cache.absolute()
+    if where == WorkerOptions():
+        results = _predict_here(source, target, options, settings, cache, resume, verbose)
+    else:
+        results = _predict_elsewhere(
+            source, target, options, settings, cache, resume, verbose, where
+        )
+    if not results:
+        logger.error("%s: no npz file in this folder", source)
+        raise typer.Exit(1)
+    outcomes = {result.outcome for result in results}
+    raise typer.Exit(4 if "failed" in outcomes else 3 if "degraded" in outcomes else 0)
+
+
+def _predict_here(
+    source: "Path | RemotePath",
+    target: "Path | RemotePath",
+    options: PredictOptions,
+    settings: "Settings",
+    cache: Path | None,
+    resume: bool,
+    verbose: bool | None,
+) -> "list[CaseResult]":
+    from gamt.cli.termination import TERMINATED, finish_on_sigterm
+    from gamt.lifting.budget import process_start
+    from gamt.predict import predict_folder
+
     model = options.load_segmenter(settings)
     with (
         progress_bar(shown=shows_progress(verbose)) as progress,
@@ -134,11 +191,27 @@ def predict(
             finish,
             resume=resume,
         )
-        terminated = finish()
-    if terminated:
-        raise typer.Exit(TERMINATED)
-    if not results:
-        logger.error("%s: no npz file in this folder", source)
-        raise typer.Exit(1)
-    outcomes = {result.outcome for result in results}
-    raise typer.Exit(4 if "failed" in outcomes else 3 if "degraded" in outcomes else 0)
+        if finish():
+            raise typer.Exit(TERMINATED)
+    return results
+
+
+def _predict_elsewhere(
+    source: "Path | RemotePath",
+    target: "Path | RemotePath",
+    options: PredictOptions,
+    settings: "Settings",
+    cache: Path | None,
+    resume: bool,
+    verbose: bool | None,
+    where: WorkerOptions,
+) -> "list[CaseResult]":
+    from gamt.cli.termination import exit_on_sigterm
+    from gamt.cohort import make_method, predict_cohort
+
+    name, arguments = options.choose_model()
+    method = make_method(name, arguments, settings, cache)
+    with progress_bar(shown=shows_progress(verbose)) as progress, exit_on_sigterm():
+        return predict_cohort(
+            source, target, method, where.make, progress, resume=resume, collect=where.collect
+        )
