@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import pytest
 
 from gamt.io.case import write_case
@@ -264,6 +265,92 @@ def test_a_process_that_is_killed_as_it_puts_leaves_no_object(
     assert objects.list_keys() == []
 
 
+# --- Workers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--collect"]])
+def test_workers_of_dask_write_what_one_process_does(
+    options: list[str], tmp_path: Path, run: Run
+) -> None:
+    from distributed import LocalCluster
+
+    for name in ("a.npz", "b.npz", "c.npz"):
+        save(tmp_path / "in" / name)
+    save_unlucky(tmp_path / "in" / "d.npz")
+    assert run("predict", tmp_path / "in", tmp_path / "one", *FAILING, "--no-budget")[0] == 3
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        arguments = ("predict", tmp_path / "in", tmp_path / "many", *FAILING, "--no-budget")
+        where = ("--scheduler", cluster.scheduler_address, "--dashboard")
+        status, log = run(*arguments, *where, *options)
+        assert (status, log.splitlines()[-1]) == (
+            3,
+            "INFO 4 cases: 3 fine, 1 degraded, 0 failed",
+        )
+        assert log.startswith("Dask's dashboard: http://")
+        assert run(*arguments, *where, *options, "--resume")[0] == 0
+    for path in (tmp_path / "one").iterdir():
+        assert (tmp_path / "many" / path.name).read_bytes() == path.read_bytes()
+    assert len(list((tmp_path / "many").iterdir())) == 4
+
+
+@pytest.mark.slow
+def test_several_processes_are_a_single_option(tmp_path: Path, run: Run) -> None:
+    for name in ("a.npz", "b.npz"):
+        save(tmp_path / "in" / name)
+    (tmp_path / "in" / "c.npz").write_bytes(b"no zip file")
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD, "--workers", "2")
+    assert status == 4
+    assert sorted(line.split(":")[0] for line in log.splitlines()) == [
+        "ERROR 3 cases",
+        "ERROR c.npz",
+        "INFO a",
+        "INFO b",
+    ]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.npz", "b.npz"]
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "told"),
+    [
+        (["--scheduler", "tcp://127.0.0.1:9", "--cluster", "slurm"], 2, "both --scheduler and"),
+        (["--cluster", "nonsense"], 2, "slurm"),
+        (["--collect"], 2, "--collect without"),
+        (["--workers", "2", "--segmenter", "sam_vit_b", "--weights", "no.pth"], 2, "no.pth"),
+        (["--workers", "2", "--weights", "no.pth"], 1, "no worker can do this: "),
+    ],
+)
+def test_workers_that_cannot_be_had_are_one_line(
+    options: list[str], status: int, told: str, tmp_path: Path, run: Run
+) -> None:
+    save(tmp_path / "in" / "a.npz")
+    found, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD, *options)
+    assert found == status
+    assert told in log.splitlines()[-1]
+    assert "Traceback" not in log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status", "told"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted")]
+)
+def test_sigterm_ends_all_workers_with_143(
+    number: signal.Signals, status: int, told: str, tmp_path: Path
+) -> None:
+    """And Ctrl-C with 130."""
+    with start_predict(tmp_path, "SlowSegmenter", "--workers", "2") as process:
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert told in log
+    assert "Traceback" not in log
+    assert len(workers) >= 2
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert alive == []
+    assert not list((tmp_path / "out").iterdir())
+
+
 # --- SIGTERM ------------------------------------------------------------------------------------
 
 
@@ -285,11 +372,11 @@ class HangingSegmenter(ThresholdSegmenter):
         raise AssertionError
 
 
-def start_predict(folder: Path, segmenter: str) -> "subprocess.Popen[str]":
+def start_predict(folder: Path, segmenter: str, *where: str) -> "subprocess.Popen[str]":
     """Starts a run over the cases a and b, and waits until its segmenter is asked."""
     for name in ("a.npz", "b.npz"):
         save(folder / "in" / name)
-    options = ("--no-budget", "--segmenter", f"tests.cli.test_predict:{segmenter}")
+    options = ("--no-budget", "--segmenter", f"tests.cli.test_predict:{segmenter}", *where)
     process = subprocess.Popen(
         [sys.executable, "-m", "gamt", "predict", folder / "in", folder / "out", *options],
         stdout=subprocess.PIPE,

@@ -1,6 +1,7 @@
 """``gamt predict``: a folder of the challenge's cases."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,7 +37,6 @@ from gamt.cli.workers import (
 if TYPE_CHECKING:
     from gamt.io.storage import RemotePath
     from gamt.predict import CaseResult
-    from gamt.settings import Settings
 
 logger = logging.getLogger("gamt")
 
@@ -139,22 +139,19 @@ def predict(
         window=window,
         scale=scale,
         propagation=propagation,
-        cache=cache,
+        cache=cache and cache.absolute(),
         no_budget=no_budget,
     )
     where = WorkerOptions.parse(
         workers, scheduler, cluster, cluster_options, gpu, dashboard, collect
     )
-    settings = options.choose_settings()
     # Before the segmenter is there, which may change the working directory.
     source, target = locate(inputs), locate(outputs)
-    cache = cache and cache.absolute()
-    if where == WorkerOptions():
-        results = _predict_here(source, target, options, settings, cache, resume, verbose)
-    else:
-        results = _predict_elsewhere(
-            source, target, options, settings, cache, resume, verbose, where
-        )
+    with progress_bar(shown=shows_progress(verbose)) as progress:
+        if where.elsewhere or where.count or where.gpu:
+            results = _predict_on_workers(source, target, options, where, progress, resume)
+        else:
+            results = _predict_here(source, target, options, progress, resume)
     if not results:
         logger.error("%s: no npz file in this folder", source)
         raise typer.Exit(1)
@@ -166,20 +163,16 @@ def _predict_here(
     source: "Path | RemotePath",
     target: "Path | RemotePath",
     options: PredictOptions,
-    settings: "Settings",
-    cache: Path | None,
+    progress: Callable[[int, int], None],
     resume: bool,
-    verbose: bool | None,
 ) -> "list[CaseResult]":
     from gamt.cli.termination import TERMINATED, finish_on_sigterm
     from gamt.lifting.budget import process_start
     from gamt.predict import predict_folder
 
+    settings = options.choose_settings()
     model = options.load_segmenter(settings)
-    with (
-        progress_bar(shown=shows_progress(verbose)) as progress,
-        finish_on_sigterm() as finish,
-    ):
+    with finish_on_sigterm() as finish:
         results = predict_folder(
             source,
             target,
@@ -187,7 +180,7 @@ def _predict_here(
             settings,
             process_start(),
             progress,
-            cache,
+            options.cache,
             finish,
             resume=resume,
         )
@@ -196,22 +189,24 @@ def _predict_here(
     return results
 
 
-def _predict_elsewhere(
+def _predict_on_workers(
     source: "Path | RemotePath",
     target: "Path | RemotePath",
     options: PredictOptions,
-    settings: "Settings",
-    cache: Path | None,
-    resume: bool,
-    verbose: bool | None,
     where: WorkerOptions,
+    progress: Callable[[int, int], None],
+    resume: bool,
 ) -> "list[CaseResult]":
     from gamt.cli.termination import exit_on_sigterm
     from gamt.cohort import make_method, predict_cohort
 
+    settings = options.choose_settings()
     name, arguments = options.choose_model()
-    method = make_method(name, arguments, settings, cache)
-    with progress_bar(shown=shows_progress(verbose)) as progress, exit_on_sigterm():
+    weights = arguments.get("weights")
+    if weights is not None and Path(weights).exists():  # workers have other working directories
+        arguments["weights"] = str(Path(weights).absolute())
+    method = make_method(name, arguments, settings, options.cache)
+    with exit_on_sigterm():
         return predict_cohort(
             source, target, method, where.make, progress, resume=resume, collect=where.collect
         )
