@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from gamt.cluster.local import LocalWorkers
-from gamt.cluster.tasks import Call, ClusterError, Task, Worker
+from gamt.cluster.tasks import Call, ClusterError, Raised, Task, Worker
 from gamt.cohort import make_method, predict_cohort
 from gamt.io.case import write_case
 from gamt.predict import FolderError, predict_folder
@@ -58,7 +58,10 @@ class ThisProcess:
 
     def start(self, worker: Worker, task: Task[Any, Any], number: int) -> None:
         self.given.append(task.name)
-        self._outcome = task.function(task.argument, Call(number, lambda: False))
+        try:
+            self._outcome = task.function(task.argument, Call(number, lambda: False))
+        except Exception as error:
+            self._outcome = Raised.of(error)
 
     def wait(self, seconds: float) -> Iterator[tuple[Worker, Any]]:
         yield Worker("this", "here"), self._outcome
@@ -176,7 +179,7 @@ def test_a_worker_with_other_code_or_another_model_gets_nothing(tmp_path: Path) 
     save(tmp_path / "in" / "a.npz")
     other = replace(THRESHOLD, identity="gamt 0.0.1 (0123456789ab)")
     with pytest.raises(ClusterError, match=r"expected gamt 0\.0\.1 \(0123456789ab\) as on the"):
-        predict_cohort(tmp_path / "in", tmp_path / "out", other, lambda: LocalWorkers(1))
+        predict_cohort(tmp_path / "in", tmp_path / "out", other, ThisProcess)
     assert contents(tmp_path / "out") == {}
 
 
@@ -194,14 +197,14 @@ def test_a_segmenter_that_cannot_be_loaded_is_told_once(tmp_path: Path) -> None:
     save(tmp_path / "in" / "a.npz")
     method = make_method("tests.test_cohort:no_such_class", {}, UNLIMITED)
     with pytest.raises(ClusterError, match="no_such_class"):
-        predict_cohort(tmp_path / "in", tmp_path / "out", method, lambda: LocalWorkers(1))
+        predict_cohort(tmp_path / "in", tmp_path / "out", method, ThisProcess)
 
 
-class Moved(LocalWorkers):
+class Moved(ThisProcess):
     """A worker that doesn't find a folder where the driver has it."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(1)
+        super().__init__()
         self._folder = folder
 
     def start(self, worker: Worker, task: Task[Any, Any], number: int) -> None:
@@ -262,13 +265,13 @@ def test_a_worker_that_cannot_reach_object_storage_gets_nothing(
 ) -> None:
     objects.put("in/a.npz", save(tmp_path / "in" / "a.npz").read_bytes())
 
-    class Refused(LocalWorkers):
+    class Refused(ThisProcess):
         def start(self, worker: Worker, task: Task[Any, Any], number: int) -> None:
             objects.refuse_strangers()
             super().start(worker, task, number)
 
     with pytest.raises(ClusterError, match="s3://scans/in: access denied"):
-        predict_cohort("s3://scans/in", tmp_path / "out", THRESHOLD, lambda: Refused(1))
+        predict_cohort("s3://scans/in", tmp_path / "out", THRESHOLD, Refused)
 
 
 def test_what_a_killed_worker_left_among_the_outputs_is_removed(tmp_path: Path) -> None:

@@ -366,6 +366,9 @@ def plan_folder(
         for source, size in found
         if source.name not in done
     ]
+    for file in files:
+        if isinstance(file.source, Path) and isinstance(file.output, Path) and file.output.exists():
+            refuse_overwrite(file.output, [file.source])
     return files, kept
 
 
@@ -562,10 +565,13 @@ def _find_cases(inputs: Path | RemotePath) -> list[tuple[Path | RemotePath, int]
             if file == inputs or _is_case(file.name)
         ]
     try:
-        files = [inputs] if inputs.is_file() else sorted(inputs.iterdir())
+        if inputs.is_file():
+            files = [inputs]
+        else:
+            files = sorted(path for path in inputs.iterdir() if _is_case(path.name))
     except OSError as error:
         raise FolderError(f"{inputs}: {error.strerror}, expected a folder of cases") from error
-    return [(path, _file_size(path)) for path in files if path == inputs or _is_case(path.name)]
+    return [(path, _file_size(path)) for path in files]
 
 
 def _is_case(name: str) -> bool:
@@ -580,27 +586,25 @@ def _file_size(path: Path) -> int:
 
 
 def _refuse_same_folder(sources: Sequence[Path | RemotePath], outputs: Path | RemotePath) -> None:
-    """Refuses outputs that would replace the cases they are made from.
+    """Refuses to write to the folder that the cases are in.
 
     Raises:
-        FolderError: `outputs` is the folder of the cases.
-        OverwriteError: an output is a case under another name.
+        FolderError: it is the same.
     """
-    same = f"{outputs}: the segmentations would replace the cases of this folder"
+    first = sources[0] if sources else None  # the others lie in the same folder
     if isinstance(outputs, Path):
-        paths = [source for source in sources if isinstance(source, Path)]
-        if any(path.parent.resolve() == outputs.resolve() for path in paths[:1]):
-            raise FolderError(same)
-        for path in paths:
-            refuse_overwrite(outputs / path.name, [path])
-    elif any(isinstance(one, RemotePath) and is_within(one, outputs) for one in sources[:1]):
-        raise FolderError(same)
+        same = isinstance(first, Path) and first.parent.resolve() == outputs.resolve()
+    else:
+        same = isinstance(first, RemotePath) and is_within(first, outputs)
+    if same:
+        raise FolderError(f"{outputs}: the segmentations would replace the cases of this folder")
 
 
 def _find_done(outputs: Path | RemotePath) -> frozenset[str]:
     """Returns the names of the segmentations that are there."""
     if isinstance(outputs, Path):
-        return frozenset(path.name for path in outputs.iterdir() if path.is_file())
+        with os.scandir(outputs) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_file())
     try:
         return frozenset(file.name for file, _ in list_files(outputs))
     except MissingError:  # in object storage, a folder is there once it holds something

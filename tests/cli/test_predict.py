@@ -269,29 +269,25 @@ def test_a_process_that_is_killed_as_it_puts_leaves_no_object(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--collect"]])
-def test_workers_of_dask_write_what_one_process_does(
-    options: list[str], tmp_path: Path, run: Run
-) -> None:
+def test_workers_of_dask_write_what_one_process_does(tmp_path: Path, run: Run) -> None:
     from distributed import LocalCluster
 
     for name in ("a.npz", "b.npz", "c.npz"):
         save(tmp_path / "in" / name)
     save_unlucky(tmp_path / "in" / "d.npz")
     assert run("predict", tmp_path / "in", tmp_path / "one", *FAILING, "--no-budget")[0] == 3
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
-        arguments = ("predict", tmp_path / "in", tmp_path / "many", *FAILING, "--no-budget")
-        where = ("--scheduler", cluster.scheduler_address, "--dashboard")
-        status, log = run(*arguments, *where, *options)
-        assert (status, log.splitlines()[-1]) == (
-            3,
-            "INFO 4 cases: 3 fine, 1 degraded, 0 failed",
-        )
-        assert log.startswith("Dask's dashboard: http://")
-        assert run(*arguments, *where, *options, "--resume")[0] == 0
-    for path in (tmp_path / "one").iterdir():
-        assert (tmp_path / "many" / path.name).read_bytes() == path.read_bytes()
-    assert len(list((tmp_path / "many").iterdir())) == 4
+        for folder, options in (("shared", []), ("collected", ["--collect"])):
+            arguments = ("predict", tmp_path / "in", tmp_path / folder, *FAILING, "--no-budget")
+            where = ("--scheduler", cluster.scheduler_address, "--dashboard", *options)
+            status, log = run(*arguments, *where)
+            assert status == 3
+            assert log.startswith("Dask's dashboard: http://")
+            assert log.endswith("\nINFO 4 cases: 3 fine, 1 degraded, 0 failed\n")
+            found = {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
+            assert found == expected
+            assert run(*arguments, *where, "--resume")[0] == 0
 
 
 @pytest.mark.slow

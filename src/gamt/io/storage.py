@@ -112,6 +112,7 @@ def check_readable(place: RemotePath) -> None:
     """
     with _explained(place):
         system, path = _connect(place)
+        system.invalidate_cache()
         system.info(path)
 
 
