@@ -133,6 +133,7 @@ def test_what_fails_before_it_is_put_leaves_the_earlier_object(objects: ObjectSt
     assert objects.get("out/a.npz") == b"an earlier one"
 
 
+@pytest.mark.slow
 def test_a_put_that_breaks_leaves_the_earlier_object_and_no_parts(
     objects: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +170,7 @@ def test_a_connection_that_breaks_amid_a_file_is_taken_up_again(
     assert len(asked) == 2
 
 
+@pytest.mark.slow
 def test_a_connection_that_keeps_breaking_is_one_line(
     objects: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
