@@ -378,7 +378,7 @@ def test_gamt_with_another_version_of_what_computes_its_network_is_another_metho
     spec = f"gamt --segmenter hf:{tmp_path}/net"
     without = parse_method("gamt", run_limit=60).identity
     identity = parse_method(spec, run_limit=60).identity
-    monkeypatch.setattr(methods, "version", lambda distribution: "1000.0")
+    monkeypatch.setattr("gamt.identity.version", lambda distribution: "1000.0")
     assert parse_method(spec, run_limit=60).identity != identity
     assert parse_method("gamt", run_limit=60).identity == without
 

@@ -144,11 +144,12 @@ class WorkerOptions:
         """Whether workers may be on other machines."""
         return self.scheduler is not None or self.cluster is not None
 
-    def make(self, at_end: Callable[[], None] = lambda: None) -> "Workers":
+    def make(self, at_end: Callable[[], None] | None = None) -> "Workers":
         """Makes the workers.
 
         Args:
-            at_end: a module's function, which workers of this machine call before they end.
+            at_end: a module's function, which workers of this machine call before they end;
+                None for nothing.
 
         Raises:
             ClusterError: they can't be had.
