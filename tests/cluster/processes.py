@@ -109,9 +109,7 @@ class DaskProcesses:
 def find_worker(process: psutil.Process) -> psutil.Process:
     """Returns the process that computes, below that of `dask worker`."""
     (found,) = (
-        one
-        for one in process.children(recursive=True)
-        if "multiprocessing.spawn" in " ".join(one.cmdline())
+        one for one in process.children() if "multiprocessing.spawn" in " ".join(one.cmdline())
     )
     return found
 

@@ -55,6 +55,10 @@ class Counted:
         """Returns how many runs have begun, by case."""
         return Counter(case for case, _ in self._lines())
 
+    def wait_for(self, count: int) -> None:
+        """Waits until so many runs have begun."""
+        wait_until(lambda: len(self._lines()) >= count, f"{count} runs of the method")
+
     def running(self) -> list[int]:
         """Returns the ids of the processes of runs that have not ended."""
         return [int(process) for _, process in self._lines() if psutil.pid_exists(int(process))]
@@ -106,7 +110,7 @@ def test_whatever_dies_no_case_is_lost_and_none_is_done_twice(
 
     evaluation = start_evaluation(words, log)
     for moment, event in zip(moments, (*events, dask.kill_scheduler), strict=True):
-        wait_until(lambda moment=moment: method.runs().total() >= moment, "runs of the method")
+        method.wait_for(moment)
         event()
     assert evaluation.wait(PATIENCE_S) == 1
     assert dask.address in log.read_text()
@@ -149,7 +153,7 @@ def test_separate_hosts_give_what_one_machine_gives(
         options = ("--scheduler", dask.address, *(("--collect",) if collect else ()))
         words = command(cases, out, *options, spec=method.spec)
         evaluation = start_evaluation((*hosts[0].prefix, *words), log)
-        wait_until(lambda: method.runs().total() >= RUNS + 2, "runs of the method")
+        method.wait_for(RUNS + 2)
         hosts[1].crash()
         wait_for_end(evaluation, log)
     evaluate(cases, tmp_path / "single" / "team")
