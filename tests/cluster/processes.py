@@ -42,10 +42,11 @@ class DaskProcesses:
     def start_scheduler(self) -> None:
         """Starts the scheduler again, after `kill_scheduler`, and waits until it answers."""
         words = (*self._prefix, DASK, "scheduler", *self._options, "--no-dashboard")
-        self._start("scheduler", words, "Scheduler at:")
+        self._start("scheduler", words)
+        self._wait_for("scheduler", "Scheduler at:")
 
     def start_worker(self, name: str, *options: str, prefix: Sequence[str] = ()) -> None:
-        """Starts a worker with one thread, and waits until the scheduler knows it.
+        """Starts a worker with one thread. It takes seconds until the scheduler knows it.
 
         Args:
             name: its name in the logs and in Dask.
@@ -54,7 +55,11 @@ class DaskProcesses:
         """
         words = (*prefix, DASK, "worker", self.address, "--name", name, "--nthreads", "1")
         words = (*words, "--no-dashboard", "--local-directory", str(self._folder), *options)
-        self._start(name, words, "Registered to:")
+        self._start(name, words)
+
+    def wait_for_worker(self, name: str) -> None:
+        """Waits until the scheduler knows a worker."""
+        self._wait_for(name, "Registered to:")
 
     def kill_scheduler(self) -> None:
         """Kills the scheduler with -9."""
@@ -62,10 +67,12 @@ class DaskProcesses:
 
     def kill_worker(self, name: str) -> None:
         """Kills a worker with -9, and leaves what it runs; its nanny starts it again."""
+        self.wait_for_worker(name)
         kill(find_worker(self._running[name]))
 
     def kill_nanny(self, name: str) -> None:
         """Kills a worker for good, its nanny first, and leaves what it runs."""
+        self.wait_for_worker(name)
         nanny = self._running.pop(name)
         worker = find_worker(nanny)
         kill(nanny)
@@ -93,17 +100,19 @@ class DaskProcesses:
     ) -> None:
         self.stop()
 
-    def _start(self, name: str, words: Sequence[str], sign: str) -> None:
+    def _start(self, name: str, words: Sequence[str]) -> None:
         with (self._folder / f"{name}.log").open("wb") as log:
-            process = psutil.Popen(words, stdout=log, stderr=subprocess.STDOUT)
-        self._running[name] = process
+            self._running[name] = psutil.Popen(words, stdout=log, stderr=subprocess.STDOUT)
 
-        def has_begun() -> bool:
-            if process.poll() is not None:
-                raise ChildProcessError(f"{' '.join(words)} ended: {self.log(name)}")
-            return sign in self.log(name)
+    def _wait_for(self, name: str, line: str) -> None:
+        """Waits until a process has logged a line; raises an error where it ends before."""
 
-        wait_until(has_begun, f"{sign} in {name}.log")
+        def is_logged() -> bool:
+            if self._running[name].poll() is not None:
+                raise ChildProcessError(f"{name} ended: {self.log(name)}")
+            return line in self.log(name)
+
+        wait_until(is_logged, f"{line!r} of {name}")
 
 
 def find_worker(process: psutil.Process) -> psutil.Process:
