@@ -17,10 +17,22 @@ import typer
 from evaluation import METHOD_SPECS, REPOSITORY
 from gamt.cli.console import UsageError, echo, run_app, show_help, shows_progress, start_log
 from gamt.cli.options import Verbose
+from gamt.cli.workers import (
+    Cluster,
+    ClusterOptions,
+    Collect,
+    Count,
+    Dashboard,
+    Gpu,
+    Scheduler,
+    WorkerOptions,
+)
 
 logger = logging.getLogger("gamt.evaluation")
 
 RUN_LIMIT = 3600.0
+
+CLUSTER_EXTRA = ("dask", "dask_jobqueue", "dask_kubernetes", "distributed")
 
 EXTRA = ("huggingface_hub", "jinja2", "numba", "pandas", "PIL")
 """What the extra ``gamt[evaluation]`` installs, as Python imports it."""
@@ -110,12 +122,13 @@ def run(
         str | None,
         typer.Option(metavar="TEAM", help="The results' name.  [default: after the method]"),
     ] = None,
-    workers: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=1, help="Cases at a time. Running times are fair with 1 alone."
-        ),
-    ] = 1,
+    workers: Count = None,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
+    cluster_options: ClusterOptions = None,
+    gpu: Gpu = False,
+    collect: Collect = False,
+    dashboard: Dashboard = False,
     strict_time: Annotated[
         bool,
         typer.Option(
@@ -144,13 +157,17 @@ def run(
 ) -> None:
     """Evaluates a method on the cases of a folder."""
     start_log(verbose)
-    from evaluation.console import log_summary, progress_bar
-    from evaluation.methods import parse_method
+    from evaluation.console import log_record, log_summary, progress_bar
+    from evaluation.methods import parse_method, stop_running
     from evaluation.records import TeamFolder
     from evaluation.removal import remove_tree
-    from evaluation.run import evaluate_folder, stop_workers
+    from evaluation.run import evaluate_folder
 
-    parsed = parse_method(method, run_limit, parallel=workers > 1, remove_image=remove_image)
+    chosen = WorkerOptions.parse(
+        workers, scheduler, cluster, cluster_options, gpu, dashboard, collect
+    )
+    parallel = chosen.elsewhere or (workers or 1) > 1
+    parsed = parse_method(method, run_limit, parallel=parallel, remove_image=remove_image)
     team = name or parsed.team
     if not re.fullmatch(r"[\w-][\w.-]*", team):
         raise UsageError(f"--name {team!r}: expected letters, digits, '.', '_' and '-'")
@@ -163,21 +180,23 @@ def run(
                 method,
                 parsed,
                 folder,
-                workers=workers,
+                make_workers=lambda: chosen.make(stop_running),
                 strict_time=strict_time,
                 run_limit=run_limit,
                 restart=restart,
+                collect=collect,
+                elsewhere=chosen.elsewhere,
                 show=show,
+                tell=lambda record: log_record(record, folder),
             )
     except KeyboardInterrupt as interrupt:
-        stop_workers()
         remove_tree(folder.work)
         echo("interrupted; the same command goes on where it was", err=True)
         raise typer.Exit(143 if isinstance(interrupt, _Terminated) else 130) from None
     parsed.release()
-    log_summary(result, folder)
-    echo(f"{len(result.records)} of {result.total} cases: {folder.metrics_file}")
-    if result.records and not any(record.predicted for record in result.records):
+    log_summary(result)
+    echo(f"{result.done} of {result.total} cases: {folder.metrics_file}")
+    if result.done and not result.predicted:
         logger.error(
             "%s never wrote a prediction in time; %s says why", method, folder.path / "logs"
         )
@@ -394,6 +413,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _explain(error: Exception) -> tuple[str, int] | None:
     """Returns what to tell about an error, and the exit status."""
+    if isinstance(error, ModuleNotFoundError) and error.name in CLUSTER_EXTRA:
+        how = "pip install 'gamt[cluster]', or '.[cluster]' in a clone"
+        return f"the package {error.name} isn't installed; this installs it: {how}", 1
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRA:
         how = "pip install 'gamt[evaluation]', or '.[evaluation]' in a clone, or 'make setup' there"
         return f"the package {error.name} isn't installed; this installs it: {how}", 1
@@ -403,10 +425,11 @@ def _explain(error: Exception) -> tuple[str, int] | None:
     from evaluation.records import RecordError
     from evaluation.report import ReportError
     from evaluation.run import RunError
+    from gamt.cluster.tasks import ClusterError
     from gamt.io.npz import CaseError
 
     if isinstance(error, UsageError | MethodError | RunError | RecordError | PrepareError):
         return str(error), 2
-    if isinstance(error, CaseError | HubError | ReportError):
+    if isinstance(error, CaseError | ClusterError | HubError | ReportError):
         return str(error), 1
     return None

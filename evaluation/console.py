@@ -5,12 +5,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from evaluation.records import METRICS, TeamFolder
+from evaluation.records import METRICS, CaseRecord, TeamFolder
 from evaluation.run import Progress
 
 logger = logging.getLogger("gamt.evaluation")
@@ -22,32 +21,33 @@ _TROUBLES = {
 }
 
 
-def log_summary(result: Progress, folder: TeamFolder) -> None:
-    """Logs what a user should know of a finished evaluation, a line a case and kind."""
-    for record in result.records:
-        troubles: defaultdict[str, list[int]] = defaultdict(list)
-        for one in record.interactions:
-            if trouble := ", ".join(filter(None, (_TROUBLES.get(one.output), one.failure))):
-                troubles[trouble].append(one.number)
-        for trouble, numbers in troubles.items():
-            runs = f"run{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
-            log = folder.log_file(record.case)
-            logger.warning("%s: %s: %s; see %s", record.case, runs, trouble, log)
-        if record.late:
-            logger.warning(
-                "%s: took %.0f s, allowed are %d s for %d classes",
-                record.case,
-                record.seconds,
-                record.limit_seconds,
-                len(record.labels),
-            )
-    for reason in result.failed.values():
-        logger.error("%s", reason)
-    own = sum(record.own_seconds for record in result.records)
-    took = sum(record.seconds for record in result.records)
-    if took:
+def log_record(record: CaseRecord, folder: TeamFolder) -> None:
+    """Logs what a user should know of a case that is done, a line a kind."""
+    troubles: defaultdict[str, list[int]] = defaultdict(list)
+    for one in record.interactions:
+        if trouble := ", ".join(filter(None, (_TROUBLES.get(one.output), one.failure))):
+            troubles[trouble].append(one.number)
+    for trouble, numbers in troubles.items():
+        runs = f"run{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+        log = folder.log_file(record.case)
+        logger.warning("%s: %s: %s; see %s", record.case, runs, trouble, log)
+    if record.late:
+        logger.warning(
+            "%s: took %.0f s, allowed are %d s for %d classes",
+            record.case,
+            record.seconds,
+            record.limit_seconds,
+            len(record.labels),
+        )
+
+
+def log_summary(result: Progress) -> None:
+    """Logs what the evaluator itself took for the cases that were done now."""
+    if result.seconds:
         logger.info(
-            "the evaluator's own time: %.1f s, %.1f %% of the method's", own, own / took * 100
+            "the evaluator's own time: %.1f s, %.1f %% of the method's",
+            result.own_seconds,
+            result.own_seconds / result.seconds * 100,
         )
 
 
@@ -62,13 +62,12 @@ def progress_bar(team: str, shown: bool) -> Iterator[Callable[[Progress], None]]
         task = bar.add_task(team, total=None, means="")
 
         def show(progress: Progress) -> None:
-            rows = [record.row() for record in progress.records]
             means = "  ".join(
-                f"{metric.replace('_', ' ')} {np.mean([row[metric] for row in rows]):.3f}"
-                for metric in METRICS
-                if rows
+                f"{metric.replace('_', ' ')} {total / progress.done:.3f}"
+                for metric, total in zip(METRICS, progress.sums, strict=True)
+                if progress.done
             )
-            done = len(progress.records) + len(progress.failed)
+            done = progress.done + len(progress.failed)
             bar.update(task, completed=done, total=progress.total, means=means)
 
         yield show

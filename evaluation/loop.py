@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -60,16 +60,22 @@ class Ended(NamedTuple):
 class Method(Protocol):
     """What is evaluated."""
 
-    def run(self, folder: Path, log: Path) -> Ended:
+    def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
         """Segments the one file in ``inputs/`` into a file of the same name in ``outputs/``.
 
         Args:
             folder: holds the two folders.
             log: a text file, to which whatever the method prints is added.
+            cancelled: says whether nobody wants the result any more.
 
         Raises:
             LateError: the run was past its limit. What it wrote is discarded.
+            CancelledError: `cancelled` said so.
         """
+
+
+class CancelledError(Exception):
+    """A case of which nobody wants the result any more."""
 
 
 class LateError(Exception):
@@ -126,7 +132,12 @@ class CaseFiles:
 
 
 def evaluate_case(
-    files: CaseFiles, method: Method, folder: Path, log: Path, prediction: Path
+    files: CaseFiles,
+    method: Method,
+    folder: Path,
+    log: Path,
+    prediction: Path,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> CaseRecord:
     """Runs a method on one case as the official script does, and scores every run.
 
@@ -139,8 +150,10 @@ def evaluate_case(
             to remove once the record is safe (`evaluation.workplace.remove_tree`).
         log: gets what the method prints.
         prediction: npz, gets `segs` and `all_segs` unless nothing was ever predicted.
+        cancelled: asked, again and again, whether nobody wants the result any more.
 
     Raises:
+        CancelledError: `cancelled` said so.
         CaseError: the case can't be used.
         OSError: a file can't be written, such as on a full disk.
     """
@@ -162,6 +175,8 @@ def evaluate_case(
         for number in range(1, CLICKS + 2):
             if number == 1 and not has_box:
                 continue
+            if cancelled():
+                raise CancelledError
             clicks: tuple[ClassClick | None, ...] = ()
             if number == 1:
                 workplace.prepare(partial(shutil.copyfile, files.image))
@@ -183,7 +198,7 @@ def evaluate_case(
             start = time.perf_counter()
             late = False
             try:
-                failure, seconds = method.run(workplace.folder, log)
+                failure, seconds = method.run(workplace.folder, log, cancelled)
             except LateError as error:
                 failure, seconds, late = str(error), error.seconds, True
             around += time.perf_counter() - start
@@ -214,6 +229,7 @@ def evaluate_case(
         spacing=spacing,
         labels=labels,
         interactions=tuple(interactions),
+        voxels=gts.size,
         own_seconds=time.perf_counter() - began - around,
     )
     workplace.make_room()

@@ -3,9 +3,11 @@
 Methods are small and can be pickled; what is large is loaded where they run, once a process.
 """
 
+import gzip
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import select
@@ -14,6 +16,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -23,13 +26,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+import platformdirs
+from filelock import FileLock
 
 from evaluation import METHOD_SPECS, sessions, supervisor
-from evaluation.loop import Ended, LateError, Method
+from evaluation.loop import CancelledError, Ended, LateError, Method
 from evaluation.sessions import LONGEST_MESSAGE, FactoryError, find_factory, read_options
 from gamt.cli.console import LogFormatter, UsageError
 from gamt.cli.options import PredictOptions
+from gamt.cluster.local import list_gpus
 from gamt.text import printable
 
 if TYPE_CHECKING:
@@ -50,6 +57,9 @@ _START_SECONDS = 60
 
 _MAKE_SECONDS = 3600.0
 """How long a session may take to be made, such as to fetch its model first."""
+
+_ASK_SECONDS = 0.2
+"""How often to ask whether a result is still wanted."""
 
 _LONGEST_END = supervisor.END_SECONDS + supervisor.STOP_SECONDS + 10
 """Seconds after which a supervisor that was told to end is late itself."""
@@ -80,12 +90,41 @@ class ParsedMethod:
         team: the name that goes with it.
         identity: what would give other results if it changed.
         release: to be called when nothing will be run any more.
+        fitness: to be checked on other machines before they run it; None where any machine can.
     """
 
     method: Method
     team: str
     identity: str
     release: Callable[[], None] = lambda: None
+    fitness: "Fitness | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fitness:
+    """What another machine needs for the same results.
+
+    Attributes:
+        spec: the method's text.
+        folder: absolute, that relative paths in `spec` start from.
+        identity: of the method.
+    """
+
+    spec: str
+    folder: Path
+    identity: str
+
+    def check(self) -> None:
+        """Makes this machine ready for the method, as `parse_method` does.
+
+        Raises:
+            MethodError: it can't run the method, or would run another one.
+        """
+        parsed = _parse(self.spec, self.folder, math.inf, parallel=True, identity=self.identity)
+        if parsed.identity != self.identity:
+            raise MethodError(
+                f"found another method here, {parsed.identity}, expected {self.identity}"
+            )
 
 
 def parse_method(
@@ -103,25 +142,7 @@ def parse_method(
     Raises:
         MethodError: nothing is described, or it can't be run here.
     """
-    kind, _, rest = spec.partition(":")
-    if spec.split()[:1] == ["gamt"]:
-        options = tuple(_split(spec)[1:])
-        in_process = InProcess(options, Path.cwd(), run_limit)
-        return ParsedMethod(in_process, "gamt", _identify_gamt(options))
-    if kind == "command" and rest.strip():
-        return ParsedMethod(Command(rest.strip(), run_limit), "command", spec)
-    if kind == "session" and rest.strip():
-        return _find_session(_split(rest), run_limit)
-    if kind in ("docker", "podman") and rest:
-        return _find_container(kind, rest, run_limit, parallel, remove_image)
-    if kind == "apptainer" and rest:
-        _require(kind)
-        image = Path(rest)
-        if not image.is_file():
-            raise MethodError(f"{spec}: no such file; 'apptainer build {image} ...' makes one")
-        method = Apptainer(os.fspath(image.resolve()), has_gpu(), run_limit)
-        return ParsedMethod(method, image.name.split(".")[0].lower(), f"{image.stat().st_mtime}")
-    raise MethodError(f"found the method {spec!r}, expected one of:\n{METHOD_SPECS}")
+    return _parse(spec, Path.cwd(), run_limit, parallel, remove_image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +157,9 @@ class Command:
     command: str
     run_limit: float
 
-    def run(self, folder: Path, log: Path) -> Ended:
+    def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
         """See `evaluation.loop.Method`."""
-        return _run(("sh", "-c", self.command), folder, log, self.run_limit)
+        return _run(("sh", "-c", self.command), folder, log, self.run_limit, cancelled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +171,6 @@ class Container:
         image: its name with the tag.
         name: the container's; several that run at a time have a random number added.
         parallel: whether several run at a time.
-        gpu: whether it is given one.
         run_limit: seconds after which a run is stopped.
     """
 
@@ -158,21 +178,24 @@ class Container:
     image: str
     name: str
     parallel: bool
-    gpu: bool
     run_limit: float
 
-    def run(self, folder: Path, log: Path) -> Ended:
+    def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
         """See `evaluation.loop.Method`."""
         name = f"{self.name}_{uuid.uuid4().hex}" if self.parallel else self.name
         stop = (self.engine, "container", "rm", "--force", name)
-        return _run(self.command(folder, name), folder, log, self.run_limit, stop)
+        return _run(self.command(folder, name), folder, log, self.run_limit, cancelled, stop)
 
     def command(self, folder: Path, name: str) -> list[str]:
         """Returns the command line."""
-        gpu = {"docker": ["--gpus", "device=0"], "podman": ["--device", "nvidia.com/gpu=0"]}
+        number = choose_gpu()
+        gpu = {
+            "docker": ["--gpus", f"device={number}"],
+            "podman": ["--device", f"nvidia.com/gpu={number}"],
+        }
         return [
             *(self.engine, "container", "run"),
-            *(gpu[self.engine] if self.gpu else []),
+            *([] if number is None else gpu[self.engine]),
             *("-m", MEMORY, "--name", name, "--rm"),
             *("-v", f"{folder}/inputs/:/workspace/inputs/"),
             *("-v", f"{folder}/outputs/:/workspace/outputs/"),
@@ -186,26 +209,25 @@ class Apptainer:
 
     Attributes:
         image: the file.
-        gpu: whether it is given one.
         run_limit: seconds after which a run is stopped.
     """
 
     image: str
-    gpu: bool
     run_limit: float
 
-    def run(self, folder: Path, log: Path) -> Ended:
+    def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
         """See `evaluation.loop.Method`."""
+        number = choose_gpu()
         command = [
             # Nothing of the user's: no environment, home or temporary files; a container may
             # write to itself.
             *("apptainer", "exec", "--containall", "--cleanenv", "--writable-tmpfs"),
-            *(["--nv"] if self.gpu else []),
+            *([] if number is None else ["--nv", "--env", f"CUDA_VISIBLE_DEVICES={number}"]),
             *("--bind", f"{folder}/inputs/:/workspace/inputs/"),
             *("--bind", f"{folder}/outputs/:/workspace/outputs/"),
             *("--pwd", "/workspace", self.image, "/bin/bash", "-c", "sh predict.sh"),
         ]
-        return _run(command, folder, log, self.run_limit)
+        return _run(command, folder, log, self.run_limit, cancelled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +251,7 @@ class InProcess:
         """Returns the segmenter, loaded once a process, the settings and the cache's folder."""
         return _load_gamt(self.options, self.folder)
 
-    def run(self, folder: Path, log: Path) -> Ended:
+    def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
         """See `evaluation.loop.Method`."""
         from gamt.predict import COMPLETE, predict_folder
 
@@ -243,8 +265,16 @@ class InProcess:
                 return time.monotonic() - start > self.run_limit
 
             results = predict_folder(
-                path, folder / "outputs", segmenter, settings, start, cache=cache, finish=is_late
+                path,
+                folder / "outputs",
+                segmenter,
+                settings,
+                start,
+                cache=cache,
+                finish=lambda: is_late() or cancelled(),
             )
+            if cancelled():
+                raise CancelledError
             if is_late():
                 raise LateError(self.run_limit)
         (result,) = results
@@ -272,7 +302,7 @@ class SessionMethod:
     folder: Path
     run_limit: float
 
-    def run(self, folder: Path, log: Path) -> Ended:
+    def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
         """See `evaluation.loop.Method`.
 
         Raises:
@@ -291,7 +321,10 @@ class SessionMethod:
                     raise
             start = time.monotonic()
             try:
-                failure = _hosts[self].run(folder, log, self.run_limit)
+                failure = _hosts[self].run(folder, log, self.run_limit, cancelled)
+            except CancelledError:
+                self._end()
+                raise
             except LateError:
                 _, troubles = self._end()
                 raise LateError(self.run_limit, *troubles) from None
@@ -360,11 +393,14 @@ class _Host:
             self.end()
             raise MethodError(f"{method.factory} makes no session: {failure}")
 
-    def run(self, folder: Path, log: Path, limit: float) -> str | None:
+    def run(
+        self, folder: Path, log: Path, limit: float, cancelled: Callable[[], bool]
+    ) -> str | None:
         """Segments a case, and returns what failed, in a line; None where nothing did.
 
         Raises:
             LateError: it takes too long.
+            CancelledError: `cancelled` said so.
             EOFError, OSError: the process has ended.
             _AnswerError: the process says something else.
         """
@@ -375,7 +411,7 @@ class _Host:
             self._socket.sendall(f"{json.dumps(content)}\n".encode())
         except TimeoutError:
             raise LateError(limit) from None
-        return self._hear(limit)
+        return self._hear(limit, cancelled)
 
     def has_ended(self) -> bool:
         """Says whether the process has ended since its last run, or says what nobody asked."""
@@ -387,7 +423,7 @@ class _Host:
         self._socket.close()
         return _end(self._process)
 
-    def _hear(self, limit: float) -> str | None:
+    def _hear(self, limit: float, cancelled: Callable[[], bool] = lambda: False) -> str | None:
         """Returns the failure that the answer to the open question tells, None for none."""
         deadline = time.monotonic() + limit
         told = bytearray()
@@ -395,11 +431,13 @@ class _Host:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise LateError(limit)
-            self._socket.settimeout(left)
+            if cancelled():
+                raise CancelledError
+            self._socket.settimeout(min(left, _ASK_SECONDS))
             try:
                 part = self._socket.recv(LONGEST_MESSAGE - len(told))
             except TimeoutError:
-                raise LateError(limit) from None
+                continue
             if not part:
                 raise EOFError
             told += part
@@ -416,12 +454,12 @@ class _Host:
         )
 
 
-def has_gpu() -> bool:
-    """Says whether there is a GPU to give to a container."""
-    if shutil.which("nvidia-smi") is None:
-        return False
-    found = subprocess.run(("nvidia-smi", "-L"), capture_output=True, text=True, check=False)
-    return found.returncode == 0 and "GPU 0" in found.stdout
+def choose_gpu() -> str | None:
+    """Returns the GPU to give to a container: this process's first; None where there is none."""
+    if not list_gpus():
+        return None
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    return None if chosen in ("", "-1") else chosen
 
 
 def stop_running() -> None:
@@ -438,7 +476,12 @@ def stop_running() -> None:
 
 
 def _run(
-    command: Sequence[str], folder: Path, log: Path, limit: float, stop: Sequence[str] = ()
+    command: Sequence[str],
+    folder: Path,
+    log: Path,
+    limit: float,
+    cancelled: Callable[[], bool],
+    stop: Sequence[str] = (),
 ) -> Ended:
     """Runs a command, and ends all that it has started.
 
@@ -448,17 +491,19 @@ def _run(
         log: what it prints is added to this file.
         limit: seconds after which it is stopped. Neither what it takes to start the supervisor nor
             what it takes to end what the command leaves counts.
+        cancelled: says whether nobody wants the result any more.
         stop: a command that ends what runs elsewhere, such as a container.
 
     Raises:
         LateError: it was still running at the limit.
+        CancelledError: `cancelled` said so.
     """
     process = _start(command, folder, log, stop)
     assert process.stdout is not None
     try:
-        _hear(process, _START_SECONDS)
+        _hear(process, _START_SECONDS, cancelled)
         start = time.monotonic()
-        told = _hear(process, limit)
+        told = _hear(process, limit, cancelled)
         seconds = time.monotonic() - start
     except BaseException:
         _tell_to_end(process)
@@ -539,11 +584,23 @@ def _describe_end(ended: Mapping[str, Any], troubles: Sequence[str]) -> str | No
     return ", ".join([*troubles, *told]) or None
 
 
-def _hear(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
-    """Returns a supervisor's next line, empty where there is none; None if it takes too long."""
+def _hear(
+    process: subprocess.Popen[bytes], seconds: float, cancelled: Callable[[], bool]
+) -> bytes | None:
+    """Returns a supervisor's next line, empty where there is none; None if it takes too long.
+
+    Raises:
+        CancelledError: `cancelled` said so.
+    """
     assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], seconds)
-    return process.stdout.readline() if ready else None
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        ready, _, _ = select.select([process.stdout], [], [], min(left, _ASK_SECONDS))
+        if ready:
+            return process.stdout.readline()
+        if cancelled():
+            raise CancelledError
+    return None
 
 
 def _tell_to_end(process: subprocess.Popen[bytes]) -> None:
@@ -565,7 +622,41 @@ def _split(text: str) -> list[str]:
         raise MethodError(f"found the method {text!r}: {error}") from error
 
 
-def _find_session(words: Sequence[str], run_limit: float) -> ParsedMethod:
+def _parse(
+    spec: str,
+    folder: Path,
+    run_limit: float,
+    parallel: bool,
+    remove_image: bool = False,
+    identity: str | None = None,
+) -> ParsedMethod:
+    """Does what `parse_method` says, with relative paths in `spec` from an absolute folder on.
+
+    Where the method's identity is known, what is here already need not be loaded.
+    """
+    kind, _, rest = spec.partition(":")
+    if spec.split()[:1] == ["gamt"]:
+        options = tuple(_split(spec)[1:])
+        in_process = InProcess(options, folder, run_limit)
+        parsed = ParsedMethod(in_process, "gamt", _identify_gamt(options, folder))
+    elif kind == "command" and rest.strip():
+        return ParsedMethod(Command(rest.strip(), run_limit), "command", spec)
+    elif kind == "session" and rest.strip():
+        parsed = _find_session(_split(rest), folder, run_limit)
+    elif kind in ("docker", "podman") and rest:
+        parsed = _find_container(kind, rest, folder, run_limit, parallel, remove_image, identity)
+    elif kind == "apptainer" and rest:
+        _require(kind)
+        image = folder / rest
+        if not image.is_file():
+            raise MethodError(f"{spec}: no such file; 'apptainer build {rest} ...' makes one")
+        parsed = _use_apptainer(image, image, run_limit)
+    else:
+        raise MethodError(f"found the method {spec!r}, expected one of:\n{METHOD_SPECS}")
+    return replace(parsed, fitness=Fitness(spec, folder, parsed.identity))
+
+
+def _find_session(words: Sequence[str], folder: Path, run_limit: float) -> ParsedMethod:
     """Finds a session's factory, which nothing is made with here."""
     name, *options = words
     try:
@@ -574,7 +665,7 @@ def _find_session(words: Sequence[str], run_limit: float) -> ParsedMethod:
     except FactoryError as error:
         raise MethodError(str(error)) from error
     module, _, attribute = name.partition(":")
-    method = SessionMethod(name, tuple(options), Path.cwd(), run_limit)
+    method = SessionMethod(name, tuple(options), folder, run_limit)
     identity = f"{shlex.join(words)} {_identify_adapter(module)}"
     return ParsedMethod(method, attribute, identity, method.close)
 
@@ -616,36 +707,94 @@ def _hash_files(paths: Iterable[Path]) -> str:
 
 
 def _find_container(
-    engine: str, rest: str, run_limit: float, parallel: bool, remove_image: bool
+    engine: str,
+    rest: str,
+    folder: Path,
+    run_limit: float,
+    parallel: bool,
+    remove_image: bool,
+    identity: str | None,
 ) -> ParsedMethod:
-    """Finds an image; a tarball is loaded, and named by the challenge's rule."""
+    """Finds an image; a tarball is loaded, and named by the challenge's rule.
+
+    Where the engine isn't installed, but apptainer is, as on clusters, that runs the tarball.
+    """
+    tarball = folder / rest
+    is_file = tarball.is_file()
+    if is_file and shutil.which(engine) is None and shutil.which("apptainer") is not None:
+        return _use_apptainer(_build_for_apptainer(tarball), tarball, run_limit)
     _require(engine)
-    tarball = Path(rest)
-    if tarball.is_file():
+    if is_file:
         # CVPR25_iter_eval.py: the team is the file's name up to the first dot, and the image the
         # team up to the first underscore.
         team = tarball.name.split(".")[0].lower()
         image = f"{team.split('_')[0]}:latest"
-        _ask(engine, "image", "load", "-i", os.fspath(tarball))
+        if identity is None or _find_image(engine, image) != identity:
+            _ask(engine, "image", "load", "-i", os.fspath(tarball))
         hint = f"the challenge runs {image} of a file with the name {tarball.name}"
     else:
         name, _, tag = rest.rpartition("/")[2].partition(":")
         team, image = name.lower(), rest if tag else f"{rest}:latest"
         hint = "expected a local image, or a tarball"
-    try:
-        identity = _ask(engine, "image", "inspect", "--format", "{{.Id}}", image)
-    except MethodError as error:
-        raise MethodError(f"{engine} has no image {image}; {hint}") from error
+    found = _find_image(engine, image)
+    if found is None:
+        raise MethodError(f"{engine} has no image {image}; {hint}")
     name = re.sub(r"[^\w.-]", "_", team)
-    # One that an evaluation which was killed has left behind.
-    _ask(engine, "container", "rm", "--force", name)
+    if not parallel:
+        # One that an evaluation which was killed has left behind.
+        _ask(engine, "container", "rm", "--force", name)
 
     def release() -> None:
         if remove_image:
             _ask(engine, "rmi", image)
 
-    method = Container(engine, image, name, parallel, has_gpu(), run_limit)
-    return ParsedMethod(method, team, identity, release)
+    return ParsedMethod(Container(engine, image, name, parallel, run_limit), team, found, release)
+
+
+def _find_image(engine: str, image: str) -> str | None:
+    """Returns the identity of a local image; None where there is none."""
+    try:
+        return _ask(engine, "image", "inspect", "--format", "{{.Id}}", image)
+    except MethodError:
+        return None
+
+
+def _use_apptainer(image: Path, source: Path, run_limit: float) -> ParsedMethod:
+    """Returns the method that runs an image, whose identity is that of the file it came from."""
+    method = Apptainer(os.fspath(image.resolve()), run_limit)
+    return ParsedMethod(method, source.name.split(".")[0].lower(), f"{source.stat().st_mtime}")
+
+
+def _build_for_apptainer(tarball: Path) -> Path:
+    """Returns what apptainer makes of a tarball of `docker save`; it is kept in the user's cache.
+
+    Raises:
+        MethodError: that can't be.
+    """
+    status = tarball.stat()
+    known = f"{tarball.resolve()} {status.st_size} {status.st_mtime_ns}"
+    cache = platformdirs.user_cache_path("gamt") / "images"
+    image = cache / f"{hashlib.sha256(os.fsencode(known)).hexdigest()[:16]}.sif"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(image.with_suffix(".lock")):
+            if not image.exists():
+                with tempfile.TemporaryDirectory(dir=cache) as name:
+                    archive, built = Path(name) / "image.tar", Path(name) / "image.sif"
+                    with _open_tarball(tarball) as packed, archive.open("wb") as unpacked:
+                        shutil.copyfileobj(packed, unpacked)
+                    _ask("apptainer", "build", os.fspath(built), f"docker-archive://{archive}")
+                    built.replace(image)
+    except OSError as error:
+        raise MethodError(f"{tarball}: can't be made an image of apptainer: {error}") from error
+    return image
+
+
+def _open_tarball(tarball: Path) -> IO[bytes]:
+    """Opens a tarball, which may be compressed, as the tar that it holds."""
+    with tarball.open("rb") as file:
+        is_compressed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(tarball) if is_compressed else tarball.open("rb")  # type: ignore[return-value]
 
 
 def _require(program: str) -> None:
@@ -662,7 +811,7 @@ def _ask(*command: str) -> str:
     return done.stdout.strip()
 
 
-def _identify_gamt(words: Sequence[str]) -> str:
+def _identify_gamt(words: Sequence[str], folder: Path) -> str:
     """Returns the version, the code's SHA-256, and what options and environment choose.
 
     Of a network that is the SHA-256 of its files, too, and the versions of what computes it.
@@ -676,7 +825,7 @@ def _identify_gamt(words: Sequence[str]) -> str:
         options = PredictOptions.parse(words)
         settings = options.choose_settings()
         name = options.choose_segmenter()
-        files = find_files(name, options.weights)
+        files = find_files(name, options.weights and os.fspath(folder / options.weights))
     except (UsageError, SettingsError, SegmenterError, CheckpointError) as error:
         raise MethodError(f"gamt {shlex.join(words)}: {error}") from error
     chosen = {"segmenter": name}

@@ -4,6 +4,7 @@ The folder of a team holds::
 
     run.json            what was evaluated, and how
     records/CASE.json   everything measured on a case; a case is done once it is there
+    index.csv           a line a record, with what it takes to go on without reading it
     CASE.npz            `segs`, the last prediction, and `all_segs`, (runs, z, y, x), all of them
     logs/CASE.txt       what the method printed
     TEAM_metrics.csv    a row a case, as the official script writes it
@@ -13,14 +14,14 @@ Only the records are read back; the CSVs are made anew from them.
 """
 
 import dataclasses
-import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -130,6 +131,7 @@ class CaseRecord:
         labels: of the classes, ascending.
         interactions: six, or five where there is no box.
         own_seconds: the evaluator's own work.
+        voxels: of the image; 0 in the records of earlier versions.
     """
 
     case: str
@@ -140,6 +142,7 @@ class CaseRecord:
     labels: tuple[int | float, ...]
     interactions: tuple[Interaction, ...]
     own_seconds: float
+    voxels: int = 0
 
     @property
     def name(self) -> str:
@@ -236,6 +239,11 @@ class TeamFolder:
         return self.path / "run.json"
 
     @property
+    def index_file(self) -> Path:
+        """What is known of all records (`evaluation.index`)."""
+        return self.path / "index.csv"
+
+    @property
     def metrics_file(self) -> Path:
         """The official CSV."""
         return self.path / f"{self.team}_metrics.csv"
@@ -259,23 +267,8 @@ class TeamFolder:
 
     @property
     def work(self) -> Path:
-        """Holds the folders that the method works in; gone in the end."""
+        """Holds what workers write until it has its place; gone in the end."""
         return self.path / "work"
-
-    def work_folder(self, case: str) -> Path:
-        """Where the method works on a case; gone once the case is done.
-
-        Its name is not the case's, which a container's engine may take for more than a name.
-        """
-        name = hashlib.sha256(os.fsencode(case)).hexdigest()[:16]
-        return (self.work / name).resolve()
-
-    def remove_work(self, case: str) -> None:
-        """Removes all that the method has worked in on a case, as far as it goes."""
-        folder = self.work_folder(case)
-        # Where one couldn't be used, there are others, of longer names.
-        for one in folder.parent.glob(f"{folder.name}*"):
-            remove_tree(one)
 
     def settings(self) -> dict[str, Any]:
         """Returns what was evaluated and how: `method`, `strict_time`, `cases` and more.
@@ -319,31 +312,58 @@ class TeamFolder:
             if folder.exists():
                 shutil.rmtree(folder)
         predictions = [path for path in self.path.glob("*.npz") if path.name in cases]
-        for path in (self.metrics_file, self.classes_file, *predictions):
+        for path in (self.metrics_file, self.classes_file, self.index_file, *predictions):
             path.unlink(missing_ok=True)
 
-    def records(self) -> list[CaseRecord]:
-        """Returns the records there are, in the order of the cases' names.
+    def recorded(self) -> set[str]:
+        """Returns the names of the cases that have a record, which are not read."""
+        try:
+            names = os.listdir(self.path / "records")  # noqa: PTH208 - a million paths take their time
+        except FileNotFoundError:
+            return set()
+        return {f"{name.removesuffix('.json')}.npz" for name in names if name.endswith(".json")}
+
+    def iterate_records(self) -> Iterator[CaseRecord]:
+        """Yields the records there are, in the order of the cases' names.
 
         Raises:
             RecordError: one of them can't be read.
         """
-        records = [CaseRecord.read(path) for path in self.path.glob("records/*.json")]
-        return sorted(records, key=lambda record: record.case)
+        for case in sorted(self.recorded()):
+            yield CaseRecord.read(self.record_file(case))
+
+    def records(self) -> list[CaseRecord]:
+        """Returns what `iterate_records` yields."""
+        return list(self.iterate_records())
 
     def missing(self) -> list[str]:
         """Returns the cases that were to be evaluated and have no record."""
         cases: Sequence[str] = self.settings()["cases"]
         return [case for case in cases if not self.record_file(case).exists()]
 
-    def write_metrics(self, records: Sequence[CaseRecord], strict_time: bool) -> None:
-        """Writes the official CSV, which has no row for a case that was never predicted."""
-        rows = [record.row(strict_time) for record in records if record.predicted]
-        _write_table(self.metrics_file, rows, COLUMNS)
+    def write_tables(self, strict_time: bool) -> None:
+        """Writes both CSVs anew from the records.
 
-    def write_classes(self, records: Sequence[CaseRecord]) -> None:
-        """Writes the CSV by class and interaction."""
-        _write_table(self.classes_file, list(_class_rows(records)), _CLASS_COLUMNS)
+        The official one has no row for a case that was never predicted.
+
+        Raises:
+            RecordError: a record can't be read.
+        """
+        # By column and by part: there may be a million.
+        columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        with atomic_write(self.classes_file) as classes:
+            part: list[dict[str, Any]] = []
+            _write_part(classes, part, header=True)
+            for record in self.iterate_records():
+                if record.predicted:
+                    for name, value in record.row(strict_time).items():
+                        columns[name].append(value)
+                part += _class_rows(record)
+                if len(part) >= _PART_ROWS:
+                    _write_part(classes, part)
+                    part = []
+            _write_part(classes, part)
+        _write_text(self.metrics_file, pd.DataFrame(columns).to_csv(index=False))
 
 
 def find_teams(paths: Iterable[Path]) -> list[TeamFolder]:
@@ -367,29 +387,31 @@ def find_teams(paths: Iterable[Path]) -> list[TeamFolder]:
     return list(teams.values())
 
 
+_PART_ROWS = 100_000
+"""Rows of a table that are written at a time."""
+
 _CLASS_COLUMNS = (
     *("CaseName", "Label", "Interaction", "DSC", "NSD"),
     *("Click", "Click_z", "Click_y", "Click_x", "RunningTime", "Output"),
 )
 
 
-def _class_rows(records: Iterable[CaseRecord]) -> Iterable[dict[str, Any]]:
-    for record in records:
-        for one in record.interactions:
-            for index, label in enumerate(record.labels):
-                click = one.clicks[index] if one.clicks else None
-                voxel = dict(zip("zyx", click.voxel, strict=True)) if click else {}
-                yield {
-                    "CaseName": record.case,
-                    "Label": label,
-                    "Interaction": one.number,
-                    "DSC": one.class_dsc[index],
-                    "NSD": one.class_nsd[index] if one.class_nsd else None,
-                    "Click": click.kind if click else None,
-                    **{f"Click_{axis}": index for axis, index in voxel.items()},
-                    "RunningTime": one.seconds,
-                    "Output": one.output,
-                }
+def _class_rows(record: CaseRecord) -> Iterator[dict[str, Any]]:
+    for one in record.interactions:
+        for index, label in enumerate(record.labels):
+            click = one.clicks[index] if one.clicks else None
+            voxel = click.voxel if click else (math.nan,) * 3
+            yield {
+                "CaseName": record.case,
+                "Label": label,
+                "Interaction": one.number,
+                "DSC": one.class_dsc[index],
+                "NSD": one.class_nsd[index] if one.class_nsd else None,
+                "Click": click.kind if click else None,
+                **{f"Click_{axis}": float(at) for axis, at in zip("zyx", voxel, strict=True)},
+                "RunningTime": one.seconds,
+                "Output": one.output,
+            }
 
 
 def _interaction(content: Mapping[str, Any]) -> Interaction:
@@ -407,12 +429,16 @@ def _interaction(content: Mapping[str, Any]) -> Interaction:
     )
 
 
-def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    table = pd.DataFrame(rows, columns=list(columns))
-    _write_text(path, table.to_csv(index=False))
+def _write_part(file: BinaryIO, rows: Sequence[Mapping[str, Any]], header: bool = False) -> None:
+    table = pd.DataFrame(rows, columns=list(_CLASS_COLUMNS))
+    file.write(_encode(table.to_csv(index=False, header=header)))
 
 
 def _write_text(path: Path, text: str) -> None:
     with atomic_write(path) as file:
-        # The name of a case may hold bytes that are no text.
-        file.write(text.encode(errors="backslashreplace"))
+        file.write(_encode(text))
+
+
+def _encode(text: str) -> bytes:
+    # The name of a case may hold bytes that are no text.
+    return text.encode(errors="backslashreplace")

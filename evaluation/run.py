@@ -1,31 +1,36 @@
-"""Evaluates a folder of cases in parallel; can be interrupted and resumed at any time."""
+"""Evaluates a folder of cases on many workers; can be interrupted and resumed at any time.
 
+A worker writes into a folder of its own for each attempt at a case. Only the driver, this process,
+puts into place what is done: the volumes, the log, and last of all the record.
+"""
+
+import hashlib
 import logging
-import multiprocessing as mp
 import os
-import signal
-import threading
+import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing.connection import wait
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from evaluation.index import Entry, open_index, read_index
+from evaluation.listing import Listed, ListingError, case_files, list_cases
 from evaluation.loop import CaseFiles, Method, describe_error, evaluate_case
-from evaluation.methods import WAIT_SECONDS, ParsedMethod, stop_running
-from evaluation.records import CaseRecord, TeamFolder
+from evaluation.methods import Fitness, MethodError, ParsedMethod, stop_running
+from evaluation.records import METRICS, CaseRecord, TeamFolder
 from evaluation.removal import remove_tree
+from gamt.cluster.local import LocalWorkers
+from gamt.cluster.tasks import Call, Lost, Task, Unfit, Workers, run_tasks
+from gamt.io.files import atomic_write
 from gamt.io.npz import CaseError
 
 logger = logging.getLogger("gamt.evaluation")
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 SETTINGS = ("method", "identity", "cases_folder", "gts_folder", "strict_time", "run_limit")
 """Entries of run.json that must be equal for a run to resume an earlier one."""
@@ -35,45 +40,38 @@ class RunError(ValueError):
     """An evaluation that can't begin: no cases, or a folder in use or of other settings."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Progress:
     """Where an evaluation stands.
 
     Attributes:
         total: number of cases.
-        records: of the cases that are done, in the order of their names.
+        done: number of those that have a record.
         failed: why cases have no record, by their names.
+        predicted: whether the method ever wrote a segmentation of any case.
+        sums: of METRICS over the cases that are done, in their order.
+        seconds: that the method took for the cases that were done now.
+        own_seconds: that the evaluator itself took for them.
     """
 
     total: int
-    records: Sequence[CaseRecord]
-    failed: dict[str, str]
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    predicted: bool = False
+    sums: list[float] = field(default_factory=lambda: [0.0] * len(METRICS))
+    seconds: float = 0.0
+    own_seconds: float = 0.0
+
+    def count(self, entry: Entry) -> None:
+        """Counts a case that has a record."""
+        self.done += 1
+        self.predicted |= entry.predicted
+        self.sums = [one + score for one, score in zip(self.sums, entry.scores, strict=True)]
 
 
-class CaseExecutor(Protocol):
-    """What cases are evaluated on: any `concurrent.futures.Executor`, or what has these methods.
-
-    Dask's `Client.get_executor` and loky's executors are of this kind. Workers need the package
-    `evaluation`, and must find the cases and the results' folder under the same absolute paths.
-    They may be processes, threads or other machines; none of them needs a main thread.
-    """
-
-    def submit(self, function: Callable[[T], R], argument: T, /) -> Future[R]:
-        """Schedules a call.
-
-        Returns:
-            Its future, which raises an error where the worker was lost. `submit` may raise one too.
-        """
-
-    def shutdown(self, wait: bool = True) -> None:
-        """Frees what the executor holds, at once unless `wait`."""
-
-
-def make_process_pool(workers: int) -> CaseExecutor:
-    """Returns an executor whose processes end with this one."""
-    # The count of threads is read when libraries load, so it has to be there before.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
-    return ProcessPoolExecutor(workers, mp.get_context("spawn"), initializer=_end_with_parent)
+def make_local_workers(count: int) -> Workers:
+    """Returns workers on this machine; what methods have started ends with them."""
+    return LocalWorkers(count, stop_running)
 
 
 def evaluate_folder(
@@ -83,12 +81,14 @@ def evaluate_folder(
     method: ParsedMethod,
     folder: TeamFolder,
     *,
-    workers: int = 1,
+    make_workers: Callable[[], Workers] = lambda: make_local_workers(1),
     strict_time: bool = False,
     run_limit: float,
     restart: bool = False,
+    collect: bool = False,
+    elsewhere: bool = False,
     show: Callable[[Progress], None] = lambda progress: None,
-    make_executor: Callable[[int], CaseExecutor] = make_process_pool,
+    tell: Callable[[CaseRecord], None] = lambda record: None,
 ) -> Progress:
     """Evaluates a method on every ``*.npz`` of a folder that has no record yet.
 
@@ -99,20 +99,27 @@ def evaluate_folder(
         spec: the text that `method` was parsed from.
         method: what is evaluated.
         folder: the team's, for the results.
-        workers: number of cases that are evaluated at a time.
+        make_workers: makes what cases are evaluated on, where there is one to evaluate.
         strict_time: whether scores are 0 where the method took longer than the challenge allows.
         run_limit: seconds after which `method` stops a run; only noted here.
         restart: whether earlier results in `folder` are removed first, whatever their settings.
+        collect: whether workers share no storage with this process: cases are sent to them, and
+            volumes come back. Without it they find both under the same absolute paths.
+        elsewhere: whether workers may be on other machines, which have to show that they have the
+            same method (`ParsedMethod.fitness`).
         show: called first and whenever a case is done.
-        make_executor: makes what runs the cases, given the number of workers: once for all cases,
-            and once more, with one worker, for every case whose worker was lost.
+        tell: called with the record of each case that is done now.
 
     Raises:
         RunError: there are no cases, or `folder` is in use, holds results of other settings or what
             is no evaluation, or is or contains the folder of the cases or of their truth.
         RecordError: run.json or a record in `folder` is broken.
+        ClusterError: the workers are lost, or none of them can run the method.
     """
-    files = _find_cases(cases, gts)
+    try:
+        listed = list_cases(cases, gts)
+    except ListingError as error:
+        raise RunError(str(error)) from error
     _refuse_inputs(folder, cases, gts)
     _refuse_foreign(folder)
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -129,156 +136,303 @@ def evaluate_folder(
             "strict_time": strict_time,
             "run_limit": run_limit,
         }
-        _begin(folder, settings, [one.case for one in files], restart)
-        records = {record.case: record for record in folder.records()}
-        failed = _refuse_changed(files, records)
-        todo = [one for one in files if one.case not in records and one.case not in failed]
+        _begin(folder, settings, [one.case for one in listed], restart)
+        progress = Progress(len(listed))
+        place = TeamFolder(folder.path.absolute())
+        with open_index(folder.index_file) as index:
+            todo, known = _resume(listed, cases, gts, folder, progress)
+            for entry in known:
+                index.add(entry)
+            show(progress)
+            jobs = _make_tasks(
+                todo, cases, gts, method, place, collect=collect, elsewhere=elsewhere
+            )
+            stamps = {one.case: one.stamp for one in todo}
+            try:
+                for task, outcome in run_tasks(jobs, make_workers()) if todo else ():
+                    try:
+                        record = _keep(task.argument, outcome, place)
+                        entry = Entry.of(record, stamps[task.name], _size(place, record))
+                    except _FailedError as error:
+                        progress.failed[task.name] = str(error)
+                        logger.error("%s", error)
+                    else:
+                        index.add(entry)
+                        progress.count(entry)
+                        progress.seconds += record.seconds
+                        progress.own_seconds += record.own_seconds
+                        tell(record)
+                    show(progress)
+                if not remove_tree(folder.work):
+                    logger.warning(
+                        "%s: what the method left here can't all be removed", folder.work
+                    )
+            finally:
+                folder.write_tables(strict_time)
+        return progress
 
-        def progress() -> Progress:
-            return Progress(len(files), [records[case] for case in sorted(records)], failed)
 
-        show(progress())
-        workplace = TeamFolder(folder.path.absolute())
-        jobs = [_Job(one, method.method, workplace) for one in todo]
-        try:
-            for job, outcome in _run_jobs(jobs, min(workers, len(jobs)), make_executor):
-                case = job.files.case
-                if isinstance(outcome, CaseRecord):
-                    records[case] = outcome
-                    with suppress(OSError):  # it is made anew from the records in the end
-                        folder.write_metrics(progress().records, strict_time)
-                else:
-                    failed[case] = outcome
-                show(progress())
-            if not remove_tree(folder.work):
-                logger.warning("%s: what the method left here can't all be removed", folder.work)
-        finally:
-            # From the files: after Ctrl-C, workers may have written more than they have told.
-            there = folder.records()
-            folder.write_metrics(there, strict_time)
-            folder.write_classes(there)
-        return progress()
+class _FailedError(Exception):
+    """Why a case has no record, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A case to evaluate. Its paths are absolute: workers may run in other folders."""
+    """A case to evaluate. Its paths are absolute: workers may run in other folders.
+
+    Attributes:
+        files: the case, as the driver finds it.
+        method: what is evaluated.
+        fitness: checks whether a worker has the same method; None on the driver's machine.
+        place: where the worker writes, shared with the driver; None for what is sent back.
+        name: of what the worker writes there.
+        contents: of the image's file and of the truth's, where they are not shared; that is None
+            where it is the same file.
+    """
 
     files: CaseFiles
     method: Method
-    folder: TeamFolder
+    fitness: Fitness | None
+    place: Path | None
+    name: str
+    contents: tuple[bytes, bytes | None] | None = None
 
 
-def _evaluate(job: _Job) -> CaseRecord | str:
-    """Evaluates a case on a worker; it is done when its record is written.
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a worker has found out about a case.
+
+    Attributes:
+        record: None where the case failed.
+        failure: why it did, in one line.
+        number: of the attempt.
+        volumes: the file of predictions, if there are some; None where it is shared.
+        log: what the method has printed; None where that is shared.
+    """
+
+    record: CaseRecord | None
+    failure: str | None
+    number: int
+    volumes: bytes | None
+    log: bytes | None
+
+
+def _make_tasks(
+    todo: Iterable[Listed],
+    cases: Path,
+    gts: Path | None,
+    method: ParsedMethod,
+    folder: TeamFolder,
+    *,
+    collect: bool,
+    elsewhere: bool,
+) -> Iterator[Task[_Job, _Done]]:
+    """Yields the tasks; a case's content is read when a worker is free for it."""
+    # One that was believed to be lost may still write: not where the next run does.
+    place = folder.work / uuid.uuid4().hex[:8]
+    if not collect:
+        place.mkdir(parents=True, exist_ok=True)
+    for one in todo:
+        files = case_files(cases, gts, one.case)
+        # Not the case's name, which a container's engine may take for more than a name.
+        name = hashlib.sha256(os.fsencode(one.case)).hexdigest()[:16]
+        job = _Job(
+            files,
+            method.method,
+            method.fitness if elsewhere else None,
+            None if collect else place,
+            name,
+        )
+        if collect:
+            try:
+                image = files.image.read_bytes()
+                truth = None if files.gts == files.image else files.gts.read_bytes()
+            except OSError as error:
+                # The worker finds no file either, and says so.
+                logger.debug("%s", error)
+            else:
+                job = replace(job, contents=(image, truth))
+        yield Task(one.case, _evaluate, job)
+
+
+def _evaluate(job: _Job, call: Call) -> _Done:
+    """Evaluates a case on a worker.
+
+    Raises:
+        Unfit: the worker can't run the method, or would run another one.
+    """
+    if job.fitness is not None:
+        reason = _find_unfitness(job.fitness)
+        if reason is not None:
+            raise Unfit(reason)
+    if job.place is not None:
+        return _evaluate_in(job, job.files, job.place, call)
+    with tempfile.TemporaryDirectory(prefix="gamt-", ignore_cleanup_errors=True) as name:
+        place = Path(name)
+        files = job.files
+        if job.contents is not None:
+            image, truth = job.contents
+            files = CaseFiles(place / files.case, place / files.case)
+            files.image.write_bytes(image)
+            if truth is not None:
+                files = CaseFiles(files.image, place / "truth" / files.case)
+                files.gts.parent.mkdir()
+                files.gts.write_bytes(truth)
+        return _evaluate_in(job, files, place, call)
+
+
+def _evaluate_in(job: _Job, files: CaseFiles, place: Path, call: Call) -> _Done:
+    work, log, volumes = _paths(place, job.name, call.number)
+    record, failure = None, None
+    try:
+        record = evaluate_case(files, job.method, work, log, volumes, call.cancelled)
+        # As the driver finds them.
+        record = replace(
+            record,
+            image_file=os.fspath(job.files.image.resolve()),
+            gts_file=os.fspath(job.files.gts.resolve()),
+        )
+    except CaseError as error:
+        failure = str(error)
+    except (Exception, SystemExit) as error:
+        failure = f"{files.case}: {describe_error(error)}"
+    finally:
+        # What can't be removed is told in the end. Where one couldn't be used, there are others,
+        # of longer names.
+        for one in work.parent.glob(f"{work.name}*"):
+            remove_tree(one)
+    sent = job.place is None
+    return _Done(
+        record,
+        failure,
+        call.number,
+        volumes.read_bytes() if sent and volumes.exists() else None,
+        log.read_bytes() if sent and log.exists() else None,
+    )
+
+
+@cache
+def _find_unfitness(fitness: Fitness) -> str | None:
+    """Says why this process can't run a method; None where it can."""
+    try:
+        fitness.check()
+    except MethodError as error:
+        return str(error)
+    return None
+
+
+def _keep(job: _Job, outcome: _Done | Lost, folder: TeamFolder) -> CaseRecord:
+    """Puts what a worker has written into its place, last of all the record.
+
+    Raises:
+        _FailedError: the case has none.
+    """
+    case = job.files.case
+    try:
+        if isinstance(outcome, Lost):
+            _keep_logs(job, outcome, folder)
+            raise _FailedError(
+                f"{case}: given up, because {len(outcome.reasons)} workers were lost with it: "
+                f"{outcome}"
+            )
+        log, volumes = folder.log_file(case), folder.prediction_file(case)
+        if job.place is None:
+            _write(outcome.log, log)
+            _write(outcome.volumes, volumes)
+        else:
+            _, its_log, its_volumes = _paths(job.place, job.name, outcome.number)
+            for source, target in ((its_log, log), (its_volumes, volumes)):
+                with suppress(FileNotFoundError):  # nothing was printed, or predicted
+                    source.replace(target)
+        if outcome.record is None:
+            raise _FailedError(outcome.failure)
+        outcome.record.write(folder.record_file(case))
+    except OSError as error:
+        raise _FailedError(f"{case}: {describe_error(error)}") from error
+    return outcome.record
+
+
+def _keep_logs(job: _Job, lost: Lost, folder: TeamFolder) -> None:
+    """Keeps what the method printed in each attempt at a case that was given up."""
+    text = b""
+    for number, reason in enumerate(lost.reasons, 1):
+        text += f"[attempt {number}, {reason}]\n".encode(errors="backslashreplace")
+        if job.place is not None:
+            _, log, _ = _paths(job.place, job.name, number)
+            with suppress(FileNotFoundError):
+                text += log.read_bytes()
+    _write(text, folder.log_file(job.files.case))
+
+
+def _write(content: bytes | None, path: Path) -> None:
+    if content is not None:
+        with atomic_write(path) as file:
+            file.write(content)
+
+
+def _paths(place: Path, name: str, number: int) -> tuple[Path, Path, Path]:
+    """Returns where an attempt's method works, its log, and its predictions."""
+    return (
+        place / f"{name}-{number}",
+        place / f"log-{name}-{number}",
+        place / f"segs-{name}-{number}",
+    )
+
+
+def _size(folder: TeamFolder, record: CaseRecord) -> int:
+    """Returns the bytes of a case's predictions."""
+    try:
+        return folder.prediction_file(record.case).stat().st_size
+    except OSError:  # nothing was ever predicted
+        return 0
+
+
+def _resume(
+    listed: Sequence[Listed],
+    cases: Path,
+    gts: Path | None,
+    folder: TeamFolder,
+    progress: Progress,
+) -> tuple[list[Listed], list[Entry]]:
+    """Finds out what is left to do, and counts what is done.
+
+    Only the records of cases whose files look changed, or that aren't in the index, are read.
 
     Returns:
-        The record, or in one line why there is none. All failures of the case are returned, so
-        that an error raised by a future means that the worker was lost, whatever its type.
+        The cases to do, those that take longest first; and lines that the index lacks.
     """
-    case, folder = job.files.case, job.folder
+    recorded = folder.recorded()
+    index = read_index(folder.index_file)
+    todo, lines = [], []
+    for one in listed:
+        if one.case not in recorded:
+            todo.append(one)
+            continue
+        entry = index.get(one.case)
+        if entry is None or entry.stamp != one.stamp:
+            record = CaseRecord.read(folder.record_file(one.case))
+            if reason := _find_change(case_files(cases, gts, one.case), record):
+                progress.failed[one.case] = reason
+                logger.error("%s", reason)
+                continue
+            entry = Entry.of(record, one.stamp, _size(folder, record))
+            lines.append(entry)
+        progress.count(entry)
+    todo.sort(key=lambda one: one.bytes, reverse=True)
+    return todo, lines
+
+
+def _find_change(files: CaseFiles, record: CaseRecord) -> str | None:
+    """Says why a record isn't one of a case's files; None where it is."""
     try:
-        record = evaluate_case(
-            job.files,
-            job.method,
-            folder.work_folder(case),
-            folder.log_file(case),
-            folder.prediction_file(case),
-        )
-        record.write(folder.record_file(case))
+        if files.checksums() == record.checksums:
+            return None
     except CaseError as error:
         return str(error)
-    except (Exception, SystemExit) as error:
-        return f"{case}: {describe_error(error)}"
-    finally:
-        # Only now that the record is safe; what can't be removed is told in the end.
-        folder.remove_work(case)
-    return record
-
-
-def _run_jobs(
-    jobs: Sequence[_Job], workers: int, make_executor: Callable[[int], CaseExecutor]
-) -> Iterator[tuple[_Job, CaseRecord | str]]:
-    """Yields jobs as they are done, each with its record or why there is none."""
-    lost = []
-    if jobs:
-        for job, outcome in _run_once(jobs, make_executor(workers)):
-            if isinstance(outcome, BaseException):
-                lost.append(job)
-            else:
-                yield job, outcome
-    # A process that ends takes those of other cases with it. Alone, the one that ended it shows.
-    for job in lost:
-        yield job, _written(job) or _run_alone(job, make_executor)
-
-
-def _run_alone(job: _Job, make_executor: Callable[[int], CaseExecutor]) -> CaseRecord | str:
-    try:
-        executor = make_executor(1)
-    except Exception as error:
-        return (
-            f"{job.files.case}: its worker was lost, and there is no other: {describe_error(error)}"
-        )
-    ((_, outcome),) = _run_once([job], executor)
-    if isinstance(outcome, BaseException):
-        alone = "its worker was lost, also when it had no other case (out of memory?)"
-        return _written(job) or f"{job.files.case}: {alone}: {describe_error(outcome)}"
-    return outcome
-
-
-def _written(job: _Job) -> CaseRecord | None:
-    """Returns the record of a job whose worker was lost after it wrote it."""
-    path = job.folder.record_file(job.files.case)
-    return CaseRecord.read(path) if path.exists() else None
-
-
-def _run_once(
-    jobs: Iterable[_Job], executor: CaseExecutor
-) -> Iterator[tuple[_Job, CaseRecord | str | BaseException]]:
-    """Yields jobs as they are done, each with what `_evaluate` returned or how it was lost."""
-    futures: dict[Future[CaseRecord | str], _Job] = {}
-    try:
-        for job in jobs:
-            try:
-                futures[executor.submit(_evaluate, job)] = job
-            except Exception as error:  # broken by a case that was submitted before, say
-                yield job, error
-        for future in as_completed(futures):
-            yield futures[future], _outcome(future)
-    finally:
-        # After Ctrl-C, not to wait for what is at work: see `stop_workers`.
-        for future in futures:
-            future.cancel()
-        try:
-            executor.shutdown(wait=False)
-        except Exception as error:
-            logger.warning("the executor didn't shut down: %s", describe_error(error))
-
-
-def _outcome(future: Future[CaseRecord | str]) -> CaseRecord | str | BaseException:
-    try:
-        # Not raised: SystemExit, which executors pass on, would end the evaluation.
-        error = future.exception()
-    except CancelledError as cancelled:
-        return cancelled
-    if error is not None:
-        return error
-    outcome: object = future.result()
-    if isinstance(outcome, CaseRecord | str):
-        return outcome
-    return TypeError(f"the executor returned {outcome!r}, expected the case's record")
-
-
-def _find_cases(cases: Path, gts: Path | None) -> list[CaseFiles]:
-    try:
-        paths = sorted(path for path in cases.iterdir() if path.suffix == ".npz")
-    except OSError as error:
-        raise RunError(f"{cases}: {error.strerror}, expected a folder of cases") from error
-    found = [path for path in paths if not path.name.startswith(".")]
-    if not found:
-        raise RunError(f"{cases}: no npz file in this folder")
-    paths = [path.absolute() for path in found]
-    return [CaseFiles(path, gts.absolute() / path.name if gts else path) for path in paths]
+    return (
+        f"{files.case}: the case is another than the one that was evaluated; "
+        "choose another --name or --out, or remove its record"
+    )
 
 
 def _refuse_inputs(folder: TeamFolder, cases: Path, gts: Path | None) -> None:
@@ -337,57 +491,3 @@ def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str], resta
     folder.write_settings({**settings, "started": started, "cases": cases})
     for one in (folder.record_file(cases[0]), folder.log_file(cases[0])):
         one.parent.mkdir(exist_ok=True)
-
-
-def _refuse_changed(files: Sequence[CaseFiles], records: dict[str, CaseRecord]) -> dict[str, str]:
-    """Returns the cases whose records were made from other files of their names, and why."""
-    failed = {}
-    for one in files:
-        record = records.get(one.case)
-        try:
-            if record is not None and one.checksums() != record.checksums:
-                failed[one.case] = (
-                    f"{one.case}: the case is another than the one that was evaluated; "
-                    "choose another --name or --out, or remove its record"
-                )
-        except CaseError as error:
-            failed[one.case] = str(error)
-    return failed
-
-
-def stop_workers() -> None:
-    """Ends this process's workers and what they run, after Ctrl-C."""
-    # The pool's own thread may tell futures of their lost workers that were cancelled already: up
-    # to Python 3.11 that is an error there, which nobody has a use for any more.
-    threading.excepthook = lambda failure: logger.debug("after the end: %s", failure.exc_value)
-    workers = mp.active_children()
-    for one in workers:
-        one.terminate()
-    for one in workers:
-        one.join(WAIT_SECONDS)
-        if one.is_alive():
-            one.kill()  # what it runs ends with it
-            one.join()
-
-
-def _end_with_parent() -> None:
-    """Makes this worker end, with what it runs, on SIGTERM or when its parent has ended.
-
-    Otherwise it would wait for work for ever, or evaluate a case that the next evaluation also
-    does. SIGINT is ignored: Ctrl-C reaches the parent too, which ends its workers.
-    """
-
-    def end() -> None:
-        stop_running()
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, lambda number, frame: None)
-    signal.signal(signal.SIGTERM, lambda number, frame: end())
-    parent = mp.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        end()
-
-    threading.Thread(target=watch, daemon=True).start()

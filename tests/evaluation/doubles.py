@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.evaluation import toy_method
 class Toy:
     """The toy method, in the process that runs it."""
 
-    def run(self, folder: Path, log: Path) -> Ended:
+    def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
         start = time.perf_counter()
         toy_method.main(folder)
         return Ended(None, time.perf_counter() - start)
@@ -31,7 +32,7 @@ class Full:
 
     case: str
 
-    def run(self, folder: Path, log: Path) -> Ended:
+    def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
         start = time.perf_counter()
         (path,) = folder.glob("inputs/*.npz")
         if path.stem == self.case:
@@ -50,7 +51,7 @@ class Deadly:
 
     case: str
 
-    def run(self, folder: Path, log: Path) -> Ended:
+    def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
         start = time.perf_counter()
         (path,) = folder.glob("inputs/*.npz")
         if path.stem == self.case:

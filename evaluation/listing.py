@@ -1,0 +1,75 @@
+"""Which cases there are, quickly also where there are a million.
+
+No file is opened: a folder tells names, sizes and times of change.
+"""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from evaluation.loop import CaseFiles
+
+
+class ListingError(ValueError):
+    """A folder that can't be read, or has no cases."""
+
+
+class Listed(NamedTuple):
+    """A case in a folder, as the folder tells it.
+
+    Attributes:
+        case: the file's name, with its suffix.
+        bytes: the size of its file.
+        stamp: sizes and times of change of its files, which change with them.
+    """
+
+    case: str
+    bytes: int
+    stamp: str
+
+
+def list_cases(cases: Path, gts: Path | None) -> list[Listed]:
+    """Returns the cases of a folder in the order of their names.
+
+    Args:
+        cases: the folder; what has a name that begins with a dot doesn't count.
+        gts: a folder of files of the same names with the ground truth; None where the cases hold
+            it. A case that has none there is listed all the same.
+
+    Raises:
+        ListingError: a folder can't be read, or there are no cases.
+    """
+    found = _scan(cases)
+    if not found:
+        raise ListingError(f"{cases}: no npz file in this folder")
+    truths = {} if gts is None or not gts.is_dir() else _scan(gts)
+    return [
+        Listed(case, size, _stamp(size, changed, *truths.get(case, ())))
+        for case, (size, changed) in sorted(found.items())
+    ]
+
+
+def case_files(cases: Path, gts: Path | None, case: str) -> CaseFiles:
+    """Returns the files of a listed case, as absolute paths."""
+    image = cases.absolute() / case
+    return CaseFiles(image, image if gts is None else gts.absolute() / case)
+
+
+def _stamp(*numbers: int) -> str:
+    return " ".join(map(str, numbers))
+
+
+def _scan(folder: Path) -> dict[str, tuple[int, int]]:
+    found = {}
+    try:
+        with os.scandir(folder) as entries:
+            for one in entries:
+                if one.name.endswith(".npz") and not one.name.startswith("."):
+                    try:
+                        status = one.stat()
+                        found[one.name] = (status.st_size, status.st_mtime_ns)
+                    except OSError:  # a link to nowhere: its case fails when it is read
+                        found[one.name] = (0, 0)
+    except OSError as error:
+        raise ListingError(f"{folder}: {error.strerror}, expected a folder of cases") from error
+    return found

@@ -1,0 +1,282 @@
+"""Workers that Dask reaches: those of a running scheduler, or of one that is started for a batch.
+
+A task is given to one worker that has none, instead of leaving the choice to Dask: what Dask
+queues on a worker is tried again when that worker is lost, as often as the scheduler's own settings
+say, though it never ran. Neither the scheduler nor its settings need to know of gamt.
+"""
+
+import logging
+import pickle
+import queue
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
+
+from gamt.cluster.kinds import Kind
+from gamt.cluster.tasks import Call, ClusterError, Gone, Raised, Task, Worker
+from gamt.text import printable
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+    from distributed.deploy.cluster import Cluster
+
+logger = logging.getLogger("gamt")
+
+GPU = "GPU"
+"""The resource of workers that have one: ``dask worker --resources GPU=1``."""
+
+_LOOK_SECONDS = 0.5
+"""How often to ask who is there."""
+
+_REPLACE_SECONDS = 30.0
+"""How often to see to it that a batch system replaces jobs that have ended."""
+
+_CONNECT_SECONDS = 30
+"""How long to try to reach a scheduler."""
+
+_CLOSE_SECONDS = 10
+"""How long to wait for a scheduler that may not answer any more."""
+
+_SCATTERED_BYTES = 1_000_000
+"""Arguments from this size on go to their worker alone, beside the scheduler's own messages."""
+
+
+class DaskWorkers:
+    """The workers of a Dask scheduler; each gets one task at a time, whatever its threads."""
+
+    def __init__(
+        self,
+        client: "Client",
+        *,
+        gpu: bool = False,
+        cluster: "Cluster | None" = None,
+        wanted: int = 0,
+    ) -> None:
+        """Takes what there is.
+
+        Args:
+            client: connected; closed in the end.
+            gpu: whether a task needs a GPU: workers without the resource get none.
+            cluster: whose workers they are, where it was started for this; closed in the end.
+            wanted: how many workers were asked for from `cluster`.
+        """
+        self._client = client
+        self._gpu = gpu
+        self._cluster = cluster
+        self._wanted = wanted
+        self._address = str(client.scheduler_info(n_workers=0)["address"])
+        self._looked = self._replaced = float("-inf")
+        self._there: dict[Worker, str] = {}  # with their addresses
+        self._futures: dict[Worker, Future[Any]] = {}
+        self._workers: dict[str, Worker] = {}  # by the key of their task
+        self._ended: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._told = False
+
+    @property
+    def dashboard(self) -> str:
+        """The address of Dask's own page."""
+        return str(self._client.dashboard_link)
+
+    def there(self) -> Sequence[Worker]:
+        """See `gamt.cluster.tasks.Workers`."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return list(self._there)
+        if self._client.status != "running":
+            raise ClusterError(f"lost the Dask scheduler at {self._address}")
+        try:
+            # -1: of all workers; otherwise it tells of five.
+            found = self._client.scheduler_info(n_workers=-1)["workers"]
+        except Exception as error:
+            raise ClusterError(f"lost the Dask scheduler at {self._address}: {error}") from error
+        self._looked = time.monotonic()
+        # A worker that comes back under the address of one that is gone has another folder.
+        self._there = {
+            Worker(f"{address} {one['local_directory']}", one["host"]): address
+            for address, one in found.items()
+            if not self._gpu or one["resources"].get(GPU, 0) >= 1
+        }
+        if not self._there and not self._told:
+            self._told = True
+            having = f" with the resource {GPU}" if self._gpu else ""
+            logger.warning("waiting for a worker%s at %s", having, self._address)
+        if self._cluster is not None and now - self._replaced > _REPLACE_SECONDS:
+            self._replaced = now
+            self._cluster.scale(self._wanted)
+        return list(self._there)
+
+    def more_to_come(self) -> bool:
+        """See `gamt.cluster.tasks.Workers`."""
+        return len(self._there) < self._wanted
+
+    def start(self, worker: Worker, task: Task[Any, Any], number: int) -> None:
+        """See `gamt.cluster.tasks.Workers`."""
+        address = self._there[worker]
+        payload: Any = pickle.dumps((_run, (task.function, task.argument, number)))
+        if len(payload) >= _SCATTERED_BYTES:
+            payload = self._client.scatter(payload, workers=[address], hash=False)
+        key = f"gamt-{uuid.uuid4().hex}"
+        self._workers[key] = worker
+        future = self._client.submit(
+            _make_call(),
+            payload,
+            key=key,
+            workers=[address],
+            resources={GPU: 1} if self._gpu else None,
+            pure=False,
+        )
+        self._futures[worker] = future
+        future.add_done_callback(self._fetch)
+
+    def wait(self, seconds: float) -> Iterator[tuple[Worker, Any]]:
+        """See `gamt.cluster.tasks.Workers`."""
+        with suppress(queue.Empty):
+            key, outcome = self._ended.get(timeout=seconds)
+            if (worker := self._workers.pop(key, None)) is not None:
+                del self._futures[worker]
+                yield worker, outcome
+        there = set(self.there())
+        gone = [worker for worker in self._futures if worker not in there]
+        for key in [key for key, worker in self._workers.items() if worker in gone]:
+            worker = self._workers.pop(key)
+            # Otherwise Dask would do it again, should a worker come back under the same address.
+            self._futures.pop(worker).cancel(force=True)
+            yield worker, Gone("the worker was lost (out of memory, killed, or its host is gone)")
+
+    def close(self) -> None:
+        """See `gamt.cluster.tasks.Workers`."""
+        with suppress(Exception):
+            if self._futures and self._client.status == "running":
+                self._client.cancel(list(self._futures.values()), force=True)
+        self._futures.clear()
+        self._workers.clear()
+        for one in (self._client, self._cluster):
+            try:
+                if one is not None:
+                    one.close(timeout=_CLOSE_SECONDS)
+            except Exception as error:
+                logger.warning("%s", printable(f"{type(one).__name__} doesn't close: {error}"))
+
+    def _fetch(self, future: "Future[Any]") -> None:
+        """Notes how a task has ended; called in a thread of Dask's."""
+        try:
+            outcome = future.result()
+        except BaseException as error:
+            outcome = Raised.of(error)
+        match outcome:
+            case ("gamt-unfit", str() as reason):
+                outcome = Raised(reason, unfit=True)
+        self._ended.put((str(future.key), outcome))
+
+
+def connect(address: str, *, gpu: bool = False) -> DaskWorkers:
+    """Returns the workers of a running scheduler.
+
+    Args:
+        address: such as ``tcp://host:8786``; for ``tls://`` Dask's own settings name certificates.
+        gpu: see `DaskWorkers`.
+
+    Raises:
+        ClusterError: no scheduler answers there.
+    """
+    return DaskWorkers(_connect(address), gpu=gpu)
+
+
+def start_cluster(
+    kind: Kind, count: int, options: Mapping[str, Any], *, gpu: bool = False
+) -> DaskWorkers:
+    """Starts a scheduler here, and workers by a batch system or on Kubernetes.
+
+    Args:
+        kind: see `Kind`.
+        count: how many workers to ask for.
+        options: for the class of dask-jobqueue or dask-kubernetes, beside its own settings' file.
+        gpu: see `DaskWorkers`; workers are started so that they have the resource.
+
+    Raises:
+        ClusterError: that can't be.
+    """
+    chosen: dict[str, Any] = {} if kind == "kubernetes" else {"cores": 1, "processes": 1}
+    chosen |= options
+    if gpu and kind != "kubernetes":
+        chosen["worker_extra_args"] = [
+            *chosen.get("worker_extra_args", ()),
+            "--resources",
+            f"{GPU}=1",
+        ]
+    make = _find_class(kind)
+    try:
+        cluster = make(**chosen)
+        cluster.scale(count)
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ClusterError(f"no workers by {kind}: {printable(text)}") from error
+    try:
+        client = _connect(cluster)
+    except BaseException:
+        cluster.close()
+        raise
+    return DaskWorkers(client, gpu=gpu, cluster=cluster, wanted=count)
+
+
+def _connect(where: "str | Cluster") -> "Client":
+    from distributed import Client
+
+    try:
+        return Client(where, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except Exception as error:
+        text = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+        raise ClusterError(f"{where}: no Dask scheduler answers ({text})") from error
+
+
+def _find_class(kind: Kind) -> Callable[..., "Cluster"]:
+    if kind == "kubernetes":
+        from dask_kubernetes import operator
+
+        return cast("Callable[..., Cluster]", operator.KubeCluster)
+    import dask_jobqueue
+
+    names = {
+        "slurm": "SLURMCluster",
+        "pbs": "PBSCluster",
+        "sge": "SGECluster",
+        "lsf": "LSFCluster",
+    }
+    return cast("Callable[..., Cluster]", getattr(dask_jobqueue, names[kind]))
+
+
+def _make_call() -> Callable[[bytes], Any]:
+    """Returns a function that Dask sends as it is, so that its scheduler needs no gamt."""
+
+    def call(payload: bytes) -> Any:
+        import pickle
+
+        try:
+            function, arguments = pickle.loads(payload)
+        except (ImportError, AttributeError) as error:
+            # No class of gamt can say so, where there is no gamt.
+            return ("gamt-unfit", f"{type(error).__name__}: {error}")
+        return function(*arguments)
+
+    return call
+
+
+def _run(function: Callable[[Any, Call], Any], argument: Any, number: int) -> Any:
+    """Does a task on a worker."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def cancelled() -> bool:
+        # Dask can't end a thread: it notes that a task isn't wanted any more, also when the driver
+        # is gone, and goes on.
+        task = worker.state.tasks.get(key)
+        return task is None or task.state != "executing" or worker.status.name.startswith("clos")
+
+    try:
+        return function(argument, Call(number, cancelled))
+    except BaseException as error:
+        return Raised.of(error)
