@@ -1,7 +1,7 @@
 """What cases cost: how long they are expected to take, from their sizes and from those seen.
 
-A run of a method is taken to last a + b * classes + c * voxels + d * voxels * classes seconds, and a
-case as many such runs as it has. The four are fitted to the cases that are done.
+A run of a method is taken to last a + b * classes + c * voxels + d * voxels * classes seconds, and
+a case as many such runs as it has. The four are fitted to the cases that are done.
 """
 
 import math
@@ -28,6 +28,9 @@ READ_SECONDS = 5.0
 
 _LEAST_SEEN = 4
 """Cases from which on all four numbers are fitted; from fewer, d alone."""
+
+_MOST_SEEN = 10_000
+"""Cases after which nothing more is learnt."""
 
 _ASSUMED_VOXELS_PER_BYTE = 4.0
 """Of a file, where none could be read: what CT in eight bits is compressed to."""
@@ -108,6 +111,9 @@ class Costs:
     def see(self, entries: Sequence[Entry]) -> None:
         """Learns from cases that are done. It fits all anew whenever twice as many are known."""
         before = len(self._seen)
+        room = _MOST_SEEN - before
+        if len(entries) > room:
+            entries = random.Random(0).sample(entries, room)
         self._seen += [(size_of(one), one.seconds) for one in entries]
         if len(self._seen).bit_length() > before.bit_length():
             self._rates = fit_rates(*zip(*self._seen, strict=True))
@@ -170,7 +176,7 @@ def read_sizes(
     found: dict[int, Size] = {}
     deadline = time.monotonic() + limit
     places = list(range(len(listed)))
-    random.Random(0).shuffle(places)  # noqa: S311 - a sample
+    random.Random(0).shuffle(places)
     for place in places:
         if time.monotonic() > deadline:
             break

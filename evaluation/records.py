@@ -264,9 +264,19 @@ class TeamFolder:
         """The CSV by class and interaction."""
         return self.path / "classes.csv"
 
+    @property
+    def records_folder(self) -> Path:
+        """Holds the records."""
+        return self.path / "records"
+
+    @property
+    def logs_folder(self) -> Path:
+        """Holds what the method printed."""
+        return self.path / "logs"
+
     def record_file(self, case: str) -> Path:
         """The record of a case, named with its suffix."""
-        return self.path / "records" / f"{case.removesuffix('.npz')}.json"
+        return self.records_folder / f"{case.removesuffix('.npz')}.json"
 
     def prediction_file(self, case: str) -> Path:
         """The predictions of a case, named with its suffix."""
@@ -274,7 +284,7 @@ class TeamFolder:
 
     def log_file(self, case: str) -> Path:
         """What the method printed on a case, named with its suffix."""
-        return self.path / "logs" / f"{case.removesuffix('.npz')}.txt"
+        return self.logs_folder / f"{case.removesuffix('.npz')}.txt"
 
     @property
     def work(self) -> Path:
@@ -330,8 +340,7 @@ class TeamFolder:
         for name in SETTINGS:
             if earlier.get(name) != settings.get(name):
                 return (
-                    f"holds results with {name} {earlier.get(name)!r}, found "
-                    f"{settings.get(name)!r}"
+                    f"holds results with {name} {earlier.get(name)!r}, found {settings.get(name)!r}"
                 )
         return None
 
@@ -342,7 +351,7 @@ class TeamFolder:
     def remove_leftovers(self) -> None:
         """Removes what an evaluation that was killed has left."""
         remove_tree(self.work)
-        for folder in (self.path, self.path / "records", self.path / "logs"):
+        for folder in (self.path, self.records_folder, self.logs_folder):
             remove_partials(folder)
 
     def remove_results(self) -> None:
@@ -353,7 +362,7 @@ class TeamFolder:
         """
         cases = self.settings()["cases"]
         self.remove_leftovers()
-        for folder in (self.path / "records", self.path / "logs"):
+        for folder in (self.records_folder, self.logs_folder):
             if folder.exists():
                 shutil.rmtree(folder)
         predictions = [path for path in self.path.glob("*.npz") if path.name in cases]
@@ -363,7 +372,7 @@ class TeamFolder:
     def recorded(self) -> set[str]:
         """Returns the names of the cases that have a record, which are not read."""
         try:
-            names = os.listdir(self.path / "records")  # noqa: PTH208 - a million paths take their time
+            names = os.listdir(self.records_folder)  # noqa: PTH208 - a million paths take their time
         except FileNotFoundError:
             return set()
         return {f"{name.removesuffix('.json')}.npz" for name in names if name.endswith(".json")}

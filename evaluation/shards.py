@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from evaluation.index import open_index, read_index
 from evaluation.listing import Listed, ListingError, list_cases
@@ -24,7 +24,8 @@ class ShardError(ValueError):
     """Shards that can't be merged, or none."""
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True, order=True, slots=True)
+class Shard:
     """One part of a folder of cases.
 
     Attributes:
@@ -76,12 +77,10 @@ def find_shards(team: TeamFolder) -> list[tuple[Shard, TeamFolder]]:
         except ShardError:  # a folder of somebody else
             continue
         found.append((shard, TeamFolder(path.parent)))
-    return sorted(found)
+    return sorted(found, key=lambda one: one[0])
 
 
-def find_done_elsewhere(
-    shard: Shard, team: TeamFolder, settings: Mapping[str, Any]
-) -> set[str]:
+def find_done_elsewhere(shard: Shard, team: TeamFolder, settings: Mapping[str, Any]) -> set[str]:
     """Returns the cases that have a record in the team's folder or in another shard's.
 
     Raises:
@@ -168,8 +167,8 @@ def merge_shards(team: TeamFolder) -> Merged:
             raise ShardError(f"{error}; it tells which cases are missing") from error
         cases = sorted({*settings["cases"], *(one.case for one in listed)})
         team.write_settings({**settings, "cases": cases})
-        for name in (team.record_file(""), team.log_file("")):
-            name.parent.mkdir(exist_ok=True)
+        for one in (team.records_folder, team.logs_folder):
+            one.mkdir(exist_ok=True)
         moved = sum(_move_results(folder, team) for _, folder in found)
         recorded = team.recorded()
         with open_index(team.index_file) as index:
@@ -201,7 +200,7 @@ def _find_settings(team: TeamFolder, shards: Sequence[TeamFolder]) -> dict[str, 
     if not folders:
         raise ShardError(f"{team.path}: all of its shards are at work; nothing to merge yet")
     each = [one.settings() for one in folders]
-    for folder, one in zip(folders[1:], each[1:], strict=True):
+    for folder in folders[1:]:
         if difference := folder.find_difference(each[0]):
             raise ShardError(f"{folder.path}: {difference} in {folders[0].path}")
     return {
@@ -239,4 +238,3 @@ def _move(source: Path, target: Path) -> None:
         with source.open("rb") as content, atomic_write(target) as file:
             shutil.copyfileobj(content, file)
         source.unlink()
-
