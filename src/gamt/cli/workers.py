@@ -144,6 +144,16 @@ class WorkerOptions:
         """Whether workers may be on other machines."""
         return self.scheduler is not None or self.cluster is not None
 
+    def words(self) -> list[str]:
+        """Returns the words of a command line that say the same, but for the number of workers."""
+        words: list[str] = []
+        for option, value in (("--scheduler", self.scheduler), ("--cluster", self.cluster)):
+            words += [] if value is None else [option, value]
+        for key, value in (self.options or {}).items():
+            words += ["--cluster-option", f"{key}={json.dumps(value)}"]
+        given = (("--gpu", self.gpu), ("--dashboard", self.dashboard), ("--collect", self.collect))
+        return [*words, *(option for option, chosen in given if chosen)]
+
     def make(self, at_end: Callable[[], None] | None = None) -> "Workers":
         """Makes the workers.
 
