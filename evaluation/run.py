@@ -11,7 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -172,26 +172,33 @@ def evaluate_folder(
                 elsewhere=elsewhere,
             )
             stamps = {one.case: one.stamp for one in todo}
+
+            def settle(task: Task[_Job, _Done], outcome: _Done | Lost) -> None:
+                try:
+                    record = _keep(task.argument, outcome, place)
+                    entry = Entry.of(record, stamps[task.name], _size(place, record))
+                except _FailedError as error:
+                    progress.failed[task.name] = str(error)
+                    logger.error("%s", error)
+                else:
+                    index.add(entry)
+                    costs.see([entry])
+                    progress.count(entry)
+                    progress.seconds += record.seconds
+                    progress.own_seconds += record.own_seconds
+                    tell(record)
+                costs.end(task.name)
+                progress.ended += 1
+                progress.ended_share = costs.ended_share
+
             try:
-                for task, outcome in run_tasks(jobs, make_workers()) if todo else ():
-                    try:
-                        record = _keep(task.argument, outcome, place)
-                        entry = Entry.of(record, stamps[task.name], _size(place, record))
-                    except _FailedError as error:
-                        progress.failed[task.name] = str(error)
-                        logger.error("%s", error)
-                    else:
-                        index.add(entry)
-                        costs.see([entry])
-                        progress.count(entry)
-                        progress.seconds += record.seconds
-                        progress.own_seconds += record.own_seconds
-                        tell(record)
-                    costs.end(task.name)
-                    progress.ended += 1
-                    progress.ended_share = costs.ended_share
-                    show(progress)
-                    tables.refresh()
+                if todo:
+                    # Closed, so that Ctrl-C ends the workers wherever it comes.
+                    with closing(run_tasks(jobs, make_workers())) as ended:
+                        for task, outcome in ended:
+                            settle(task, outcome)
+                            show(progress)
+                            tables.refresh()
                 if not remove_tree(folder.work):
                     logger.warning(
                         "%s: what the method left here can't all be removed", folder.work
