@@ -9,7 +9,7 @@ from types import TracebackType
 
 import psutil
 
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import PATIENCE_S, wait_until
 
 DASK = str(Path(sys.executable).with_name("dask"))
 
@@ -127,7 +127,7 @@ def kill(process: psutil.Process) -> None:
     """Kills a process with -9, if it still is, and waits until it is gone."""
     try:
         process.kill()
-        process.wait()
+        process.wait(PATIENCE_S)
     except psutil.NoSuchProcess:
         pass
 
