@@ -6,7 +6,9 @@ The commands import what they need when they run, so that help is quick.
 import logging
 import os
 import re
+import shlex
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,9 @@ logger = logging.getLogger("gamt.evaluation")
 
 RUN_LIMIT = 3600.0
 
+SAMPLE = 12
+"""Cases that are measured for a plan."""
+
 CLUSTER_EXTRA = ("dask", "dask_jobqueue", "dask_kubernetes", "distributed")
 
 EXTRA = ("huggingface_hub", "jinja2", "numba", "pandas", "PIL")
@@ -45,6 +50,7 @@ app = typer.Typer(
 Examples:
   gamt-evaluate run --cases tests/cases --method gamt --out results
   gamt-evaluate run --cases val --gts val_gt --method docker:team.tar.gz --out results
+  gamt-evaluate plan --cases val --method gamt --out results
   gamt-evaluate leaderboard results
   gamt-evaluate report results
   gamt-evaluate fetch --to data
@@ -54,6 +60,40 @@ Examples:
 """,
 )
 
+Cases = Annotated[Path, typer.Option(metavar="DIR", help="A folder of the challenge's npz files.")]
+Spec = Annotated[
+    str, typer.Option("--method", metavar="SPEC", help="What to evaluate; 'run --help' lists it.")
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Gets a folder with the results.")]
+Gts = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="A folder of npz files of the same names with the ground truth (gts).  "
+        "[default: the cases hold it]",
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(metavar="TEAM", help="The results' name.  [default: after the method]"),
+]
+StrictTime = Annotated[
+    bool,
+    typer.Option(
+        "--strict-time",
+        help="Scores are 0 where a case took over 90 s a class, as in the challenge; without "
+        "it there is a warning, as in the organisers' script.",
+    ),
+]
+RunLimit = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.001,
+        help="One run of the method is stopped after this time; what it wrote is discarded, "
+        "and it counts as one that wrote nothing.",
+    ),
+]
 Results = Annotated[
     list[Path],
     typer.Argument(metavar="OUT...", help="Folders given to 'run --out', or a team's in them."),
@@ -85,6 +125,7 @@ Examples:
   gamt-evaluate run --cases val --gts val_gt --method docker:team.tar.gz --out results
   gamt-evaluate run --cases val --method "command:python my.py inputs outputs" --out results
   gamt-evaluate run --cases val --method session:evaluation.peers:nninteractive --out results
+  gamt-evaluate run --cases val --method gamt --out results --shard 3/8
 
 \b
 OUT/TEAM gets:
@@ -105,23 +146,11 @@ arguments, 130 after Ctrl-C, 143 after SIGTERM.
 """
 )
 def run(
-    cases: Annotated[
-        Path, typer.Option(metavar="DIR", help="A folder of the challenge's npz files.")
-    ],
-    method: Annotated[str, typer.Option(metavar="SPEC", help="What to evaluate; see below.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets a folder with the results.")],
-    gts: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="A folder of npz files of the same names with the ground truth (gts).  "
-            "[default: the cases hold it]",
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(metavar="TEAM", help="The results' name.  [default: after the method]"),
-    ] = None,
+    cases: Cases,
+    method: Spec,
+    out: Out,
+    gts: Gts = None,
+    name: Name = None,
     workers: Count = None,
     scheduler: Scheduler = None,
     cluster: Cluster = None,
@@ -129,23 +158,16 @@ def run(
     gpu: Gpu = False,
     collect: Collect = False,
     dashboard: Dashboard = False,
-    strict_time: Annotated[
-        bool,
+    shard: Annotated[
+        str | None,
         typer.Option(
-            "--strict-time",
-            help="Scores are 0 where a case took over 90 s a class, as in the challenge; without "
-            "it there is a warning, as in the organisers' script.",
+            metavar="I/N",
+            help="Do the part I of N alone, into a folder of its own, for batch systems without "
+            "Dask; 'merge' puts the parts together.",
         ),
-    ] = False,
-    run_limit: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            min=0.001,
-            help="One run of the method is stopped after this time; what it wrote is discarded, "
-            "and it counts as one that wrote nothing.",
-        ),
-    ] = RUN_LIMIT,
+    ] = None,
+    strict_time: StrictTime = False,
+    run_limit: RunLimit = RUN_LIMIT,
     remove_image: Annotated[
         bool,
         typer.Option("--remove-image", help="Remove the container's image at the end."),
@@ -162,19 +184,123 @@ def run(
     from evaluation.records import TeamFolder
     from evaluation.removal import remove_tree
     from evaluation.run import evaluate_folder
+    from evaluation.shards import Shard
+    from gamt.cluster.tasks import ClusterError
 
     chosen = WorkerOptions.parse(
         workers, scheduler, cluster, cluster_options, gpu, dashboard, collect
     )
-    parallel = chosen.elsewhere or (workers or 1) > 1
+    if shard is not None and chosen.elsewhere:
+        raise UsageError("found --shard with --scheduler or --cluster, expected one of them")
+    part = None if shard is None else Shard.parse(shard)
+    parallel = chosen.elsewhere or part is not None or (workers or 1) > 1
     parsed = parse_method(method, run_limit, parallel=parallel, remove_image=remove_image)
-    team = name or parsed.team
-    if not re.fullmatch(r"[\w-][\w.-]*", team):
-        raise UsageError(f"--name {team!r}: expected letters, digits, '.', '_' and '-'")
-    folder = TeamFolder(out / team)
+    team = TeamFolder(out / _check_name(name or parsed.team))
+    folder = team if part is None else part.folder(team)
     try:
-        with _ended_by_sigterm(), progress_bar(team, shows_progress(verbose)) as show:
+        with _ended_by_sigterm(), progress_bar(team.team, shows_progress(verbose)) as show:
             result = evaluate_folder(
+                cases,
+                gts,
+                method,
+                parsed,
+                team,
+                make_workers=lambda: chosen.make(stop_running),
+                strict_time=strict_time,
+                run_limit=run_limit,
+                restart=restart,
+                collect=collect,
+                elsewhere=chosen.elsewhere,
+                shard=part,
+                show=show,
+                tell=lambda record: log_record(record, folder),
+            )
+    except KeyboardInterrupt as interrupt:
+        remove_tree(folder.work)
+        echo("interrupted; the same command goes on where it was", err=True)
+        raise typer.Exit(143 if isinstance(interrupt, _Terminated) else 130) from None
+    except ClusterError as error:
+        raise ClusterError(f"{error}; the same command goes on where it was") from error
+    parsed.release()
+    log_summary(result)
+    where = folder.metrics_file if part is None else folder.path
+    echo(f"{result.done} of {result.total} cases: {where}")
+    if result.done and not result.predicted:
+        logger.error(
+            "%s never wrote a prediction in time; %s says why", method, folder.path / "logs"
+        )
+        raise typer.Exit(1)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="""
+\b
+Examples:
+  gamt-evaluate plan --cases val --method gamt --out results
+  gamt-evaluate plan --cases val --method gamt --out results --workers 8 --workers 100 \\
+      --cluster slurm --cluster-option queue=gpu --gpu
+
+What is measured stays in OUT/TEAM: 'run' doesn't do it again. Times are those of workers as they
+are now, one case alone on its machine; starting them isn't counted.
+"""
+)
+def plan(
+    cases: Cases,
+    method: Spec,
+    out: Out,
+    gts: Gts = None,
+    name: Name = None,
+    workers: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Tell the time for so many workers; repeatable.  [default: 1, 2, 4 up to 64]",
+        ),
+    ] = None,
+    sample: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Evaluate cases, small and large ones, until N are measured.",
+        ),
+    ] = SAMPLE,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
+    cluster_options: ClusterOptions = None,
+    gpu: Gpu = False,
+    collect: Collect = False,
+    strict_time: StrictTime = False,
+    run_limit: RunLimit = RUN_LIMIT,
+    verbose: Verbose = None,
+) -> None:
+    """Tells what an evaluation will take: time, disk, network; and the command that runs it.
+
+    It goes by cases that are done, and by a sample of the others that it evaluates first.
+    """
+    start_log(verbose)
+    from rich.console import Console
+
+    from evaluation.console import log_record, progress_bar, show_plan
+    from evaluation.methods import parse_method, stop_running
+    from evaluation.plan import Standing, make_plan
+    from evaluation.records import TeamFolder
+    from evaluation.run import RunError, evaluate_folder, make_settings
+
+    chosen = WorkerOptions.parse(None, scheduler, cluster, cluster_options, gpu, False, collect)
+    parsed = parse_method(method, run_limit, parallel=chosen.elsewhere)
+    folder = TeamFolder(out / _check_name(name or parsed.team))
+    settings = make_settings(cases, gts, method, parsed, strict_time, run_limit)
+    if folder.run_file.exists() and (difference := folder.find_difference(settings)):
+        raise RunError(f"{folder.path}: {difference}; choose another --name or --out")
+    standing = Standing.read(cases, gts, folder)
+    lacking = sample - len(standing.measured)
+    if lacking > 0 and standing.todo:
+        with _ended_by_sigterm(), progress_bar(folder.team, shows_progress(verbose)) as show:
+            evaluate_folder(
                 cases,
                 gts,
                 method,
@@ -183,25 +309,56 @@ def run(
                 make_workers=lambda: chosen.make(stop_running),
                 strict_time=strict_time,
                 run_limit=run_limit,
-                restart=restart,
                 collect=collect,
                 elsewhere=chosen.elsewhere,
+                only=standing.choose_sample(lacking),
                 show=show,
                 tell=lambda record: log_record(record, folder),
             )
-    except KeyboardInterrupt as interrupt:
-        remove_tree(folder.work)
-        echo("interrupted; the same command goes on where it was", err=True)
-        raise typer.Exit(143 if isinstance(interrupt, _Terminated) else 130) from None
+        standing = Standing.read(cases, gts, folder)
     parsed.release()
-    log_summary(result)
-    echo(f"{result.done} of {result.total} cases: {folder.metrics_file}")
-    if result.done and not result.predicted:
-        logger.error(
-            "%s never wrote a prediction in time; %s says why", method, folder.path / "logs"
-        )
-        raise typer.Exit(1)
-    if result.failed:
+    show_plan(make_plan(standing, workers or ()), gpu, Console())
+    words = [sys.executable, "-m", "evaluation", "run", "--cases", cases, "--method", method]
+    words += ["--out", out]
+    for option, value in (("--gts", gts), ("--name", name)):
+        words += [] if value is None else [option, value]
+    words += ["--strict-time"] if strict_time else []
+    words += [] if run_limit == RUN_LIMIT else ["--run-limit", f"{run_limit:g}"]
+    words += [] if scheduler or not workers else ["--workers", max(workers)]
+    echo(shlex.join(map(str, [*words, *chosen.words()])))
+
+
+@app.command(
+    epilog="""
+\b
+Examples:
+  gamt-evaluate run --cases val --method gamt --out results --shard 1/2
+  gamt-evaluate run --cases val --method gamt --out results --shard 2/2
+  gamt-evaluate merge results
+
+A batch system's array of jobs runs the shards, such as Slurm's with 'sbatch --array=1-100' and
+--shard $SLURM_ARRAY_TASK_ID/100. Killed at any time, 'merge' can be repeated.
+
+Exit status: 0 if all cases are there, 1 if some are missing, 2 for wrong arguments.
+"""
+)
+def merge(results: Results, verbose: Verbose = None) -> None:
+    """Puts what the shards of evaluations have done into one folder, with its tables.
+
+    What is missing is named; the same shard again does that alone, and 'run' without --shard all.
+    """
+    start_log(verbose)
+    from evaluation.console import log_merged
+    from evaluation.shards import find_sharded_teams, merge_shards
+
+    complete = True
+    for team in find_sharded_teams(results):
+        merged = merge_shards(team)
+        log_merged(merged)
+        done = merged.total - len(merged.missing_cases)
+        echo(f"{done} of {merged.total} cases, {merged.moved} moved: {team.metrics_file}")
+        complete &= done == merged.total
+    if not complete:
         raise typer.Exit(1)
 
 
@@ -384,6 +541,12 @@ def prepare(
         raise typer.Exit(1)
 
 
+def _check_name(team: str) -> str:
+    if not re.fullmatch(r"[\w-][\w.-]*", team):
+        raise UsageError(f"--name {team!r}: expected letters, digits, '.', '_' and '-'")
+    return team
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM, which ends an evaluation as Ctrl-C does."""
 
@@ -420,16 +583,20 @@ def _explain(error: Exception) -> tuple[str, int] | None:
         how = "pip install 'gamt[evaluation]', or '.[evaluation]' in a clone, or 'make setup' there"
         return f"the package {error.name} isn't installed; this installs it: {how}", 1
     from evaluation.hub import HubError
+    from evaluation.listing import ListingError
     from evaluation.methods import MethodError
+    from evaluation.plan import PlanError
     from evaluation.prepare import PrepareError
     from evaluation.records import RecordError
     from evaluation.report import ReportError
     from evaluation.run import RunError
+    from evaluation.shards import ShardError
     from gamt.cluster.tasks import ClusterError
     from gamt.io.npz import CaseError
 
-    if isinstance(error, UsageError | MethodError | RunError | RecordError | PrepareError):
+    wrong = (UsageError, ListingError, MethodError, RunError, ShardError, RecordError, PrepareError)
+    if isinstance(error, wrong):
         return str(error), 2
-    if isinstance(error, CaseError | ClusterError | HubError | ReportError):
+    if isinstance(error, CaseError | ClusterError | HubError | PlanError | ReportError):
         return str(error), 1
     return None

@@ -1,18 +1,29 @@
-"""Progress and summary of an evaluation on the terminal."""
+"""Progress and summary of an evaluation, and its plan, on the terminal."""
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, TextColumn
+from rich.filesize import decimal
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Table
 
+from evaluation.plan import Plan
 from evaluation.records import METRICS, CaseRecord, TeamFolder
 from evaluation.run import Progress
+from evaluation.shards import Merged
 
 logger = logging.getLogger("gamt.evaluation")
+
+LINE_SECONDS = 300.0
+"""How often a line says how far it is where there is no terminal."""
+
+_MOST_NAMED = 10
+"""Cases that one line names."""
 
 _TROUBLES = {
     "none": "wrote nothing in time, so zeros count",
@@ -53,13 +64,34 @@ def log_summary(result: Progress) -> None:
 
 @contextmanager
 def progress_bar(team: str, shown: bool) -> Iterator[Callable[[Progress], None]]:
-    """Gives a function that shows how far an evaluation is, with running means."""
+    """Gives a function that shows how far an evaluation is.
+
+    Args:
+        team: whose it is.
+        shown: whether on a bar, with running means; otherwise a line is logged every few minutes.
+    """
+    pace = _Pace()
     if not shown:
-        yield lambda progress: None
+        due = time.monotonic() + LINE_SECONDS
+
+        def log(progress: Progress) -> None:
+            nonlocal due
+            if time.monotonic() >= due and progress.ended < progress.todo:
+                due = time.monotonic() + LINE_SECONDS
+                done = f"{progress.done} of {progress.total} cases"
+                logger.info("%s: %s%s", team, done, pace.describe(progress))
+
+        yield log
         return
-    columns = (*Bar.get_default_columns(), MofNCompleteColumn(), TextColumn("{task.fields[means]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[cases]}"),
+        TextColumn("{task.fields[means]}"),
+    )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(team, total=None, means="")
+        task = bar.add_task(team, total=1.0, cases="", means="")
 
         def show(progress: Progress) -> None:
             means = "  ".join(
@@ -68,6 +100,77 @@ def progress_bar(team: str, shown: bool) -> Iterator[Callable[[Progress], None]]
                 if progress.done
             )
             done = progress.done + len(progress.failed)
-            bar.update(task, completed=done, total=progress.total, means=means)
+            cases = f"{done}/{progress.total}{pace.describe(progress)}"
+            # By what is to be done now: all of it took its time, or will.
+            bar.update(task, completed=progress.ended_share, cases=cases, means=means)
 
         yield show
+
+
+class _Pace:
+    """How fast cases are done."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def describe(self, progress: Progress) -> str:
+        """Returns the rate, and the time left by the work that was expected; empty at first."""
+        seconds = time.monotonic() - self._began
+        if not progress.ended_share or not seconds:
+            return ""
+        left = seconds / progress.ended_share * (1 - progress.ended_share)
+        rate = progress.ended / seconds * 60
+        return f", {rate:.1f} a minute, {describe_seconds(left)} left"
+
+
+def describe_seconds(seconds: float) -> str:
+    """Returns a duration in the unit that suits it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+def show_plan(plan: Plan, gpu: bool, console: Console) -> None:
+    """Prints a plan as a table.
+
+    Args:
+        plan: what to print.
+        gpu: whether a worker has a GPU, whose hours are told then.
+        console: where to.
+    """
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_row("cases", f"{plan.total:,}: {plan.done:,} done, {plan.todo:,} to do")
+    each = f"{plan.seconds_a_case:.3g} s a case, {plan.seconds_an_interaction:.3g} s an interaction"
+    table.add_row("measured", f"{plan.measured:,} cases: {each}")
+    work = describe_seconds(plan.seconds)
+    table.add_row(
+        "to do", f"{plan.seconds / 3600:,.2f} GPU hours" if gpu else f"{work} of a worker"
+    )
+    for number, seconds in plan.wall_seconds.items():
+        workers = f"{number:,} worker{'s' if number > 1 else ''}"
+        table.add_row(f"with {workers}", describe_seconds(seconds))
+    table.add_row("disk", f"{decimal(plan.result_bytes)} for results")
+    table.add_row("", f"{decimal(plan.work_bytes)} a worker while it is at work")
+    table.add_row("network", f"{decimal(plan.case_bytes)} read, cases")
+    table.add_row("", f"{decimal(plan.traffic_bytes)} written, work folders and results")
+    collected = f"{decimal(plan.case_bytes)} out, {decimal(plan.result_bytes)} back"
+    table.add_row("with --collect", f"{collected}, through this machine; nothing else")
+    console.print(table, soft_wrap=True)
+
+
+def log_merged(merged: Merged) -> None:
+    """Logs which cases are missing, by shard."""
+    for shard in merged.busy:
+        logger.warning("%s: shard %s is at work: nothing merged", merged.team.path, shard)
+    for shard, cases in merged.missing.items():
+        named = ", ".join(cases[:_MOST_NAMED])
+        more = len(cases) - _MOST_NAMED
+        logger.warning(
+            "shard %s: %d cases missing: %s%s",
+            shard,
+            len(cases),
+            named,
+            f" and {more} more" if more > 0 else "",
+        )

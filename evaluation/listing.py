@@ -19,13 +19,20 @@ class Listed(NamedTuple):
 
     Attributes:
         case: the file's name, with its suffix.
-        bytes: the size of its file.
+        image_bytes: the size of its file.
+        gts_bytes: that of the file with its truth; 0 where it holds that itself.
         stamp: sizes and times of change of its files, which change with them.
     """
 
     case: str
-    bytes: int
+    image_bytes: int
+    gts_bytes: int
     stamp: str
+
+    @property
+    def bytes(self) -> int:
+        """The size of its files together."""
+        return self.image_bytes + self.gts_bytes
 
 
 def list_cases(cases: Path, gts: Path | None) -> list[Listed]:
@@ -43,10 +50,11 @@ def list_cases(cases: Path, gts: Path | None) -> list[Listed]:
     if not found:
         raise ListingError(f"{cases}: no npz file in this folder")
     truths = {} if gts is None or not gts.is_dir() else _scan(gts)
-    return [
-        Listed(case, size, _stamp(size, changed, *truths.get(case, ())))
-        for case, (size, changed) in sorted(found.items())
-    ]
+    listed = []
+    for case, (size, changed) in sorted(found.items()):
+        truth = truths.get(case, ())
+        listed.append(Listed(case, size, sum(truth[:1]), _stamp(size, changed, *truth)))
+    return listed
 
 
 def case_files(cases: Path, gts: Path | None, case: str) -> CaseFiles:

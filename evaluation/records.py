@@ -9,6 +9,7 @@ The folder of a team holds::
     logs/CASE.txt       what the method printed
     TEAM_metrics.csv    a row a case, as the official script writes it
     classes.csv         a row a case, class and interaction
+    shards/I-of-N       what isn't merged yet of a part, laid out as this (`evaluation.shards`)
 
 Only the records are read back; the CSVs are made anew from them.
 """
@@ -19,12 +20,14 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 from scipy import integrate
 
 from evaluation.removal import remove_tree
@@ -72,8 +75,16 @@ _SETTINGS = ("method", "strict_time", "started", "cases")
 """What run.json has at least."""
 
 
+SETTINGS = ("method", "identity", "cases_folder", "gts_folder", "strict_time", "run_limit")
+"""Entries of run.json that must be equal for results to belong together."""
+
+
 class RecordError(ValueError):
     """A folder that holds no evaluation, or a record that can't be read."""
+
+
+class BusyError(RecordError):
+    """A folder in which another evaluation is at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +264,19 @@ class TeamFolder:
         """The CSV by class and interaction."""
         return self.path / "classes.csv"
 
+    @property
+    def records_folder(self) -> Path:
+        """Holds the records."""
+        return self.path / "records"
+
+    @property
+    def logs_folder(self) -> Path:
+        """Holds what the method printed."""
+        return self.path / "logs"
+
     def record_file(self, case: str) -> Path:
         """The record of a case, named with its suffix."""
-        return self.path / "records" / f"{case.removesuffix('.npz')}.json"
+        return self.records_folder / f"{case.removesuffix('.npz')}.json"
 
     def prediction_file(self, case: str) -> Path:
         """The predictions of a case, named with its suffix."""
@@ -263,12 +284,31 @@ class TeamFolder:
 
     def log_file(self, case: str) -> Path:
         """What the method printed on a case, named with its suffix."""
-        return self.path / "logs" / f"{case.removesuffix('.npz')}.txt"
+        return self.logs_folder / f"{case.removesuffix('.npz')}.txt"
 
     @property
     def work(self) -> Path:
         """Holds what workers write until it has its place; gone in the end."""
         return self.path / "work"
+
+    @property
+    def shards(self) -> Path:
+        """Holds the folders of shards (`evaluation.shards`)."""
+        return self.path / "shards"
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keeps other evaluations from the folder, which is there.
+
+        Raises:
+            BusyError: another one is at work here.
+        """
+        try:
+            lock = FileLock(self.path / ".lock").acquire(timeout=0)
+        except Timeout as error:
+            raise BusyError(f"{self.path}: another evaluation is at work here") from error
+        with lock:
+            yield
 
     def settings(self) -> dict[str, Any]:
         """Returns what was evaluated and how: `method`, `strict_time`, `cases` and more.
@@ -290,6 +330,20 @@ class TeamFolder:
             raise RecordError(f"{self.run_file}: found cases {cases!r}, expected a list of names")
         return settings
 
+    def find_difference(self, settings: Mapping[str, Any]) -> str | None:
+        """Says which settings the results here have that others don't; None if they are the same.
+
+        Raises:
+            RecordError: as `settings`.
+        """
+        earlier = self.settings()
+        for name in SETTINGS:
+            if earlier.get(name) != settings.get(name):
+                return (
+                    f"holds results with {name} {earlier.get(name)!r}, found {settings.get(name)!r}"
+                )
+        return None
+
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Writes what `settings` returns."""
         _write_text(self.run_file, json.dumps(settings, indent=1))
@@ -297,7 +351,7 @@ class TeamFolder:
     def remove_leftovers(self) -> None:
         """Removes what an evaluation that was killed has left."""
         remove_tree(self.work)
-        for folder in (self.path, self.path / "records", self.path / "logs"):
+        for folder in (self.path, self.records_folder, self.logs_folder):
             remove_partials(folder)
 
     def remove_results(self) -> None:
@@ -308,7 +362,7 @@ class TeamFolder:
         """
         cases = self.settings()["cases"]
         self.remove_leftovers()
-        for folder in (self.path / "records", self.path / "logs"):
+        for folder in (self.records_folder, self.logs_folder):
             if folder.exists():
                 shutil.rmtree(folder)
         predictions = [path for path in self.path.glob("*.npz") if path.name in cases]
@@ -318,7 +372,7 @@ class TeamFolder:
     def recorded(self) -> set[str]:
         """Returns the names of the cases that have a record, which are not read."""
         try:
-            names = os.listdir(self.path / "records")  # noqa: PTH208 - a million paths take their time
+            names = os.listdir(self.records_folder)  # noqa: PTH208 - a million paths take their time
         except FileNotFoundError:
             return set()
         return {f"{name.removesuffix('.json')}.npz" for name in names if name.endswith(".json")}

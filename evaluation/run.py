@@ -10,21 +10,21 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from evaluation.index import Entry, open_index, read_index
+from evaluation.costs import Costs, read_sizes
+from evaluation.index import Entry, IndexWriter, open_index, read_index
 from evaluation.listing import Listed, ListingError, case_files, list_cases
 from evaluation.loop import CaseFiles, Method, describe_error, evaluate_case
 from evaluation.methods import Fitness, MethodError, ParsedMethod, stop_running
 from evaluation.records import METRICS, CaseRecord, TeamFolder
 from evaluation.removal import remove_tree
+from evaluation.shards import Shard, find_done_elsewhere, find_shards
 from gamt.cluster.local import LocalWorkers
 from gamt.cluster.tasks import Call, Lost, Task, Unfit, Workers, run_tasks
 from gamt.io.files import atomic_write
@@ -32,8 +32,11 @@ from gamt.io.npz import CaseError
 
 logger = logging.getLogger("gamt.evaluation")
 
-SETTINGS = ("method", "identity", "cases_folder", "gts_folder", "strict_time", "run_limit")
-"""Entries of run.json that must be equal for a run to resume an earlier one."""
+_TABLES_SECONDS = 60.0
+"""How often the tables are written anew at most while cases are being done."""
+
+_TABLES_SHARE = 0.01
+"""Of the time, that writing them may take."""
 
 
 class RunError(ValueError):
@@ -48,6 +51,9 @@ class Progress:
         total: number of cases.
         done: number of those that have a record.
         failed: why cases have no record, by their names.
+        todo: number of cases to do now.
+        ended: number of those that are done or have failed.
+        ended_share: of the work on those to do now, as far as it can be expected, in 0..1.
         predicted: whether the method ever wrote a segmentation of any case.
         sums: of METRICS over the cases that are done, in their order.
         seconds: that the method took for the cases that were done now.
@@ -57,6 +63,9 @@ class Progress:
     total: int
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    todo: int = 0
+    ended: int = 0
+    ended_share: float = 0.0
     predicted: bool = False
     sums: list[float] = field(default_factory=lambda: [0.0] * len(METRICS))
     seconds: float = 0.0
@@ -87,6 +96,8 @@ def evaluate_folder(
     restart: bool = False,
     collect: bool = False,
     elsewhere: bool = False,
+    shard: Shard | None = None,
+    only: Collection[str] | None = None,
     show: Callable[[Progress], None] = lambda progress: None,
     tell: Callable[[CaseRecord], None] = lambda record: None,
 ) -> Progress:
@@ -107,45 +118,58 @@ def evaluate_folder(
             volumes come back. Without it they find both under the same absolute paths.
         elsewhere: whether workers may be on other machines, which have to show that they have the
             same method (`ParsedMethod.fitness`).
+        shard: the part of the cases to do, into a folder of its own below `folder`; None for all.
+        only: names of the cases to do now, of all that are to be done; None for all.
         show: called first and whenever a case is done.
         tell: called with the record of each case that is done now.
 
     Raises:
-        RunError: there are no cases, or `folder` is in use, holds results of other settings or what
-            is no evaluation, or is or contains the folder of the cases or of their truth.
-        RecordError: run.json or a record in `folder` is broken.
+        RunError: there are no cases, or `folder` holds results of other settings, shards that
+            aren't merged or what is no evaluation, or is or contains the folder of the cases or of
+            their truth.
+        ShardError: other shards hold results of other settings.
+        RecordError: run.json or a record in `folder` is broken, or another evaluation is at work.
         ClusterError: the workers are lost, or none of them can run the method.
     """
+    # Absolute, since a case is looked for when its turn comes: what is in process may be anywhere.
+    cases, gts = cases.absolute(), gts and gts.absolute()
     try:
         listed = list_cases(cases, gts)
     except ListingError as error:
         raise RunError(str(error)) from error
     _refuse_inputs(folder, cases, gts)
     _refuse_foreign(folder)
+    settings = make_settings(cases, gts, spec, method, strict_time, run_limit)
+    if shard is None:
+        _take_shards(folder, restart)
+    else:
+        done = find_done_elsewhere(shard, folder, settings)
+        listed = [one for one in shard.choose(listed) if one.case not in done]
+        folder = shard.folder(folder)
+        _refuse_foreign(folder)
     folder.path.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(folder.path / ".lock").acquire(timeout=0)
-    except Timeout as error:
-        raise RunError(f"{folder.path}: another evaluation is at work here") from error
-    with lock:
-        settings = {
-            "method": spec,
-            "identity": method.identity,
-            "cases_folder": os.fspath(cases.resolve()),
-            "gts_folder": gts and os.fspath(gts.resolve()),
-            "strict_time": strict_time,
-            "run_limit": run_limit,
-        }
+    with folder.hold():
         _begin(folder, settings, [one.case for one in listed], restart)
         progress = Progress(len(listed))
         place = TeamFolder(folder.path.absolute())
+        tables = _Tables(folder, strict_time)
         with open_index(folder.index_file) as index:
-            todo, known = _resume(listed, cases, gts, folder, progress)
-            for entry in known:
-                index.add(entry)
+            todo, done_before = _resume(listed, cases, gts, folder, progress, index)
+            if only is not None:
+                todo = [one for one in todo if one.case in only]
+            costs = Costs(todo, read_sizes(todo, cases, done_before))
+            costs.see(done_before)
+            del listed, done_before
+            progress.todo = len(todo)
             show(progress)
             jobs = _make_tasks(
-                todo, cases, gts, method, place, collect=collect, elsewhere=elsewhere
+                costs.longest_first(),
+                cases,
+                gts,
+                method,
+                place,
+                collect=collect,
+                elsewhere=elsewhere,
             )
             stamps = {one.case: one.stamp for one in todo}
             try:
@@ -158,11 +182,16 @@ def evaluate_folder(
                         logger.error("%s", error)
                     else:
                         index.add(entry)
+                        costs.see([entry])
                         progress.count(entry)
                         progress.seconds += record.seconds
                         progress.own_seconds += record.own_seconds
                         tell(record)
+                    costs.end(task.name)
+                    progress.ended += 1
+                    progress.ended_share = costs.ended_share
                     show(progress)
+                    tables.refresh()
                 if not remove_tree(folder.work):
                     logger.warning(
                         "%s: what the method left here can't all be removed", folder.work
@@ -170,6 +199,46 @@ def evaluate_folder(
             finally:
                 folder.write_tables(strict_time)
         return progress
+
+
+def make_settings(
+    cases: Path,
+    gts: Path | None,
+    spec: str,
+    method: ParsedMethod,
+    strict_time: bool,
+    run_limit: float,
+) -> dict[str, Any]:
+    """Returns what has to be equal for a run to go on with the results of another: `SETTINGS`.
+
+    Args: see `evaluate_folder`.
+    """
+    return {
+        "method": spec,
+        "identity": method.identity,
+        "cases_folder": os.fspath(cases.resolve()),
+        "gts_folder": gts and os.fspath(gts.resolve()),
+        "strict_time": strict_time,
+        "run_limit": run_limit,
+    }
+
+
+class _Tables:
+    """Keeps the tables fresh, at little cost: they are written from all records each time."""
+
+    def __init__(self, folder: TeamFolder, strict_time: bool) -> None:
+        self._folder = folder
+        self._strict_time = strict_time
+        self._due = time.monotonic() + _TABLES_SECONDS
+
+    def refresh(self) -> None:
+        """Writes the tables where they are due."""
+        began = time.monotonic()
+        if began < self._due:
+            return
+        self._folder.write_tables(self._strict_time)
+        ended = time.monotonic()
+        self._due = ended + max(_TABLES_SECONDS, (ended - began) / _TABLES_SHARE)
 
 
 class _FailedError(Exception):
@@ -393,22 +462,24 @@ def _resume(
     gts: Path | None,
     folder: TeamFolder,
     progress: Progress,
+    index: IndexWriter,
 ) -> tuple[list[Listed], list[Entry]]:
     """Finds out what is left to do, and counts what is done.
 
-    Only the records of cases whose files look changed, or that aren't in the index, are read.
+    Only the records of cases whose files look changed, or that aren't in the index, are read; the
+    index gets their lines.
 
     Returns:
-        The cases to do, those that take longest first; and lines that the index lacks.
+        The cases to do; and what is known of those that are done.
     """
     recorded = folder.recorded()
-    index = read_index(folder.index_file)
-    todo, lines = [], []
+    known = read_index(folder.index_file)
+    todo, done = [], []
     for one in listed:
         if one.case not in recorded:
             todo.append(one)
             continue
-        entry = index.get(one.case)
+        entry = known.get(one.case)
         if entry is None or entry.stamp != one.stamp:
             record = CaseRecord.read(folder.record_file(one.case))
             if reason := _find_change(case_files(cases, gts, one.case), record):
@@ -416,10 +487,10 @@ def _resume(
                 logger.error("%s", reason)
                 continue
             entry = Entry.of(record, one.stamp, _size(folder, record))
-            lines.append(entry)
+            index.add(entry)
+        done.append(entry)
         progress.count(entry)
-    todo.sort(key=lambda one: one.bytes, reverse=True)
-    return todo, lines
+    return todo, done
 
 
 def _find_change(files: CaseFiles, record: CaseRecord) -> str | None:
@@ -459,11 +530,29 @@ def _refuse_foreign(folder: TeamFolder) -> None:
         return
     # Hidden files don't count: one killed before it wrote run.json leaves its lock.
     found = sorted(one.name for one in folder.path.iterdir() if not one.name.startswith("."))
-    if found and folder.run_file.name not in found:
+    if found and folder.run_file.name not in found and not find_shards(folder):
         raise RunError(
             f"{folder.path}: found {found[0]} but no {folder.run_file.name}, expected an empty "
             "folder or earlier results; choose another --name or --out"
         )
+
+
+def _take_shards(folder: TeamFolder, restart: bool) -> None:
+    """Refuses results of shards that aren't merged, or removes them.
+
+    Raises:
+        RunError: there are some, and they aren't to be removed.
+        BusyError: they are to be, but are at work.
+    """
+    for shard, one in find_shards(folder):
+        if restart:
+            with one.hold():
+                remove_tree(one.path)
+        elif one.recorded():
+            raise RunError(
+                f"{one.path}: shard {shard} holds results that aren't merged; "
+                f"'python -m evaluation merge {folder.path}' does it"
+            )
 
 
 def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str], restart: bool) -> None:
@@ -477,17 +566,15 @@ def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str], resta
     if folder.run_file.exists() and restart:
         folder.remove_results()
     elif folder.run_file.exists():
+        if difference := folder.find_difference(settings):
+            raise RunError(
+                f"{folder.path}: {difference}; choose another --name or --out, or --restart"
+            )
         earlier = folder.settings()
-        for name in SETTINGS:
-            if earlier.get(name) != settings[name]:
-                raise RunError(
-                    f"{folder.path}: holds results with {name} {earlier.get(name)!r}, found "
-                    f"{settings[name]!r}; choose another --name or --out, or --restart"
-                )
         cases = sorted({*cases, *earlier["cases"]})
         started = earlier["started"]
         folder.remove_leftovers()
     # First of all, so that whatever else is in the folder is known to be an evaluation's.
     folder.write_settings({**settings, "started": started, "cases": cases})
-    for one in (folder.record_file(cases[0]), folder.log_file(cases[0])):
-        one.parent.mkdir(exist_ok=True)
+    for one in (folder.records_folder, folder.logs_folder):
+        one.mkdir(exist_ok=True)

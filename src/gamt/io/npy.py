@@ -87,9 +87,7 @@ def read_array(
             raise NpyError(f"a pickle that holds a {type(array).__name__} and no array")
         return array
     check(header.dtype, header.shape)
-    if header.bytes != data_bytes:
-        described = f"{header.dtype} of shape {header.shape}"
-        raise NpyError(f"{data_bytes} of the {header.bytes} bytes of {described}")
+    _check_size(header, data_bytes)
     if most_bytes is None:
         available = available_bytes()
         if header.bytes > available:
@@ -99,6 +97,23 @@ def read_array(
     elif (count := count_lists(header.shape)) > MOST_STEPS:
         raise NpyError(f"{count:,} elements and rows", f"at most {MOST_STEPS:,}")
     return _read_data(file, header)
+
+
+def read_shape(file: IO[bytes], size_bytes: int) -> tuple[int, ...]:
+    """Reads the shape of an array of plain values, and no data.
+
+    Args:
+        file: the stream, at its beginning.
+        size_bytes: of the stream.
+
+    Raises:
+        NpyError: the stream isn't an npy array of plain values, or not of its size.
+    """
+    header, header_bytes = _read_header(file)
+    if header.dtype.hasobject:
+        raise NpyError("an array of objects")
+    _check_size(header, size_bytes - header_bytes)
+    return header.shape
 
 
 def _read_header(file: IO[bytes]) -> tuple[_Header, int]:
@@ -126,6 +141,12 @@ def _read_header(file: IO[bytes]) -> tuple[_Header, int]:
         raise NpyError("an array of an impossible shape")
     header = _Header(_parse_type(code), tuple(map(int, sizes)), is_fortran == "True")
     return header, len(start) + len(length_bytes) + length
+
+
+def _check_size(header: _Header, data_bytes: int) -> None:
+    if header.bytes != data_bytes:
+        described = f"{header.dtype} of shape {header.shape}"
+        raise NpyError(f"{data_bytes} of the {header.bytes} bytes of {described}")
 
 
 def _parse_type(code: str) -> np.dtype[Any]:

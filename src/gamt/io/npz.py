@@ -23,7 +23,7 @@ import numpy.lib.format as npy
 import numpy.typing as npt
 
 from gamt.io.files import atomic_write
-from gamt.io.npy import Check, read_array
+from gamt.io.npy import Check, read_array, read_shape
 from gamt.io.pickles import NpyError
 from gamt.text import printable
 
@@ -193,6 +193,31 @@ def read_member(
     except Exception as error:  # zip, zlib and numpy each fail in ways of their own
         raise place.error(_reason(error), "a complete array of plain values") from error
     return None if array.dtype == object and array.ndim == 0 and array.item() is None else array
+
+
+def read_member_shape(archive: zipfile.ZipFile, place: Place) -> tuple[int, ...] | None:
+    """Reads the shape of the array of plain values under the key; None if it is absent.
+
+    It takes no more than the array's first bytes: its data may be broken.
+
+    Args:
+        archive: from `open_npz`.
+        place: what to read.
+
+    Raises:
+        CaseError: the array's header is broken, or there is more or less data than it says.
+    """
+    if not has_member(archive, place.key):
+        return None
+    member = archive.getinfo(f"{place.key}.npy")
+    _check_member(member, place)
+    try:
+        with archive.open(member) as file:
+            return read_shape(file, member.file_size)
+    except NpyError as error:
+        raise place.error(error.found, error.expected) from error
+    except Exception as error:  # zip, zlib and numpy each fail in ways of their own
+        raise place.error(_reason(error), "an array") from error
 
 
 def _check_member(member: zipfile.ZipInfo, place: Place) -> None:
