@@ -79,7 +79,7 @@ def make_hosts(count: int, hide: Path | None = None) -> Iterator[list[Host]]:
         hide: a folder that host0 alone shares with this machine; every other one has an empty
             folder of its own there.
     """
-    holders = [psutil.Popen((*UNSHARE, *HOLD)) for _ in range(count)]
+    holders = [psutil.Popen((*UNSHARE, *HOLD), stderr=subprocess.DEVNULL) for _ in range(count)]
     try:
         hosts = [
             Host(ADDRESS.format(number + 1), find_inside(holder))

@@ -1,5 +1,6 @@
 """Dask as separate processes: `dask scheduler` and `dask worker`, each to be killed by itself."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -54,7 +55,7 @@ class DaskProcesses:
             prefix: words before its command line, such as another host's.
         """
         words = (*prefix, DASK, "worker", self.address, "--name", name, "--nthreads", "1")
-        words = (*words, "--no-dashboard", "--local-directory", str(self._folder), *options)
+        words = (*words, "--no-dashboard", *options)
         self._start(name, words)
 
     def wait_for_worker(self, name: str) -> None:
@@ -101,8 +102,12 @@ class DaskProcesses:
         self.stop()
 
     def _start(self, name: str, words: Sequence[str]) -> None:
+        # Dask's own files, too: of those in /tmp it removes what looks left, to another host all.
+        environment = {**os.environ, "DASK_TEMPORARY_DIRECTORY": str(self._folder)}
         with (self._folder / f"{name}.log").open("wb") as log:
-            self._running[name] = psutil.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+            self._running[name] = psutil.Popen(
+                words, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
 
     def _wait_for(self, name: str, line: str) -> None:
         """Waits until a process has logged a line; raises an error where it ends before."""
