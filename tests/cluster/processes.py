@@ -1,5 +1,6 @@
 """Dask as separate processes: `dask scheduler` and `dask worker`, each to be killed by itself."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from types import TracebackType
 
 import psutil
 
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import PATIENCE_S, wait_until
 
 DASK = str(Path(sys.executable).with_name("dask"))
 
@@ -54,7 +55,7 @@ class DaskProcesses:
             prefix: words before its command line, such as another host's.
         """
         words = (*prefix, DASK, "worker", self.address, "--name", name, "--nthreads", "1")
-        words = (*words, "--no-dashboard", "--local-directory", str(self._folder), *options)
+        words = (*words, "--no-dashboard", *options)
         self._start(name, words)
 
     def wait_for_worker(self, name: str) -> None:
@@ -101,8 +102,12 @@ class DaskProcesses:
         self.stop()
 
     def _start(self, name: str, words: Sequence[str]) -> None:
+        # Dask's own files, too: of those in /tmp it removes what looks left, to another host all.
+        environment = {**os.environ, "DASK_TEMPORARY_DIRECTORY": str(self._folder)}
         with (self._folder / f"{name}.log").open("wb") as log:
-            self._running[name] = psutil.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+            self._running[name] = psutil.Popen(
+                words, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
 
     def _wait_for(self, name: str, line: str) -> None:
         """Waits until a process has logged a line; raises an error where it ends before."""
@@ -127,7 +132,7 @@ def kill(process: psutil.Process) -> None:
     """Kills a process with -9, if it still is, and waits until it is gone."""
     try:
         process.kill()
-        process.wait()
+        process.wait(PATIENCE_S)
     except psutil.NoSuchProcess:
         pass
 
