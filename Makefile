@@ -41,7 +41,7 @@ BUILT := $(PAGE)/dist/index.html
 LIGHTHOUSE := tests/page/node_modules/.package-lock.json
 
 .PHONY: help setup setup-all run annotate serve test test-fast coverage test-page test-napari \
-	test-peers test-container lint audit bench bench-accuracy bench-page soak faults fuzz bench-container eval data \
+	test-peers test-cluster test-container lint audit bench bench-accuracy bench-page soak faults fuzz bench-container eval data \
 	weights page wheel sbom docker \
 	docker-run docker-serve docker-save format clean
 
@@ -65,7 +65,7 @@ test: $(ALL) $(SAM2) ## Run the tests
 	$(PYTEST)
 
 test-fast: $(ALL) $(SAM2) ## Run the tests but for the slow ones
-	$(PYTEST) -m "not container and not napari and not page and not peers and not slow"
+	$(PYTEST) -m "not cluster and not container and not napari and not page and not peers and not slow"
 
 coverage: $(ALL) $(SAM2) ## Run the tests, and measure which lines and branches they reach
 	$(PYTEST) --cov
@@ -86,6 +86,11 @@ test-peers: $(ALL) ## Test the evaluator with packages of other groups, 6.3 GB (
 	UV_PROJECT_ENVIRONMENT=.tools/peers $(UV) sync --locked --no-default-groups --group peers \
 		--extra evaluation --compile-bytecode --python $(PYTHON)
 	$(BIN)/python -m pytest -m "peers$(if $(SHORT), and not slow)" tests/peers
+
+test-cluster: $(ALL) ## Test Dask's processes, separate hosts, and Slurm (SHORT=yes: without the slow tests)
+	@PATH="$$PATH:/usr/sbin"; command -v slurmd >/dev/null && command -v munged >/dev/null || { \
+		echo "no slurmd or munged: on Debian, apt install slurm-wlm munge iproute2" >&2; exit 1; }
+	$(BIN)/python -m pytest -m "cluster$(if $(SHORT), and not slow)" tests/cluster
 
 test-container: $(ALL) ## Build the container and run its tests, with the engine that answers
 	$(BIN)/python -m pytest -m container tests/container

@@ -20,7 +20,6 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -374,7 +373,6 @@ class Bench:
     ) -> tuple[CaseRecord | None, str]:
         os.environ.update(F_SOCKET=_SOCKET, F_DEEP=_DEEP)
         spec = f"command:{_BEGIN.format(files=shlex.quote(str(self.files)))}{method.script}"
-        # Threads spare the start of a process for every method.
         done = evaluate_folder(
             cases,
             None,
@@ -382,9 +380,8 @@ class Bench:
             parse_method(spec, method.limit),
             out,
             run_limit=method.limit,
-            make_executor=ThreadPoolExecutor,
         )
-        return next(iter(done.records), None), "; ".join(done.failed.values())
+        return next(out.iterate_records(), None), "; ".join(done.failed.values())
 
     def _contents(self) -> dict[str, bytes]:
         """Returns all files that no method may change."""

@@ -185,6 +185,7 @@ def run(
     from evaluation.removal import remove_tree
     from evaluation.run import evaluate_folder
     from evaluation.shards import Shard
+    from gamt.cluster.tasks import ClusterError
 
     chosen = WorkerOptions.parse(
         workers, scheduler, cluster, cluster_options, gpu, dashboard, collect
@@ -218,6 +219,8 @@ def run(
         remove_tree(folder.work)
         echo("interrupted; the same command goes on where it was", err=True)
         raise typer.Exit(143 if isinstance(interrupt, _Terminated) else 130) from None
+    except ClusterError as error:
+        raise ClusterError(f"{error}; the same command goes on where it was") from error
     parsed.release()
     log_summary(result)
     where = folder.metrics_file if part is None else folder.path

@@ -20,11 +20,10 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -37,14 +36,12 @@ from evaluation.sessions import LONGEST_MESSAGE, FactoryError, find_factory, rea
 from gamt.cli.console import LogFormatter, UsageError
 from gamt.cli.options import PredictOptions
 from gamt.cluster.local import list_gpus
+from gamt.identity import hash_files, identify_code, identify_model, list_versions
 from gamt.text import printable
 
 if TYPE_CHECKING:
     from gamt.segmenters import Segmenter
     from gamt.settings import Settings
-
-MODEL_PACKAGES = ("segment-anything", "timm", "torch", "transformers")
-"""Distributions that compute gamt's networks, whose versions belong to its identity."""
 
 MEMORY = "32G"
 """What a container may use (docs/challenge.md, 1)."""
@@ -684,26 +681,8 @@ def _identify_adapter(name: str) -> str:
     code = {Path(sessions.__file__)}
     if source is not None:  # as of what is built into Python
         code.update(Path(source).parent.rglob("*.py") if whole else [Path(source)])
-    versions = _list_versions(getattr(module, "PACKAGES", ()))
-    return " ".join([f"({_hash_files(sorted(code))})", *versions])
-
-
-def _list_versions(distributions: Iterable[str]) -> list[str]:
-    """Returns the names and versions of those that are installed."""
-    versions = []
-    for distribution in distributions:
-        with suppress(PackageNotFoundError):
-            versions.append(f"{distribution} {version(distribution)}")
-    return versions
-
-
-def _hash_files(paths: Iterable[Path]) -> str:
-    """Returns a part of the SHA-256 of files, which may be large, in their order."""
-    content = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            content.update(hashlib.file_digest(file, "sha256").digest())
-    return content.hexdigest()[:12]
+    versions = list_versions(getattr(module, "PACKAGES", ()))
+    return " ".join([f"({hash_files(sorted(code))})", *versions])
 
 
 def _find_container(
@@ -816,8 +795,7 @@ def _identify_gamt(words: Sequence[str], folder: Path) -> str:
 
     Of a network that is the SHA-256 of its files, too, and the versions of what computes it.
     """
-    import gamt
-    from gamt.segmenters import SegmenterError, find_files
+    from gamt.segmenters import SegmenterError
     from gamt.segmenters.checkpoints import CheckpointError
     from gamt.settings import SettingsError
 
@@ -825,14 +803,13 @@ def _identify_gamt(words: Sequence[str], folder: Path) -> str:
         options = PredictOptions.parse(words)
         settings = options.choose_settings()
         name = options.choose_segmenter()
-        files = find_files(name, options.weights and os.fspath(folder / options.weights))
+        weights = options.weights and os.fspath(folder / options.weights)
+        model = identify_model(name, weights)
     except (UsageError, SettingsError, SegmenterError, CheckpointError) as error:
         raise MethodError(f"gamt {shlex.join(words)}: {error}") from error
     chosen = {"segmenter": name}
     chosen |= {name: getattr(options, name) for name in ("weights", "device", "dtype")}
-    code = _hash_files(sorted(Path(gamt.__file__).parent.rglob("*.py")))
-    model = [f"({_hash_files(files)})", *_list_versions(MODEL_PACKAGES)] if files else []
-    return " ".join([f"gamt {gamt.__version__} ({code}) {chosen}", *model, str(settings)])
+    return " ".join([identify_code(), str(chosen), *model, str(settings)])
 
 
 @cache

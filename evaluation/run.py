@@ -131,6 +131,8 @@ def evaluate_folder(
         RecordError: run.json or a record in `folder` is broken, or another evaluation is at work.
         ClusterError: the workers are lost, or none of them can run the method.
     """
+    # Absolute, since a case is looked for when its turn comes: what is in process may be anywhere.
+    cases, gts = cases.absolute(), gts and gts.absolute()
     try:
         listed = list_cases(cases, gts)
     except ListingError as error:

@@ -3,9 +3,13 @@
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.object_storage import ObjectStorage
 
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile("gamt", deadline=None)
@@ -41,3 +45,27 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
     yield find
     for path in written.values():  # pytest keeps its folders, and these files are large
         path.unlink()
+
+
+@pytest.fixture(scope="session")
+def _object_storage() -> "Iterator[ObjectStorage]":
+    from tests.object_storage import serve_objects
+
+    with serve_objects() as storage:
+        yield storage
+
+
+@pytest.fixture
+def objects(
+    _object_storage: "ObjectStorage", monkeypatch: pytest.MonkeyPatch
+) -> "Iterator[ObjectStorage]":
+    """Gives object storage with an empty bucket, which this process and its children find."""
+    from s3fs import S3FileSystem
+
+    _object_storage.reset()
+    for name, value in _object_storage.environment.items():
+        monkeypatch.setenv(name, value)
+    # A file system takes its endpoint and credentials from the environment when it is made.
+    S3FileSystem.clear_instance_cache()
+    yield _object_storage
+    S3FileSystem.clear_instance_cache()

@@ -17,6 +17,7 @@ import pytest
 
 from gamt import predict
 from gamt.io.case import Case, read_case, write_case, write_segmentation
+from gamt.io.storage import StorageError
 from gamt.predict import Cancelled, FolderError, Prediction, predict_case, predict_folder
 from gamt.prompts import Box, ClassPrompts, Click, SlicePrompt
 from gamt.segmenters import Embedding, SliceMask, Traits, load
@@ -24,6 +25,7 @@ from gamt.settings import PRESETS, Settings, SettingsError
 from gamt.volume.cache import EmbeddingCache
 from gamt.windows import IntensityWindow
 from tests.costs import cost
+from tests.object_storage import ObjectStorage
 
 UNLIMITED = replace(PRESETS["default"], budget=False)
 SHAPE = (12, 16, 20)
@@ -672,3 +674,149 @@ def test_a_line_of_voxels_is_not_looked_at_pixel_by_pixel() -> None:
         found = predict_case(case, load("statistical"), UNLIMITED)
         assert found.encoded == 1
         assert found.labels[turned > 50].all()
+
+
+# --- A segmentation that is there, and object storage ---------------------------------------------
+
+
+def test_resume_leaves_out_what_has_a_segmentation_and_says_how_many(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gamt")
+    for name in ("a.npz", "b.npz", "c.npz"):
+        save(tmp_path / "in" / name)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.npz").write_bytes(b"of an earlier run")
+    shown: list[tuple[int, int]] = []
+    results = predict_folder(
+        tmp_path / "in",
+        tmp_path / "out",
+        ThresholdSegmenter(),
+        UNLIMITED,
+        progress=lambda done, total: shown.append((done, total)),
+        resume=True,
+    )
+    assert [(one.name, one.outcome) for one in results] == [
+        ("b.npz", "kept"),
+        ("a.npz", "fine"),
+        ("c.npz", "fine"),
+    ]
+    assert shown == [(1, 3), (2, 3), (3, 3)]
+    assert (tmp_path / "out" / "b.npz").read_bytes() == b"of an earlier run"
+    assert caplog.messages[0] == "1 of 3 cases have a segmentation already"
+    assert caplog.messages[-1] == "3 cases: 2 fine, 0 degraded, 0 failed, 1 kept"
+
+
+def test_without_resume_a_segmentation_is_replaced(tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a.npz")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.npz").write_bytes(b"of an earlier run")
+    predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED)
+    assert segmentation(tmp_path / "out" / "a.npz").any()
+
+
+def test_cases_of_object_storage_give_what_those_of_a_folder_do(
+    tmp_path: Path, objects: ObjectStorage
+) -> None:
+    for name in ("b.npz", "a.npz"):
+        content = save(tmp_path / "in" / name).read_bytes()
+        objects.put(f"in/{name}", content)
+        objects.put(f"in/.{name}", content)
+    objects.put("in/notes.txt", b"not a case")
+    predict_folder(tmp_path / "in", tmp_path / "out", ThresholdSegmenter(), UNLIMITED)
+    results = predict_folder("s3://scans/in", "s3://scans/out", ThresholdSegmenter(), UNLIMITED)
+    assert [(one.name, one.outcome) for one in results] == [("a.npz", "fine"), ("b.npz", "fine")]
+    assert [key for key in objects.list_keys() if key.startswith("out")] == [
+        "out/a.npz",
+        "out/b.npz",
+    ]
+    for name in ("a.npz", "b.npz"):
+        assert objects.get(f"out/{name}") == (tmp_path / "out" / name).read_bytes()
+
+
+def test_one_end_may_be_a_folder_and_the_input_a_single_object(
+    tmp_path: Path, objects: ObjectStorage
+) -> None:
+    path = save(tmp_path / "in" / "a.npz")
+    predict_folder(path, "s3://scans/out", ThresholdSegmenter(), UNLIMITED)
+    objects.put("in/b", path.read_bytes())  # a single one may have any name, as a file may
+    (result,) = predict_folder(
+        "s3://scans/in/b", f"file://{tmp_path}/out", ThresholdSegmenter(), UNLIMITED
+    )
+    assert result.outcome == "fine"
+    assert (tmp_path / "out" / "b").read_bytes() == objects.get("out/a.npz")
+
+
+def test_an_object_that_vanishes_or_is_broken_costs_no_other_case(
+    tmp_path: Path, objects: ObjectStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = save(tmp_path / "in" / "a.npz").read_bytes()
+    for key in ("a.npz", "b.npz", "d.npz"):
+        objects.put(f"in/{key}", content)
+    objects.put("in/c.npz", content[:-100])
+    objects.put("in/e.npz/below.npz", content)
+    results = predict_folder(
+        "s3://scans/in",
+        "s3://scans/out",
+        ThresholdSegmenter(),
+        UNLIMITED,
+        progress=lambda done, total: objects.delete("in/b.npz"),
+    )
+    outcomes = ["fine", "failed", "failed", "fine", "failed"]
+    assert [one.outcome for one in results] == outcomes
+    assert [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR] == [
+        "s3://scans/in/b.npz: not found (The specified key does not exist.)",
+        "c.npz: found no zip archive, or a damaged one, expected a readable npz file",
+        "s3://scans/in/e.npz: not found (The specified key does not exist.)",
+        "5 cases: 2 fine, 0 degraded, 3 failed",
+    ]
+
+
+def test_no_name_of_an_object_leads_out_of_the_outputs(
+    tmp_path: Path, objects: ObjectStorage
+) -> None:
+    odd = ["../up.npz", "/rooted.npz", "..npz", "..", "two\x1b[31m.npz", f"{'n' * 300}.npz"]
+    objects.put_many(f"in/{name}" for name in odd)
+    objects.put("in/b\\c d?.npz", save(tmp_path / "in" / "a.npz").read_bytes())
+    results = predict_folder(
+        "s3://scans/in", tmp_path / "to" / "out", ThresholdSegmenter(), UNLIMITED
+    )
+    assert {one.name: one.outcome for one in results} == {
+        "b\\c d?.npz": "fine",
+        "two\x1b[31m.npz": "failed",  # empty
+        f"{'n' * 300}.npz": "failed",  # longer than a file's name can be
+    }
+    assert [path.name for path in (tmp_path / "to").rglob("*")] == ["out", "b\\c d?.npz"]
+
+
+def test_resume_looks_into_object_storage(tmp_path: Path, objects: ObjectStorage) -> None:
+    content = save(tmp_path / "in" / "a.npz").read_bytes()
+    for key in ("in/a.npz", "in/b.npz"):
+        objects.put(key, content)
+
+    def run() -> list[str]:
+        results = predict_folder(
+            "s3://scans/in", "s3://scans/out", ThresholdSegmenter(), UNLIMITED, resume=True
+        )
+        return [f"{one.name} {one.outcome}" for one in results]
+
+    assert run() == ["a.npz fine", "b.npz fine"]
+    objects.delete("out/a.npz")
+    assert run() == ["b.npz kept", "a.npz fine"]
+
+
+def test_segmentations_never_replace_the_objects_they_are_made_from(
+    tmp_path: Path, objects: ObjectStorage
+) -> None:
+    content = save(tmp_path / "in" / "a.npz").read_bytes()
+    objects.put("in/a.npz", content)
+    for inputs in ("s3://scans/in", "s3://scans/in/a.npz"):
+        with pytest.raises(FolderError, match="would replace the cases"):
+            predict_folder(inputs, "s3://scans/in/", ThresholdSegmenter(), UNLIMITED)
+    assert objects.get("in/a.npz") == content
+
+
+def test_where_nothing_can_be_put_no_case_is_begun(tmp_path: Path, objects: ObjectStorage) -> None:
+    save(tmp_path / "in" / "a.npz")
+    with pytest.raises(StorageError, match="s3://elsewhere/out: not found"):
+        predict_folder(tmp_path / "in", "s3://elsewhere/out", ThresholdSegmenter(), UNLIMITED)

@@ -23,7 +23,7 @@ class InProcess:
 
     candidate: Candidate
 
-    def run(self, folder: Path, log: Path) -> Ended:
+    def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
         """See `evaluation.loop.Method`."""
         start = time.perf_counter()
         (path,) = folder.glob("inputs/*.npz")

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,18 @@ import numpy.typing as npt
 from gamt.io.case import Case, CaseError, read_case, write_segmentation
 from gamt.io.files import refuse_overwrite, refuse_special, remove_partials
 from gamt.io.intensities import shift_window
+from gamt.io.storage import (
+    MissingError,
+    RemotePath,
+    StorageError,
+    check_writable,
+    fetched,
+    is_within,
+    list_files,
+    locate,
+    put_whole,
+    temporary_file,
+)
 from gamt.lifting.budget import Budget, Cancelled
 from gamt.lifting.coarsening import lift_in_memory
 from gamt.lifting.fallback import draw_case
@@ -47,19 +59,25 @@ COMPLETE = "complete"
 MOST_NAMED = 20
 """Classes that a status names one by one."""
 
-Outcome = Literal["fine", "degraded", "failed"]
+Outcome = Literal["fine", "degraded", "failed", "kept"]
 
 __all__ = [
     "COMPLETE",
     "Cancelled",
+    "CaseFile",
     "CaseResult",
     "FolderError",
     "Outcome",
     "Prediction",
     "describe_error",
+    "log_outcomes",
     "log_prediction",
+    "plan_folder",
     "predict_case",
+    "predict_file",
     "predict_folder",
+    "refuse_no_file",
+    "report_failure",
 ]
 
 
@@ -97,7 +115,8 @@ class CaseResult:
         name: the file's name.
         seconds: time since the case's clock began, reading and writing included.
         error: why there is no segmentation, in one line; None where there is one.
-        status: of the segmentation, as of `Prediction`; None where there is none.
+        status: of the segmentation, as of `Prediction`; None where there is none, or where an
+            earlier run has made it.
     """
 
     name: str
@@ -107,10 +126,30 @@ class CaseResult:
 
     @property
     def outcome(self) -> Outcome:
-        """Says whether the segmentation is as good as it gets, less than that, or not there."""
+        """Says whether the segmentation is as good as it gets, less than that, or not there.
+
+        "kept" is that of an earlier run, which this one left as it was.
+        """
         if self.error is not None:
             return "failed"
+        if self.status is None:
+            return "kept"
         return "fine" if self.status == COMPLETE else "degraded"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFile:
+    """A file of a folder of cases.
+
+    Attributes:
+        source: the file.
+        output: where its segmentation goes.
+        size: of the file, in bytes; 0 where it isn't known.
+    """
+
+    source: Path | RemotePath
+    output: Path | RemotePath
+    size: int
 
 
 def predict_case(
@@ -220,14 +259,16 @@ def _describe_classes(labels: Sequence[int], names: Mapping[int, str]) -> str:
 
 
 def predict_folder(
-    inputs: str | os.PathLike[str],
-    outputs: str | os.PathLike[str],
+    inputs: str | os.PathLike[str] | RemotePath,
+    outputs: str | os.PathLike[str] | RemotePath,
     segmenter: Segmenter,
     settings: Settings = PRESETS["default"],
     start: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     cache: Path | None = None,
     finish: Callable[[], bool] = lambda: False,
+    *,
+    resume: bool = False,
 ) -> list[CaseResult]:
     """Segments every ``*.npz`` of a folder, in the order of their names.
 
@@ -237,54 +278,98 @@ def predict_folder(
     in its result, and the others are done. One case at a time is held in memory.
 
     Args:
-        inputs: the folder, or a single case file. What has a name that begins with a dot doesn't
-            count; anything else named ``*.npz`` does, also where it is no file.
-        outputs: the folder for the segmentations, named as their cases; made where there is none.
-            What an earlier run has left there that was killed is removed.
+        inputs: the folder, or a single case file; a path, or a URL that fsspec knows, such as
+            ``s3://bucket/folder``. What has a name that begins with a dot doesn't count; anything
+            else named ``*.npz`` does, also where it is no file.
+        outputs: the folder for the segmentations, named as their cases; likewise. One of this
+            machine is made where there is none, and what an earlier run has left there that was
+            killed is removed.
         segmenter: the 2-D model to lift.
         settings: how the method works, and the challenge's time limit.
         start: when the first case's clock began, on the clock of `time.monotonic`; None for now.
             The clock of every other case begins when the one before it is done.
-        progress: called with the number of cases done and of all cases, first with none done.
+        progress: called with the number of cases done and of all cases, first with none done but
+            those kept.
         cache: a folder where encoded slices are kept for later runs; None keeps none.
         finish: asked before every batch of slices whether the case at hand is to be finished at
             once from what has been seen, and no other one begun.
+        resume: whether cases that have a segmentation already are left out.
 
     Returns:
-        One result a case that was begun, in order; empty where the folder holds none.
+        One result a case that was kept, and then one a case that was begun, each in order; empty
+        where the folder holds none.
 
     Raises:
         FolderError: `inputs` doesn't exist, or nothing can be written to `outputs`.
         OverwriteError: a segmentation would replace its case.
         SettingsError: the segmenter can't do what the settings ask of it (`check_settings`).
+        StorageError: a URL can't be read or written.
     """
     check_settings(settings, segmenter)
-    paths = _find_cases(Path(inputs))
-    outputs = Path(outputs)
-    if any(path.parent.resolve() == outputs.resolve() for path in paths):
-        raise FolderError(f"{outputs}: the segmentations would replace the cases of this folder")
-    for path in paths:
-        refuse_overwrite(outputs / path.name, [path])
-    _make_writable(outputs)
-    # Relative ones would mean others, should the segmenter change the working directory.
-    paths, outputs = [path.absolute() for path in paths], outputs.absolute()
+    files, results = plan_folder(inputs, outputs, resume=resume)
+    # A relative one would mean another, should the segmenter change the working directory.
     cache = None if cache is None else cache.absolute()
-    remove_partials(outputs)
     if cache is not None and open_store(segmenter, cache) is None:
         cache = None  # the warning comes once, not with every case
     start = time.monotonic() if start is None else start
-    results: list[CaseResult] = []
-    progress(0, len(paths))
-    for path in paths:
+    total = len(results) + len(files)
+    progress(len(results), total)
+    for file in files:
         if finish():
-            logger.error("stopped before %s: %d cases not begun", path, len(paths) - len(results))
+            count = total - len(results)
+            logger.error("stopped before %s: %d cases not begun", file.source, count)
             break
-        output = outputs / path.name
-        results.append(_predict_file(path, output, segmenter, settings, start, cache, finish))
+        results.append(predict_file(file, segmenter, settings, start, cache, finish))
         start = time.monotonic()
-        progress(len(results), len(paths))
-    _log_outcomes(results)
+        progress(len(results), total)
+    log_outcomes(results)
     return results
+
+
+def plan_folder(
+    inputs: str | os.PathLike[str] | RemotePath,
+    outputs: str | os.PathLike[str] | RemotePath,
+    *,
+    resume: bool = False,
+) -> tuple[list[CaseFile], list[CaseResult]]:
+    """Finds the cases of a folder, and makes sure that their segmentations can be written.
+
+    Args:
+        inputs: as of `predict_folder`.
+        outputs: likewise.
+        resume: likewise.
+
+    Returns:
+        The cases to be segmented, in the order of their names, by absolute paths; and the results
+        of those that are left out, about which there is a line in the log.
+
+    Raises:
+        FolderError: `inputs` doesn't exist, or nothing can be written to `outputs`.
+        OverwriteError: a segmentation would replace its case.
+        StorageError: a URL can't be read or written.
+    """
+    inputs, outputs = locate(inputs), locate(outputs)
+    found = _find_cases(inputs)
+    _refuse_same_folder([source for source, _ in found], outputs)
+    # Whether it can be written to is found out now rather than after the first case's work.
+    if isinstance(outputs, Path):
+        _make_writable(outputs)
+        remove_partials(outputs)
+    else:
+        check_writable(outputs)
+    done = _find_done(outputs) if resume else frozenset()
+    kept = [CaseResult(source.name, 0.0, None, None) for source, _ in found if source.name in done]
+    if kept:
+        logger.info("%d of %d cases have a segmentation already", len(kept), len(found))
+    files = [
+        CaseFile(source, outputs / source.name, size)
+        for source, size in found
+        if source.name not in done
+    ]
+    for file in files:
+        if isinstance(file.source, Path) and isinstance(file.output, Path) and file.output.exists():
+            refuse_overwrite(file.output, [file.source])
+    return files, kept
 
 
 def describe_error(error: BaseException) -> str:
@@ -292,49 +377,92 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
         return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
     text = describe_exception(error)
-    known = isinstance(error, CaseError | SegmenterFault)
+    known = isinstance(error, CaseError | SegmenterFault | StorageError)
     return text.removeprefix(f"{type(error).__name__}: ") if known else text
 
 
-def _predict_file(
-    path: Path,
-    output: Path,
+def predict_file(
+    file: CaseFile,
     segmenter: Segmenter,
     settings: Settings,
     start: float,
-    cache: Path | None,
-    finish: Callable[[], bool],
+    cache: Path | None = None,
+    finish: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = lambda: False,
+    content: bytes | None = None,
 ) -> CaseResult:
+    """Segments one file, as `predict_folder` does each of a folder.
+
+    Args:
+        file: the file, and where its segmentation goes.
+        segmenter: the 2-D model to lift.
+        settings: how the method works, and the challenge's time limit.
+        start: when the case's clock began, on the clock of `time.monotonic`.
+        cache: a folder where encoded slices are kept for later runs; None keeps none.
+        finish: asked before every batch of slices whether the case is to be finished at once.
+        cancelled: asked likewise whether the segmentation is not wanted any more.
+        content: the file's bytes, where it isn't to be read from its place; None where it is.
+
+    Raises:
+        Cancelled: `cancelled` said so; nothing is written.
+    """
     try:
-        refuse_special(output)
-        _refuse_no_file(path)
+        if isinstance(file.output, Path):
+            refuse_special(file.output)
         began = time.monotonic()
-        case = read_case(path)
+        case = _read(file.source, content)
         # A disk that is slow to read is slow to write, and as many voxels are written.
         reserve = time.monotonic() - began
     except Exception as error:
-        return _fail(path, start, error)
+        return report_failure(file.source, start, error)
     prediction, reason = None, ""
     try:
         warn_of_input(case)
         warn_of_scale(case, settings.scale)
         prediction = predict_case(
-            case, segmenter, settings, start, cache, finish=finish, reserve=reserve
+            case,
+            segmenter,
+            settings,
+            start,
+            cache,
+            cancelled=cancelled,
+            finish=finish,
+            reserve=reserve,
         )
-    except KeyboardInterrupt:
+    except (Cancelled, KeyboardInterrupt):
         raise
     except BaseException as error:  # whatever it is, the case has an output
         reason = describe_error(error)
-        logger.debug("%s: where it failed", path.name, exc_info=True)
+        logger.debug("%s: where it failed", file.source.name, exc_info=True)
     try:
         if prediction is None:  # here, because the handler's traceback holds on to memory
             prediction = _predict_without(case, reason, start)
-        write_segmentation(output, prediction.labels, segmenter.name, prediction.status)
+        _write(file.output, prediction, segmenter)
     except Exception as error:
-        return _fail(path, start, error)
+        return report_failure(file.source, start, error)
     seconds = time.monotonic() - start
     log_prediction(case, prediction, segmenter, seconds)
-    return CaseResult(path.name, seconds, None, prediction.status)
+    return CaseResult(file.source.name, seconds, None, prediction.status)
+
+
+def _read(file: Path | RemotePath, content: bytes | None) -> Case:
+    if content is not None:
+        with temporary_file(file.name) as path:
+            path.write_bytes(content)
+            return read_case(path)
+    if isinstance(file, Path):
+        refuse_no_file(file)
+        return read_case(file)
+    with fetched(file) as path:
+        return read_case(path)
+
+
+def _write(file: Path | RemotePath, prediction: Prediction, segmenter: Segmenter) -> None:
+    if isinstance(file, Path):
+        write_segmentation(file, prediction.labels, segmenter.name, prediction.status)
+    else:
+        with put_whole(file) as path:
+            write_segmentation(path, prediction.labels, segmenter.name, prediction.status)
 
 
 def _predict_without(case: Case, reason: str, start: float) -> Prediction:
@@ -346,26 +474,36 @@ def _predict_without(case: Case, reason: str, start: float) -> Prediction:
     return Prediction(labels, 0, time.monotonic() - start, False, {}, status)
 
 
-def _fail(path: Path, start: float, error: Exception) -> CaseResult:
-    """Reports a case that gets no segmentation; called where the error is handled."""
+def report_failure(path: Path | RemotePath, start: float, error: Exception) -> CaseResult:
+    """Logs that a case gets no segmentation; called where the error is handled.
+
+    Args:
+        path: the case's file.
+        start: when its clock began, on the clock of `time.monotonic`.
+        error: why.
+
+    Returns:
+        The case's result.
+    """
     reason = describe_error(error)
-    # A CaseError names the file itself.
-    logger.error("%s", reason if isinstance(error, CaseError) else f"{path.name}: {reason}")
+    names_file = isinstance(error, CaseError | StorageError)
+    logger.error("%s", reason if names_file else f"{path.name}: {reason}")
     logger.debug("%s: where it failed", path.name, exc_info=True)
     return CaseResult(path.name, time.monotonic() - start, reason, None)
 
 
-def _log_outcomes(results: Sequence[CaseResult]) -> None:
+def log_outcomes(results: Sequence[CaseResult]) -> None:
     """Logs in one line how many cases are fine, degraded and failed; nothing of no case."""
     counts = Counter(result.outcome for result in results)
     if results:
         level = logging.ERROR if counts["failed"] else logging.INFO
         logger.log(
             level,
-            "%d %s: %d fine, %d degraded, %d failed",
+            "%d %s: %d fine, %d degraded, %d failed%s",
             len(results),
             "case" if len(results) == 1 else "cases",
-            *(counts[outcome] for outcome in get_args(Outcome)),
+            *(counts[outcome] for outcome in ("fine", "degraded", "failed")),
+            f", {counts['kept']} kept" if counts["kept"] else "",
         )
 
 
@@ -415,21 +553,65 @@ def _describe_windows(windows: Mapping[int, IntensityWindow], names: Mapping[int
     return "; ".join(f"{one.describe()} ({', '.join(whose)})" for one, whose in seen.items())
 
 
-def _find_cases(inputs: Path) -> list[Path]:
-    """Returns the case files of a folder in the order of their names, or the one file given."""
-    if inputs.is_file():
-        return [inputs]
+def _find_cases(inputs: Path | RemotePath) -> list[tuple[Path | RemotePath, int]]:
+    """Returns the case files of a folder in the order of their names, or the one file given.
+
+    Each comes with its size in bytes, 0 where that isn't known.
+    """
+    if isinstance(inputs, RemotePath):
+        return [
+            (file, size)
+            for file, size in list_files(inputs)
+            if file == inputs or _is_case(file.name)
+        ]
     try:
-        return sorted(
-            path
-            for path in inputs.iterdir()
-            if path.suffix == ".npz" and not path.name.startswith(".")
-        )
+        if inputs.is_file():
+            files = [inputs]
+        else:
+            files = sorted(path for path in inputs.iterdir() if _is_case(path.name))
     except OSError as error:
         raise FolderError(f"{inputs}: {error.strerror}, expected a folder of cases") from error
+    return [(path, _file_size(path)) for path in files]
 
 
-def _refuse_no_file(path: Path) -> None:
+def _is_case(name: str) -> bool:
+    return name.endswith(".npz") and not name.startswith(".")
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # such as of a link to nowhere: told when it is its turn
+        return 0
+
+
+def _refuse_same_folder(sources: Sequence[Path | RemotePath], outputs: Path | RemotePath) -> None:
+    """Refuses to write to the folder that the cases are in.
+
+    Raises:
+        FolderError: it is the same.
+    """
+    first = sources[0] if sources else None  # the others lie in the same folder
+    if isinstance(outputs, Path):
+        same = isinstance(first, Path) and first.parent.resolve() == outputs.resolve()
+    else:
+        same = isinstance(first, RemotePath) and is_within(first, outputs)
+    if same:
+        raise FolderError(f"{outputs}: the segmentations would replace the cases of this folder")
+
+
+def _find_done(outputs: Path | RemotePath) -> frozenset[str]:
+    """Returns the names of the segmentations that are there."""
+    if isinstance(outputs, Path):
+        with os.scandir(outputs) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_file())
+    try:
+        return frozenset(file.name for file, _ in list_files(outputs))
+    except MissingError:  # in object storage, a folder is there once it holds something
+        return frozenset()
+
+
+def refuse_no_file(path: Path) -> None:
     """Refuses what is no file, and would keep its reader waiting or be read without end.
 
     Raises:
@@ -446,7 +628,6 @@ def _refuse_no_file(path: Path) -> None:
 
 
 def _make_writable(outputs: Path) -> None:
-    # Found out now rather than after the first case's work.
     try:
         outputs.mkdir(parents=True, exist_ok=True)
     except OSError as error:

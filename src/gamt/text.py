@@ -1,5 +1,7 @@
 """Text of files, names and other programs, as it may be shown."""
 
+import re
+
 
 def printable(text: object) -> str:
     r"""Returns a text as one line that a terminal shows and doesn't obey.
@@ -11,6 +13,11 @@ def printable(text: object) -> str:
         text: anything that `str` takes, such as a path.
     """
     return "".join(c if c.isprintable() else _escape(c) for c in str(text))
+
+
+def hide_login(text: str) -> str:
+    """Returns a text without the user's name and password that are in its addresses."""
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def _escape(character: str) -> str:

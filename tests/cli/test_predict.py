@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import pytest
 
 from gamt.io.case import write_case
@@ -18,6 +20,7 @@ from gamt.prompts import ClassPrompts, Click
 from gamt.segmenters import Embedding
 from tests.cli.calls import FAILING, ROOT, THRESHOLD, Run, on_terminal, one_line
 from tests.cli.scans import save_scan
+from tests.object_storage import ObjectStorage, proxy
 from tests.test_predict import (
     BLOCK,
     SHAPE,
@@ -176,6 +179,174 @@ def test_predict_warns_of_an_empty_result(tmp_path: Path, run: Run) -> None:
     assert "; class 1: empty\nWARNING a: class 1: the segmentation is empty\n" in log
 
 
+def test_resume_with_nothing_left_to_do_is_fine(tmp_path: Path, run: Run) -> None:
+    save(tmp_path / "in" / "a.npz")
+    arguments = ("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD, "--resume")
+    assert run(*arguments)[0] == 0
+    assert run(*arguments) == (
+        0,
+        "INFO 1 of 1 cases have a segmentation already\n"
+        "INFO 1 case: 0 fine, 0 degraded, 0 failed, 1 kept\n",
+    )
+
+
+# --- Object storage -------------------------------------------------------------------------------
+
+
+def test_predict_reads_from_and_writes_to_object_storage(
+    tmp_path: Path, run: Run, objects: ObjectStorage
+) -> None:
+    objects.put("in/a.npz", save(tmp_path / "in" / "a.npz").read_bytes())
+    status, log = run("predict", "s3://scans/in", "s3://scans/out", *THRESHOLD)
+    assert status == 0
+    assert [line.split(":")[0] for line in log.splitlines()] == ["INFO a", "INFO 1 case"]
+    (tmp_path / "a.npz").write_bytes(objects.get("out/a.npz"))
+    assert segmentation(tmp_path / "a.npz")[BLOCK].all()
+    objects.put("in/b.npz", b"no zip file")
+    assert run("predict", "s3://scans/in", "s3://scans/out", *THRESHOLD)[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "told"),
+    [
+        ("s3://elsewhere/in", "s3://scans/out", "s3://elsewhere/in: not found (The specified"),
+        ("s3://scans/in", "s3://elsewhere/out", "s3://elsewhere/out: not found (The specified"),
+        ("s3://scans/in", "s3://scans/in", "s3://scans/in: the segmentations would replace"),
+        ("s3://scans/none", "s3://scans/out", "s3://scans/none: not found"),
+        ("foo://scans/in", "s3://scans/out", "foo://scans/in: Protocol not known: foo"),
+    ],
+)
+def test_storage_that_cannot_be_used_is_one_line_and_status_1(
+    inputs: str, outputs: str, told: str, run: Run, objects: ObjectStorage
+) -> None:
+    objects.put("in/a.npz", b"whatever")
+    status, log = run("predict", inputs, outputs, *THRESHOLD)
+    assert (status, one_line(log)) == (1, True)
+    assert log.startswith(f"gamt: {told}")
+
+
+@pytest.mark.slow
+def test_folders_of_this_machine_need_no_fsspec(tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a.npz")
+    arguments = ["predict", str(tmp_path / "in"), str(tmp_path / "out"), *THRESHOLD]
+    code = (
+        "import sys; sys.modules['fsspec'] = None\n"  # what can't be imported
+        f"from gamt.cli.app import main; main({arguments})"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    assert (tmp_path / "out" / "a.npz").is_file()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_as_it_puts_leaves_no_object(
+    tmp_path: Path, objects: ObjectStorage
+) -> None:
+    save(tmp_path / "in" / "a.npz")
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold_the_end(request: bytes) -> int | None:
+        """Holds what would make the segmentation appear, when all of it has been sent."""
+        if not (request.startswith(b"POST /scans/out/a.npz") and b"uploadId=" in request):
+            return None
+        reached.set()
+        go_on.wait(60)
+        return 0
+
+    with proxy(objects.address, hold_the_end) as address:
+        command = ["predict", str(tmp_path / "in"), "s3://scans/out", *THRESHOLD]
+        with subprocess.Popen(
+            [sys.executable, "-m", "gamt", *command],
+            cwd=ROOT,
+            env=os.environ | {"AWS_ENDPOINT_URL": address},
+        ) as process:
+            assert reached.wait(60)
+            process.kill()
+        go_on.set()
+    assert objects.list_keys() == []
+
+
+# --- Workers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_workers_of_dask_write_what_one_process_does(tmp_path: Path, run: Run) -> None:
+    from distributed import LocalCluster
+
+    for name in ("a.npz", "b.npz", "c.npz"):
+        save(tmp_path / "in" / name)
+    save_unlucky(tmp_path / "in" / "d.npz")
+    assert run("predict", tmp_path / "in", tmp_path / "one", *FAILING, "--no-budget")[0] == 3
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        for folder, options in (("shared", []), ("collected", ["--collect"])):
+            arguments = ("predict", tmp_path / "in", tmp_path / folder, *FAILING, "--no-budget")
+            where = ("--scheduler", cluster.scheduler_address, "--dashboard", *options)
+            status, log = run(*arguments, *where)
+            assert status == 3
+            assert log.startswith("Dask's dashboard: http://")
+            assert log.endswith("\nINFO 4 cases: 3 fine, 1 degraded, 0 failed\n")
+            found = {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
+            assert found == expected
+            assert run(*arguments, *where, "--resume")[0] == 0
+
+
+@pytest.mark.slow
+def test_several_processes_are_a_single_option(tmp_path: Path, run: Run) -> None:
+    for name in ("a.npz", "b.npz"):
+        save(tmp_path / "in" / name)
+    (tmp_path / "in" / "c.npz").write_bytes(b"no zip file")
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD, "--workers", "2")
+    assert status == 4
+    assert sorted(line.split(":")[0] for line in log.splitlines()) == [
+        "ERROR 3 cases",
+        "ERROR c.npz",
+        "INFO a",
+        "INFO b",
+    ]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.npz", "b.npz"]
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "told"),
+    [
+        (["--scheduler", "tcp://127.0.0.1:9", "--cluster", "slurm"], 2, "both --scheduler and"),
+        (["--cluster", "nonsense"], 2, "slurm"),
+        (["--collect"], 2, "--collect without"),
+        (["--workers", "2", "--segmenter", "sam_vit_b", "--weights", "no.pth"], 2, "no.pth"),
+        (["--workers", "2", "--weights", "no.pth"], 1, "no worker can do this: "),
+    ],
+)
+def test_workers_that_cannot_be_had_are_one_line(
+    options: list[str], status: int, told: str, tmp_path: Path, run: Run
+) -> None:
+    save(tmp_path / "in" / "a.npz")
+    found, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD, *options)
+    assert found == status
+    assert told in log.splitlines()[-1]
+    assert "Traceback" not in log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status", "told"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted")]
+)
+def test_sigterm_ends_all_workers_with_143(
+    number: signal.Signals, status: int, told: str, tmp_path: Path
+) -> None:
+    """And Ctrl-C with 130."""
+    with start_predict(tmp_path, "SlowSegmenter", "--workers", "2") as process:
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert told in log
+    assert "Traceback" not in log
+    assert len(workers) >= 2
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert alive == []
+    assert not list((tmp_path / "out").iterdir())
+
+
 # --- SIGTERM ------------------------------------------------------------------------------------
 
 
@@ -197,11 +368,11 @@ class HangingSegmenter(ThresholdSegmenter):
         raise AssertionError
 
 
-def start_predict(folder: Path, segmenter: str) -> "subprocess.Popen[str]":
+def start_predict(folder: Path, segmenter: str, *where: str) -> "subprocess.Popen[str]":
     """Starts a run over the cases a and b, and waits until its segmenter is asked."""
     for name in ("a.npz", "b.npz"):
         save(folder / "in" / name)
-    options = ("--no-budget", "--segmenter", f"tests.cli.test_predict:{segmenter}")
+    options = ("--no-budget", "--segmenter", f"tests.cli.test_predict:{segmenter}", *where)
     process = subprocess.Popen(
         [sys.executable, "-m", "gamt", "predict", folder / "in", folder / "out", *options],
         stdout=subprocess.PIPE,

@@ -21,6 +21,9 @@ if arguments[:2] == ["image", "inspect"]:
     known = (here / "images.txt").read_text().split()
     print("sha256:1234")
     sys.exit(0 if arguments[-1] in known else 1)
+if arguments[0] == "build":
+    archive = arguments[2].removeprefix("docker-archive://")
+    pathlib.Path(arguments[1]).write_bytes(pathlib.Path(archive).read_bytes())
 if arguments[1] == "run" or arguments[0] == "exec":
     mounts = [one for one in arguments if one.endswith(":/workspace/inputs/")]
     folder = pathlib.Path(mounts[0].removesuffix("/inputs/:/workspace/inputs/"))

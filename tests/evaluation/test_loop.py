@@ -36,7 +36,7 @@ class Toy:
     def __init__(self) -> None:
         self.inputs: list[bytes] = []
 
-    def run(self, folder: Path, log: Path) -> Ended:
+    def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
         start = time.perf_counter()
         (path,) = folder.glob("inputs/*.npz")
         self.inputs.append(path.read_bytes())
@@ -51,7 +51,7 @@ class Scripted:
         self.write = write
         self.runs = 0
 
-    def run(self, folder: Path, log: Path) -> Ended:
+    def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
         start = time.perf_counter()
         (path,) = folder.glob("inputs/*.npz")
         self.runs += 1

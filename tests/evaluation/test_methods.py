@@ -1,5 +1,8 @@
 """Methods: what a spec stands for, the command lines to the letter, and runs that go wrong."""
 
+import gzip
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +28,7 @@ from tests.evaluation.engine import Engine
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    monkeypatch.setattr(methods, "has_gpu", lambda: False)
+    monkeypatch.setattr(methods, "list_gpus", lambda: ())
     return Engine(tmp_path / "engine", monkeypatch)
 
 
@@ -40,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(parsed: ParsedMethod, folder: Path) -> str | None:
-    return parsed.method.run(folder, folder.parent / "log.txt").failure
+    return parsed.method.run(folder, folder.parent / "log.txt", lambda: False).failure
 
 
 def log(folder: Path) -> str:
@@ -63,10 +66,25 @@ def test_docker_is_called_by_the_challenges_command(engine: Engine, folder: Path
     ]
 
 
-def test_a_gpu_is_given_where_there_is_one() -> None:
-    container = Container("docker", "myteam:latest", "myteam", False, True, 60)
+@pytest.mark.parametrize(
+    ("visible", "words"),
+    [
+        (None, ["--gpus", "device=0"]),
+        ("2,3", ["--gpus", "device=2"]),
+        ("GPU-5ebe9f43", ["--gpus", "device=GPU-5ebe9f43"]),
+        ("", ["-m", "32G"]),
+    ],
+)
+def test_a_container_is_given_the_first_gpu_of_its_process(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, words: list[str]
+) -> None:
+    monkeypatch.setattr(methods, "list_gpus", lambda: ("0", "1", "2", "3"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    container = Container("docker", "myteam:latest", "myteam", False, 60)
     command = container.command(Path("/tmp/w"), "myteam")
-    assert command[:5] == ["docker", "container", "run", "--gpus", "device=0"]
+    assert command[3:5] == words
 
 
 def test_a_tarball_is_named_by_the_challenges_rule(engine: Engine, tmp_path: Path) -> None:
@@ -112,6 +130,51 @@ def test_containers_at_a_time_have_names_of_their_own(engine: Engine, folder: Pa
     run(parse_method("docker:myteam", run_limit=60, parallel=True), folder)
     (call,) = engine.calls("docker", "container", "run")
     assert call[call.index("--name") + 1].startswith("myteam_")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_where_docker_is_not_installed_apptainer_runs_its_tarball(
+    engine: Engine,
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    packed: bool,
+) -> None:
+    (engine.folder / "docker").unlink()
+    monkeypatch.setenv("PATH", os.pathsep.join([os.fspath(engine.folder), "/usr/bin", "/bin"]))
+    monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "cache"))
+    if shutil.which("docker") is not None:
+        pytest.skip("docker is in the system's own folders")
+    tarball = tmp_path / "MyTeam_v2.tar.gz"
+    tarball.write_bytes(gzip.compress(b"layers") if packed else b"layers")
+    parsed = parse_method(f"docker:{tarball}", run_limit=60)
+    assert parsed.team == "myteam_v2"
+    assert run(parsed, folder) is None
+    assert (folder / "outputs" / "US_phantom.npz").exists()
+    # It is built once, from the tar that the file holds.
+    parse_method(f"docker:{tarball}", run_limit=60)
+    (build,) = engine.calls("apptainer", "build")
+    assert build[3].startswith("docker-archive:///")
+    (image,) = (tmp_path / "cache" / "gamt" / "images").glob("*.sif")
+    assert image.read_bytes() == b"layers"
+
+
+def test_a_machine_that_has_the_image_does_not_load_it_again(
+    engine: Engine, tmp_path: Path
+) -> None:
+    tarball = tmp_path / "myteam.tar"
+    tarball.touch()
+    engine.add("myteam:latest")
+    parsed = parse_method(f"docker:{tarball}", run_limit=60)
+    assert parsed.fitness is not None
+    parsed.fitness.check()
+    assert len(engine.calls("docker", "image", "load")) == 1
+    # Nor does it end what another run there has started.
+    assert len(engine.calls("docker", "container", "rm")) == 1
+    other = replace(parsed.fitness, identity="sha256:5678")
+    with pytest.raises(MethodError, match=r"found another method here, sha256:1234, expected sha"):
+        other.check()
+    assert len(engine.calls("docker", "image", "load")) == 2
 
 
 def test_apptainer_sees_what_docker_would(engine: Engine, tmp_path: Path, folder: Path) -> None:
@@ -196,7 +259,7 @@ def test_what_runs_ends_with_the_process_that_runs_it(
     script = (
         "from pathlib import Path; from evaluation.methods import parse_method;"
         "method = parse_method('command:touch ready; setsid sleep 48.25', 60).method;"
-        f"method.run(Path({str(folder)!r}), Path({str(tmp_path / 'log.txt')!r}))"
+        f"method.run(Path({str(folder)!r}), Path({str(tmp_path / 'log.txt')!r}), lambda: False)"
     )
     process = subprocess.Popen([sys.executable, "-c", script])
     wait_until((folder / "ready").exists)
@@ -315,7 +378,7 @@ def test_gamt_with_another_version_of_what_computes_its_network_is_another_metho
     spec = f"gamt --segmenter hf:{tmp_path}/net"
     without = parse_method("gamt", run_limit=60).identity
     identity = parse_method(spec, run_limit=60).identity
-    monkeypatch.setattr(methods, "version", lambda distribution: "1000.0")
+    monkeypatch.setattr("gamt.identity.version", lambda distribution: "1000.0")
     assert parse_method(spec, run_limit=60).identity != identity
     assert parse_method("gamt", run_limit=60).identity == without
 
@@ -339,7 +402,7 @@ def test_gamt_that_is_done_after_its_limit_is_late(
     monkeypatch.setattr("gamt.predict.predict_case", lambda *arguments, **options: done)
     monkeypatch.setattr("gamt.predict.log_prediction", lambda *arguments: None)
     with pytest.raises(LateError):
-        replace(parsed.method, run_limit=1.0).run(folder, folder.parent / "log.txt")
+        replace(parsed.method, run_limit=1.0).run(folder, folder.parent / "log.txt", lambda: False)
 
 
 def test_paths_in_gamts_options_start_where_it_was_parsed(

@@ -5,14 +5,13 @@ import errno
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -21,12 +20,15 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from evaluation.index import read_index
 from evaluation.leaderboard import write_leaderboard
 from evaluation.methods import ParsedMethod, parse_method
-from evaluation.records import COLUMNS, RecordError, TeamFolder
+from evaluation.records import COLUMNS, CaseRecord, RecordError, TeamFolder
 from evaluation.report import write_report
-from evaluation.run import CaseExecutor, Progress, RunError, evaluate_folder
+from evaluation.run import Progress, RunError, evaluate_folder, make_local_workers
+from gamt.cluster.tasks import ClusterError
 from gamt.io.files import atomic_write
+from tests.cluster.threads import Threads
 from tests.evaluation.doubles import Deadly, Full, Toy
 
 TOY = f"command:{sys.executable} {Path(__file__).with_name('toy_method.py')}"
@@ -65,6 +67,10 @@ def write_case(path: Path, number: int, boxed: bool = True) -> None:
 
 def evaluate(cases: Path, out: Path, spec: str = TOY, **options: Any) -> Progress:
     options = {"run_limit": 60.0, **options}
+    # Threads spare the seconds that processes take to start.
+    workers = options.pop("workers", None)
+    make = Threads if workers is None else lambda: make_local_workers(workers)
+    options.setdefault("make_workers", make)
     # In the worker's own process it gives the same, and spares the start of Python for every run.
     toy = ParsedMethod(Toy(), "toy", TOY)
     method = toy if spec == TOY else parse_method(spec, options["run_limit"])
@@ -88,7 +94,7 @@ def test_every_case_gets_a_row_in_the_order_of_names(cases: Path, tmp_path: Path
     result = evaluate(cases, tmp_path / "team", workers=2)
     assert not result.failed
     names = sorted(path.name for path in cases.iterdir())
-    assert [record.case for record in result.records] == names
+    assert [record.case for record in TeamFolder(tmp_path / "team").records()] == names
     table = pd.read_csv(tmp_path / "team" / "team_metrics.csv")
     assert list(table.columns) == list(COLUMNS)
     assert list(table["CaseName"]) == names
@@ -115,7 +121,7 @@ def test_the_same_again_does_only_what_is_missing(cases: Path, tmp_path: Path) -
     (out / "records" / "PET_2.json").unlink()
     write_case(cases / "CT_9.npz", 9)
     result = evaluate(cases, out)
-    assert len(result.records) == 6
+    assert result.done == 6
     changed = {
         path.name
         for path in (out / "records").iterdir()
@@ -144,11 +150,6 @@ def test_results_of_other_settings_are_not_mixed_in(
     assert (tmp_path / "team" / "run.json").read_text() == before
 
 
-def evaluate_in_threads(cases: Path, out: Path, **options: Any) -> Progress:
-    """As `evaluate`, but without the seconds that processes take to start."""
-    return evaluate(cases, out, make_executor=ThreadPoolExecutor, **options)
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(one.relative_to(folder)): one.read_bytes() for one in folder.rglob("*.*")}
 
@@ -163,7 +164,7 @@ def test_predictions_never_replace_the_cases(tmp_path: Path, below: str, restart
     before = contents(tmp_path)
     (tmp_path / "link").symlink_to(sources)
     with pytest.raises(RunError, match=r"link is or lies in this folder.*choose another --name"):
-        evaluate_in_threads(tmp_path / "link", tmp_path / "team", restart=restart)
+        evaluate(tmp_path / "link", tmp_path / "team", restart=restart)
     (tmp_path / "link").unlink()
     assert contents(tmp_path) == before
 
@@ -172,12 +173,12 @@ def test_predictions_never_replace_the_truth(cases: Path, tmp_path: Path) -> Non
     truth = tmp_path / "team" / "truth"
     truth.mkdir(parents=True)
     with pytest.raises(RunError, match=f"{truth} is or lies in this folder"):
-        evaluate_in_threads(cases, tmp_path / "team", gts=truth)
+        evaluate(cases, tmp_path / "team", gts=truth)
     assert list((tmp_path / "team").iterdir()) == [truth]
 
 
 def test_results_may_lie_beside_the_cases(cases: Path) -> None:
-    assert len(evaluate_in_threads(cases, cases / "team").records) == 5
+    assert evaluate(cases, cases / "team").done == 5
 
 
 def test_a_folder_of_something_else_is_refused_and_stays_as_it_is(
@@ -187,39 +188,39 @@ def test_a_folder_of_something_else_is_refused_and_stays_as_it_is(
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
     with pytest.raises(RunError, match=r"team: found work but no run\.json, expected an empty"):
-        evaluate_in_threads(cases, tmp_path / "team", restart=True)
+        evaluate(cases, tmp_path / "team", restart=True)
     assert contents(tmp_path / "team") == {"work/thesis.txt": b"mine"}
 
 
 def test_a_folder_with_nothing_but_a_lock_is_begun_in(cases: Path, tmp_path: Path) -> None:
     (tmp_path / "team").mkdir()
     (tmp_path / "team" / ".lock").touch()
-    assert len(evaluate_in_threads(cases, tmp_path / "team").records) == 5
+    assert evaluate(cases, tmp_path / "team").done == 5
 
 
 def test_a_run_of_other_settings_leaves_what_an_earlier_one_works_on(
     cases: Path, tmp_path: Path
 ) -> None:
-    evaluate_in_threads(cases, tmp_path / "team")
+    evaluate(cases, tmp_path / "team")
     (tmp_path / "team" / "work").mkdir()
     (tmp_path / "team" / "work" / "file.npz").touch()
     before = contents(tmp_path / "team")
     with pytest.raises(RunError, match="strict_time"):
-        evaluate_in_threads(cases, tmp_path / "team", strict_time=True)
+        evaluate(cases, tmp_path / "team", strict_time=True)
     assert contents(tmp_path / "team") == before
 
 
 def test_a_run_that_resumes_removes_what_a_killed_one_left_and_no_other_file(
     cases: Path, tmp_path: Path
 ) -> None:
-    evaluate_in_threads(cases, tmp_path / "team")
+    evaluate(cases, tmp_path / "team")
     left = tmp_path / "team" / "records" / f".{'0123456789abcdef' * 2}.partial"
     other = tmp_path / "team" / ".mine.partial"
     left.touch()
     other.touch()
     with atomic_write(tmp_path / "team" / "mine.txt") as file:  # by another process, say
         file.write(b"mine")
-        evaluate_in_threads(cases, tmp_path / "team")
+        evaluate(cases, tmp_path / "team")
     assert not left.exists()
     assert other.exists()
     assert (tmp_path / "team" / "mine.txt").exists()
@@ -229,13 +230,13 @@ def test_restart_removes_what_the_evaluator_wrote_and_nothing_else(
     cases: Path, tmp_path: Path
 ) -> None:
     team = tmp_path / "team"
-    evaluate_in_threads(cases, team)
+    evaluate(cases, team)
     first = contents(team)
     (team / "notes.txt").write_text("mine")
     (team / "CT_mine.npz").write_bytes(b"mine")
     (cases / "MR_1.npz").unlink()
-    result = evaluate_in_threads(cases, team, restart=True, strict_time=True)
-    assert [record.case for record in result.records] == [
+    evaluate(cases, team, restart=True, strict_time=True)
+    assert [record.case for record in TeamFolder(team).records()] == [
         "CT_0.npz",
         "Microscopy_4.npz",
         "PET_2.npz",
@@ -249,13 +250,13 @@ def test_restart_removes_what_the_evaluator_wrote_and_nothing_else(
 
 
 def test_restart_leaves_the_results_of_a_run_that_is_at_work(cases: Path, tmp_path: Path) -> None:
-    evaluate_in_threads(cases, tmp_path / "team")
+    evaluate(cases, tmp_path / "team")
     before = contents(tmp_path / "team")
     with (
         FileLock(tmp_path / "team" / ".lock"),
         pytest.raises(RunError, match="another evaluation is at work here"),
     ):
-        evaluate_in_threads(cases, tmp_path / "team", restart=True)
+        evaluate(cases, tmp_path / "team", restart=True)
     assert contents(tmp_path / "team") == before
 
 
@@ -264,13 +265,13 @@ def test_restart_leaves_the_results_of_a_run_that_is_at_work(cases: Path, tmp_pa
 def test_settings_without_an_entry_are_named(
     cases: Path, tmp_path: Path, key: str, restart: bool
 ) -> None:
-    evaluate_in_threads(cases, tmp_path / "team")
+    evaluate(cases, tmp_path / "team")
     path = tmp_path / "team" / "run.json"
     settings = json.loads(path.read_text())
     del settings[key]
     path.write_text(json.dumps(settings))
     with pytest.raises(RecordError, match=f"{path}: found no '{key}'"):
-        evaluate_in_threads(cases, tmp_path / "team", restart=restart)
+        evaluate(cases, tmp_path / "team", restart=restart)
 
 
 def test_a_case_that_changed_is_not_mixed_in(cases: Path, tmp_path: Path) -> None:
@@ -289,10 +290,10 @@ def test_a_bad_case_is_reported_and_tried_again_and_the_others_are_done(
     result = evaluate(cases, tmp_path / "team")
     assert list(result.failed) == ["CT_0.npz"]
     assert "CT_0.npz: found no zip archive" in result.failed["CT_0.npz"]
-    assert len(result.records) == 4
+    assert result.done == 4
     assert TeamFolder(tmp_path / "team").missing() == ["CT_0.npz"]
     (cases / "CT_0.npz").write_bytes(good)
-    assert len(evaluate(cases, tmp_path / "team").records) == 5
+    assert evaluate(cases, tmp_path / "team").done == 5
 
 
 def test_truth_is_found_by_name_in_its_own_folder(cases: Path, tmp_path: Path) -> None:
@@ -315,8 +316,8 @@ def test_truth_is_found_by_name_in_its_own_folder(cases: Path, tmp_path: Path) -
 
 
 def test_strict_time_takes_the_scores_of_late_cases(cases: Path, tmp_path: Path) -> None:
-    result = evaluate(cases, tmp_path / "team")
-    record = result.records[0]
+    evaluate(cases, tmp_path / "team")
+    record = TeamFolder(tmp_path / "team").records()[0]
     # Two classes: 180 s are allowed for six runs.
     runs = [dataclasses.replace(one, seconds=30.1) for one in record.interactions]
     late = dataclasses.replace(record, interactions=tuple(runs))
@@ -333,11 +334,17 @@ def test_a_method_that_ends_its_process_fails_its_case_alone(cases: Path, tmp_pa
     # `parse_method` can't make one: no method of ours does that but by running out of memory.
     method = ParsedMethod(Deadly("MR_1"), "deadly", "deadly")
     result = evaluate_folder(
-        cases, None, "deadly", method, TeamFolder(tmp_path / "team"), workers=2, run_limit=60
+        cases,
+        None,
+        "deadly",
+        method,
+        TeamFolder(tmp_path / "team"),
+        make_workers=lambda: make_local_workers(2),
+        run_limit=60,
     )
     assert list(result.failed) == ["MR_1.npz"]
-    assert "its worker was lost" in result.failed["MR_1.npz"]
-    assert len(result.records) == 4
+    assert result.failed["MR_1.npz"].count("its process was ended by SIGKILL") == 2
+    assert result.done == 4
 
 
 @pytest.fixture
@@ -346,73 +353,27 @@ def toy() -> ParsedMethod:
     return ParsedMethod(Toy(), "toy", "toy")
 
 
-class Minimal:
-    """An executor with nothing but the two methods that are asked for; it runs in a thread.
-
-    Attributes:
-        lost: names of the cases whose first submission fails, as if their worker was gone.
-        submitted: names of the cases, as they came.
-        running: executors that were not shut down.
-    """
-
-    def __init__(self, *lost: str) -> None:
-        self.lost = list(lost)
-        self.submitted: list[str] = []
-        self.running = 0
-
-    def make(self, workers: int) -> CaseExecutor:
-        self.running += 1
-        return self
-
-    def submit(self, function: Callable[[Any], Any], argument: Any, /) -> Future[Any]:
-        name = argument.files.case
-        self.submitted.append(name)
-        future: Future[Any] = Future()
-
-        def work() -> None:
-            if name in self.lost:
-                self.lost.remove(name)
-                future.set_exception(ConnectionResetError("the node is gone"))
-            else:
-                future.set_result(function(argument))
-
-        Thread(target=work).start()
-        return future
-
-    def shutdown(self, wait: bool = True) -> None:
-        self.running -= 1
-
-
-def evaluate_on(
-    make_executor: Callable[[int], CaseExecutor], cases: Path, out: Path, method: ParsedMethod
-) -> Progress:
+def evaluate_on(workers: Threads, cases: Path, out: Path, method: ParsedMethod) -> Progress:
     return evaluate_folder(
-        cases,
-        None,
-        "toy",
-        method,
-        TeamFolder(out),
-        workers=2,
-        run_limit=60,
-        make_executor=make_executor,
+        cases, None, "toy", method, TeamFolder(out), run_limit=60, make_workers=lambda: workers
     )
 
 
-def test_an_executor_needs_no_more_than_submit_and_shutdown(
+def test_cases_come_largest_file_first_each_once(
     cases: Path, tmp_path: Path, toy: ParsedMethod
 ) -> None:
-    executor = Minimal()
-    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
-    assert len(result.records) == 5
-    assert executor.submitted == sorted(path.name for path in cases.iterdir())
-    assert executor.running == 0
+    workers = Threads()
+    assert evaluate_on(workers, cases, tmp_path / "team", toy).done == 5
+    sizes = {path.name: path.stat().st_size for path in cases.iterdir()}
+    assert workers.names == sorted(sorted(sizes), key=lambda name: -sizes[name])
+    assert workers.closed
 
 
 def test_results_on_threads_are_those_on_processes(
     cases: Path, tmp_path: Path, toy: ParsedMethod
 ) -> None:
     evaluate(cases, tmp_path / "processes" / "team", workers=2)
-    evaluate_on(ThreadPoolExecutor, cases, tmp_path / "threads" / "team", toy)
+    evaluate_on(Threads("a", "b"), cases, tmp_path / "threads" / "team", toy)
     pd.testing.assert_frame_equal(
         scores(tmp_path / "threads" / "team"),
         scores(tmp_path / "processes" / "team"),
@@ -423,143 +384,109 @@ def test_results_on_threads_are_those_on_processes(
 def test_a_case_whose_worker_was_lost_is_evaluated_again(
     cases: Path, tmp_path: Path, toy: ParsedMethod
 ) -> None:
-    executor = Minimal("MR_1.npz")
-    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
+    workers = Threads("a", "b", lost=["MR_1.npz"])
+    result = evaluate_on(workers, cases, tmp_path / "team", toy)
     assert not result.failed
-    assert len(result.records) == 5
-    assert executor.submitted.count("MR_1.npz") == 2
-    assert len(executor.submitted) == 5 + 1
-    assert executor.running == 0
+    assert result.done == 5
+    assert workers.names.count("MR_1.npz") == 2
+    assert len(workers.started) == 5 + 1
 
 
-def test_a_case_whose_worker_is_lost_again_fails_alone(
+def test_a_case_whose_worker_is_lost_again_fails_alone_and_its_logs_stay(
     cases: Path, tmp_path: Path, toy: ParsedMethod
 ) -> None:
-    executor = Minimal("MR_1.npz", "MR_1.npz")
-    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
+    workers = Threads("a", "b", lost=["MR_1.npz", "MR_1.npz"])
+    result = evaluate_on(workers, cases, tmp_path / "team", toy)
     assert list(result.failed) == ["MR_1.npz"]
-    assert result.failed["MR_1.npz"].endswith("ConnectionResetError: the node is gone")
-    assert len(result.records) == 4
+    assert result.failed["MR_1.npz"].startswith(
+        "MR_1.npz: given up, because 2 workers were lost with it: on "
+    )
+    assert result.done == 4
+    log = (tmp_path / "team" / "logs" / "MR_1.txt").read_text()
+    assert re.findall(r"attempt \d, on [ab]: the node is gone", log) == [
+        "attempt 1, on a: the node is gone",
+        "attempt 2, on b: the node is gone",
+    ] or re.findall(r"on ([ab])", log) == ["b", "a"]
+    # The next run tries it again.
+    assert evaluate_on(Threads(), cases, tmp_path / "team", toy).done == 5
 
 
-class Failing(Minimal):
-    """An executor that fails one case, at once, each time that it comes.
-
-    Attributes:
-        case: the name of that case.
-        fail: given its future and what makes its record, ends the future or raises an error.
-    """
-
-    def __init__(self, case: str, fail: Callable[[Future[Any], Callable[[], Any]], None]) -> None:
-        super().__init__()
-        self.case = case
-        self.fail = fail
-
-    def submit(self, function: Callable[[Any], Any], argument: Any, /) -> Future[Any]:
-        if argument.files.case != self.case:
-            return super().submit(function, argument)
-        self.submitted.append(self.case)
-        future: Future[Any] = Future()
-        self.fail(future, lambda: function(argument))
-        return future
-
-
-def refuse(future: Future[Any], work: Callable[[], Any]) -> None:
-    raise OSError("no such node")
-
-
-def exit_worker(future: Future[Any], work: Callable[[], Any]) -> None:
-    future.set_exception(SystemExit(3))
-
-
-def cancel(future: Future[Any], work: Callable[[], Any]) -> None:
-    future.cancel()
-    future.set_running_or_notify_cancel()  # as executors do, for those who wait
-
-
-def return_none(future: Future[Any], work: Callable[[], Any]) -> None:
-    future.set_result(None)
-
-
-@pytest.mark.parametrize(
-    ("fail", "message"),
-    [
-        (refuse, "OSError: no such node"),
-        (exit_worker, "SystemExit: 3"),
-        (cancel, "CancelledError:"),
-        (return_none, "TypeError: the executor returned None, expected the case's record"),
-    ],
-)
-def test_however_an_executor_fails_a_case_it_is_tried_again_and_fails_alone(
-    cases: Path,
-    tmp_path: Path,
-    toy: ParsedMethod,
-    fail: Callable[[Future[Any], Callable[[], Any]], None],
-    message: str,
+def test_volumes_and_logs_of_a_case_come_from_the_attempt_that_was_done(
+    cases: Path, tmp_path: Path
 ) -> None:
-    executor = Failing("MR_1.npz", fail)
-    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
-    assert list(result.failed) == ["MR_1.npz"]
-    assert result.failed["MR_1.npz"].endswith(message)
-    assert executor.submitted.count("MR_1.npz") == 2
-    assert len(result.records) == 4
-    assert executor.running == 0
+    spec = f"command:echo said; {TOY.partition(':')[2]}"
+    method = parse_method(spec, 60)
+    workers = Threads("a", lost=["MR_1.npz"])
+    result = evaluate_folder(
+        cases,
+        None,
+        spec,
+        method,
+        TeamFolder(tmp_path / "team"),
+        run_limit=60,
+        make_workers=lambda: workers,
+    )
+    assert result.done == 5
+    assert (tmp_path / "team" / "logs" / "MR_1.txt").read_text().count("said\n") == 6
+    assert not (tmp_path / "team" / "work").exists()
 
 
-def test_a_case_whose_record_was_written_before_its_worker_was_lost_is_done(
+def test_what_is_not_shared_is_sent_and_comes_back(
     cases: Path, tmp_path: Path, toy: ParsedMethod
 ) -> None:
-    def lose(future: Future[Any], work: Callable[[], Any]) -> None:
-        work()
-        future.set_exception(ConnectionResetError("the node is gone"))
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    for path in cases.iterdir():
+        shutil.copy(path, truth)
+    spec = f"command:echo said; {TOY.partition(':')[2]}"
+    for team, collect in (("sent", True), ("shared", False)):
+        evaluate(cases, tmp_path / team, spec, gts=truth, collect=collect)
+    sent, shared = (TeamFolder(tmp_path / team).records() for team in ("sent", "shared"))
+    assert [without_times(one) for one in sent] == [without_times(one) for one in shared]
+    for name in (path.name for path in cases.iterdir()):
+        with np.load(tmp_path / "sent" / name) as one, np.load(tmp_path / "shared" / name) as two:
+            np.testing.assert_array_equal(one["all_segs"], two["all_segs"])
+    for path in (tmp_path / "sent" / "logs").iterdir():
+        assert path.read_text().count("said\n") == (5 if "Microscopy" in path.name else 6)
 
-    executor = Failing("MR_1.npz", lose)
-    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
-    assert not result.failed
-    assert len(result.records) == 5
-    assert executor.submitted.count("MR_1.npz") == 1
+
+def without_times(record: CaseRecord) -> CaseRecord:
+    runs = tuple(dataclasses.replace(one, seconds=0.0) for one in record.interactions)
+    return dataclasses.replace(record, interactions=runs, own_seconds=0.0)
 
 
-def test_a_record_that_is_written_in_the_second_attempt_counts(
-    cases: Path, tmp_path: Path, toy: ParsedMethod
+def test_a_worker_of_another_method_gets_no_case(cases: Path, tmp_path: Path) -> None:
+    method = parse_method("gamt", 60)
+    assert method.fitness is not None
+    other = dataclasses.replace(method.fitness, identity="gamt of yesterday")
+    with pytest.raises(ClusterError, match=r"no worker can do this: .*found another method here"):
+        evaluate_folder(
+            cases,
+            None,
+            "gamt",
+            dataclasses.replace(method, fitness=other),
+            TeamFolder(tmp_path / "team"),
+            run_limit=60,
+            make_workers=lambda: Threads("a", "b"),
+            elsewhere=True,
+        )
+
+
+def test_a_changed_file_is_seen_by_its_record_where_the_index_does_not_know_it(
+    cases: Path, tmp_path: Path
 ) -> None:
-    def lose(future: Future[Any], work: Callable[[], Any]) -> None:
-        if executor.submitted.count("MR_1.npz") == 2:
-            work()
-        future.set_exception(ConnectionResetError("the node is gone"))
-
-    executor = Failing("MR_1.npz", lose)
-    result = evaluate_on(executor.make, cases, tmp_path / "team", toy)
-    assert not result.failed
-    assert len(result.records) == 5
-
-
-def test_a_case_fails_where_no_executor_can_be_made_for_another_attempt(
-    cases: Path, tmp_path: Path, toy: ParsedMethod
-) -> None:
-    executor = Minimal("MR_1.npz")
-
-    def make(workers: int) -> CaseExecutor:
-        if executor.submitted:
-            raise OSError("no node is free")
-        return executor.make(workers)
-
-    result = evaluate_on(make, cases, tmp_path / "team", toy)
-    assert list(result.failed) == ["MR_1.npz"]
-    assert result.failed["MR_1.npz"].endswith("there is no other: OSError: no node is free")
-    assert len(result.records) == 4
-
-
-def test_an_executor_that_does_not_shut_down_is_told_and_costs_no_result(
-    cases: Path, tmp_path: Path, toy: ParsedMethod, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Stuck(Minimal):
-        def shutdown(self, wait: bool = True) -> None:
-            raise OSError("the scheduler is gone")
-
-    result = evaluate_on(Stuck().make, cases, tmp_path / "team", toy)
-    assert len(result.records) == 5
-    assert "the executor didn't shut down: OSError: the scheduler is gone" in caplog.text
+    out = tmp_path / "team"
+    evaluate(cases, out)
+    lines = (out / "index.csv").read_bytes()
+    (out / "index.csv").write_bytes(lines[: len(lines) // 2])  # torn amid a line
+    result = evaluate(cases, out)
+    assert (result.done, result.failed) == (5, {})
+    assert len(read_index(out / "index.csv")) == 5
+    # As a copy that is as new, but has another content.
+    stamp = (cases / "CT_0.npz").stat()
+    write_case(cases / "CT_0.npz", number=3)
+    os.utime(cases / "CT_0.npz", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert list(evaluate(cases, out).failed) == ["CT_0.npz"]
 
 
 def test_workers_may_be_in_another_folder(
@@ -568,14 +495,21 @@ def test_workers_may_be_in_another_folder(
     monkeypatch.chdir(tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    executor = Minimal()
 
-    def make(workers: int) -> CaseExecutor:
+    def make() -> Threads:
         monkeypatch.chdir(elsewhere)
-        return executor.make(workers)
+        return Threads()
 
-    result = evaluate_on(make, Path("cases"), tmp_path / "team", toy)
-    assert len(result.records) == 5
+    result = evaluate_folder(
+        Path("cases"),
+        None,
+        "toy",
+        toy,
+        TeamFolder(tmp_path / "team"),
+        run_limit=60,
+        make_workers=make,
+    )
+    assert result.done == 5
 
 
 def test_a_full_disk_costs_its_case_alone_and_the_same_again_does_it(
@@ -584,13 +518,13 @@ def test_a_full_disk_costs_its_case_alone_and_the_same_again_does_it(
     out = tmp_path / "team"
     full = ParsedMethod(Full("MR_1"), "toy", TOY)
     result = evaluate_folder(
-        cases, None, TOY, full, TeamFolder(out), run_limit=60.0, make_executor=ThreadPoolExecutor
+        cases, None, TOY, full, TeamFolder(out), run_limit=60.0, make_workers=Threads
     )
     assert list(result.failed) == ["MR_1.npz"]
     assert "No space left on device" in result.failed["MR_1.npz"]
-    assert len(result.records) == 4
+    assert result.done == 4
     assert not (out / "work").exists()
-    assert len(evaluate_in_threads(cases, out).records) == 5
+    assert evaluate(cases, out).done == 5
 
 
 def test_no_run_is_begun_on_a_full_disk_where_its_output_could_not_be_written(
@@ -600,7 +534,7 @@ def test_no_run_is_begun_on_a_full_disk_where_its_output_could_not_be_written(
         free = 100
 
     monkeypatch.setattr("evaluation.workplace.shutil.disk_usage", lambda path: Usage)
-    result = evaluate_in_threads(cases, tmp_path / "team")
+    result = evaluate(cases, tmp_path / "team")
     assert len(result.failed) == 5
     assert "No space left on device" in result.failed["CT_0.npz"]
 
@@ -614,12 +548,12 @@ def test_a_table_that_can_not_be_written_costs_no_case(
         def fail(*arguments: object) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "team_metrics.csv")
 
-        patch.setattr(TeamFolder, "write_metrics", fail)
+        patch.setattr(TeamFolder, "write_tables", fail)
         with pytest.raises(OSError, match="No space left"):
-            evaluate_in_threads(cases, out)
+            evaluate(cases, out)
     assert len(list((out / "records").iterdir())) == 5
     assert not (out / "work").exists()
-    evaluate_in_threads(cases, out)
+    evaluate(cases, out)
     assert len(scores(out)) == 5
 
 
@@ -633,10 +567,9 @@ def test_a_work_folder_that_can_not_be_removed_costs_a_warning_alone(
         monkeypatch.setattr(f"evaluation.{module}.remove_tree", lambda path: not path.exists())
     # The folders of an earlier evaluation lie there, too.
     out = tmp_path / "team"
-    for name in ("CT_0.npz", "MR_1.npz"):
-        TeamFolder(out).work_folder(name).mkdir(parents=True)
+    (out / "work" / "left").mkdir(parents=True)
     monkeypatch.setattr("evaluation.run._refuse_foreign", lambda folder: None)
-    assert len(evaluate_in_threads(cases, out).records) == 5
+    assert evaluate(cases, out).done == 5
     assert "work: what the method left here can't all be removed" in caplog.text
 
 
@@ -649,12 +582,12 @@ def test_cases_may_have_names_that_are_no_text(
     for source, name in zip(sorted(cases.iterdir()), STRANGE, strict=False):
         source.rename(cases / os.fsdecode(name))
     out = tmp_path / "team"
-    result = evaluate_in_threads(cases, out)
-    assert len(result.records) == 5
+    result = evaluate(cases, out)
+    assert result.done == 5
     table = pd.read_csv(out / "team_metrics.csv")
     assert {"CT_\\udcff\\udcfe.npz", "MR_\x1b[2J\n.npz"} < set(table["CaseName"])
-    again = evaluate_in_threads(cases, out)
-    assert [one.case for one in again.records] == [one.case for one in result.records]
+    again = evaluate(cases, out)
+    assert (again.done, again.failed) == (5, {})
     teams = [TeamFolder(out)]
     write_leaderboard(teams, tmp_path)
     write_report(teams, tmp_path / "report.html", [os.fsdecode(name) for name in STRANGE])
@@ -677,8 +610,8 @@ def test_two_evaluations_do_not_share_a_folder(cases: Path, tmp_path: Path) -> N
 
 
 def test_ctrl_c_leaves_what_is_done_and_stops_the_rest(cases: Path, tmp_path: Path) -> None:
-    # The fourth case and the fifth hang.
-    spec = f"command:case $(ls inputs) in PET*|US*) sleep 61.25;; esac; {TOY.partition(':')[2]}"
+    # The smallest files, which come last, hang.
+    spec = f"command:case $(ls inputs) in MR*|Mic*) sleep 61.25;; esac; {TOY.partition(':')[2]}"
     # A terminal sends the signal to all processes of the group.
     process = subprocess.Popen(
         command(cases, tmp_path, "--workers", "2", spec=spec),
@@ -686,7 +619,7 @@ def test_ctrl_c_leaves_what_is_done_and_stops_the_rest(cases: Path, tmp_path: Pa
         stderr=subprocess.PIPE,
         text=True,
     )
-    for name in ("CT_0", "MR_1", "Microscopy_4"):
+    for name in ("US_3", "PET_2", "CT_0"):
         wait_for(tmp_path / "team" / "records" / f"{name}.json")
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -708,7 +641,7 @@ def test_sigterm_ends_an_evaluation_as_ctrl_c_does(cases: Path, tmp_path: Path) 
     assert errors == "interrupted; the same command goes on where it was\n"
     wait_until_gone("sleep 61.5")
     assert not (tmp_path / "team" / "work").exists()
-    assert len(scores(tmp_path / "team")) == 1
+    assert list(scores(tmp_path / "team")["CaseName"]) == ["CT_0.npz", "PET_2.npz", "US_3.npz"]
 
 
 @pytest.mark.slow

@@ -157,7 +157,7 @@ def _no_session_stays() -> Iterator[None]:
 
 
 def run(parsed: ParsedMethod, folder: Path) -> str | None:
-    return parsed.method.run(folder, folder.parent / "log.txt").failure
+    return parsed.method.run(folder, folder.parent / "log.txt", lambda: False).failure
 
 
 def counts(folder: Path) -> list[int]:
@@ -175,7 +175,7 @@ def test_a_session_is_made_once_and_what_it_prints_is_kept(folder: Path, tmp_pat
     assert counts(folder) == [8, 18]
     (folder / "outputs" / "CT_two.npz").unlink()
     other = folder.parent / "other.txt"
-    assert parsed.method.run(folder, other).failure is None
+    assert parsed.method.run(folder, other, lambda: False).failure is None
     assert counts(folder) == [8, 18]
     assert notes.read_text() == "made\n"
     assert (tmp_path / "log.txt").read_text() == "loading the model\nfrom C\nthe image\n"

@@ -85,14 +85,24 @@ def _explain(error: Exception) -> tuple[str, int] | None:
         error, UsageError | LabelError | SettingsError | SegmenterError | CheckpointError
     ):
         return text, 2
+    from gamt.cluster.tasks import ClusterError
     from gamt.io.files import OverwriteError
     from gamt.io.format import ImageError
     from gamt.io.json_files import JsonError
+    from gamt.io.storage import StorageError
     from gamt.predict import FolderError
     from gamt.segmenters.download import DownloadError
 
     if isinstance(
-        error, CaseError | ImageError | JsonError | OverwriteError | FolderError | DownloadError
+        error,
+        CaseError
+        | ImageError
+        | JsonError
+        | OverwriteError
+        | FolderError
+        | DownloadError
+        | StorageError
+        | ClusterError,
     ):
         return text, 1
     return None

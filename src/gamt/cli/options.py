@@ -308,6 +308,20 @@ class PredictOptions:
 
         return self.segmenter or PRESET_SEGMENTERS.get(self.preset, segmenters.DEFAULT)
 
+    def choose_model(self) -> tuple[str, dict[str, str]]:
+        """Returns the 2-D model's name, and the other arguments of `gamt.segmenters.load`."""
+        from gamt import segmenters
+
+        name = self.choose_segmenter()
+        device = self.device
+        if name == segmenters.DEFAULT and device != "auto":
+            if device != "cpu":
+                logger.warning("segmenter %s runs on the CPU alone, not on %s", name, device)
+            device = "auto"
+        # A model that knows no precisions isn't bothered unless one is asked for.
+        arguments = {"device": device} | ({} if self.dtype == "auto" else {"dtype": self.dtype})
+        return name, arguments | ({} if self.weights is None else {"weights": self.weights})
+
     def load_segmenter(self, settings: "Settings") -> "Segmenter":
         """Loads the 2-D model.
 
@@ -323,15 +337,8 @@ class PredictOptions:
         from gamt import segmenters
         from gamt.volume.preparation import check_settings
 
-        name = self.choose_segmenter()
-        device = self.device
-        if name == segmenters.DEFAULT and device != "auto":
-            if device != "cpu":
-                logger.warning("segmenter %s runs on the CPU alone, not on %s", name, device)
-            device = "auto"
-        # A model that knows no precisions isn't bothered unless one is asked for.
-        options = {} if self.dtype == "auto" else {"dtype": self.dtype}
-        model = segmenters.load(name, self.weights, device, **options)
+        name, arguments = self.choose_model()
+        model = segmenters.load(name, **arguments)
         check_settings(settings, model)
         return model
 

@@ -53,3 +53,17 @@ def finish_on_sigterm() -> Iterator[Callable[[], bool]]:
         thread.join()
         os.close(writer)
         os.close(reader)
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Makes SIGTERM end the process as Ctrl-C does, with the exit status `TERMINATED`."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,6 +1,7 @@
 """Where the cases of a folder are worked on: this machine, or many; options that commands share."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -153,11 +154,12 @@ class WorkerOptions:
         given = (("--gpu", self.gpu), ("--dashboard", self.dashboard), ("--collect", self.collect))
         return [*words, *(option for option, chosen in given if chosen)]
 
-    def make(self, at_end: Callable[[], None] = lambda: None) -> "Workers":
+    def make(self, at_end: Callable[[], None] | None = None) -> "Workers":
         """Makes the workers.
 
         Args:
-            at_end: a module's function, which workers of this machine call before they end.
+            at_end: a module's function, which workers of this machine call before they end;
+                None for nothing.
 
         Raises:
             ClusterError: they can't be had.
@@ -169,6 +171,9 @@ class WorkerOptions:
                 raise UsageError("--gpu: found no GPU on this machine (nvidia-smi -L lists none)")
             return LocalWorkers(self.count or 1, at_end, gpus)
         from gamt.cluster.dask import connect, start_cluster
+
+        # That a connection is lost is told once, in a line, and not by Dask's tracebacks.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
         if self.scheduler is not None:
             workers = connect(self.scheduler, gpu=self.gpu)

@@ -39,14 +39,14 @@ class LocalWorkers:
     def __init__(
         self,
         count: int,
-        at_end: Callable[[], None] = lambda: None,
+        at_end: Callable[[], None] | None = None,
         gpus: Sequence[str] = (),
     ) -> None:
         """Starts none yet.
 
         Args:
             count: how many.
-            at_end: a module's function, which a worker calls before it ends.
+            at_end: a module's function, which a worker calls before it ends; None for nothing.
             gpus: those that workers get in turn, as CUDA_VISIBLE_DEVICES names them; none leaves
                 that to the environment.
         """
@@ -116,7 +116,7 @@ class LocalWorkers:
 
 
 class _Process:
-    def __init__(self, at_end: Callable[[], None], environment: Mapping[str, str]) -> None:
+    def __init__(self, at_end: Callable[[], None] | None, environment: Mapping[str, str]) -> None:
         context = mp.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, at_end, environment))
@@ -141,7 +141,9 @@ class _Process:
 
 
 def _work(
-    connection: "Connection[Any, Any]", at_end: Callable[[], None], environment: Mapping[str, str]
+    connection: "Connection[Any, Any]",
+    at_end: Callable[[], None] | None,
+    environment: Mapping[str, str],
 ) -> None:
     """Does tasks until the connection ends."""
     os.environ.update(environment)
@@ -161,14 +163,15 @@ def _work(
             connection.send(Raised(f"its result can't be sent: {error}"))
 
 
-def _end_with_parent(at_end: Callable[[], None]) -> None:
+def _end_with_parent(at_end: Callable[[], None] | None) -> None:
     """Makes this process end, with what it runs, on SIGTERM or when its parent has ended.
 
     SIGINT is ignored: Ctrl-C reaches the parent too, which ends its workers.
     """
 
     def end() -> None:
-        at_end()
+        if at_end is not None:
+            at_end()
         os._exit(1)
 
     signal.signal(signal.SIGINT, lambda number, frame: None)

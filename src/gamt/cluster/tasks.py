@@ -6,7 +6,7 @@ it was that ended it.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -163,7 +163,7 @@ class _Attempt:
 
 def run_tasks(
     tasks: Iterable[Task[A, R]], workers: Workers
-) -> Iterator[tuple[Task[A, R], R | Lost]]:
+) -> Generator[tuple[Task[A, R], R | Lost], None, None]:
     """Yields tasks as they are done, each with its result, or why there is none.
 
     A task whose worker is lost is tried once more, on another host where there is one. A worker

@@ -91,6 +91,24 @@ def atomic_write_files(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def held_partial(folder: Path) -> Iterator[Path]:
+    """Gives the path of an empty hidden file that is in a folder until the block ends.
+
+    What is left of it by a process that is killed meanwhile, `remove_partials` removes.
+
+    Raises:
+        OSError: the file can't be made.
+    """
+    path, lock = _make_partial(folder / "any", _make_file)
+    try:
+        yield path
+    finally:
+        with suppress(OSError):  # gone, or the folder can't be written to any more
+            path.unlink()
+        os.close(lock)
+
+
 def remove_partials(folder: Path) -> None:
     """Removes what `atomic_write` has left in a folder where its process was killed.
 

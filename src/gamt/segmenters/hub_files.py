@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from gamt.segmenters import HUB
 from gamt.segmenters.checkpoints import CheckpointError
 from gamt.segmenters.download import TIMEOUT_S, DownloadError, Progress
-from gamt.text import printable
+from gamt.text import hide_login, printable
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
@@ -146,7 +146,7 @@ def fetch(
 
     repository, revision = parse_name(name)
     api = HfApi(endpoint=endpoint)
-    url = _hide_login(f"{api.endpoint}/{repository}")
+    url = hide_login(f"{api.endpoint}/{repository}")
     with _quiet(), _explained(url):
         info = api.model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
         files = {one.rfilename: one for one in info.siblings or ()}
@@ -199,7 +199,7 @@ class _Source:
     @property
     def url(self) -> str:
         """The model's page, as it may be shown."""
-        return _hide_login(f"{self.endpoint}/{self.repository}")
+        return hide_login(f"{self.endpoint}/{self.repository}")
 
     def published(self, file: str) -> tuple[int, str]:
         """Returns a file's size in bytes, and its SHA-256, or git's name of its content.
@@ -403,11 +403,6 @@ def _show(text: str) -> str:
     return printable(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
-def _hide_login(text: str) -> str:
-    """Returns a text without the user's name and password that are in its addresses."""
-    return re.sub(r"//[^/\s]*@", "//", text)
-
-
 @contextmanager
 def _explained(url: str) -> Iterator[None]:
     """Turns whatever fails in the block into a `DownloadError` about a URL without a login."""
@@ -445,7 +440,7 @@ def _explained(url: str) -> Iterator[None]:
         elif isinstance(cause, TypeError | AttributeError | LookupError | json.JSONDecodeError):
             reason = "found an answer that is no hub's"
         else:
-            reason = " ".join(_hide_login(str(cause)).split()) or type(cause).__name__
+            reason = " ".join(hide_login(str(cause)).split()) or type(cause).__name__
         raise DownloadError(f"{url}: {_show(reason)}") from error
 
 

@@ -1,0 +1,215 @@
+"""The evaluator on real processes, hosts and a batch system: the same results, whatever dies."""
+
+import os
+import random
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from tests.cluster.hosts import make_hosts
+from tests.cluster.processes import DaskProcesses
+from tests.cluster.slurm import Slurm
+from tests.cluster.waiting import PATIENCE_S, wait_until
+from tests.evaluation.test_run import TOY, command, evaluate, scores, write_case
+
+pytestmark = pytest.mark.cluster
+
+SAMPLES = Path(__file__).parents[1] / "cases"
+CASES = 8
+# Of a case without boxes there are only those after clicks.
+RUNS = 6
+# Longer than what else happens in a run, so that a kill comes in the middle of one.
+SECONDS = 0.3
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    """Small cases, of different sizes."""
+    folder = tmp_path / "shared" / "cases"
+    folder.mkdir(parents=True)
+    for number in range(CASES):
+        write_case(folder / f"CT_{number}.npz", number)
+    return folder
+
+
+class Counted:
+    """The toy method, slowed down; it writes down each of its runs.
+
+    Attributes:
+        spec: for `--method`.
+    """
+
+    def __init__(self, folder: Path, seconds: float = SECONDS) -> None:
+        self._ledger = folder / "ledger.txt"
+        note = f"echo $(ls inputs) $$ >> {self._ledger}"
+        self.spec = f"command:{note}; sleep {seconds}; {TOY.partition(':')[2]}"
+
+    def runs(self) -> Counter[str]:
+        """Returns how many runs have begun, by case."""
+        return Counter(case for case, _ in self._lines())
+
+    def wait_for(self, count: int) -> None:
+        """Waits until so many runs have begun."""
+        wait_until(lambda: len(self._lines()) >= count, f"{count} runs of the method")
+
+    def running(self) -> list[int]:
+        """Returns the ids of the processes of runs that have not ended."""
+        return [int(process) for _, process in self._lines() if psutil.pid_exists(int(process))]
+
+    def _lines(self) -> list[list[str]]:
+        if not self._ledger.exists():
+            return []
+        return [line.split() for line in self._ledger.read_text().splitlines()]
+
+
+def start_evaluation(words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Starts the evaluator in a process group of its own; what it prints goes to a file."""
+    with log.open("wb") as file:
+        return subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
+
+
+def wait_for_end(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Waits until the evaluator has ended well."""
+    assert process.wait(PATIENCE_S) == 0, log.read_text()
+
+
+def assert_same_results(cases: Path, one: Path, other: Path) -> None:
+    """Checks that two folders hold the same scores and the same predictions."""
+    pd.testing.assert_frame_equal(scores(one), scores(other), check_exact=True)
+    for name in (path.name for path in cases.glob("*.npz")):
+        with np.load(one / name) as first, np.load(other / name) as second:
+            np.testing.assert_array_equal(first["all_segs"], second["all_segs"])
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
+)
+def test_whatever_dies_no_case_is_lost_and_none_is_done_twice(
+    cases: Path, dask: DaskProcesses, tmp_path: Path, seed: int
+) -> None:
+    """One worker is killed, one comes, the scheduler dies, and the command is repeated."""
+    draw = random.Random(seed)
+    out = tmp_path / "shared" / "out"
+    log = tmp_path / "log"
+    method = Counted(tmp_path)
+    words = command(cases, out, "--scheduler", dask.address, spec=method.spec)
+    for name in ("one", "two"):
+        dask.start_worker(name)
+    # Each at a run of its own, in any order.
+    events = [lambda: dask.kill_worker("one"), lambda: dask.kill_nanny("two")]
+    events = [draw.choice(events), lambda: dask.start_worker("three")]
+    draw.shuffle(events)
+    moments = sorted(draw.sample(range(2, CASES * RUNS // 2), 3))
+
+    evaluation = start_evaluation(words, log)
+    for moment, event in zip(moments, (*events, dask.kill_scheduler), strict=True):
+        method.wait_for(moment)
+        event()
+    assert evaluation.wait(PATIENCE_S) == 1
+    assert dask.address in log.read_text()
+    wait_until(lambda: not method.running(), "the end of all runs")
+
+    dask.stop()
+    dask.start_scheduler()
+    for name in ("four", "five"):
+        dask.start_worker(name)
+    wait_for_end(start_evaluation(words, log), log)
+    evaluate(cases, tmp_path / "single" / "team")
+    assert_same_results(cases, out / "team", tmp_path / "single" / "team")
+    # Begun again were at most the killed worker's case, and those of all three workers when the
+    # scheduler died.
+    runs = method.runs()
+    again = [case for case in runs if runs[case] != RUNS]
+    assert len(runs) == CASES
+    assert len(again) <= 1 + 3
+    assert all(RUNS < runs[case] <= 3 * RUNS for case in again)
+    assert not method.running()
+    assert not (out / "team" / "work").exists()
+
+
+@pytest.mark.parametrize("collect", [False, True], ids=["shared", "collect"])
+@pytest.mark.usefixtures("_hosts_possible")
+def test_separate_hosts_give_what_one_machine_gives(
+    cases: Path, tmp_path: Path, collect: bool
+) -> None:
+    """One of them crashes. With `--collect` they share neither the cases nor the results."""
+    out = tmp_path / "shared" / "out"
+    (tmp_path / "dask").mkdir()
+    method = Counted(tmp_path)
+    log = tmp_path / "log"
+    with (
+        make_hosts(3, hide=tmp_path / "shared" if collect else None) as hosts,
+        DaskProcesses(tmp_path / "dask", hosts[0].address, hosts[0].prefix) as dask,
+    ):
+        for number, host in enumerate(hosts[1:]):
+            dask.start_worker(f"worker{number}", prefix=host.prefix)
+        options = ("--scheduler", dask.address, *(("--collect",) if collect else ()))
+        words = command(cases, out, *options, spec=method.spec)
+        evaluation = start_evaluation((*hosts[0].prefix, *words), log)
+        method.wait_for(RUNS + 2)
+        hosts[1].crash()
+        wait_for_end(evaluation, log)
+    evaluate(cases, tmp_path / "single" / "team")
+    assert_same_results(cases, out / "team", tmp_path / "single" / "team")
+
+
+def test_slurm_gives_what_one_machine_gives(slurm: Slurm, tmp_path: Path) -> None:
+    """On the sample cases."""
+    out = tmp_path / "out"
+    log = tmp_path / "log"
+    options = ("--cluster", "slurm", "--workers", "2", *slurm_options(tmp_path))
+    evaluation = start_evaluation(command(SAMPLES, out, *options), log)
+    wait_until(lambda: "RUNNING" in slurm.jobs(), "a job")
+    wait_for_end(evaluation, log)
+    wait_until(lambda: not slurm.jobs(), "the end of the jobs")
+    evaluate(SAMPLES, tmp_path / "single" / "team")
+    assert_same_results(SAMPLES, out / "team", tmp_path / "single" / "team")
+
+
+def slurm_options(folder: Path) -> list[str]:
+    """Returns what a job of this Slurm asks for."""
+    options = {
+        "cores": "1",
+        "memory": "2GB",
+        "walltime": "00:10:00",
+        "log_directory": str(folder),
+        "local_directory": str(folder),
+    }
+    return [f"--cluster-option={key}={value}" for key, value in options.items()]
+
+
+def test_ctrl_c_ends_what_workers_run(cases: Path, dask: DaskProcesses, tmp_path: Path) -> None:
+    method = Counted(tmp_path, seconds=600)
+    for name in ("one", "two"):
+        dask.start_worker(name)
+    words = command(cases, tmp_path / "out", "--scheduler", dask.address, spec=method.spec)
+    evaluation = start_evaluation(words, tmp_path / "log")
+    wait_until(lambda: len(method.running()) == 2, "a run on each worker")
+    os.killpg(evaluation.pid, signal.SIGINT)
+    assert evaluation.wait(PATIENCE_S) == 130
+    wait_until(lambda: not method.running(), "the end of the runs")
+    # The workers are there for the next evaluation, and no case of the last one is on them.
+    quick = Counted(tmp_path / "out", seconds=0)
+    again = command(cases, tmp_path / "again", "--scheduler", dask.address, spec=quick.spec)
+    wait_for_end(start_evaluation(again, tmp_path / "log"), tmp_path / "log")
+    assert set(quick.runs().values()) == {RUNS}
+    assert len(method.runs()) == 2
+
+
+def test_ctrl_c_ends_jobs_of_slurm(cases: Path, slurm: Slurm, tmp_path: Path) -> None:
+    method = Counted(tmp_path, seconds=600)
+    options = ("--cluster", "slurm", "--workers", "2", *slurm_options(tmp_path))
+    words = command(cases, tmp_path / "out", *options, spec=method.spec)
+    evaluation = start_evaluation(words, tmp_path / "log")
+    wait_until(lambda: len(method.running()) == 2, "a run on each worker")
+    os.killpg(evaluation.pid, signal.SIGINT)
+    assert evaluation.wait(PATIENCE_S) == 130
+    wait_until(lambda: not slurm.jobs(), "the end of the jobs")
+    wait_until(lambda: not method.running(), "the end of the runs")
