@@ -335,13 +335,16 @@ def _evaluate(job: _Job, call: Call) -> _Done:
     """Evaluates a case on a worker.
 
     Raises:
-        Unfit: the worker can't run the method, or would run another one.
+        Unfit: the worker can't run the method, would run another one, or has other folders.
     """
     if job.fitness is not None:
         reason = _find_unfitness(job.fitness)
         if reason is not None:
             raise Unfit(reason)
     if job.place is not None:
+        for folder in (job.place, job.files.image.parent, job.files.gts.parent):
+            if not folder.is_dir():
+                raise Unfit(f"{folder}: not there; share it with the workers, or use --collect")
         return _evaluate_in(job, job.files, job.place, call)
     with tempfile.TemporaryDirectory(prefix="gamt-", ignore_cleanup_errors=True) as name:
         place = Path(name)
@@ -417,9 +420,10 @@ def _keep(job: _Job, outcome: _Done | Lost, folder: TeamFolder) -> CaseRecord:
             _write(outcome.volumes, volumes)
         else:
             _, its_log, its_volumes = _paths(job.place, job.name, outcome.number)
-            for source, target in ((its_log, log), (its_volumes, volumes)):
-                with suppress(FileNotFoundError):  # nothing was printed, or predicted
-                    source.replace(target)
+            with suppress(FileNotFoundError):  # nothing was printed
+                its_log.replace(log)
+            if outcome.record is not None and outcome.record.predicted:
+                its_volumes.replace(volumes)
         if outcome.record is None:
             raise _FailedError(outcome.failure)
         outcome.record.write(folder.record_file(case))
