@@ -145,6 +145,8 @@ def evaluate_folder(
     else:
         done = find_done_elsewhere(shard, folder, settings)
         listed = [one for one in shard.choose(listed) if one.case not in done]
+        if not listed:
+            return Progress(0)
         folder = shard.folder(folder)
         _refuse_foreign(folder)
     folder.path.mkdir(parents=True, exist_ok=True)
