@@ -10,7 +10,7 @@ import numpy as np
 
 from evaluation.costs import UNSEEN, Sizes, fit_rates, read_sizes
 from evaluation.index import Entry, read_index
-from evaluation.listing import Listed, list_cases
+from evaluation.listing import Listed, list_cases, many_objects
 from evaluation.records import TeamFolder
 
 MOST_WORKERS = 64
@@ -48,6 +48,7 @@ class Standing:
     sizes: Sizes
 
     @classmethod
+    @many_objects()
     def read(cls, cases: Path, gts: Path | None, folder: TeamFolder) -> Self:
         """Looks at a folder of cases, and at results that need not be there.
 
