@@ -26,7 +26,6 @@ import numpy as np
 
 from benchmarks.blank import Blank
 from benchmarks.phantoms import box_prompts, shade
-from evaluation.costs import fit_rates, size_of
 from evaluation.index import Entry, open_index, read_index
 from evaluation.listing import case_files, list_cases
 from evaluation.loop import evaluate_case
@@ -153,20 +152,6 @@ def measure_plan(count: int, sample: int, cases: Path | None) -> bool:
                 f"{PLAN_ERROR:.0%}), {wall:.1f} s with what it takes to start"
             )
     return met
-
-
-def measure_spread(index: Path, sample: int, times: int) -> None:
-    """Prints how far plans from other samples of an evaluation's cases would have been."""
-    entries = [*read_index(index).values()]
-    errors = []
-    for seed in range(times):
-        order = np.random.default_rng(seed).permutation(len(entries))
-        seen, rest = ([entries[at] for at in part] for part in np.split(order, [sample]))
-        rates = fit_rates([size_of(one) for one in seen], [one.seconds for one in seen])
-        expected = rates.expect([size_of(one) for one in rest]).sum()
-        errors.append(abs(expected / sum(one.seconds for one in rest) - 1))
-    print(f"{times} random samples of {sample}: median error {np.median(errors):.1%}, ", end="")
-    print(f"nine of ten within {np.quantile(errors, 0.9):.1%}")
 
 
 def measure_listing(count: int) -> bool:

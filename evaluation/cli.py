@@ -223,8 +223,11 @@ def run(
         raise ClusterError(f"{error}; the same command goes on where it was") from error
     parsed.release()
     log_summary(result)
-    where = folder.metrics_file if part is None else folder.path
-    echo(f"{result.done} of {result.total} cases: {where}")
+    if part is not None and not result.total:
+        echo(f"{team.path}: all cases of shard {part} are done already")
+    else:
+        where = folder.metrics_file if part is None else folder.path
+        echo(f"{result.done} of {result.total} cases: {where}")
     if result.done and not result.predicted:
         logger.error(
             "%s never wrote a prediction in time; %s says why", method, folder.path / "logs"
@@ -282,9 +285,7 @@ def plan(
     It goes by cases that are done, and by a sample of the others that it evaluates first.
     """
     start_log(verbose)
-    from rich.console import Console
-
-    from evaluation.console import log_record, progress_bar, show_plan
+    from evaluation.console import describe_plan, log_record, progress_bar
     from evaluation.methods import parse_method, stop_running
     from evaluation.plan import Standing, make_plan
     from evaluation.records import TeamFolder
@@ -317,7 +318,8 @@ def plan(
             )
         standing = Standing.read(cases, gts, folder)
     parsed.release()
-    show_plan(make_plan(standing, workers or ()), gpu, Console())
+    for line in describe_plan(make_plan(standing, workers or ()), gpu):
+        echo(line)
     words = [sys.executable, "-m", "evaluation", "run", "--cases", cases, "--method", method]
     words += ["--out", out]
     for option, value in (("--gts", gts), ("--name", name)):

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 
 from evaluation.plan import Plan
 from evaluation.records import METRICS, CaseRecord, TeamFolder
@@ -132,32 +131,35 @@ def describe_seconds(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h"
 
 
-def show_plan(plan: Plan, gpu: bool, console: Console) -> None:
-    """Prints a plan as a table.
+def describe_plan(plan: Plan, gpu: bool) -> list[str]:
+    """Returns a plan in lines.
 
     Args:
-        plan: what to print.
+        plan: what to tell.
         gpu: whether a worker has a GPU, whose hours are told then.
-        console: where to.
     """
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_row("cases", f"{plan.total:,}: {plan.done:,} done, {plan.todo:,} to do")
-    each = f"{plan.seconds_a_case:.3g} s a case, {plan.seconds_an_interaction:.3g} s an interaction"
-    table.add_row("measured", f"{plan.measured:,} cases: {each}")
-    work = describe_seconds(plan.seconds)
-    table.add_row(
-        "to do", f"{plan.seconds / 3600:,.2f} GPU hours" if gpu else f"{work} of a worker"
-    )
-    for number, seconds in plan.wall_seconds.items():
-        workers = f"{number:,} worker{'s' if number > 1 else ''}"
-        table.add_row(f"with {workers}", describe_seconds(seconds))
-    table.add_row("disk", f"{decimal(plan.result_bytes)} for results")
-    table.add_row("", f"{decimal(plan.work_bytes)} a worker while it is at work")
-    table.add_row("network", f"{decimal(plan.case_bytes)} read, cases")
-    table.add_row("", f"{decimal(plan.traffic_bytes)} written, work folders and results")
-    collected = f"{decimal(plan.case_bytes)} out, {decimal(plan.result_bytes)} back"
-    table.add_row("with --collect", f"{collected}, through this machine; nothing else")
-    console.print(table, soft_wrap=True)
+    kind = "GPU hours" if gpu else "hours of one worker"
+    pace = f"{plan.seconds_a_case:.3g} s a case, {plan.seconds_an_interaction:.3g} s an interaction"
+    rows = [
+        ("cases", f"{plan.total:,}: {plan.done:,} done, {plan.todo:,} to do"),
+        ("measured", f"{plan.measured:,} cases: {pace}"),
+        ("to do", f"{plan.seconds / 3600:,.2f} {kind}"),
+        *(
+            (f"with {number:,} worker{'s' if number > 1 else ''}", describe_seconds(seconds))
+            for number, seconds in plan.wall_seconds.items()
+        ),
+        ("disk", f"{decimal(plan.result_bytes)} for results"),
+        ("", f"{decimal(plan.work_bytes)} a worker while it is at work"),
+        ("network", f"{decimal(plan.case_bytes)} read, cases"),
+        ("", f"{decimal(plan.traffic_bytes)} written, work folders and results"),
+        (
+            "with --collect",
+            f"{decimal(plan.case_bytes)} out, {decimal(plan.result_bytes)} back, through this "
+            "machine; nothing else",
+        ),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return [f"{name:{width}}  {text}" for name, text in rows]
 
 
 def log_merged(merged: Merged) -> None:

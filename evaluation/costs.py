@@ -7,9 +7,9 @@ a case as many such runs as it has. The four are fitted to the cases that are do
 import math
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from gamt.io.npz import CaseError, Place, open_npz, read_member, read_member_sha
 
 Floats = npt.NDArray[np.float64]
 
+Sizes = npt.NDArray[np.float64]
+"""(cases, 3): voxels of the image, number of classes, and of runs: six, or five without a box."""
+
 READ_SECONDS = 5.0
 """How long to read sizes from files; those of the others are estimated from what was read."""
 
@@ -34,20 +37,6 @@ _MOST_SEEN = 10_000
 
 _ASSUMED_VOXELS_PER_BYTE = 4.0
 """Of a file, where none could be read: what CT in eight bits is compressed to."""
-
-
-class Size(NamedTuple):
-    """What the time of a case depends on.
-
-    Attributes:
-        voxels: of the image.
-        classes: how many there are.
-        runs: of the method: six, or five where there is no box.
-    """
-
-    voxels: float
-    classes: float
-    runs: float
 
 
 class Rates(NamedTuple):
@@ -65,8 +54,8 @@ class Rates(NamedTuple):
     voxels: float
     both: float
 
-    def expect(self, sizes: Sequence[Size]) -> Floats:
-        """Returns the seconds that cases are expected to take."""
+    def expect(self, sizes: Sizes) -> Floats:
+        """Returns the seconds that cases are expected to take, (cases,)."""
         return np.asarray(_features(sizes) @ np.array(self), np.float64)
 
 
@@ -74,23 +63,23 @@ UNSEEN = Rates(0.0, 0.0, 0.0, 1.0)
 """Where nothing is known: what it expects isn't in seconds, but in proportion to them."""
 
 
-def fit_rates(sizes: Sequence[Size], seconds: Sequence[float]) -> Rates:
+def fit_rates(seen: Sequence[Entry]) -> Rates:
     """Returns what explains best how long cases took, relative to each of them.
 
     All together the cases are expected to take as long as they did.
 
     Args:
-        sizes: of the cases.
-        seconds: that each of them took.
+        seen: cases that are done.
     """
-    if sum(seconds) <= 0:
+    took = np.array([one.seconds for one in seen], np.float64)
+    if took.sum() <= 0:
         return UNSEEN
     found = np.array(UNSEEN)
-    features, took = _features(sizes), np.maximum(seconds, 1e-9)
-    if len(sizes) >= _LEAST_SEEN:
+    features = _features(sizes_of(seen))
+    if len(seen) >= _LEAST_SEEN:
         # Scaled, because a voxel takes a billionth of what a run does.
         scales = np.maximum(features.max(axis=0), 1.0)
-        found, _ = nnls(features / scales / took[:, None], np.ones(len(took)))
+        found, _ = nnls(features / scales / np.maximum(took, 1e-9)[:, None], np.ones(len(took)))
         found /= scales
     return Rates(*(found * (took.sum() / (features @ found).sum())).tolist())
 
@@ -98,14 +87,16 @@ def fit_rates(sizes: Sequence[Size], seconds: Sequence[float]) -> Rates:
 class Costs:
     """How long the cases that are to be done will take, as far as it is known by now."""
 
-    def __init__(self, todo: Sequence[Listed], sizes: Sequence[Size]) -> None:
+    def __init__(self, todo: Sequence[Listed], sizes: Sizes) -> None:
         """Takes the cases, and their sizes."""
         self._todo = todo
-        self._sizes = dict(zip((one.case for one in todo), sizes, strict=True))
-        self._seen: list[tuple[Size, float]] = []
+        self._sizes = sizes
+        self._places = {one.case: place for place, one in enumerate(todo)}
+        self._seen: list[Entry] = []
         self._rates = UNSEEN
-        self._ended: list[str] = []
-        self._all_seconds = float(self._rates.expect(sizes).sum())
+        self._expected = self._rates.expect(sizes)
+        self._all_seconds = float(self._expected.sum())
+        self._ended: list[int] = []
         self._ended_seconds = 0.0
 
     def see(self, entries: Sequence[Entry]) -> None:
@@ -114,16 +105,17 @@ class Costs:
         room = _MOST_SEEN - before
         if len(entries) > room:
             entries = random.Random(0).sample(entries, room)
-        self._seen += [(size_of(one), one.seconds) for one in entries]
+        self._seen += entries
         if len(self._seen).bit_length() > before.bit_length():
-            self._rates = fit_rates(*zip(*self._seen, strict=True))
-            self._all_seconds = self._expect(self._sizes)
-            self._ended_seconds = self._expect(self._ended)
+            self._rates = fit_rates(self._seen)
+            self._expected = self._rates.expect(self._sizes)
+            self._all_seconds = float(self._expected.sum())
+            self._ended_seconds = float(self._expected[self._ended].sum())
 
     def end(self, case: str) -> None:
         """Notes that a case need not be done any more."""
-        self._ended.append(case)
-        self._ended_seconds += self._expect([case])
+        self._ended.append(self._places[case])
+        self._ended_seconds += float(self._expected[self._ended[-1]])
 
     @property
     def ended_share(self) -> float:
@@ -135,27 +127,25 @@ class Costs:
 
         Of equal ones the first.
         """
-        left = [*reversed(self._todo)]
+        left = np.arange(len(self._todo))[::-1]
         rates = None
-        while left:
+        while len(left):
             if rates != self._rates:
                 rates = self._rates
-                expected = rates.expect([self._sizes[one.case] for one in left])
-                left = [left[place] for place in np.argsort(expected, kind="stable")]
-            yield left.pop()
-
-    def _expect(self, cases: Iterable[str]) -> float:
-        return float(self._rates.expect([self._sizes[one] for one in cases]).sum())
+                left = left[np.argsort(self._expected[left], kind="stable")]
+            longest, left = left[-1], left[:-1]
+            yield self._todo[longest]
 
 
-def size_of(entry: Entry) -> Size:
-    """Returns the size of a case that is done."""
-    return Size(entry.voxels, entry.classes, entry.runs)
+def sizes_of(seen: Sequence[Entry]) -> Sizes:
+    """Returns the sizes of cases that are done."""
+    sizes = [(one.voxels, one.classes, one.runs) for one in seen]
+    return np.array(sizes, np.float64).reshape(-1, 3)
 
 
 def read_sizes(
     listed: Sequence[Listed], cases: Path, seen: Sequence[Entry], limit: float = READ_SECONDS
-) -> list[Size]:
+) -> Sizes:
     """Returns the sizes of cases, in their order.
 
     They are read from the files' headers: no volume is decompressed. The number of classes is that
@@ -173,46 +163,39 @@ def read_sizes(
     """
     unboxed = [one.classes for one in seen if one.runs <= CLICKS]
     classes = float(np.median(unboxed)) if unboxed else 1.0
-    found: dict[int, Size] = {}
+    sizes = np.zeros((len(listed), 3))
     deadline = time.monotonic() + limit
-    places = list(range(len(listed)))
-    random.Random(0).shuffle(places)
-    for place in places:
+    for place in np.random.default_rng(0).permutation(len(listed)):
         if time.monotonic() > deadline:
             break
-        size = _read_size(cases / listed[place].case, classes)
-        if size is not None:
-            found[place] = size
-    if len(found) == len(listed):
-        return [found[place] for place in range(len(listed))]
-    ratio, typical = _ASSUMED_VOXELS_PER_BYTE, (1.0, float(CLICKS + 1))
-    if found:
-        table = np.array(list(found.values()))
-        ratio = table[:, 0].sum() / max(1, sum(listed[place].image_bytes for place in found))
-        typical = (table[:, 1].mean(), table[:, 2].mean())
-    return [
-        found.get(place) or Size(max(1.0, one.image_bytes * ratio), *typical)
-        for place, one in enumerate(listed)
-    ]
+        sizes[place] = _read_size(cases / listed[place].case, classes)
+    found = sizes[:, 0] > 0
+    if found.all():
+        return sizes
+    image_bytes = np.array([one.image_bytes for one in listed], np.float64)
+    ratio, typical = _ASSUMED_VOXELS_PER_BYTE, np.array([1.0, CLICKS + 1])
+    if found.any():
+        ratio = sizes[found, 0].sum() / max(1.0, image_bytes[found].sum())
+        typical = sizes[found, 1:].mean(axis=0)
+    sizes[~found, 0] = np.maximum(1.0, image_bytes[~found] * ratio)
+    sizes[~found, 1:] = typical
+    return sizes
 
 
-def _read_size(path: Path, unboxed_classes: float) -> Size | None:
-    """Reads the size of a case; None where that fails, as the case then will."""
+def _read_size(path: Path, unboxed_classes: float) -> tuple[float, float, float]:
+    """Reads the size of a case; zeros where that fails, as the case then will."""
     try:
         with open_npz(path) as archive:
             shape = read_member_shape(archive, Place(path, "imgs"))
             boxes = read_member(archive, Place(path, "boxes"), MOST_BOXES_BYTES)
     except CaseError:
-        return None
-    if shape is None:
-        return None
-    voxels = float(max(1, math.prod(shape)))
+        return 0.0, 0.0, 0.0
+    voxels = float(math.prod(shape or (0,)))
     if boxes is None:
-        return Size(voxels, unboxed_classes, CLICKS)
-    return Size(voxels, max(1.0, float(boxes.size)), CLICKS + 1)
+        return voxels, unboxed_classes, CLICKS
+    return voxels, max(1.0, float(boxes.size)), CLICKS + 1
 
 
-def _features(sizes: Sequence[Size]) -> npt.NDArray[Any]:
-    table = np.array(sizes, np.float64).reshape(-1, 3)
-    voxels, classes, runs = table.T
+def _features(sizes: Sizes) -> Floats:
+    voxels, classes, runs = sizes.T
     return np.stack((runs, runs * classes, runs * voxels, runs * voxels * classes), axis=1)

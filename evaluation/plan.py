@@ -8,13 +8,16 @@ from typing import Self
 
 import numpy as np
 
-from evaluation.costs import UNSEEN, Size, fit_rates, read_sizes, size_of
+from evaluation.costs import UNSEEN, Sizes, fit_rates, read_sizes
 from evaluation.index import Entry, read_index
-from evaluation.listing import Listed, list_cases
+from evaluation.listing import Listed, list_cases, many_objects
 from evaluation.records import TeamFolder
 
 MOST_WORKERS = 64
 """Up to which wall times are told where nobody asks for others: 1, 2, 4 and so on."""
+
+_SIMULATED = 100_000
+"""Tasks that are given to workers one by one; a million would take seconds."""
 
 _SAMPLED_FILES = 200
 """Of records and logs, for their sizes."""
@@ -42,9 +45,10 @@ class Standing:
     listed: Sequence[Listed]
     todo: Sequence[Listed]
     measured: Sequence[Entry]
-    sizes: Sequence[Size]
+    sizes: Sizes
 
     @classmethod
+    @many_objects()
     def read(cls, cases: Path, gts: Path | None, folder: TeamFolder) -> Self:
         """Looks at a folder of cases, and at results that need not be there.
 
@@ -120,14 +124,14 @@ def make_plan(standing: Standing, workers: Sequence[int] = ()) -> Plan:
         )
     took = [one.seconds for one in measured]
     runs = sum(one.runs for one in measured)
-    expected = fit_rates([size_of(one) for one in measured], took).expect(standing.sizes)
+    expected = fit_rates(measured).expect(standing.sizes)
     ordered = np.sort(expected)[::-1].tolist()
     chosen = workers or [2**power for power in range(MOST_WORKERS.bit_length())]
     predicted_bytes = _ratio(
         sum(one.written for one in measured), sum(one.voxels * one.runs for one in measured)
-    ) * np.array([one.voxels * one.runs for one in standing.sizes])
+    ) * (standing.sizes[:, 0] * standing.sizes[:, 2])
     image_bytes = np.array([one.image_bytes for one in todo], np.float64)
-    seen_bytes = image_bytes * (1 + np.array([one.runs for one in standing.sizes]))
+    seen_bytes = image_bytes * (1 + standing.sizes[:, 2])
     result_bytes = int(predicted_bytes.sum() + _beside_bytes(standing) * len(todo))
     return Plan(
         total=len(standing.listed),
@@ -150,13 +154,15 @@ def simulate(seconds: Sequence[float], workers: int) -> float:
     """Returns when the last task ends, if whichever worker is free first takes the next one.
 
     Args:
-        seconds: of the tasks, in their order.
+        seconds: of the tasks, the longest first.
         workers: how many.
     """
     free = [0.0] * workers
-    for one in seconds:
+    for one in seconds[:_SIMULATED]:
         heapq.heapreplace(free, free[0] + one)
-    return max(free)
+    # What is left is so small that it fills whatever is free.
+    rest = sum(seconds[_SIMULATED:])
+    return max(*free, (sum(free) + rest) / workers)
 
 
 def _beside_bytes(standing: Standing) -> float:

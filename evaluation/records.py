@@ -336,13 +336,7 @@ class TeamFolder:
         Raises:
             RecordError: as `settings`.
         """
-        earlier = self.settings()
-        for name in SETTINGS:
-            if earlier.get(name) != settings.get(name):
-                return (
-                    f"holds results with {name} {earlier.get(name)!r}, found {settings.get(name)!r}"
-                )
-        return None
+        return describe_difference(self.settings(), settings)
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Writes what `settings` returns."""
@@ -418,6 +412,14 @@ class TeamFolder:
                     part = []
             _write_part(classes, part)
         _write_text(self.metrics_file, pd.DataFrame(columns).to_csv(index=False))
+
+
+def describe_difference(earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
+    """Says which of `SETTINGS` earlier results have otherwise; None if they are the same."""
+    for name in SETTINGS:
+        if earlier.get(name) != settings.get(name):
+            return f"holds results with {name} {earlier.get(name)!r}, found {settings.get(name)!r}"
+    return None
 
 
 def find_teams(paths: Iterable[Path]) -> list[TeamFolder]:

@@ -19,10 +19,10 @@ from typing import Any
 
 from evaluation.costs import Costs, read_sizes
 from evaluation.index import Entry, IndexWriter, open_index, read_index
-from evaluation.listing import Listed, ListingError, case_files, list_cases
+from evaluation.listing import Listed, ListingError, case_files, list_cases, many_objects
 from evaluation.loop import CaseFiles, Method, describe_error, evaluate_case
 from evaluation.methods import Fitness, MethodError, ParsedMethod, stop_running
-from evaluation.records import METRICS, CaseRecord, TeamFolder
+from evaluation.records import METRICS, CaseRecord, TeamFolder, describe_difference
 from evaluation.removal import remove_tree
 from evaluation.shards import Shard, find_done_elsewhere, find_shards
 from gamt.cluster.local import LocalWorkers
@@ -145,6 +145,8 @@ def evaluate_folder(
     else:
         done = find_done_elsewhere(shard, folder, settings)
         listed = [one for one in shard.choose(listed) if one.case not in done]
+        if not listed:
+            return Progress(0)
         folder = shard.folder(folder)
         _refuse_foreign(folder)
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -467,6 +469,7 @@ def _size(folder: TeamFolder, record: CaseRecord) -> int:
         return 0
 
 
+@many_objects()
 def _resume(
     listed: Sequence[Listed],
     cases: Path,
@@ -539,9 +542,11 @@ def _refuse_foreign(folder: TeamFolder) -> None:
     """
     if not folder.path.is_dir():
         return
+    if folder.run_file.exists():
+        return
     # Hidden files don't count: one killed before it wrote run.json leaves its lock.
     found = sorted(one.name for one in folder.path.iterdir() if not one.name.startswith("."))
-    if found and folder.run_file.name not in found and not find_shards(folder):
+    if found and not find_shards(folder):
         raise RunError(
             f"{folder.path}: found {found[0]} but no {folder.run_file.name}, expected an empty "
             "folder or earlier results; choose another --name or --out"
@@ -574,18 +579,21 @@ def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str], resta
         RecordError: run.json is broken.
     """
     started = time.strftime("%Y-%m-%d %H:%M")
+    earlier: dict[str, Any] = {"cases": []}
     if folder.run_file.exists() and restart:
         folder.remove_results()
     elif folder.run_file.exists():
-        if difference := folder.find_difference(settings):
+        earlier = folder.settings()
+        if difference := describe_difference(earlier, settings):
             raise RunError(
                 f"{folder.path}: {difference}; choose another --name or --out, or --restart"
             )
-        earlier = folder.settings()
-        cases = sorted({*cases, *earlier["cases"]})
         started = earlier["started"]
         folder.remove_leftovers()
-    # First of all, so that whatever else is in the folder is known to be an evaluation's.
-    folder.write_settings({**settings, "started": started, "cases": cases})
+    known = set(earlier["cases"])
+    if not known.issuperset(cases):
+        # First of all, so that whatever else is in the folder is known to be an evaluation's.
+        cases = sorted(known.union(cases))
+        folder.write_settings({**settings, "started": started, "cases": cases})
     for one in (folder.records_folder, folder.logs_folder):
         one.mkdir(exist_ok=True)

@@ -170,6 +170,9 @@ def merge_shards(team: TeamFolder) -> Merged:
         for one in (team.records_folder, team.logs_folder):
             one.mkdir(exist_ok=True)
         moved = sum(_move_results(folder, team) for _, folder in found)
+        for _, folder in found:
+            for path in (folder.metrics_file, folder.classes_file):  # of what isn't there any more
+                path.unlink(missing_ok=True)
         recorded = team.recorded()
         with open_index(team.index_file) as index:
             known = read_index(team.index_file)

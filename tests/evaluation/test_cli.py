@@ -1,6 +1,7 @@
 """The evaluator's command line, as users call it."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from tests.evaluation.example import make_record, write_team
 from tests.evaluation.hub_server import Dataset, Hub
 from tests.evaluation.test_run import TOY, write_case
 
-COMMANDS = ("run", "leaderboard", "report", "fetch", "prepare")
+COMMANDS = ("run", "plan", "merge", "leaderboard", "report", "fetch", "prepare")
 
 
 @pytest.fixture
@@ -70,6 +71,105 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     assert "Examples:" in shown
     assert f"gamt-evaluate {command}" in shown
+
+
+def test_a_plan_ends_with_a_command_that_does_what_is_left(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_case(cases / "US c.npz", 3)
+    arguments = ("--cases", cases, "--method", TOY, "--out", tmp_path / "out", "--name", "team")
+    options = ("--sample", "1", "--workers", "3", "--workers", "2", "--run-limit", "30")
+    assert call("plan", *arguments, *options) == 0
+    *table, command = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["cases", "3:", "1", "done,", "2", "to", "do"]
+    assert [line[:16].strip() for line in table if "worker" in line[:16]] == [
+        "with 3 workers",
+        "with 2 workers",
+    ]
+    words = shlex.split(command)
+    assert words[1:4] == ["-m", "evaluation", "run"]
+    assert words[-2:] == ["--workers", "3"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("3 of 3 cases")
+
+
+def test_a_plan_hands_on_where_to_evaluate(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--cases", cases, "--method", TOY, "--out", tmp_path / "out", "--name", "team")
+    assert call("run", *arguments) == 0
+    capsys.readouterr()
+    slurm = ("--cluster", "slurm", "--cluster-option", "queue=long one", "--gpu", "--collect")
+    assert call("plan", *arguments, *slurm, "--workers", "4") == 0
+    shown = capsys.readouterr().out
+    assert "0.00 GPU hours" in shown
+    expected = "--workers 4 --cluster slurm --cluster-option 'queue=\"long one\"' --gpu --collect"
+    assert shown.rstrip().endswith(expected)
+
+
+def test_a_plan_without_a_measured_case_says_what_is_missing(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--cases", cases, "--method", TOY, "--out", tmp_path / "out")
+    assert call("plan", *arguments, "--sample", "0") == 1
+    assert "no case is measured; --sample N measures N of them" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_of_another_method_than_the_results_is_refused(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_team(tmp_path / "out" / "team", [make_record("CT_a.npz", [0.5] * 6)], method="other")
+    arguments = ("--cases", cases, "--method", TOY, "--out", tmp_path / "out", "--name", "team")
+    assert call("plan", *arguments) == 2
+    assert "holds results with method 'other'" in capsys.readouterr().err
+
+
+def test_shards_are_merged_and_what_is_missing_is_named(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ("--cases", cases, "--method", TOY, "--out", out, "--name", "team")
+    assert call("run", *arguments, "--shard", "1/2") == 0
+    assert "1 of 1 cases" in capsys.readouterr().out
+    assert call("merge", out) == 1
+    shown = capsys.readouterr()
+    assert "1 of 2 cases, 1 moved" in shown.out
+    assert "WARNING shard 2/2: 1 cases missing" in shown.err
+    assert call("run", *arguments, "--shard", "1/2") == 0
+    assert "all cases of shard 1/2 are done already" in capsys.readouterr().out
+    assert call("run", *arguments, "--shard", "2/2") == 0
+    assert call("merge", out) == 0
+    assert list(pd.read_csv(out / "team" / "team_metrics.csv")["CaseName"]) == [
+        "CT_a.npz",
+        "MR_b.npz",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--shard", "3/2"), "found the shard '3/2', expected I/N"),
+        (("--shard", "1/2", "--scheduler", "tcp://h:1"), "found --shard with --scheduler or"),
+        (("--shard", "1/2", "--cluster", "slurm"), "found --shard with --scheduler or --cluster"),
+    ],
+)
+def test_shards_that_make_no_sense_are_refused(
+    options: tuple[str, ...],
+    message: str,
+    cases: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ("--cases", cases, "--method", TOY, "--out", tmp_path / "out")
+    assert call("run", *arguments, *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_merging_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("merge", tmp_path) == 2
+    assert "no evaluation is here" in capsys.readouterr().err
 
 
 def test_the_command_alone_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:

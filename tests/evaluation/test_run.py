@@ -23,7 +23,7 @@ from filelock import FileLock
 from evaluation.index import read_index
 from evaluation.leaderboard import write_leaderboard
 from evaluation.methods import ParsedMethod, parse_method
-from evaluation.records import COLUMNS, CaseRecord, RecordError, TeamFolder
+from evaluation.records import COLUMNS, BusyError, CaseRecord, RecordError, TeamFolder
 from evaluation.report import write_report
 from evaluation.run import Progress, RunError, evaluate_folder, make_local_workers
 from gamt.cluster.tasks import ClusterError, Task, Worker
@@ -254,7 +254,7 @@ def test_restart_leaves_the_results_of_a_run_that_is_at_work(cases: Path, tmp_pa
     before = contents(tmp_path / "team")
     with (
         FileLock(tmp_path / "team" / ".lock"),
-        pytest.raises(RunError, match="another evaluation is at work here"),
+        pytest.raises(BusyError, match="another evaluation is at work here"),
     ):
         evaluate(cases, tmp_path / "team", restart=True)
     assert contents(tmp_path / "team") == before
@@ -491,11 +491,11 @@ def test_a_changed_file_is_seen_by_its_record_where_the_index_does_not_know_it(
 ) -> None:
     out = tmp_path / "team"
     evaluate(cases, out)
-    lines = (out / "index.csv").read_bytes()
-    (out / "index.csv").write_bytes(lines[: len(lines) // 2])  # torn amid a line
+    lines = (out / "index.jsonl").read_bytes()
+    (out / "index.jsonl").write_bytes(lines[: len(lines) // 2])  # torn amid a line
     result = evaluate(cases, out)
     assert (result.done, result.failed) == (5, {})
-    assert len(read_index(out / "index.csv")) == 5
+    assert len(read_index(out / "index.jsonl")) == 5
     # As a copy that is as new, but has another content.
     stamp = (cases / "CT_0.npz").stat()
     write_case(cases / "CT_0.npz", number=3)

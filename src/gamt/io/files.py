@@ -116,7 +116,8 @@ def remove_partials(folder: Path) -> None:
     can't be locked or removed, because this is only tidying up.
     """
     with suppress(OSError):
-        for path in [path for path in folder.iterdir() if _PARTIAL.fullmatch(path.name)]:
+        names = os.listdir(folder)  # noqa: PTH208 - a million paths take their time
+        for path in [folder / name for name in names if _PARTIAL.fullmatch(name)]:
             with suppress(OSError):
                 # For reading alone, some network file systems lock nothing.
                 lock = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_NONBLOCK)
