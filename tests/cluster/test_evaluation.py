@@ -72,14 +72,22 @@ class Counted:
         """Waits until so many runs have begun."""
         wait_until(lambda: len(self._lines()) >= count, f"{count} runs of the method")
 
-    def running(self) -> list[int]:
+    def running(self) -> list[str]:
         """Returns the ids of the processes of runs that have not ended."""
-        return [int(process) for _, process in self._lines() if psutil.pid_exists(int(process))]
+        return [process for _, process in self._lines() if is_running(int(process))]
 
     def _lines(self) -> list[list[str]]:
         if not self._ledger.exists():
             return []
         return [line.split() for line in self._ledger.read_text().splitlines()]
+
+
+def is_running(process: int) -> bool:
+    """Says whether a process runs; one that has ended and is still listed doesn't."""
+    try:
+        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def start_evaluation(words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
