@@ -19,24 +19,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.blank import Blank
 from benchmarks.phantoms import box_prompts, shade
 from evaluation.costs import fit_rates, size_of
 from evaluation.index import Entry, open_index, read_index
 from evaluation.listing import case_files, list_cases
-from evaluation.loop import Ended, evaluate_case
+from evaluation.loop import evaluate_case
 from evaluation.methods import ParsedMethod
 from evaluation.plan import Standing, make_plan
 from evaluation.records import TeamFolder
 from evaluation.run import evaluate_folder, make_local_workers
 from gamt.cluster.dask import connect
 from gamt.cluster.tasks import Workers
-from gamt.io.case import read_volume, write_case, write_segmentation
+from gamt.io.case import write_case
 
 OVERHEAD_SECONDS, OVERHEAD_SHARE = 0.050, 0.02
 """The most that a case may cost beside the work on it: so much, and this share of the work."""
@@ -55,27 +55,6 @@ _LINKS = 50_000
 _WAIT_SECONDS = 60.0
 
 Volume = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
-
-
-@dataclass(frozen=True, slots=True)
-class Blank:
-    """A method that finds nothing, after a while.
-
-    Attributes:
-        voxel_seconds: how long it takes for a voxel of the image.
-    """
-
-    voxel_seconds: float = 0.0
-
-    def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
-        """See `evaluation.loop.Method`."""
-        began = time.perf_counter()
-        (path,) = (folder / "inputs").iterdir()
-        image = read_volume(path)
-        time.sleep(image.size * self.voxel_seconds)
-        empty = np.zeros(image.shape, np.uint8)
-        write_segmentation(folder / "outputs" / path.name, empty, "blank")
-        return Ended(None, time.perf_counter() - began)
 
 
 def draw_case(path: Path, shape: tuple[int, int, int], classes: int, seed: int) -> None:
@@ -206,10 +185,9 @@ def measure_listing(count: int) -> bool:
         method = f"command:date +%s.%N > {shlex.quote(os.fspath(started))}; sleep 600"
         out = place / "out"
         words = ["--cases", cases, "--method", method, "--out", out, "--name", "team", "-q"]
-        for done in (0, 1000, count - 1000):
+        for done in (count // 1000, count - count // 1000):
             _fake_records(cases, out / "team", method, names[:done])
-            if done:
-                met &= _measure_command(f"plan, {done:,} done", "plan", *words, "--sample", "0")
+            met &= _measure_command(f"plan, {done:,} done", "plan", *words, "--sample", "0")
             started.unlink(missing_ok=True)
             met &= _measure_command(f"run, {done:,} done", "run", *words, first=started)
     return met
@@ -224,8 +202,7 @@ def _fake_records(cases: Path, path: Path, method: str, done: Sequence[str]) -> 
         **{"gts_folder": None, "strict_time": False, "run_limit": 3600.0},
         **{"started": "2025-06-11 09:00", "cases": [f"{case}.npz" for case in done]},
     }
-    if done:
-        folder.write_settings(settings)
+    folder.write_settings(settings)
     listed = {one.case: one for one in list_cases(cases, None)}
     folder.index_file.unlink(missing_ok=True)
     source = path / "source"
@@ -261,7 +238,8 @@ def _measure_command(title: str, *words: object, first: Path | None = None) -> b
     if first is None:
         seconds = time.time() - began
     gigabytes = used.ru_maxrss * 1024 / 1e9
-    print(f"{title}: {seconds:.1f} s, {gigabytes:.2f} GB", flush=True)
+    cpu = used.ru_utime + used.ru_stime
+    print(f"{title}: {seconds:.1f} s ({cpu:.1f} s of a core), {gigabytes:.2f} GB", flush=True)
     return seconds <= LISTING_SECONDS and gigabytes <= LISTING_GB
 
 

@@ -4,12 +4,12 @@ The records are what counts. A line that is missing, torn or of an older file on
 record again.
 """
 
-import csv
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self, TextIO
 
 from evaluation.records import METRICS, CaseRecord
 
@@ -60,13 +60,17 @@ def read_index(path: Path) -> dict[str, Entry]:
     """Reads an index; empty where there is none. Of several lines of a case the last one counts."""
     entries: dict[str, Entry] = {}
     try:
-        file = path.open(encoding="utf-8", errors="surrogateescape", newline="")
+        file = path.open(encoding="ascii", errors="replace")
     except OSError:
         return entries
     with file:
-        for words in csv.reader(file):
-            if (entry := _parse(words)) is not None:
-                entries[entry.case] = entry
+        for line in file:
+            try:
+                *first, scores = json.loads(line)
+                entry = Entry(*first, tuple(scores))
+            except (ValueError, TypeError):
+                continue
+            entries[entry.case] = entry
     return entries
 
 
@@ -74,7 +78,7 @@ def read_index(path: Path) -> dict[str, Entry]:
 def open_index(path: Path) -> Iterator["IndexWriter"]:
     """Opens an index to add lines to it."""
     torn = _is_torn(path)
-    with path.open("a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with path.open("a", encoding="ascii") as file:
         if torn:
             file.write("\n")
         yield IndexWriter(file)
@@ -83,36 +87,15 @@ def open_index(path: Path) -> Iterator["IndexWriter"]:
 class IndexWriter:
     """Adds lines to an index; each is on its way to the disk at once."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: TextIO) -> None:
         """Takes the open file."""
         self._file = file
-        self._csv = csv.writer(file, lineterminator="\n")
 
     def add(self, entry: Entry) -> None:
         """Adds a line."""
-        *first, scores = entry
-        self._csv.writerow([*first, *scores])
+        # JSON, whose lines are lines whatever is in the name of a case.
+        self._file.write(f"{json.dumps(entry)}\n")
         self._file.flush()
-
-
-def _parse(words: list[str]) -> Entry | None:
-    try:
-        case, stamp, voxels, classes, seconds, runs, written, predicted, *scores = words
-        if len(scores) != len(METRICS):
-            return None
-        return Entry(
-            case,
-            stamp,
-            int(voxels),
-            int(classes),
-            float(seconds),
-            int(runs),
-            int(written),
-            predicted == "True",
-            tuple(map(float, scores)),
-        )
-    except ValueError:
-        return None
 
 
 def _is_torn(path: Path) -> bool:

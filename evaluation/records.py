@@ -4,7 +4,7 @@ The folder of a team holds::
 
     run.json            what was evaluated, and how
     records/CASE.json   everything measured on a case; a case is done once it is there
-    index.csv           a line a record, with what it takes to go on without reading it
+    index.jsonl         a line a record, with what it takes to go on without reading it
     CASE.npz            `segs`, the last prediction, and `all_segs`, (runs, z, y, x), all of them
     logs/CASE.txt       what the method printed
     TEAM_metrics.csv    a row a case, as the official script writes it
@@ -252,7 +252,7 @@ class TeamFolder:
     @property
     def index_file(self) -> Path:
         """What is known of all records (`evaluation.index`)."""
-        return self.path / "index.csv"
+        return self.path / "index.jsonl"
 
     @property
     def metrics_file(self) -> Path:
