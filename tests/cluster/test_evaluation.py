@@ -241,3 +241,18 @@ def test_ctrl_c_ends_jobs_of_slurm(cases: Path, slurm: Slurm, tmp_path: Path) ->
     assert evaluation.wait(PATIENCE_S) == 130
     wait_until(lambda: not slurm.jobs(), "the end of the jobs")
     wait_until(lambda: not method.running(), "the end of the runs")
+
+
+@pytest.mark.slow
+def test_a_job_that_ends_is_replaced_and_its_case_is_begun_again(
+    cases: Path, slurm: Slurm, tmp_path: Path
+) -> None:
+    method = Counted(tmp_path, cases)
+    out, log = tmp_path / "out", tmp_path / "log"
+    options = ("--cluster", "slurm", *slurm_options(tmp_path))
+    evaluation = start_evaluation(command(cases, out, *options, spec=method.spec), log)
+    method.wait_for(RUNS + 2)
+    slurm.end_jobs()
+    # Dask waits before it believes that a job is gone, and so does the evaluator.
+    assert evaluation.wait(3 * PATIENCE_S) == 0, log.read_text()
+    assert_results(cases, out / "team", tmp_path / "single")
