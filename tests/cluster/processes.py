@@ -67,6 +67,13 @@ class DaskProcesses:
         words = (*words, "--no-dashboard", *options)
         self._start(name, words)
 
+    def start_workers(self, *names: str) -> None:
+        """Starts workers, and waits until the scheduler knows all of them."""
+        for name in names:
+            self.start_worker(name)
+        for name in names:
+            self.wait_for_worker(name)
+
     def wait_for_worker(self, name: str) -> None:
         """Waits until the scheduler knows a worker."""
         self._wait_for(name, "Registered to:")

@@ -97,8 +97,8 @@ def start_evaluation(words: Sequence[str], log: Path) -> subprocess.Popen[bytes]
 
 
 def wait_for_end(process: subprocess.Popen[bytes], log: Path) -> None:
-    """Waits until the evaluator has ended well."""
-    assert process.wait(PATIENCE_S) == 0, log.read_text()
+    """Waits until the evaluator has ended well, and so all that it does."""
+    assert process.wait(3 * PATIENCE_S) == 0, log.read_text()
 
 
 def assert_results(cases: Path, team: Path, folder: Path) -> None:
@@ -131,8 +131,7 @@ def test_whatever_dies_no_case_is_lost_and_none_is_done_twice(
     log = tmp_path / "log"
     method = Counted(tmp_path, cases)
     words = command(cases, out, "--scheduler", dask.address, spec=method.spec)
-    for name in ("one", "two"):
-        dask.start_worker(name)
+    dask.start_workers("one", "two")
     # Each at a run of its own, in any order.
     events = [lambda: dask.kill_worker("one"), lambda: dask.kill_nanny("two")]
     events = [draw.choice(events), lambda: dask.start_worker("three")]
@@ -149,8 +148,7 @@ def test_whatever_dies_no_case_is_lost_and_none_is_done_twice(
 
     dask.stop()
     dask.start_scheduler()
-    for name in ("four", "five"):
-        dask.start_worker(name)
+    dask.start_workers("four", "five")
     wait_for_end(start_evaluation(words, log), log)
     assert_results(cases, out / "team", tmp_path / "single")
     # Begun again were at most the killed worker's case, and those of all three workers when the
@@ -217,8 +215,7 @@ def slurm_options(folder: Path) -> list[str]:
 
 def test_ctrl_c_ends_what_workers_run(cases: Path, dask: DaskProcesses, tmp_path: Path) -> None:
     method = Counted(tmp_path, cases, seconds=600)
-    for name in ("one", "two"):
-        dask.start_worker(name)
+    dask.start_workers("one", "two")
     words = command(cases, tmp_path / "out", "--scheduler", dask.address, spec=method.spec)
     evaluation = start_evaluation(words, tmp_path / "log")
     wait_until(lambda: len(method.running()) == 2, "a run on each worker")
@@ -255,6 +252,5 @@ def test_a_job_that_ends_is_replaced_and_its_case_is_begun_again(
     evaluation = start_evaluation(command(cases, out, *options, spec=method.spec), log)
     method.wait_for(RUNS + 2)
     slurm.end_jobs()
-    # Dask waits before it believes that a job is gone, and so does the evaluator.
-    assert evaluation.wait(3 * PATIENCE_S) == 0, log.read_text()
+    wait_for_end(evaluation, log)
     assert_results(cases, out / "team", tmp_path / "single")

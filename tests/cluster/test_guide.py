@@ -77,9 +77,9 @@ def test_with_a_key_those_who_have_it_get_in_and_no_one_else(
         for name in variables.keys() - os.environ.keys():
             patch.setenv(name, variables[name])
         with DaskProcesses(folder, protocol="tls") as dask:
-            dask.start_worker("one")
+            dask.start_workers("one")
             inside = subprocess.run(
-                (*words[0], "--scheduler", dask.address), check=False, timeout=PATIENCE_S
+                (*words[0], "--scheduler", dask.address), check=False, timeout=3 * PATIENCE_S
             )
             assert inside.returncode == 0
             patch.undo()
