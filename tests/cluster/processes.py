@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import psutil
 
@@ -25,19 +26,27 @@ class DaskProcesses:
         address: the scheduler's, as `--scheduler` takes it. The same after a restart.
     """
 
-    def __init__(self, folder: Path, host: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+        protocol: Literal["tcp", "tls"] = "tcp",
+    ) -> None:
         """Starts the scheduler, and waits until it answers.
 
         Args:
             folder: for the logs, NAME.log, and for what workers spill.
             host: the scheduler's IP address.
             prefix: words before the scheduler's command line, such as another host's.
+            protocol: "tls" with certificates that the environment names.
         """
         self._folder = folder
-        self._options = ("--host", host, "--port", str(find_free_port()))
+        port = find_free_port()
+        self._options = ("--protocol", protocol, "--host", host, "--port", str(port))
         self._prefix = prefix
         self._running: dict[str, psutil.Popen] = {}
-        self.address = f"tcp://{host}:{self._options[-1]}"
+        self.address = f"{protocol}://{host}:{port}"
         self.start_scheduler()
 
     def start_scheduler(self) -> None:
@@ -57,6 +66,13 @@ class DaskProcesses:
         words = (*prefix, DASK, "worker", self.address, "--name", name, "--nthreads", "1")
         words = (*words, "--no-dashboard", *options)
         self._start(name, words)
+
+    def start_workers(self, *names: str) -> None:
+        """Starts workers, and waits until the scheduler knows all of them."""
+        for name in names:
+            self.start_worker(name)
+        for name in names:
+            self.wait_for_worker(name)
 
     def wait_for_worker(self, name: str) -> None:
         """Waits until the scheduler knows a worker."""

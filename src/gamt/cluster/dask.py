@@ -8,6 +8,7 @@ say, though it never ran. Neither the scheduler nor its settings need to know of
 import logging
 import pickle
 import queue
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -249,9 +250,12 @@ def _find_class(kind: Kind) -> Callable[..., "Cluster"]:
             from dask_kubernetes import operator
 
         return cast("Callable[..., Cluster]", operator.KubeCluster)
+    # Its import takes SIGINT for itself: Ctrl-C would end this process as if all was well.
+    handler = signal.getsignal(signal.SIGINT)
     with _installed_by("cluster"):
         import dask_jobqueue
 
+    signal.signal(signal.SIGINT, handler)
     names = {
         "slurm": "SLURMCluster",
         "pbs": "PBSCluster",
