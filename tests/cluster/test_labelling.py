@@ -5,39 +5,22 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 
-from gamt.segmenters import Embedding
 from tests.cluster.hosts import make_hosts
 from tests.cluster.processes import DaskProcesses
+from tests.cluster.segmenters import LEDGER
 from tests.cluster.slurm import Slurm
 from tests.cluster.test_evaluation import SAMPLES, slurm_options, start_evaluation, wait_for_end
 from tests.cluster.waiting import PATIENCE_S, wait_until
-from tests.test_predict import ThresholdSegmenter, save
+from tests.test_predict import save
 
 pytestmark = pytest.mark.cluster
 
 CASES = 6
-LEDGER = "TESTS_LEDGER"
-
-
-class NotedSegmenter(ThresholdSegmenter):
-    """Takes its time, and writes down each time that it is asked."""
-
-    def encode(self, slices: npt.NDArray[np.uint8]) -> Sequence[Embedding]:
-        with Path(os.environ[LEDGER]).open("a", encoding="utf-8") as ledger:
-            ledger.write("asked\n")
-        time.sleep(0.2)
-        return super().encode(slices)
-
-
-NOTED = ("--segmenter", "tests.cluster.test_labelling:NotedSegmenter", "--no-budget")
+NOTED = ("--segmenter", "tests.cluster.segmenters:NotedSegmenter", "--no-budget")
 
 
 @pytest.fixture
