@@ -123,7 +123,12 @@ def test_a_task_of_a_module_that_workers_lack_makes_them_unfit(
 
 def wait_for(workers: DaskWorkers) -> tuple[Worker, Any]:
     ended: list[tuple[Worker, Any]] = []
-    wait_until(lambda: bool(ended.extend(workers.wait(0.1)) or ended), "a task to end")
+
+    def look() -> bool:
+        ended.extend(workers.wait(0.1))
+        return bool(ended)
+
+    wait_until(look, "a task to end")
     (one,) = ended
     return one
 
@@ -162,11 +167,9 @@ def test_tasks_that_need_a_gpu_go_to_workers_that_have_one() -> None:
         assert len(set(told.values())) == 1
 
 
-def add_worker(cluster: Local, name: str, resources: Mapping[str, float]) -> None:
-    spec = cluster.new_worker_spec()
-    ((_, one),) = spec.items()
-    options = one["options"] | {"resources": resources}
-    cluster.worker_spec[name] = one | {"options": options}
+def add_worker(cluster: Any, name: str, resources: Mapping[str, float]) -> None:
+    ((_, one),) = cluster.new_worker_spec().items()
+    cluster.worker_spec[name] = one | {"options": one["options"] | {"resources": resources}}
     cluster.scale(len(cluster.worker_spec))
 
 

@@ -113,7 +113,7 @@ def test_the_simulated_user_gets_the_same_as_without_a_container(
             tmp_path / "cases", None, spec, method, TeamFolder(tmp_path / team), run_limit=600
         )
         assert not result.failed
-        for record in result.records:
+        for record in TeamFolder(tmp_path / team).iterate_records():
             assert [one.output for one in record.interactions].count("written") >= 5
             assert not any(one.failure for one in record.interactions)
         table = pd.read_csv(tmp_path / team / f"{team}_metrics.csv")

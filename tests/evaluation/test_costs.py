@@ -36,7 +36,10 @@ def make_listed(case: str, image_bytes: int = 1) -> Listed:
 
 
 def read(folder: Path, seen: list[Entry] | None = None, limit: float = 60.0) -> list[list[float]]:
-    return read_sizes(list_cases(folder, None), folder, seen or [], limit).tolist()
+    sizes: list[list[float]] = read_sizes(
+        list_cases(folder, None), folder, seen or [], limit
+    ).tolist()
+    return sizes
 
 
 def fit(sizes: Sequence[Size], seconds: Sequence[float]) -> Rates:

@@ -239,7 +239,7 @@ def test_what_a_run_leaves_ends_with_it(folder: Path, script: str) -> None:
 def test_what_it_takes_to_end_a_run_is_not_its_time(folder: Path) -> None:
     # The command that stops what runs elsewhere takes longer than the limit.
     log = folder.parent / "log.txt"
-    ended = methods._run(("sh", "-c", "exit 7"), folder, log, 10.0, ("sleep", "11"))
+    ended = methods._run(("sh", "-c", "exit 7"), folder, log, 10.0, lambda: False, ("sleep", "11"))
     assert ended.failure == "exit status 7"
     assert ended.seconds < 10
 

@@ -359,9 +359,7 @@ def evaluate_on(workers: Threads, cases: Path, out: Path, method: ParsedMethod) 
     )
 
 
-def test_cases_come_largest_first_each_once(
-    cases: Path, tmp_path: Path, toy: ParsedMethod
-) -> None:
+def test_cases_come_largest_first_each_once(cases: Path, tmp_path: Path, toy: ParsedMethod) -> None:
     workers = Threads()
     assert evaluate_on(workers, cases, tmp_path / "team", toy).done == 5
     # 6 x (10 + their number) x 14 voxels of two classes; without boxes of one, as far as is known.
