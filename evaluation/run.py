@@ -11,7 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -174,26 +174,33 @@ def evaluate_folder(
                 elsewhere=elsewhere,
             )
             stamps = {one.case: one.stamp for one in todo}
+
+            def settle(task: Task[_Job, _Done], outcome: _Done | Lost) -> None:
+                try:
+                    record = _keep(task.argument, outcome, place)
+                    entry = Entry.of(record, stamps[task.name], _size(place, record))
+                except _FailedError as error:
+                    progress.failed[task.name] = str(error)
+                    logger.error("%s", error)
+                else:
+                    index.add(entry)
+                    costs.see([entry])
+                    progress.count(entry)
+                    progress.seconds += record.seconds
+                    progress.own_seconds += record.own_seconds
+                    tell(record)
+                costs.end(task.name)
+                progress.ended += 1
+                progress.ended_share = costs.ended_share
+
             try:
-                for task, outcome in run_tasks(jobs, make_workers()) if todo else ():
-                    try:
-                        record = _keep(task.argument, outcome, place)
-                        entry = Entry.of(record, stamps[task.name], _size(place, record))
-                    except _FailedError as error:
-                        progress.failed[task.name] = str(error)
-                        logger.error("%s", error)
-                    else:
-                        index.add(entry)
-                        costs.see([entry])
-                        progress.count(entry)
-                        progress.seconds += record.seconds
-                        progress.own_seconds += record.own_seconds
-                        tell(record)
-                    costs.end(task.name)
-                    progress.ended += 1
-                    progress.ended_share = costs.ended_share
-                    show(progress)
-                    tables.refresh()
+                if todo:
+                    # Closed, so that Ctrl-C ends the workers wherever it comes.
+                    with closing(run_tasks(jobs, make_workers())) as ended:
+                        for task, outcome in ended:
+                            settle(task, outcome)
+                            show(progress)
+                            tables.refresh()
                 if not remove_tree(folder.work):
                     logger.warning(
                         "%s: what the method left here can't all be removed", folder.work
@@ -330,13 +337,16 @@ def _evaluate(job: _Job, call: Call) -> _Done:
     """Evaluates a case on a worker.
 
     Raises:
-        Unfit: the worker can't run the method, or would run another one.
+        Unfit: the worker can't run the method, would run another one, or has other folders.
     """
     if job.fitness is not None:
         reason = _find_unfitness(job.fitness)
         if reason is not None:
             raise Unfit(reason)
     if job.place is not None:
+        for folder in (job.place, job.files.image.parent, job.files.gts.parent):
+            if not folder.is_dir():
+                raise Unfit(f"{folder}: not there; share it with the workers, or use --collect")
         return _evaluate_in(job, job.files, job.place, call)
     with tempfile.TemporaryDirectory(prefix="gamt-", ignore_cleanup_errors=True) as name:
         place = Path(name)
@@ -412,9 +422,10 @@ def _keep(job: _Job, outcome: _Done | Lost, folder: TeamFolder) -> CaseRecord:
             _write(outcome.volumes, volumes)
         else:
             _, its_log, its_volumes = _paths(job.place, job.name, outcome.number)
-            for source, target in ((its_log, log), (its_volumes, volumes)):
-                with suppress(FileNotFoundError):  # nothing was printed, or predicted
-                    source.replace(target)
+            with suppress(FileNotFoundError):  # nothing was printed
+                its_log.replace(log)
+            if outcome.record is not None and outcome.record.predicted:
+                its_volumes.replace(volumes)
         if outcome.record is None:
             raise _FailedError(outcome.failure)
         outcome.record.write(folder.record_file(case))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,9 @@ from gamt.settings import PRESETS, Settings, SettingsError
 from gamt.volume.cache import EmbeddingCache
 from gamt.windows import IntensityWindow
 from tests.costs import cost
-from tests.object_storage import ObjectStorage
+
+if TYPE_CHECKING:
+    from tests.object_storage import ObjectStorage
 
 UNLIMITED = replace(PRESETS["default"], budget=False)
 SHAPE = (12, 16, 20)
@@ -716,7 +718,7 @@ def test_without_resume_a_segmentation_is_replaced(tmp_path: Path) -> None:
 
 
 def test_cases_of_object_storage_give_what_those_of_a_folder_do(
-    tmp_path: Path, objects: ObjectStorage
+    tmp_path: Path, objects: "ObjectStorage"
 ) -> None:
     for name in ("b.npz", "a.npz"):
         content = save(tmp_path / "in" / name).read_bytes()
@@ -735,7 +737,7 @@ def test_cases_of_object_storage_give_what_those_of_a_folder_do(
 
 
 def test_one_end_may_be_a_folder_and_the_input_a_single_object(
-    tmp_path: Path, objects: ObjectStorage
+    tmp_path: Path, objects: "ObjectStorage"
 ) -> None:
     path = save(tmp_path / "in" / "a.npz")
     predict_folder(path, "s3://scans/out", ThresholdSegmenter(), UNLIMITED)
@@ -748,7 +750,7 @@ def test_one_end_may_be_a_folder_and_the_input_a_single_object(
 
 
 def test_an_object_that_vanishes_or_is_broken_costs_no_other_case(
-    tmp_path: Path, objects: ObjectStorage, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, objects: "ObjectStorage", caplog: pytest.LogCaptureFixture
 ) -> None:
     content = save(tmp_path / "in" / "a.npz").read_bytes()
     for key in ("a.npz", "b.npz", "d.npz"):
@@ -773,7 +775,7 @@ def test_an_object_that_vanishes_or_is_broken_costs_no_other_case(
 
 
 def test_no_name_of_an_object_leads_out_of_the_outputs(
-    tmp_path: Path, objects: ObjectStorage
+    tmp_path: Path, objects: "ObjectStorage"
 ) -> None:
     odd = ["../up.npz", "/rooted.npz", "..npz", "..", "two\x1b[31m.npz", f"{'n' * 300}.npz"]
     objects.put_many(f"in/{name}" for name in odd)
@@ -789,7 +791,7 @@ def test_no_name_of_an_object_leads_out_of_the_outputs(
     assert [path.name for path in (tmp_path / "to").rglob("*")] == ["out", "b\\c d?.npz"]
 
 
-def test_resume_looks_into_object_storage(tmp_path: Path, objects: ObjectStorage) -> None:
+def test_resume_looks_into_object_storage(tmp_path: Path, objects: "ObjectStorage") -> None:
     content = save(tmp_path / "in" / "a.npz").read_bytes()
     for key in ("in/a.npz", "in/b.npz"):
         objects.put(key, content)
@@ -806,7 +808,7 @@ def test_resume_looks_into_object_storage(tmp_path: Path, objects: ObjectStorage
 
 
 def test_segmentations_never_replace_the_objects_they_are_made_from(
-    tmp_path: Path, objects: ObjectStorage
+    tmp_path: Path, objects: "ObjectStorage"
 ) -> None:
     content = save(tmp_path / "in" / "a.npz").read_bytes()
     objects.put("in/a.npz", content)
@@ -816,7 +818,9 @@ def test_segmentations_never_replace_the_objects_they_are_made_from(
     assert objects.get("in/a.npz") == content
 
 
-def test_where_nothing_can_be_put_no_case_is_begun(tmp_path: Path, objects: ObjectStorage) -> None:
+def test_where_nothing_can_be_put_no_case_is_begun(
+    tmp_path: Path, objects: "ObjectStorage"
+) -> None:
     save(tmp_path / "in" / "a.npz")
     with pytest.raises(StorageError, match="s3://elsewhere/out: not found"):
         predict_folder(tmp_path / "in", "s3://elsewhere/out", ThresholdSegmenter(), UNLIMITED)

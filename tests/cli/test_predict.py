@@ -313,7 +313,6 @@ def test_several_processes_are_a_single_option(tmp_path: Path, run: Run) -> None
         (["--cluster", "nonsense"], 2, "slurm"),
         (["--collect"], 2, "--collect without"),
         (["--workers", "2", "--segmenter", "sam_vit_b", "--weights", "no.pth"], 2, "no.pth"),
-        (["--workers", "2", "--weights", "no.pth"], 1, "no worker can do this: "),
     ],
 )
 def test_workers_that_cannot_be_had_are_one_line(
@@ -324,6 +323,29 @@ def test_workers_that_cannot_be_had_are_one_line(
     assert found == status
     assert told in log.splitlines()[-1]
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("missing", "options", "extra"),
+    [
+        ("distributed", ["--scheduler", "tcp://127.0.0.1:9"], "cluster"),
+        ("dask_jobqueue", ["--cluster", "slurm"], "cluster"),
+        ("dask_kubernetes", ["--cluster", "kubernetes"], "kubernetes"),
+    ],
+)
+def test_a_package_of_clusters_that_is_missing_is_one_line(
+    missing: str,
+    options: list[str],
+    extra: str,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    save(tmp_path / "in" / "a.npz")
+    status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD, *options)
+    hint = f"gamt: the package {missing} is missing: pip install 'gamt[{extra}]'\n"
+    assert (status, log) == (1, hint)
 
 
 @pytest.mark.slow

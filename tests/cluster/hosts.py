@@ -18,6 +18,8 @@ from tests.cluster.waiting import PATIENCE_S, wait_until
 # Of the block that is for documentation: nothing real has an address there.
 ADDRESS = "198.51.100.{}"
 NAMESPACES = ("--net", "--mount", "--uts", "--pid")
+# A shell, since the first process of a host has to see off those that have lost their parents.
+HOLD = ("sh", "-c", "sleep infinity & wait")
 UNSHARE = ("unshare", *NAMESPACES, "--fork", "--kill-child", "--mount-proc")
 
 
@@ -77,7 +79,7 @@ def make_hosts(count: int, hide: Path | None = None) -> Iterator[list[Host]]:
         hide: a folder that host0 alone shares with this machine; every other one has an empty
             folder of its own there.
     """
-    holders = [psutil.Popen((*UNSHARE, "sleep", "infinity")) for _ in range(count)]
+    holders = [psutil.Popen((*UNSHARE, *HOLD), stderr=subprocess.DEVNULL) for _ in range(count)]
     try:
         hosts = [
             Host(ADDRESS.format(number + 1), find_inside(holder))
@@ -118,7 +120,7 @@ def find_inside(holder: psutil.Popen) -> psutil.Process:
     def is_ready() -> bool:
         if holder.poll() is not None:
             raise ChildProcessError(f"unshare ended with {holder.returncode}")
-        return [one.name() for one in holder.children()] == ["sleep"]
+        return [one.name() for one in holder.children()] == ["sh"]
 
     wait_until(is_ready, "a new host")
     (inside,) = holder.children()

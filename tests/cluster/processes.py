@@ -1,15 +1,17 @@
 """Dask as separate processes: `dask scheduler` and `dask worker`, each to be killed by itself."""
 
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import psutil
 
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import PATIENCE_S, wait_until
 
 DASK = str(Path(sys.executable).with_name("dask"))
 
@@ -24,19 +26,27 @@ class DaskProcesses:
         address: the scheduler's, as `--scheduler` takes it. The same after a restart.
     """
 
-    def __init__(self, folder: Path, host: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+        protocol: Literal["tcp", "tls"] = "tcp",
+    ) -> None:
         """Starts the scheduler, and waits until it answers.
 
         Args:
             folder: for the logs, NAME.log, and for what workers spill.
             host: the scheduler's IP address.
             prefix: words before the scheduler's command line, such as another host's.
+            protocol: "tls" with certificates that the environment names.
         """
         self._folder = folder
-        self._options = ("--host", host, "--port", str(find_free_port()))
+        port = find_free_port()
+        self._options = ("--protocol", protocol, "--host", host, "--port", str(port))
         self._prefix = prefix
         self._running: dict[str, psutil.Popen] = {}
-        self.address = f"tcp://{host}:{self._options[-1]}"
+        self.address = f"{protocol}://{host}:{port}"
         self.start_scheduler()
 
     def start_scheduler(self) -> None:
@@ -54,8 +64,15 @@ class DaskProcesses:
             prefix: words before its command line, such as another host's.
         """
         words = (*prefix, DASK, "worker", self.address, "--name", name, "--nthreads", "1")
-        words = (*words, "--no-dashboard", "--local-directory", str(self._folder), *options)
+        words = (*words, "--no-dashboard", *options)
         self._start(name, words)
+
+    def start_workers(self, *names: str) -> None:
+        """Starts workers, and waits until the scheduler knows all of them."""
+        for name in names:
+            self.start_worker(name)
+        for name in names:
+            self.wait_for_worker(name)
 
     def wait_for_worker(self, name: str) -> None:
         """Waits until the scheduler knows a worker."""
@@ -101,8 +118,12 @@ class DaskProcesses:
         self.stop()
 
     def _start(self, name: str, words: Sequence[str]) -> None:
+        # Dask's own files, too: of those in /tmp it removes what looks left, to another host all.
+        environment = {**os.environ, "DASK_TEMPORARY_DIRECTORY": str(self._folder)}
         with (self._folder / f"{name}.log").open("wb") as log:
-            self._running[name] = psutil.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+            self._running[name] = psutil.Popen(
+                words, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
 
     def _wait_for(self, name: str, line: str) -> None:
         """Waits until a process has logged a line; raises an error where it ends before."""
@@ -127,7 +148,7 @@ def kill(process: psutil.Process) -> None:
     """Kills a process with -9, if it still is, and waits until it is gone."""
     try:
         process.kill()
-        process.wait()
+        process.wait(PATIENCE_S)
     except psutil.NoSuchProcess:
         pass
 

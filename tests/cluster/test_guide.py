@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.cluster.processes import DaskProcesses
 from tests.cluster.slurm import Slurm
 from tests.cluster.waiting import PATIENCE_S, wait_until
-from tests.evaluation.test_run import scores, write_case
+from tests.evaluation.test_run import command, scores, write_case
 
 pytestmark = pytest.mark.cluster
 
@@ -55,3 +56,40 @@ def test_slurm_with_dask_and_without_it_gives_the_same(folder: Path, slurm: Slur
     first, second = (scores(folder / name / "gamt") for name in ("by_dask", "out"))
     assert len(first) == 4
     pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+@pytest.mark.slow
+def test_with_a_key_those_who_have_it_get_in_and_no_one_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"{read_commands('How to keep a scheduler safe')}\nenv --null"
+    printed = subprocess.run(
+        ("bash", "-euo", "pipefail", "-c", script),
+        cwd=folder,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ).stdout
+    variables = dict(line.split("=", 1) for line in printed.split("\0") if line)
+    words = [command(folder / "cases", folder / name) for name in ("with", "without")]
+    with monkeypatch.context() as patch:
+        for name in variables.keys() - os.environ.keys():
+            patch.setenv(name, variables[name])
+        with DaskProcesses(folder, protocol="tls") as dask:
+            dask.start_workers("one")
+            inside = subprocess.run(
+                (*words[0], "--scheduler", dask.address), check=False, timeout=3 * PATIENCE_S
+            )
+            assert inside.returncode == 0
+            patch.undo()
+            outside = subprocess.run(
+                (*words[1], "--scheduler", dask.address),
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+            )
+    assert outside.returncode == 1
+    assert f"{dask.address}: no Dask scheduler answers" in outside.stderr
+    assert "Traceback" not in outside.stderr

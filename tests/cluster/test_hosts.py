@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("_hosts_possible")]
 def test_hosts_have_names_and_processes_of_their_own() -> None:
     with make_hosts(3) as hosts:
         assert [host.run("hostname") for host in hosts] == ["host0\n", "host1\n", "host2\n"]
-        # The one that holds the host, and the one that lists.
-        assert hosts[1].run("ps", "-e", "-o", "comm=").split() == ["sleep", "ps"]
+        # Those that hold the host, and the one that lists.
+        assert hosts[1].run("ps", "-e", "-o", "comm=").split() == ["sh", "sleep", "ps"]
 
 
 def test_hosts_reach_each_other_by_their_addresses(tmp_path: Path) -> None:

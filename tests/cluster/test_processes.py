@@ -14,10 +14,7 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture
 def client(dask: DaskProcesses) -> Iterator[Client]:
-    for name in ("one", "other"):
-        dask.start_worker(name)
-    for name in ("one", "other"):
-        dask.wait_for_worker(name)
+    dask.start_workers("one", "other")
     with Client(dask.address) as connected:
         yield connected
 

@@ -1,6 +1,5 @@
 """Folders of cases: durable results, resuming, refusing to mix, and being stopped at any moment."""
 
-import dataclasses
 import errno
 import json
 import os
@@ -11,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from evaluation.methods import ParsedMethod, parse_method
 from evaluation.records import COLUMNS, BusyError, CaseRecord, RecordError, TeamFolder
 from evaluation.report import write_report
 from evaluation.run import Progress, RunError, evaluate_folder, make_local_workers
-from gamt.cluster.tasks import ClusterError
+from gamt.cluster.tasks import ClusterError, Task, Worker
 from gamt.io.files import atomic_write
 from tests.cluster.threads import Threads
 from tests.evaluation.doubles import Deadly, Full, Toy
@@ -319,8 +319,8 @@ def test_strict_time_takes_the_scores_of_late_cases(cases: Path, tmp_path: Path)
     evaluate(cases, tmp_path / "team")
     record = TeamFolder(tmp_path / "team").records()[0]
     # Two classes: 180 s are allowed for six runs.
-    runs = [dataclasses.replace(one, seconds=30.1) for one in record.interactions]
-    late = dataclasses.replace(record, interactions=tuple(runs))
+    runs = [replace(one, seconds=30.1) for one in record.interactions]
+    late = replace(record, interactions=tuple(runs))
     assert late.late
     assert late.limit_seconds == 180
     assert late.row()["DSC_Final"] == record.row()["DSC_Final"] > 0
@@ -451,25 +451,39 @@ def test_what_is_not_shared_is_sent_and_comes_back(
 
 
 def without_times(record: CaseRecord) -> CaseRecord:
-    runs = tuple(dataclasses.replace(one, seconds=0.0) for one in record.interactions)
-    return dataclasses.replace(record, interactions=runs, own_seconds=0.0)
+    runs = tuple(replace(one, seconds=0.0) for one in record.interactions)
+    return replace(record, interactions=runs, own_seconds=0.0)
 
 
 def test_a_worker_of_another_method_gets_no_case(cases: Path, tmp_path: Path) -> None:
     method = parse_method("gamt", 60)
     assert method.fitness is not None
-    other = dataclasses.replace(method.fitness, identity="gamt of yesterday")
+    other = replace(method.fitness, identity="gamt of yesterday")
     with pytest.raises(ClusterError, match=r"no worker can do this: .*found another method here"):
         evaluate_folder(
             cases,
             None,
             "gamt",
-            dataclasses.replace(method, fitness=other),
+            replace(method, fitness=other),
             TeamFolder(tmp_path / "team"),
             run_limit=60,
             make_workers=lambda: Threads("a", "b"),
             elsewhere=True,
         )
+
+
+def test_a_worker_that_shares_no_storage_gets_no_case(
+    cases: Path, tmp_path: Path, toy: ParsedMethod
+) -> None:
+    class Elsewhere(Threads):
+        """Begins a task only when the driver's folder is out of its sight."""
+
+        def start(self, worker: Worker, task: Task[Any, Any], number: int) -> None:
+            job = replace(task.argument, place=Path("/nowhere/work"))
+            super().start(worker, replace(task, argument=job), number)
+
+    with pytest.raises(ClusterError, match=r"/nowhere/work: not there; share it .* or use --coll"):
+        evaluate_on(Elsewhere(), cases, tmp_path / "team", toy)
 
 
 def test_a_changed_file_is_seen_by_its_record_where_the_index_does_not_know_it(

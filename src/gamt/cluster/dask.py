@@ -8,10 +8,11 @@ say, though it never ran. Neither the scheduler nor its settings need to know of
 import logging
 import pickle
 import queue
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from gamt.cluster.kinds import Kind
@@ -222,7 +223,8 @@ def start_cluster(
 
 
 def _connect(where: "str | Cluster") -> "Client":
-    from distributed import Client
+    with _installed_by("cluster"):
+        from distributed import Client
 
     try:
         return Client(where, timeout=_CONNECT_SECONDS, set_as_default=False)
@@ -231,13 +233,29 @@ def _connect(where: "str | Cluster") -> "Client":
         raise ClusterError(f"{where}: no Dask scheduler answers ({text})") from error
 
 
+@contextmanager
+def _installed_by(extra: str) -> Iterator[None]:
+    """Tells which extra brings a package that is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ClusterError(
+            f"the package {error.name} is missing: pip install 'gamt[{extra}]'"
+        ) from error
+
+
 def _find_class(kind: Kind) -> Callable[..., "Cluster"]:
     if kind == "kubernetes":
-        from dask_kubernetes import operator
+        with _installed_by("kubernetes"):
+            from dask_kubernetes import operator
 
         return cast("Callable[..., Cluster]", operator.KubeCluster)
-    import dask_jobqueue
+    # Its import takes SIGINT for itself: Ctrl-C would end this process as if all was well.
+    handler = signal.getsignal(signal.SIGINT)
+    with _installed_by("cluster"):
+        import dask_jobqueue
 
+    signal.signal(signal.SIGINT, handler)
     names = {
         "slurm": "SLURMCluster",
         "pbs": "PBSCluster",

@@ -197,10 +197,8 @@ class _Driver:
                 attempt = self._at_work.pop(worker)
                 match outcome:
                     case Raised(reason, unfit=True):
-                        logger.warning(
-                            "%s on %s gets no more tasks: %s", worker.name, worker.host, reason
-                        )
                         self._unfit[worker] = f"{worker.host}: {reason}"
+                        logger.warning("a worker gets no more tasks: %s", self._unfit[worker])
                         self._again.append(attempt)
                         continue
                     case Raised(reason) | Gone(reason):
