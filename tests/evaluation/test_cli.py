@@ -73,6 +73,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"gamt-evaluate {command}" in shown
 
 
+@pytest.mark.slow
 def test_a_plan_ends_with_a_command_that_does_what_is_left(
     cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +94,7 @@ def test_a_plan_ends_with_a_command_that_does_what_is_left(
     assert done.stdout.startswith("3 of 3 cases")
 
 
+@pytest.mark.slow
 def test_a_plan_hands_on_where_to_evaluate(
     cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +127,7 @@ def test_a_plan_of_another_method_than_the_results_is_refused(
     assert "holds results with method 'other'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_shards_are_merged_and_what_is_missing_is_named(
     cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -728,3 +728,33 @@ def wait_until(met: Any, what: str) -> None:
     while not met():
         assert time.monotonic() < deadline, f"waited for {what}"
         time.sleep(0.02)
+
+
+def test_the_tables_of_a_long_run_are_written_while_it_goes_on(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evaluation.run._TABLES_SECONDS", 0.0)
+    monkeypatch.setattr("evaluation.run._TABLES_SHARE", 1e9)
+    out, rows = tmp_path / "team", []
+
+    def look(progress: Progress) -> None:
+        rows.append(len(scores(out)) if progress.ended > 1 else 0)
+
+    evaluate(cases, out, show=look)
+    assert rows == [0, 0, 1, 2, 3, 4]
+
+
+def test_the_tables_are_not_written_again_and_again(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Writing them may take no time at all, so once is the most.
+    monkeypatch.setattr("evaluation.run._TABLES_SECONDS", 0.0)
+    monkeypatch.setattr("evaluation.run._TABLES_SHARE", 1e-9)
+    out, rows = tmp_path / "team", []
+
+    def look(progress: Progress) -> None:
+        rows.append(len(scores(out)) if progress.ended > 1 else 0)
+
+    evaluate(cases, out, show=look)
+    assert rows == [0, 0, 1, 1, 1, 1]
+    assert len(scores(out)) == 5

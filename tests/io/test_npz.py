@@ -17,7 +17,7 @@ import pytest
 
 from gamt.io import npz
 from gamt.io.case import Case, CaseError, read_case, read_volume
-from gamt.io.npz import open_npz, show, write_npz
+from gamt.io.npz import Place, open_npz, read_member_shape, show, write_npz
 from gamt.prompts import Box, ClassPrompts, Click
 from tests.io.test_case import (
     BOX,
@@ -383,3 +383,30 @@ def test_ctrl_c_at_whatever_line_of_a_write_leaves_nothing_and_prints_nothing(
         assert [one.name for one in tmp_path.iterdir() if one.suffix == ".partial"] == []
     assert line > 100
     assert printed == []
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_a_shape_is_read_without_the_data(tmp_path: Path, write: Any) -> None:
+    path = tmp_path / "a.npz"
+    write(path, imgs=np.zeros((3, 40, 50), np.int16), spacing=np.ones(3))
+    with open_npz(path) as archive:
+        assert read_member_shape(archive, Place(path, "imgs")) == (3, 40, 50)
+        assert read_member_shape(archive, Place(path, "spacing")) == (3,)
+        assert read_member_shape(archive, Place(path, "gts")) is None
+
+
+def test_the_shape_of_objects_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, imgs=np.array([None, "text"]))
+    with open_npz(path) as archive, pytest.raises(CaseError, match="found an array of objects"):
+        read_member_shape(archive, Place(path, "imgs"))
+
+
+def test_a_shape_of_more_data_than_there_is_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (9, 9, 9)}\n"
+        content = b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + bytes(24)
+        archive.writestr("imgs.npy", content)
+    with open_npz(path) as archive, pytest.raises(CaseError, match="24 of the 729 bytes"):
+        read_member_shape(archive, Place(path, "imgs"))
