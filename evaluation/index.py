@@ -70,7 +70,7 @@ def read_index(path: Path) -> dict[str, Entry]:
         for line in file:
             try:
                 (*first, scores), _ = decode(line)
-                entry = Entry(*first, tuple(scores))
+                entry = Entry._make([*first, tuple(scores)])
             except (ValueError, TypeError):
                 continue
             entries[entry.case] = entry

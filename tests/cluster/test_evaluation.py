@@ -162,7 +162,9 @@ def test_whatever_dies_no_case_is_lost_and_none_is_done_twice(
     assert not (out / "team" / "work").exists()
 
 
-@pytest.mark.parametrize("collect", [False, True], ids=["shared", "collect"])
+@pytest.mark.parametrize(
+    "collect", [pytest.param(False, marks=pytest.mark.slow), True], ids=["shared", "collect"]
+)
 @pytest.mark.usefixtures("_hosts_possible")
 def test_separate_hosts_give_what_one_machine_gives(
     cases: Path, tmp_path: Path, collect: bool

@@ -75,7 +75,9 @@ def test_a_killed_worker_costs_no_case(
     assert_same_outputs(cases, out, tmp_path / "single", *NOTED)
 
 
-@pytest.mark.parametrize("collect", [False, True], ids=["shared", "collect"])
+@pytest.mark.parametrize(
+    "collect", [pytest.param(False, marks=pytest.mark.slow), True], ids=["shared", "collect"]
+)
 @pytest.mark.usefixtures("_hosts_possible")
 def test_separate_hosts_write_what_one_machine_does(
     cases: Path, ledger: Path, tmp_path: Path, collect: bool
@@ -97,6 +99,7 @@ def test_separate_hosts_write_what_one_machine_does(
     assert_same_outputs(cases, out, tmp_path / "single", *NOTED)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_hosts_possible")
 def test_hosts_that_share_nothing_are_refused_without_collect(cases: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "shared" / "out", tmp_path / "log"
@@ -113,6 +116,7 @@ def test_hosts_that_share_nothing_are_refused_without_collect(cases: Path, tmp_p
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_slurm_writes_what_one_machine_does(slurm: Slurm, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     (tmp_path / "in").mkdir()

@@ -38,10 +38,8 @@ def make_listed(case: str, image_bytes: int = 1) -> Listed:
 
 
 def read(folder: Path, seen: list[Entry] | None = None, limit: float = 60.0) -> list[list[float]]:
-    sizes: list[list[float]] = read_sizes(
-        list_cases(folder, None), folder, seen or [], limit
-    ).tolist()
-    return sizes
+    sizes = read_sizes(list_cases(folder, None), folder, seen or [], limit)
+    return [[*map(float, size)] for size in sizes]
 
 
 def fit(sizes: Sequence[Size], seconds: Sequence[float]) -> Rates:
