@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 Sizes = npt.NDArray[np.float64]
 """(cases, 3): voxels of the image, number of classes, and of runs: six, or five without a box."""
 
-READ_SECONDS = 5.0
+READ_SECONDS = 2.0
 """How long to read sizes from files; those of the others are estimated from what was read."""
 
 _LEAST_SEEN = 4

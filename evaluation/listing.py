@@ -65,18 +65,17 @@ def list_cases(cases: Path, gts: Path | None) -> list[Listed]:
     Raises:
         ListingError: a folder can't be read, or there are no cases.
     """
-    found = _scan(cases)
-    if not found:
+    listed = _scan(cases)
+    if not listed:
         raise ListingError(f"{cases}: no npz file in this folder")
-    truths = {} if gts is None or not gts.is_dir() else _scan(gts)
-    listed = []
-    for case in sorted(found):
-        size, changed = found[case]
-        gts_bytes, stamp = 0, f"{size} {changed}"
-        if case in truths:
-            gts_bytes, gts_changed = truths[case]
-            stamp = f"{stamp} {gts_bytes} {gts_changed}"
-        listed.append(Listed(case, size, gts_bytes, stamp))
+    listed.sort()
+    if gts is None or not gts.is_dir():
+        return listed
+    truths = {one.case: one for one in _scan(gts)}
+    for place, one in enumerate(listed):
+        if (truth := truths.get(one.case)) is not None:
+            stamp = f"{one.stamp} {truth.stamp}"
+            listed[place] = Listed(one.case, one.image_bytes, truth.image_bytes, stamp)
     return listed
 
 
@@ -86,17 +85,20 @@ def case_files(cases: Path, gts: Path | None, case: str) -> CaseFiles:
     return CaseFiles(image, image if gts is None else gts.absolute() / case)
 
 
-def _scan(folder: Path) -> dict[str, tuple[int, int]]:
-    found = {}
+def _scan(folder: Path) -> list[Listed]:
+    """Returns the files of a folder, each as a case without truth."""
+    found = []
     try:
         with os.scandir(folder) as entries:
             for one in entries:
-                if one.name.endswith(".npz") and not one.name.startswith("."):
+                name = one.name
+                if name.endswith(".npz") and not name.startswith("."):
                     try:
                         status = one.stat()
-                        found[one.name] = (status.st_size, status.st_mtime_ns)
+                        size, changed = status.st_size, status.st_mtime_ns
                     except OSError:  # a link to nowhere: its case fails when it is read
-                        found[one.name] = (0, 0)
+                        size, changed = 0, 0
+                    found.append(Listed(name, size, 0, f"{size} {changed}"))
     except OSError as error:
         raise ListingError(f"{folder}: {error.strerror}, expected a folder of cases") from error
     return found

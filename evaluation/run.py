@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evaluation.costs import Costs, read_sizes
 from evaluation.index import Entry, IndexWriter, open_index, read_index
 from evaluation.listing import Listed, ListingError, case_files, list_cases, many_objects
@@ -71,11 +73,11 @@ class Progress:
     seconds: float = 0.0
     own_seconds: float = 0.0
 
-    def count(self, entry: Entry) -> None:
-        """Counts a case that has a record."""
-        self.done += 1
-        self.predicted |= entry.predicted
-        self.sums = [one + score for one, score in zip(self.sums, entry.scores, strict=True)]
+    def count(self, entries: Sequence[Entry]) -> None:
+        """Counts cases that have a record."""
+        self.done += len(entries)
+        self.predicted |= any(one.predicted for one in entries)
+        self.sums = np.sum([self.sums, *(one.scores for one in entries)], axis=0).tolist()
 
 
 def make_local_workers(count: int) -> Workers:
@@ -185,7 +187,7 @@ def evaluate_folder(
                 else:
                     index.add(entry)
                     costs.see([entry])
-                    progress.count(entry)
+                    progress.count([entry])
                     progress.seconds += record.seconds
                     progress.own_seconds += record.own_seconds
                     tell(record)
@@ -503,7 +505,7 @@ def _resume(
             entry = Entry.of(record, one.stamp, _size(folder, record))
             index.add(entry)
         done.append(entry)
-        progress.count(entry)
+    progress.count(done)
     return todo, done
 
 

@@ -1,7 +1,9 @@
 """The index of records survives whatever ends its process."""
 
+import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +46,11 @@ def test_lines_of_something_else_are_left_out(tmp_path: Path) -> None:
     write(path, [make_entry("CT_a.npz")])
     with path.open("a") as file:
         file.write('["CT_b.npz", "1 2"]\n7\n\n{"case": "CT_c.npz"}\nCT_d.npz,1 2\n')
+        for wrong in ((-1, [0.5] * 3), (-1, ["high"] * 4), (2, "840"), (4, None), (0, 7)):
+            place, value = wrong
+            line: list[Any] = [*make_entry("CT_e.npz")]
+            line[place] = value
+            file.write(f"{json.dumps(line)}\n")
     assert list(read_index(path)) == ["CT_a.npz"]
 
 
