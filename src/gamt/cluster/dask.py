@@ -273,8 +273,8 @@ def _make_call() -> Callable[[bytes], Any]:
 
         try:
             function, arguments = pickle.loads(payload)
-        except (ImportError, AttributeError) as error:
-            # No class of gamt can say so, where there is no gamt.
+        except Exception as error:
+            # No gamt, or one that can't be imported. No class of gamt can say so.
             return ("gamt-unfit", f"{type(error).__name__}: {error}")
         return function(*arguments)
 
