@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,14 +30,15 @@ from gamt.cli.workers import (
     WorkerOptions,
 )
 
+if TYPE_CHECKING:
+    from evaluation.records import TeamFolder
+
 logger = logging.getLogger("gamt.evaluation")
 
 RUN_LIMIT = 3600.0
 
 SAMPLE = 12
 """Cases that are measured for a plan."""
-
-CLUSTER_EXTRA = ("dask", "dask_jobqueue", "dask_kubernetes", "distributed")
 
 EXTRA = ("huggingface_hub", "jinja2", "numba", "pandas", "PIL")
 """What the extra ``gamt[evaluation]`` installs, as Python imports it."""
@@ -182,45 +183,41 @@ def run(
     from evaluation.console import log_record, log_summary, progress_bar
     from evaluation.methods import parse_method, stop_running
     from evaluation.records import TeamFolder
-    from evaluation.removal import remove_tree
     from evaluation.run import evaluate_folder
     from evaluation.shards import Shard
-    from gamt.cluster.tasks import ClusterError
 
     chosen = WorkerOptions.parse(
         workers, scheduler, cluster, cluster_options, gpu, dashboard, collect
     )
     if shard is not None and chosen.elsewhere:
         raise UsageError("found --shard with --scheduler or --cluster, expected one of them")
+    if shard is not None and restart:
+        raise UsageError(
+            "found --shard with --restart, which discards the results of all shards, expected one "
+            "of them"
+        )
     part = None if shard is None else Shard.parse(shard)
     parallel = chosen.elsewhere or part is not None or (workers or 1) > 1
     parsed = parse_method(method, run_limit, parallel=parallel, remove_image=remove_image)
     team = TeamFolder(out / _check_name(name or parsed.team))
     folder = team if part is None else part.folder(team)
-    try:
-        with _ended_by_sigterm(), progress_bar(team.team, shows_progress(verbose)) as show:
-            result = evaluate_folder(
-                cases,
-                gts,
-                method,
-                parsed,
-                team,
-                make_workers=lambda: chosen.make(stop_running),
-                strict_time=strict_time,
-                run_limit=run_limit,
-                restart=restart,
-                collect=collect,
-                elsewhere=chosen.elsewhere,
-                shard=part,
-                show=show,
-                tell=lambda record: log_record(record, folder),
-            )
-    except KeyboardInterrupt as interrupt:
-        remove_tree(folder.work)
-        echo("interrupted; the same command goes on where it was", err=True)
-        raise typer.Exit(143 if isinstance(interrupt, _Terminated) else 130) from None
-    except ClusterError as error:
-        raise ClusterError(f"{error}; the same command goes on where it was") from error
+    with _to_go_on(folder), progress_bar(team.team, shows_progress(verbose)) as show:
+        result = evaluate_folder(
+            cases,
+            gts,
+            method,
+            parsed,
+            team,
+            make_workers=lambda: chosen.make(stop_running),
+            strict_time=strict_time,
+            run_limit=run_limit,
+            restart=restart,
+            collect=collect,
+            elsewhere=chosen.elsewhere,
+            shard=part,
+            show=show,
+            tell=lambda record: log_record(record, folder),
+        )
     parsed.release()
     log_summary(result)
     if part is not None and not result.total:
@@ -300,7 +297,7 @@ def plan(
     standing = Standing.read(cases, gts, folder)
     lacking = sample - len(standing.measured)
     if lacking > 0 and standing.todo:
-        with _ended_by_sigterm(), progress_bar(folder.team, shows_progress(verbose)) as show:
+        with _to_go_on(folder), progress_bar(folder.team, shows_progress(verbose)) as show:
             evaluate_folder(
                 cases,
                 gts,
@@ -318,6 +315,9 @@ def plan(
             )
         standing = Standing.read(cases, gts, folder)
     parsed.release()
+    if not standing.todo:
+        echo(f"all {len(standing.listed)} cases are done: there is nothing to plan")
+        return
     for line in describe_plan(make_plan(standing, workers or ()), gpu):
         echo(line)
     words = [sys.executable, "-m", "evaluation", "run", "--cases", cases, "--method", method]
@@ -554,6 +554,27 @@ class _Terminated(KeyboardInterrupt):
 
 
 @contextmanager
+def _to_go_on(folder: "TeamFolder") -> Iterator[None]:
+    """Tells, however an evaluation is cut short, that the same command goes on.
+
+    Raises:
+        typer.Exit: with 130 after Ctrl-C, 143 after SIGTERM.
+        LostError: the workers are lost.
+    """
+    from gamt.cluster.tasks import LostError
+
+    hint = "the same command goes on where it was"
+    try:
+        with _ended_by_sigterm():
+            yield
+    except KeyboardInterrupt as interrupt:
+        echo(f"interrupted; {hint}", err=True)
+        raise typer.Exit(143 if isinstance(interrupt, _Terminated) else 130) from None
+    except LostError as error:
+        raise LostError(f"{error}; {hint}") from error
+
+
+@contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
     """Raises `_Terminated` upon SIGTERM."""
 
@@ -578,9 +599,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _explain(error: Exception) -> tuple[str, int] | None:
     """Returns what to tell about an error, and the exit status."""
-    if isinstance(error, ModuleNotFoundError) and error.name in CLUSTER_EXTRA:
-        how = "pip install 'gamt[cluster]', or '.[cluster]' in a clone"
-        return f"the package {error.name} isn't installed; this installs it: {how}", 1
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRA:
         how = "pip install 'gamt[evaluation]', or '.[evaluation]' in a clone, or 'make setup' there"
         return f"the package {error.name} isn't installed; this installs it: {how}", 1

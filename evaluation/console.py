@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, ProgressColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from evaluation.plan import Plan
@@ -20,6 +20,9 @@ logger = logging.getLogger("gamt.evaluation")
 
 LINE_SECONDS = 300.0
 """How often a line says how far it is where there is no terminal."""
+
+_WIDTH_WITH_MEANS = 140
+"""Of a terminal, in columns: on a narrower one, means would cut off the time that is left."""
 
 _MOST_NAMED = 10
 """Cases that one line names."""
@@ -82,14 +85,17 @@ def progress_bar(team: str, shown: bool) -> Iterator[Callable[[Progress], None]]
 
         yield log
         return
-    columns = (
+    columns: tuple[ProgressColumn, ...] = (
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[cases]}"),
         TextColumn("{task.fields[means]}"),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    if console.width < _WIDTH_WITH_MEANS:
+        columns = columns[:-1]
+    with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(team, total=1.0, cases="", means="")
 
         def show(progress: Progress) -> None:
@@ -136,14 +142,13 @@ def describe_plan(plan: Plan, gpu: bool) -> list[str]:
 
     Args:
         plan: what to tell.
-        gpu: whether a worker has a GPU, whose hours are told then.
+        gpu: whether a worker has a GPU.
     """
-    kind = "GPU hours" if gpu else "hours of one worker"
     pace = f"{plan.seconds_a_case:.3g} s a case, {plan.seconds_an_interaction:.3g} s an interaction"
     rows = [
         ("cases", f"{plan.total:,}: {plan.done:,} done, {plan.todo:,} to do"),
         ("measured", f"{plan.measured:,} cases: {pace}"),
-        ("to do", f"{plan.seconds / 3600:,.2f} {kind}"),
+        ("to do", f"{describe_seconds(plan.seconds)} of one {'GPU' if gpu else 'worker'}"),
         *(
             (f"with {number:,} worker{'s' if number > 1 else ''}", describe_seconds(seconds))
             for number, seconds in plan.wall_seconds.items()

@@ -81,7 +81,9 @@ def fit_rates(seen: Sequence[Entry]) -> Rates:
         scales = np.maximum(features.max(axis=0), 1.0)
         found, _ = nnls(features / scales / np.maximum(took, 1e-9)[:, None], np.ones(len(took)))
         found /= scales
-    return Rates(*(found * (took.sum() / (features @ found).sum())).tolist())
+    expected = float((features @ found).sum())
+    # Records of earlier versions don't tell how many voxels there are.
+    return Rates(*(found * (took.sum() / expected)).tolist()) if expected > 0 else UNSEEN
 
 
 class Costs:

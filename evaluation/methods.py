@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -105,11 +106,13 @@ class Fitness:
         spec: the method's text.
         folder: absolute, that relative paths in `spec` start from.
         identity: of the method.
+        evaluator: of the code that runs and scores it.
     """
 
     spec: str
     folder: Path
     identity: str
+    evaluator: str
 
     def check(self) -> None:
         """Makes this machine ready for the method, as `parse_method` does.
@@ -118,10 +121,24 @@ class Fitness:
             MethodError: it can't run the method, or would run another one.
         """
         parsed = _parse(self.spec, self.folder, math.inf, parallel=True, identity=self.identity)
-        if parsed.identity != self.identity:
-            raise MethodError(
-                f"found another method here, {parsed.identity}, expected {self.identity}"
-            )
+        for found, expected in (
+            (parsed.identity, self.identity),
+            (identify_evaluator(), self.evaluator),
+        ):
+            if found != expected:
+                pairs = zip_longest(found.split(), expected.split(), fillvalue="nothing")
+                first, other = next((one, two) for one, two in pairs if one != two)
+                raise MethodError(
+                    f"the method or the evaluator is another one here: found {first}, expected "
+                    f"{other}; give workers the same code and files, and start them again"
+                )
+
+
+@cache
+def identify_evaluator() -> str:
+    """Returns parts of the SHA-256 of all code that scores, as this process first saw it."""
+    code = hash_files(sorted(Path(__file__).parent.glob("*.py")))
+    return f"evaluation ({code}) {identify_code()}"
 
 
 def parse_method(
@@ -453,10 +470,7 @@ class _Host:
 
 def choose_gpu() -> str | None:
     """Returns the GPU to give to a container: this process's first; None where there is none."""
-    if not list_gpus():
-        return None
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    return None if chosen in ("", "-1") else chosen
+    return next(iter(list_gpus()), None)
 
 
 def stop_running() -> None:
@@ -637,7 +651,7 @@ def _parse(
         in_process = InProcess(options, folder, run_limit)
         parsed = ParsedMethod(in_process, "gamt", _identify_gamt(options, folder))
     elif kind == "command" and rest.strip():
-        return ParsedMethod(Command(rest.strip(), run_limit), "command", spec)
+        parsed = ParsedMethod(Command(rest.strip(), run_limit), "command", spec)
     elif kind == "session" and rest.strip():
         parsed = _find_session(_split(rest), folder, run_limit)
     elif kind in ("docker", "podman") and rest:
@@ -650,7 +664,7 @@ def _parse(
         parsed = _use_apptainer(image, image, run_limit)
     else:
         raise MethodError(f"found the method {spec!r}, expected one of:\n{METHOD_SPECS}")
-    return replace(parsed, fitness=Fitness(spec, folder, parsed.identity))
+    return replace(parsed, fitness=Fitness(spec, folder, parsed.identity, identify_evaluator()))
 
 
 def _find_session(words: Sequence[str], folder: Path, run_limit: float) -> ParsedMethod:

@@ -11,7 +11,7 @@ import numpy as np
 from evaluation.costs import UNSEEN, Sizes, fit_rates, read_sizes
 from evaluation.index import Entry, read_index
 from evaluation.listing import Listed, list_cases, many_objects
-from evaluation.records import TeamFolder
+from evaluation.records import CaseRecord, TeamFolder
 
 MOST_WORKERS = 64
 """Up to which wall times are told where nobody asks for others: 1, 2, 4 and so on."""
@@ -21,6 +21,10 @@ _SIMULATED = 100_000
 
 _SAMPLED_FILES = 200
 """Of records and logs, for their sizes."""
+
+
+_READ_RECORDS = 1000
+"""Of cases that aren't in the index, such as after an earlier version."""
 
 
 class PlanError(ValueError):
@@ -54,13 +58,17 @@ class Standing:
 
         Raises:
             ListingError: there are no cases.
+            RecordError: a record can't be read.
         """
         listed = list_cases(cases, gts)
         recorded = folder.recorded()
         known = read_index(folder.index_file) if recorded else {}
         todo = [one for one in listed if one.case not in recorded]
-        done = [one.case for one in listed if one.case in recorded]
-        measured = [known[case] for case in done if case in known]
+        done = [one for one in listed if one.case in recorded]
+        measured = [known[one.case] for one in done if one.case in known]
+        for one in [one for one in done if one.case not in known][:_READ_RECORDS]:
+            record = CaseRecord.read(folder.record_file(one.case))
+            measured.append(Entry.of(record, one.stamp, folder.prediction_bytes(one.case)))
         return cls(cases, folder, listed, todo, measured, read_sizes(todo, cases, measured))
 
     def choose_sample(self, count: int) -> set[str]:

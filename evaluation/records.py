@@ -282,6 +282,13 @@ class TeamFolder:
         """The predictions of a case, named with its suffix."""
         return self.path / case
 
+    def prediction_bytes(self, case: str) -> int:
+        """The size of the predictions of a case; 0 where there are none."""
+        try:
+            return self.prediction_file(case).stat().st_size
+        except OSError:
+            return 0
+
     def log_file(self, case: str) -> Path:
         """What the method printed on a case, named with its suffix."""
         return self.logs_folder / f"{case.removesuffix('.npz')}.txt"

@@ -21,7 +21,7 @@ import numpy as np
 
 from evaluation.costs import Costs, read_sizes
 from evaluation.index import Entry, IndexWriter, open_index, read_index
-from evaluation.listing import Listed, ListingError, case_files, list_cases, many_objects
+from evaluation.listing import Listed, ListingError, case_files, list_cases
 from evaluation.loop import CaseFiles, Method, describe_error, evaluate_case
 from evaluation.methods import Fitness, MethodError, ParsedMethod, stop_running
 from evaluation.records import METRICS, CaseRecord, TeamFolder, describe_difference
@@ -180,7 +180,7 @@ def evaluate_folder(
             def settle(task: Task[_Job, _Done], outcome: _Done | Lost) -> None:
                 try:
                     record = _keep(task.argument, outcome, place)
-                    entry = Entry.of(record, stamps[task.name], _size(place, record))
+                    entry = Entry.of(record, stamps[task.name], place.prediction_bytes(task.name))
                 except _FailedError as error:
                     progress.failed[task.name] = str(error)
                     logger.error("%s", error)
@@ -203,11 +203,12 @@ def evaluate_folder(
                             settle(task, outcome)
                             show(progress)
                             tables.refresh()
+            finally:
+                # Here, where no other evaluation is at work in this folder.
                 if not remove_tree(folder.work):
                     logger.warning(
                         "%s: what the method left here can't all be removed", folder.work
                     )
-            finally:
                 folder.write_tables(strict_time)
         return progress
 
@@ -377,6 +378,8 @@ def _evaluate_in(job: _Job, files: CaseFiles, place: Path, call: Call) -> _Done:
         )
     except CaseError as error:
         failure = str(error)
+    except OSError:
+        raise  # another machine may have room, or a disk that works
     except (Exception, SystemExit) as error:
         failure = f"{files.case}: {describe_error(error)}"
     finally:
@@ -414,10 +417,7 @@ def _keep(job: _Job, outcome: _Done | Lost, folder: TeamFolder) -> CaseRecord:
     try:
         if isinstance(outcome, Lost):
             _keep_logs(job, outcome, folder)
-            raise _FailedError(
-                f"{case}: given up, because {len(outcome.reasons)} workers were lost with it: "
-                f"{outcome}"
-            )
+            raise _FailedError(f"{case}: given up after {len(outcome.reasons)} attempts: {outcome}")
         log, volumes = folder.log_file(case), folder.prediction_file(case)
         if job.place is None:
             _write(outcome.log, log)
@@ -463,15 +463,6 @@ def _paths(place: Path, name: str, number: int) -> tuple[Path, Path, Path]:
     )
 
 
-def _size(folder: TeamFolder, record: CaseRecord) -> int:
-    """Returns the bytes of a case's predictions."""
-    try:
-        return folder.prediction_file(record.case).stat().st_size
-    except OSError:  # nothing was ever predicted
-        return 0
-
-
-@many_objects()
 def _resume(
     listed: Sequence[Listed],
     cases: Path,
@@ -502,7 +493,7 @@ def _resume(
                 progress.failed[one.case] = reason
                 logger.error("%s", reason)
                 continue
-            entry = Entry.of(record, one.stamp, _size(folder, record))
+            entry = Entry.of(record, one.stamp, folder.prediction_bytes(one.case))
             index.add(entry)
         done.append(entry)
     progress.count(done)

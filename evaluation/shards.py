@@ -15,9 +15,12 @@ from typing import Any, Self
 
 from evaluation.index import open_index, read_index
 from evaluation.listing import Listed, ListingError, list_cases
-from evaluation.records import BusyError, TeamFolder, find_teams
+from evaluation.records import SETTINGS, BusyError, TeamFolder, find_teams
 from evaluation.removal import remove_tree
 from gamt.io.files import atomic_write
+
+_TEXTS = ("cases_folder", "started")
+"""Entries of run.json that merging takes for texts."""
 
 
 class ShardError(ValueError):
@@ -162,7 +165,8 @@ def merge_shards(team: TeamFolder) -> Merged:
                 found.append((shard, folder))
         settings = _find_settings(team, [folder for _, folder in found])
         try:
-            listed = list_cases(Path(settings["cases_folder"]), None)
+            gts = settings["gts_folder"]
+            listed = list_cases(Path(settings["cases_folder"]), None if gts is None else Path(gts))
         except ListingError as error:
             raise ShardError(f"{error}; it tells which cases are missing") from error
         cases = sorted({*settings["cases"], *(one.case for one in listed)})
@@ -203,6 +207,11 @@ def _find_settings(team: TeamFolder, shards: Sequence[TeamFolder]) -> dict[str, 
     if not folders:
         raise ShardError(f"{team.path}: all of its shards are at work; nothing to merge yet")
     each = [one.settings() for one in folders]
+    for folder, one in zip(folders, each, strict=True):
+        for key in (*SETTINGS, "started"):
+            if key not in one or (key in _TEXTS and not isinstance(one[key], str)):
+                found = repr(one[key]) if key in one else "nothing"
+                raise ShardError(f"{folder.run_file}: found {found} for {key!r}, expected a text")
     for folder in folders[1:]:
         if difference := folder.find_difference(each[0]):
             raise ShardError(f"{folder.path}: {difference} in {folders[0].path}")

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,8 +14,13 @@ MODEL_PACKAGES = ("segment-anything", "timm", "torch", "transformers")
 """Distributions that compute gamt's networks, whose versions belong to its identity."""
 
 
+@cache
 def identify_code() -> str:
-    """Returns this package's version, and a part of the SHA-256 of its code."""
+    """Returns this package's version, and a part of the SHA-256 of its code.
+
+    It is that of the first call: a process goes on with the code that it has loaded, when the files
+    are others by now.
+    """
     code = hash_files(sorted(Path(gamt.__file__).parent.rglob("*.py")))
     return f"gamt {gamt.__version__} ({code})"
 

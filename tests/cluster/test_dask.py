@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from distributed import Client, LocalCluster, get_worker
+from distributed import Client, LocalCluster, Status, get_worker
 
 from gamt.cluster.dask import DaskWorkers, connect, start_cluster
 from gamt.cluster.tasks import Call, ClusterError, Gone, Raised, Task, Worker, run_tasks
@@ -31,7 +31,8 @@ class Local(LocalCluster):  # type: ignore[misc] - LocalCluster is untyped
             n_workers=n_workers,
             threads_per_worker=1,
             processes=False,
-            dashboard_address=None,
+            memory_limit=0,
+            dashboard_address=":0",
             resources=resources,
         )
 
@@ -157,6 +158,31 @@ def test_a_worker_that_is_gone_is_told_with_its_task(cluster: Local, watched: No
         wait_until(lambda: workers.there() == [other], "the list of workers")
 
 
+def test_a_worker_that_takes_no_argument_is_told_as_gone(cluster: Local) -> None:
+    workers = connect(cluster.scheduler_address)
+    with closing(workers):
+        worker, _ = workers.there()
+        workers._client.retire_workers([worker.name.split()[0]])
+        workers.start(worker, Task("t", tell_size, bytes(3_000_000)), 1)
+        gone, outcome = wait_for(workers)
+        assert gone == worker
+        assert isinstance(outcome, Gone)
+        assert outcome.reason.startswith("the worker can't be reached: ")
+
+
+def test_a_worker_that_is_paused_gets_no_task_and_that_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Local(n_workers=1) as cluster, closing(connect(cluster.scheduler_address)) as workers:
+        (process,) = cluster.workers.values()
+        process.status = Status.paused
+        wait_until(lambda: not workers.there(), "the pause")
+        told = f"waiting for a worker at {cluster.scheduler_address}; 1 are short of memory, and"
+        assert sum(one.startswith(told) for one in caplog.messages) == 1
+        process.status = Status.running
+        wait_until(lambda: len(workers.there()) == 1, "the end of the pause")
+
+
 def test_tasks_that_need_a_gpu_go_to_workers_that_have_one() -> None:
     with Local() as cluster:
         for number, resources in enumerate(({}, {"GPU": 1}, {"GPU": 0})):
@@ -179,6 +205,21 @@ def test_that_there_is_no_worker_yet_is_told_once(caplog: pytest.LogCaptureFixtu
             list(workers.wait(0.6))
         told = f"waiting for a worker with the resource GPU at {cluster.scheduler_address}"
         assert caplog.messages.count(told) == 1
+
+
+def test_a_worker_that_works_for_others_gets_no_task(
+    cluster: Local, watched: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = (connect(cluster.scheduler_address) for _ in range(2))
+    with closing(first), closing(second):
+        for worker in first.there():
+            first.start(worker, Task("t", wait_to_be_cancelled, None), 1)
+        assert _began.wait(60)
+        wait_until(lambda: not second.there(), "their work to be seen")
+        assert len(first.there()) == 2
+        assert any("2 are at work for others" in one for one in caplog.messages)
+        first.close()
+        wait_until(lambda: len(second.there()) == 2, "the end of their work")
 
 
 def test_where_no_scheduler_answers_that_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_workers_get_a_gpu_each_in_turn() -> None:
 def test_gpus_are_those_that_nvidia_smi_lists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list_gpus.cache_clear()
+    local._list_all_gpus.cache_clear()
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
     assert list_gpus() == ()
     script = tmp_path / "nvidia-smi"
@@ -90,9 +90,13 @@ def test_gpus_are_those_that_nvidia_smi_lists(
         "echo 'GPU 1: NVIDIA H100 (UUID: GPU-34)'\n"
     )
     script.chmod(0o755)
-    list_gpus.cache_clear()
+    local._list_all_gpus.cache_clear()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert list_gpus() == ("0", "1")
-    list_gpus.cache_clear()
+    for visible, expected in (("1", ("1",)), ("GPU-34, 0", ("GPU-34", "0")), ("", ()), ("-1", ())):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert list_gpus() == expected
+    local._list_all_gpus.cache_clear()
 
 
 def test_workers_end_with_a_driver_that_is_killed(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_an_unfit_worker_gets_no_more_tasks_and_its_task_no_blame(
         assert len(run(make(6), workers)) == 6
     assert [host for _, host, _ in workers.started].count("bad") == 1
     assert {number for _, _, number in workers.started} == {1}
-    assert caplog.messages == ["a worker gets no more tasks: bad: no engine"]
+    assert caplog.messages == ["worker 0 gets no more tasks: no engine"]
 
 
 def test_where_all_workers_are_unfit_that_is_an_error() -> None:

@@ -104,7 +104,7 @@ def test_a_plan_hands_on_where_to_evaluate(
     slurm = ("--cluster", "slurm", "--cluster-option", "queue=long one", "--gpu", "--collect")
     assert call("plan", *arguments, *slurm, "--workers", "4") == 0
     shown = capsys.readouterr().out
-    assert "0.00 GPU hours" in shown
+    assert " s of one GPU" in shown
     expected = "--workers 4 --cluster slurm --cluster-option 'queue=\"long one\"' --gpu --collect"
     assert shown.rstrip().endswith(expected)
 

@@ -101,7 +101,7 @@ def test_a_plan_is_a_table() -> None:
     assert describe_plan(plan, gpu=False) == [
         "cases           1,200: 200 done, 1,000 to do",
         "measured        12 cases: 12.3 s a case, 2.06 s an interaction",
-        "to do           10.00 hours of one worker",
+        "to do           10.0 h of one worker",
         "with 1 worker   10.0 h",
         "with 4 workers  2.5 h",
         "disk            3.0 MB for results",
@@ -110,7 +110,7 @@ def test_a_plan_is_a_table() -> None:
         "                9.0 MB written, work folders and results",
         "with --collect  1.0 MB out, 3.0 MB back, through this machine; nothing else",
     ]
-    assert "to do           10.00 GPU hours" in describe_plan(plan, gpu=True)
+    assert "to do           10.0 h of one GPU" in describe_plan(plan, gpu=True)
 
 
 def test_missing_cases_are_told_by_shard_and_no_more_than_a_line_holds(

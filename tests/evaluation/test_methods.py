@@ -23,6 +23,7 @@ from evaluation import methods, supervisor
 from evaluation.loop import LateError
 from evaluation.methods import Container, InProcess, MethodError, ParsedMethod, parse_method
 from gamt.cli.options import PredictOptions
+from gamt.cluster import local
 from tests.evaluation.engine import Engine
 
 
@@ -78,7 +79,7 @@ def test_docker_is_called_by_the_challenges_command(engine: Engine, folder: Path
 def test_a_container_is_given_the_first_gpu_of_its_process(
     monkeypatch: pytest.MonkeyPatch, visible: str | None, words: list[str]
 ) -> None:
-    monkeypatch.setattr(methods, "list_gpus", lambda: ("0", "1", "2", "3"))
+    monkeypatch.setattr(local, "_list_all_gpus", lambda: ("0", "1", "2", "3"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -172,7 +173,9 @@ def test_a_machine_that_has_the_image_does_not_load_it_again(
     # Nor does it end what another run there has started.
     assert len(engine.calls("docker", "container", "rm")) == 1
     other = replace(parsed.fitness, identity="sha256:5678")
-    with pytest.raises(MethodError, match=r"found another method here, sha256:1234, expected sha"):
+    with pytest.raises(
+        MethodError, match=r"found sha256:1234, expected sha256:5678; give workers the same"
+    ):
         other.check()
     assert len(engine.calls("docker", "image", "load")) == 2
 

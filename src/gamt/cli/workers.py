@@ -173,7 +173,8 @@ class WorkerOptions:
         from gamt.cluster.dask import connect, start_cluster
 
         # That a connection is lost is told once, in a line, and not by Dask's tracebacks.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for name in ("distributed", "distributed.client"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
         if self.scheduler is not None:
             workers = connect(self.scheduler, gpu=self.gpu)

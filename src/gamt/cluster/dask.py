@@ -11,12 +11,23 @@ import queue
 import signal
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, cast
 
 from gamt.cluster.kinds import Kind
-from gamt.cluster.tasks import Call, ClusterError, Gone, Raised, Task, Worker
+from gamt.cluster.tasks import (
+    Call,
+    ClusterError,
+    Gone,
+    LostError,
+    Raised,
+    Task,
+    Worker,
+    describe_error,
+)
 from gamt.text import printable
 
 if TYPE_CHECKING:
@@ -34,7 +45,7 @@ _LOOK_SECONDS = 0.5
 _REPLACE_SECONDS = 30.0
 """How often to see to it that a batch system replaces jobs that have ended."""
 
-_CONNECT_SECONDS = 30
+_CONNECT_SECONDS = 10
 """How long to try to reach a scheduler."""
 
 _CLOSE_SECONDS = 10
@@ -86,23 +97,38 @@ class DaskWorkers:
         if now - self._looked < _LOOK_SECONDS:
             return list(self._there)
         if self._client.status != "running":
-            raise ClusterError(f"lost the Dask scheduler at {self._address}")
+            raise LostError(f"lost the Dask scheduler at {self._address}")
         try:
             # -1: of all workers; otherwise it tells of five.
             found = self._client.scheduler_info(n_workers=-1)["workers"]
+            tasks = self._client.processing()
         except Exception as error:
-            raise ClusterError(f"lost the Dask scheduler at {self._address}: {error}") from error
+            raise LostError(f"lost the Dask scheduler at {self._address}: {error}") from error
         self._looked = time.monotonic()
-        # A worker that comes back under the address of one that is gone has another folder.
-        self._there = {
-            Worker(f"{address} {one['local_directory']}", one["host"]): address
-            for address, one in found.items()
-            if not self._gpu or one["resources"].get(GPU, 0) >= 1
-        }
+        self._there = {}
+        paused = busy = 0
+        for address, one in found.items():
+            # One that comes back under the address of one that is gone has another folder.
+            folder = PurePath(one["local_directory"]).name
+            worker = Worker(f"{address} {folder}", one["host"])
+            if self._gpu and one["resources"].get(GPU, 0) < 1:
+                continue
+            if worker not in self._futures:
+                # Dask begins no task there.
+                if one["status"] != "running":
+                    paused += one["status"] == "paused"
+                    continue
+                # A task would wait there for those of others, and be lost with them.
+                if any(key not in self._workers for key in tasks.get(address, ())):
+                    busy += 1
+                    continue
+            self._there[worker] = address
         if not self._there and not self._told:
             self._told = True
             having = f" with the resource {GPU}" if self._gpu else ""
-            logger.warning("waiting for a worker%s at %s", having, self._address)
+            why = f"; {paused} are short of memory, and paused" if paused else ""
+            why += f"; {busy} are at work for others" if busy else ""
+            logger.warning("waiting for a worker%s at %s%s", having, self._address, why)
         if self._cluster is not None and now - self._replaced > _REPLACE_SECONDS:
             self._replaced = now
             self._cluster.scale(self._wanted)
@@ -115,13 +141,19 @@ class DaskWorkers:
     def start(self, worker: Worker, task: Task[Any, Any], number: int) -> None:
         """See `gamt.cluster.tasks.Workers`."""
         address = self._there[worker]
-        payload: Any = pickle.dumps((_run, (task.function, task.argument, number)))
-        if len(payload) >= _SCATTERED_BYTES:
-            payload = self._client.scatter(payload, workers=[address], hash=False)
+        payload: Any = pickle.dumps(_Parcel(task.function, task.argument, number))
         key = f"gamt-{uuid.uuid4().hex}"
         self._workers[key] = worker
+        if len(payload) >= _SCATTERED_BYTES:
+            try:
+                payload = self._client.scatter(payload, workers=[address], hash=False)
+            except Exception as error:  # it is gone, or doesn't take it
+                self._ended.put(
+                    (key, Gone(f"the worker can't be reached: {describe_error(error)}"))
+                )
+                return
         future = self._client.submit(
-            _make_call(),
+            pickle.loads,
             payload,
             key=key,
             workers=[address],
@@ -136,7 +168,11 @@ class DaskWorkers:
         with suppress(queue.Empty):
             key, outcome = self._ended.get(timeout=seconds)
             if (worker := self._workers.pop(key, None)) is not None:
-                del self._futures[worker]
+                self._futures.pop(worker, None)  # it has none if it couldn't be reached
+                if isinstance(outcome, Gone):
+                    # Not to be given another task before it is known whether it is still there.
+                    self._there.pop(worker, None)
+                    self._looked = float("-inf")
                 yield worker, outcome
         there = set(self.there())
         gone = [worker for worker in self._futures if worker not in there]
@@ -162,13 +198,15 @@ class DaskWorkers:
 
     def _fetch(self, future: "Future[Any]") -> None:
         """Notes how a task has ended; called in a thread of Dask's."""
+        from distributed.scheduler import KilledWorker
+
         try:
             outcome = future.result()
         except BaseException as error:
-            outcome = Raised.of(error)
-        match outcome:
-            case ("gamt-unfit", str() as reason):
-                outcome = Raised(reason, unfit=True)
+            # What a task raises, it returns: here it could not be unpacked, or Dask has lost it.
+            reason = describe_error(error)
+            is_unfit = future.status == "error" and not isinstance(error, KilledWorker)
+            outcome = Raised(reason, unfit=True) if is_unfit else Gone(reason)
         self._ended.put((str(future.key), outcome))
 
 
@@ -212,8 +250,7 @@ def start_cluster(
         cluster = make(**chosen)
         cluster.scale(count)
     except Exception as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ClusterError(f"no workers by {kind}: {printable(text)}") from error
+        raise ClusterError(f"no workers by {kind}: {describe_error(error)}") from error
     try:
         client = _connect(cluster)
     except BaseException:
@@ -225,12 +262,30 @@ def start_cluster(
 def _connect(where: "str | Cluster") -> "Client":
     with _installed_by("cluster"):
         from distributed import Client
+        from distributed.versions import VersionMismatchWarning
+
+    class ClosedClient(Client):
+        """A client that, where it doesn't connect, doesn't go on trying to close for a minute."""
+
+        def __init__(self, where: "str | Cluster") -> None:
+            try:
+                super().__init__(  # type: ignore[no-untyped-call]
+                    where, timeout=_CONNECT_SECONDS, set_as_default=False
+                )
+            except BaseException:
+                with suppress(Exception):
+                    self.close(timeout=0.1)  # type: ignore[no-untyped-call]
+                raise
 
     try:
-        return Client(where, timeout=_CONNECT_SECONDS, set_as_default=False)
+        with warnings.catch_warnings():
+            # Workers show themselves whether they have what it takes.
+            warnings.simplefilter("ignore", VersionMismatchWarning)
+            return ClosedClient(where)
     except Exception as error:
-        text = printable(" ".join(f"{type(error).__name__}: {error}".split()))
-        raise ClusterError(f"{where}: no Dask scheduler answers ({text})") from error
+        raise ClusterError(
+            f"{where}: no Dask scheduler answers ({describe_error(error)})"
+        ) from error
 
 
 @contextmanager
@@ -265,20 +320,18 @@ def _find_class(kind: Kind) -> Callable[..., "Cluster"]:
     return cast("Callable[..., Cluster]", getattr(dask_jobqueue, names[kind]))
 
 
-def _make_call() -> Callable[[bytes], Any]:
-    """Returns a function that Dask sends as it is, so that its scheduler needs no gamt."""
+class _Parcel:
+    """A task that is done where it is unpacked.
 
-    def call(payload: bytes) -> Any:
-        import pickle
+    Dask is asked to call `pickle.loads` on it, which is the same in any Python, so that neither its
+    scheduler nor a worker without gamt stumbles over what it can't import.
+    """
 
-        try:
-            function, arguments = pickle.loads(payload)
-        except Exception as error:
-            # No gamt, or one that can't be imported. No class of gamt can say so.
-            return ("gamt-unfit", f"{type(error).__name__}: {error}")
-        return function(*arguments)
+    def __init__(self, *arguments: Any) -> None:
+        self._arguments = arguments
 
-    return call
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _run, self._arguments
 
 
 def _run(function: Callable[[Any, Call], Any], argument: Any, number: int) -> Any:

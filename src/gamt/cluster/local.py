@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from itertools import takewhile
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -21,9 +22,19 @@ END_SECONDS = 10
 """How long a worker may take to end, and with it what it runs, before it is killed."""
 
 
-@cache
 def list_gpus() -> tuple[str, ...]:
-    """Returns the GPUs of this machine, as CUDA_VISIBLE_DEVICES names them."""
+    """Returns the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    found = _list_all_gpus()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not found or visible is None:
+        return found
+    named = tuple(one.strip() for one in visible.split(","))
+    # As CUDA does: what comes after one that isn't there doesn't count.
+    return tuple(takewhile(lambda one: one not in ("", "-1"), named))
+
+
+@cache
+def _list_all_gpus() -> tuple[str, ...]:
     if shutil.which("nvidia-smi") is None:
         return ()
     found = subprocess.run(("nvidia-smi", "-L"), capture_output=True, text=True, check=False)

@@ -28,6 +28,10 @@ class ClusterError(Exception):
     """Workers that can't be had, or none that can do the tasks."""
 
 
+class LostError(ClusterError):
+    """What leads to all workers is lost; what was at work ends."""
+
+
 class Unfit(Exception):  # noqa: N818 - a state, as it is told
     """Raised by a task: its worker can't do tasks of this kind, which another one may."""
 
@@ -102,7 +106,12 @@ class Raised:
         """Describes an exception."""
         if isinstance(error, Unfit):
             return cls(printable(str(error)), unfit=True)
-        return cls(printable(" ".join(f"{type(error).__name__}: {error}".split())))
+        return cls(describe_error(error))
+
+
+def describe_error(error: BaseException) -> str:
+    """Returns an exception in one line, with its type."""
+    return printable(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +135,7 @@ class Workers(Protocol):
         """Returns those that take tasks, whether they have one or not.
 
         Raises:
-            ClusterError: they can't be reached any more.
+            LostError: they can't be reached any more.
         """
 
     def more_to_come(self) -> bool:
@@ -143,7 +152,7 @@ class Workers(Protocol):
             `Gone`.
 
         Raises:
-            ClusterError: they can't be reached any more.
+            LostError: they can't be reached any more.
         """
 
     def close(self) -> None:
@@ -198,7 +207,7 @@ class _Driver:
                 match outcome:
                     case Raised(reason, unfit=True):
                         self._unfit[worker] = f"{worker.host}: {reason}"
-                        logger.warning("a worker gets no more tasks: %s", self._unfit[worker])
+                        logger.warning("worker %s gets no more tasks: %s", worker.name, reason)
                         self._again.append(attempt)
                         continue
                     case Raised(reason) | Gone(reason):
