@@ -257,7 +257,8 @@ def plan(
         typer.Option(
             metavar="N",
             min=1,
-            help="Tell the time for so many workers; repeatable.  [default: 1, 2, 4 up to 64]",
+            help="Tell the time for so many workers; repeatable.  [default: 1, 2, 4 up to 64, "
+            "or to this machine's cores without --scheduler and --cluster]",
         ),
     ] = None,
     sample: Annotated[
@@ -284,7 +285,7 @@ def plan(
     start_log(verbose)
     from evaluation.console import describe_plan, log_record, progress_bar
     from evaluation.methods import parse_method, stop_running
-    from evaluation.plan import Standing, make_plan
+    from evaluation.plan import MOST_WORKERS, Standing, make_plan
     from evaluation.records import TeamFolder
     from evaluation.run import RunError, evaluate_folder, make_settings
 
@@ -318,8 +319,11 @@ def plan(
     if not standing.todo:
         echo(f"all {len(standing.listed)} cases are done: there is nothing to plan")
         return
-    for line in describe_plan(make_plan(standing, workers or ()), gpu):
+    # Of this machine, more than it has cores aren't quicker.
+    most = MOST_WORKERS if chosen.elsewhere else min(MOST_WORKERS, os.cpu_count() or 1)
+    for line in describe_plan(make_plan(standing, workers or (), most), gpu):
         echo(line)
+    echo("(what it takes to start workers isn't counted)")
     words = [sys.executable, "-m", "evaluation", "run", "--cases", cases, "--method", method]
     words += ["--out", out]
     for option, value in (("--gts", gts), ("--name", name)):

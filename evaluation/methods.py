@@ -266,13 +266,22 @@ class InProcess:
         return _load_gamt(self.options, self.folder)
 
     def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
-        """See `evaluation.loop.Method`."""
+        """See `evaluation.loop.Method`.
+
+        Raises:
+            MethodError: the segmenter can't be loaded.
+        """
         from gamt.predict import COMPLETE, predict_folder
+        from gamt.segmenters import SegmenterError
+        from gamt.segmenters.checkpoints import CheckpointError
 
         began = time.monotonic()
         (path,) = (folder / "inputs").iterdir()
         with _ONE_AT_A_TIME, _logged(log):
-            segmenter, settings, cache = self.load()
+            try:
+                segmenter, settings, cache = self.load()
+            except (SegmenterError, CheckpointError) as error:
+                raise MethodError(f"gamt {shlex.join(self.options)}: {error}") from error
             start = time.monotonic()
 
             def is_late() -> bool:

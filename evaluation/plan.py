@@ -115,12 +115,15 @@ class Plan:
         return self.total - self.done
 
 
-def make_plan(standing: Standing, workers: Sequence[int] = ()) -> Plan:
+def make_plan(
+    standing: Standing, workers: Sequence[int] = (), most_workers: int = MOST_WORKERS
+) -> Plan:
     """Expects of the cases to do what those like them took.
 
     Args:
         standing: how far the evaluation is.
         workers: numbers of workers to tell the time for; none for powers of two.
+        most_workers: up to which powers of two are told.
 
     Raises:
         PlanError: no case is measured.
@@ -134,7 +137,7 @@ def make_plan(standing: Standing, workers: Sequence[int] = ()) -> Plan:
     runs = sum(one.runs for one in measured)
     expected = fit_rates(measured).expect(standing.sizes)
     ordered = np.sort(expected)[::-1].tolist()
-    chosen = workers or [2**power for power in range(MOST_WORKERS.bit_length())]
+    chosen = workers or [2**power for power in range(most_workers.bit_length())]
     predicted_bytes = _ratio(
         sum(one.written for one in measured), sum(one.voxels * one.runs for one in measured)
     ) * (standing.sizes[:, 0] * standing.sizes[:, 2])

@@ -304,14 +304,17 @@ class TeamFolder:
         return self.path / "shards"
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self, seconds: float = 0.0) -> Iterator[None]:
         """Keeps other evaluations from the folder, which is there.
+
+        Args:
+            seconds: how long to wait for another one that is at work here.
 
         Raises:
             BusyError: another one is at work here.
         """
         try:
-            lock = FileLock(self.path / ".lock").acquire(timeout=0)
+            lock = FileLock(self.path / ".lock").acquire(timeout=seconds)
         except Timeout as error:
             raise BusyError(f"{self.path}: another evaluation is at work here") from error
         with lock:

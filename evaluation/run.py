@@ -34,6 +34,9 @@ from gamt.io.npz import CaseError
 
 logger = logging.getLogger("gamt.evaluation")
 
+_MERGE_SECONDS = 60.0
+"""How long a shard waits for its folder, from which results are being moved."""
+
 _TABLES_SECONDS = 60.0
 """How often the tables are written anew at most while cases are being done."""
 
@@ -152,7 +155,8 @@ def evaluate_folder(
         folder = shard.folder(folder)
         _refuse_foreign(folder)
     folder.path.mkdir(parents=True, exist_ok=True)
-    with folder.hold():
+    # A shard waits for what may be merging.
+    with folder.hold(_MERGE_SECONDS if shard else 0.0):
         _begin(folder, settings, [one.case for one in listed], restart)
         progress = Progress(len(listed))
         place = TeamFolder(folder.path.absolute())
@@ -198,7 +202,7 @@ def evaluate_folder(
             try:
                 if todo:
                     # Closed, so that Ctrl-C ends the workers wherever it comes.
-                    with closing(run_tasks(jobs, make_workers())) as ended:
+                    with closing(run_tasks(jobs, make_workers)) as ended:
                         for task, outcome in ended:
                             settle(task, outcome)
                             show(progress)
@@ -269,6 +273,7 @@ class _Job:
         name: of what the worker writes there.
         contents: of the image's file and of the truth's, where they are not shared; that is None
             where it is the same file.
+        unreadable: why the contents can't be sent, in one line.
     """
 
     files: CaseFiles
@@ -277,6 +282,7 @@ class _Job:
     place: Path | None
     name: str
     contents: tuple[bytes, bytes | None] | None = None
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,8 +335,7 @@ def _make_tasks(
                 image = files.image.read_bytes()
                 truth = None if files.gts == files.image else files.gts.read_bytes()
             except OSError as error:
-                # The worker finds no file either, and says so.
-                logger.debug("%s", error)
+                job = replace(job, unreadable=f"{one.case}: {describe_error(error)}")
             else:
                 job = replace(job, contents=(image, truth))
         yield Task(one.case, _evaluate, job)
@@ -342,10 +347,13 @@ def _evaluate(job: _Job, call: Call) -> _Done:
     Raises:
         Unfit: the worker can't run the method, would run another one, or has other folders.
     """
+    if job.unreadable is not None:
+        return _Done(None, job.unreadable, call.number, None, None)
     if job.fitness is not None:
-        reason = _find_unfitness(job.fitness)
-        if reason is not None:
-            raise Unfit(reason)
+        try:
+            _check(job.fitness)
+        except MethodError as error:
+            raise Unfit(str(error)) from error
     if job.place is not None:
         for folder in (job.place, job.files.image.parent, job.files.gts.parent):
             if not folder.is_dir():
@@ -380,6 +388,10 @@ def _evaluate_in(job: _Job, files: CaseFiles, place: Path, call: Call) -> _Done:
         failure = str(error)
     except OSError:
         raise  # another machine may have room, or a disk that works
+    except MethodError as error:
+        if job.fitness is not None:  # likewise what the method needs
+            raise Unfit(str(error)) from error
+        failure = f"{files.case}: {error}"
     except (Exception, SystemExit) as error:
         failure = f"{files.case}: {describe_error(error)}"
     finally:
@@ -398,13 +410,9 @@ def _evaluate_in(job: _Job, files: CaseFiles, place: Path, call: Call) -> _Done:
 
 
 @cache
-def _find_unfitness(fitness: Fitness) -> str | None:
-    """Says why this process can't run a method; None where it can."""
-    try:
-        fitness.check()
-    except MethodError as error:
-        return str(error)
-    return None
+def _check(fitness: Fitness) -> None:
+    """Checks once that this process can run a method; each time anew where it can't."""
+    fitness.check()
 
 
 def _keep(job: _Job, outcome: _Done | Lost, folder: TeamFolder) -> CaseRecord:

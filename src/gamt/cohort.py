@@ -7,6 +7,7 @@ the output.
 
 import logging
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -46,6 +47,9 @@ from gamt.volume.cache import open_store
 from gamt.volume.preparation import check_settings
 
 logger = logging.getLogger("gamt")
+
+_ONE_AT_A_TIME = threading.Lock()
+"""For tasks of this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,7 @@ def predict_cohort(
     progress(len(results), total)
     if files:
         held = held_partial(outputs) if isinstance(outputs, Path) else nullcontext()
-        with held as witness, closing(run_tasks(make_tasks(witness), make_workers())) as done:
+        with held as witness, closing(run_tasks(make_tasks(witness), make_workers)) as done:
             for task, outcome in done:
                 note(_settle(task.argument.file, outcome))
         if isinstance(outputs, Path):
@@ -241,7 +245,9 @@ def _settle(file: CaseFile, outcome: _Labelled | Lost) -> CaseResult:
 
 def _label(job: _Job, call: Call) -> _Labelled:
     """Segments one file; a task's function."""
-    with _recorded(job.level) as records:
+    # One at a time, also where several drivers use one worker of several threads: they share the
+    # log and the model.
+    with _ONE_AT_A_TIME, _recorded(job.level) as records:
         segmenter, cache = _load(job.method)
 
         def segment(file: CaseFile, content: bytes | None) -> CaseResult:

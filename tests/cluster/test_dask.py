@@ -1,6 +1,7 @@
 """Workers that Dask reaches: here threads of this process, and others in `make test-cluster`."""
 
 import gc
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -18,7 +19,7 @@ from tests.cluster.processes import find_free_port
 from tests.cluster.waiting import wait_until
 
 
-class Local(LocalCluster):  # type: ignore[misc] - LocalCluster is untyped
+class Local(LocalCluster):
     """Workers in threads of this process, as dask-jobqueue would start them elsewhere.
 
     Attributes:
@@ -27,7 +28,7 @@ class Local(LocalCluster):  # type: ignore[misc] - LocalCluster is untyped
 
     def __init__(self, n_workers: int = 0, resources: Any = None, **options: Any) -> None:
         self.options = options
-        super().__init__(
+        super().__init__(  # type: ignore[no-untyped-call]
             n_workers=n_workers,
             threads_per_worker=1,
             processes=False,
@@ -76,7 +77,7 @@ def watched() -> None:
 
 
 def run(workers: DaskWorkers, *tasks: Task[Any, Any]) -> dict[str, Any]:
-    return {task.name: outcome for task, outcome in run_tasks(tasks, workers)}
+    return {task.name: outcome for task, outcome in run_tasks(tasks, lambda: workers)}
 
 
 def test_tasks_are_done_on_the_workers_of_a_scheduler(cluster: Local) -> None:
@@ -285,6 +286,36 @@ def test_what_a_batch_system_lacks_is_told_in_a_line(kind: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored")  # a cluster of theirs that was half made
+def test_what_sbatch_refuses_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    options = {"memory": "1GB", "scheduler_options": {"dashboard_address": ":0"}}
+    with pytest.raises(ClusterError, match=r"^no workers by slurm: .*invalid account") as told:
+        start_cluster("slurm", 1, options)
+    assert "\n" not in str(told.value)
+    del told
+    gc.collect()
+
+
+_ends: list[int] = []
+
+
+def note_end() -> None:
+    _ends.append(1)
+
+
+def test_workers_that_had_tasks_do_what_comes_at_the_end(cluster: Local) -> None:
+    _ends.clear()
+    workers = connect(cluster.scheduler_address, at_end=note_end)
+    run(workers, Task("t", double, 4))
+    assert _ends == [1]
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored")
 def test_kubernetes_that_is_not_there_is_told_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,7 @@ def return_function(argument: object, call: Call) -> Any:
 
 
 def run(workers: LocalWorkers, *tasks: Task[Any, Any]) -> dict[str, Any]:
-    return {task.name: outcome for task, outcome in run_tasks(tasks, workers)}
+    return {task.name: outcome for task, outcome in run_tasks(tasks, lambda: workers)}
 
 
 def test_a_process_stays_for_all_of_its_tasks_and_ends_with_them() -> None:
@@ -55,7 +55,10 @@ def test_a_process_stays_for_all_of_its_tasks_and_ends_with_them() -> None:
 def test_a_task_that_ends_its_process_is_tried_once_more_and_costs_no_other(
     how: int, reason: str
 ) -> None:
-    tasks = [Task("deadly", end_process, how), Task("well", tell_process, None)]
+    tasks: list[Task[Any, Any]] = [
+        Task("deadly", end_process, how),
+        Task("well", tell_process, None),
+    ]
     ended = run(LocalWorkers(1), *tasks)
     assert isinstance(ended["deadly"], Lost)
     assert len(re.findall(reason, str(ended["deadly"]))) == 2

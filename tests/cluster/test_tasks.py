@@ -27,7 +27,7 @@ def make(count: int) -> Iterator[Task[int, int]]:
 
 
 def run(tasks: Any, workers: Threads) -> dict[str, Any]:
-    ended = list(run_tasks(tasks, workers))
+    ended = list(run_tasks(tasks, lambda: workers))
     assert len({task.name for task, _ in ended}) == len(ended)
     assert workers.closed
     return {task.name: outcome for task, outcome in ended}
@@ -51,7 +51,7 @@ def test_tasks_are_taken_when_a_worker_is_free_for_them() -> None:
             taken.append(task.name)
             yield task
 
-    with closing(run_tasks(watched(), Threads("a", "b"))) as ended:
+    with closing(run_tasks(watched(), lambda: Threads("a", "b"))) as ended:
         next(ended)
         # Two at work, and one that is known to be waiting.
         assert len(taken) <= 3
@@ -103,7 +103,7 @@ def test_where_all_workers_are_unfit_that_is_an_error() -> None:
 
 def test_workers_are_closed_where_nobody_wants_the_rest() -> None:
     workers = Threads()
-    with closing(run_tasks(make(3), workers)) as ended:
+    with closing(run_tasks(make(3), lambda: workers)) as ended:
         next(ended)
     assert workers.closed
 

@@ -158,7 +158,7 @@ class WorkerOptions:
         """Makes the workers.
 
         Args:
-            at_end: a module's function, which workers of this machine call before they end;
+            at_end: a module's function, which workers call when there are no more tasks for them;
                 None for nothing.
 
         Raises:
@@ -173,11 +173,11 @@ class WorkerOptions:
         from gamt.cluster.dask import connect, start_cluster
 
         # That a connection is lost is told once, in a line, and not by Dask's tracebacks.
-        for name in ("distributed", "distributed.client"):
+        for name in ("distributed", "distributed.client", "tornado.application", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
         if self.scheduler is not None:
-            workers = connect(self.scheduler, gpu=self.gpu)
+            workers = connect(self.scheduler, gpu=self.gpu, at_end=at_end)
         else:
             assert self.cluster is not None
             workers = start_cluster(self.cluster, self.count or 1, self.options or {}, gpu=self.gpu)

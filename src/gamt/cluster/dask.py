@@ -63,6 +63,7 @@ class DaskWorkers:
         client: "Client",
         *,
         gpu: bool = False,
+        at_end: Callable[[], None] | None = None,
         cluster: "Cluster | None" = None,
         wanted: int = 0,
     ) -> None:
@@ -71,11 +72,14 @@ class DaskWorkers:
         Args:
             client: connected; closed in the end.
             gpu: whether a task needs a GPU: workers without the resource get none.
+            at_end: a module's function, which those that had tasks call in the end; None for none.
             cluster: whose workers they are, where it was started for this; closed in the end.
             wanted: how many workers were asked for from `cluster`.
         """
         self._client = client
         self._gpu = gpu
+        self._at_end = at_end
+        self._used: set[str] = set()  # addresses
         self._cluster = cluster
         self._wanted = wanted
         self._address = str(client.scheduler_info(n_workers=0)["address"])
@@ -131,7 +135,12 @@ class DaskWorkers:
             logger.warning("waiting for a worker%s at %s%s", having, self._address, why)
         if self._cluster is not None and now - self._replaced > _REPLACE_SECONDS:
             self._replaced = now
-            self._cluster.scale(self._wanted)
+            try:
+                _scale(self._cluster, self._wanted)
+            except Exception as error:
+                if not found:
+                    raise ClusterError(f"no workers any more: {describe_error(error)}") from error
+                logger.warning("workers that ended aren't replaced: %s", describe_error(error))
         return list(self._there)
 
     def more_to_come(self) -> bool:
@@ -144,6 +153,7 @@ class DaskWorkers:
         payload: Any = pickle.dumps(_Parcel(task.function, task.argument, number))
         key = f"gamt-{uuid.uuid4().hex}"
         self._workers[key] = worker
+        self._used.add(address)
         if len(payload) >= _SCATTERED_BYTES:
             try:
                 payload = self._client.scatter(payload, workers=[address], hash=False)
@@ -187,6 +197,9 @@ class DaskWorkers:
         with suppress(Exception):
             if self._futures and self._client.status == "running":
                 self._client.cancel(list(self._futures.values()), force=True)
+            if self._at_end is not None and self._client.status == "running":
+                here = self._used.intersection(self._there.values())
+                self._client.run(self._at_end, workers=list(here), on_error="ignore")
         self._futures.clear()
         self._workers.clear()
         for one in (self._client, self._cluster):
@@ -210,17 +223,20 @@ class DaskWorkers:
         self._ended.put((str(future.key), outcome))
 
 
-def connect(address: str, *, gpu: bool = False) -> DaskWorkers:
+def connect(
+    address: str, *, gpu: bool = False, at_end: Callable[[], None] | None = None
+) -> DaskWorkers:
     """Returns the workers of a running scheduler.
 
     Args:
         address: such as ``tcp://host:8786``; for ``tls://`` Dask's own settings name certificates.
         gpu: see `DaskWorkers`.
+        at_end: see `DaskWorkers`.
 
     Raises:
         ClusterError: no scheduler answers there.
     """
-    return DaskWorkers(_connect(address), gpu=gpu)
+    return DaskWorkers(_connect(address), gpu=gpu, at_end=at_end)
 
 
 def start_cluster(
@@ -246,17 +262,41 @@ def start_cluster(
             f"{GPU}=1",
         ]
     make = _find_class(kind)
+    cluster = None
     try:
-        cluster = make(**chosen)
-        cluster.scale(count)
-    except Exception as error:
-        raise ClusterError(f"no workers by {kind}: {describe_error(error)}") from error
-    try:
+        with warnings.catch_warnings():
+            # Another of Dask's pages is there already: this one gets another port.
+            warnings.filterwarnings("ignore", "Port .* is already in use")
+            cluster = make(**chosen)
+        _scale(cluster, count)
         client = _connect(cluster)
-    except BaseException:
-        cluster.close()
-        raise
+    except BaseException as error:
+        if cluster is not None:
+            with suppress(Exception):
+                cluster.close(timeout=_CLOSE_SECONDS)
+        if not isinstance(error, Exception) or isinstance(error, ClusterError):
+            raise
+        raise ClusterError(f"no workers by {kind}: {describe_error(error)}") from error
     return DaskWorkers(client, gpu=gpu, cluster=cluster, wanted=count)
+
+
+def _scale(cluster: "Cluster", count: int) -> None:
+    """Asks for workers, and for others in place of those that have ended.
+
+    Raises:
+        Exception: whatever the batch system, or its absence, raises.
+    """
+    if not hasattr(cluster, "_correct_state"):
+        cluster.scale(count)
+        return
+
+    async def scale() -> None:
+        cluster.scale(count)  # only notes what is wanted
+        # Whoever waits for it first gets the errors of sbatch and its like, which nobody would get
+        # otherwise. It is no part of Dask's interface.
+        await cluster._correct_state()
+
+    cluster.sync(scale)
 
 
 def _connect(where: "str | Cluster") -> "Client":

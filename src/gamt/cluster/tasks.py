@@ -171,23 +171,23 @@ class _Attempt:
 
 
 def run_tasks(
-    tasks: Iterable[Task[A, R]], workers: Workers
+    tasks: Iterable[Task[A, R]], make_workers: Callable[[], Workers]
 ) -> Generator[tuple[Task[A, R], R | Lost], None, None]:
     """Yields tasks as they are done, each with its result, or why there is none.
 
     A task whose worker is lost is tried once more, on another host where there is one. A worker
-    that is `Unfit` gets no other task. However the generator ends, `workers` are closed.
+    that is `Unfit` gets no other task. However the generator ends, the workers are closed.
 
     Args:
         tasks: taken one by one, when a worker is free for it: those that take longest first.
-        workers: what they run on.
+        make_workers: makes what they run on; called when the first result is asked for.
 
     Raises:
         ClusterError: the workers are lost, or all of them are unfit.
     """
-    driver = _Driver(tasks, workers)
+    workers = make_workers()
     try:
-        yield from driver.run()
+        yield from _Driver(tasks, workers).run()
     finally:
         workers.close()
 
