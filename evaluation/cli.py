@@ -63,7 +63,12 @@ Examples:
 
 Cases = Annotated[Path, typer.Option(metavar="DIR", help="A folder of the challenge's npz files.")]
 Spec = Annotated[
-    str, typer.Option("--method", metavar="SPEC", help="What to evaluate; 'run --help' lists it.")
+    str,
+    typer.Option(
+        "--method",
+        metavar="SPEC",
+        help="What to evaluate; 'gamt-evaluate run --help' ends with a list.",
+    ),
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Gets a folder with the results.")]
 Gts = Annotated[

@@ -118,7 +118,11 @@ def predict(
     dashboard: Dashboard = False,
     collect: Collect = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Leave out cases that have an output already.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Leave out cases that have an output already, whatever settings it was made with.",
+        ),
     ] = False,
     verbose: Verbose = None,
 ) -> None:

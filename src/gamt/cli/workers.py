@@ -15,6 +15,8 @@ from gamt.cluster.local import LocalWorkers, list_gpus
 if TYPE_CHECKING:
     from gamt.cluster.tasks import Workers
 
+logger = logging.getLogger("gamt")
+
 KINDS = ", ".join(get_args(Kind))
 
 Count = Annotated[
@@ -150,7 +152,10 @@ class WorkerOptions:
         for option, value in (("--scheduler", self.scheduler), ("--cluster", self.cluster)):
             words += [] if value is None else [option, value]
         for key, value in (self.options or {}).items():
-            words += ["--cluster-option", f"{key}={json.dumps(value)}"]
+            # A text as it is, unless it would be taken for something else.
+            is_plain = isinstance(value, str) and _parse_value(value) == value
+            text = value if is_plain else json.dumps(value)
+            words += ["--cluster-option", f"{key}={text}"]
         given = (("--gpu", self.gpu), ("--dashboard", self.dashboard), ("--collect", self.collect))
         return [*words, *(option for option, chosen in given if chosen)]
 
@@ -169,6 +174,8 @@ class WorkerOptions:
             gpus = list_gpus() if self.gpu else ()
             if self.gpu and not gpus:
                 raise UsageError("--gpu: found no GPU on this machine (nvidia-smi -L lists none)")
+            if gpus and (self.count or 1) > len(gpus):
+                logger.warning("%d workers share %d GPUs", self.count, len(gpus))
             return LocalWorkers(self.count or 1, at_end, gpus)
         from gamt.cluster.dask import connect, start_cluster
 
@@ -194,8 +201,12 @@ def _parse_options(words: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"--cluster-option: found {word!r}, expected KEY=VALUE")
         if key in options:
             raise UsageError(f"--cluster-option: found {key}= twice, expected one value")
-        try:
-            options[key] = json.loads(text)
-        except ValueError:
-            options[key] = text
+        options[key] = _parse_value(text)
     return options
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

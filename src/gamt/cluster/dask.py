@@ -335,7 +335,8 @@ def _installed_by(extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ClusterError(
-            f"the package {error.name} is missing: pip install 'gamt[{extra}]'"
+            f"the package {error.name} is missing: pip install 'gamt[{extra}]', or "
+            f"'.[{extra}]' in a clone"
         ) from error
 
 

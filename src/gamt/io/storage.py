@@ -196,8 +196,9 @@ def _explained(place: RemotePath) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        hint = "pip install 'gamt[cluster]' installs what s3:// needs"
-        raise StorageError(f"{place}: {_describe(error)}; {hint}") from error
+        is_ours = error.name == "fsspec" or place.url.startswith("s3://")
+        hint = "; pip install 'gamt[cluster]', or '.[cluster]' in a clone" if is_ours else ""
+        raise StorageError(f"{place}: {_describe(error)}{hint}") from error
     except FileNotFoundError as error:
         raise MissingError(f"{place}: not found ({_describe(error)})") from error
     except PermissionError as error:
