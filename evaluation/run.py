@@ -4,6 +4,7 @@ A worker writes into a folder of its own for each attempt at a case. Only the dr
 puts into place what is done: the volumes, the log, and last of all the record.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -332,6 +333,9 @@ def _make_tasks(
         )
         if collect:
             try:
+                for path in (files.image, files.gts):
+                    if path.exists() and not path.is_file():
+                        raise OSError(errno.EINVAL, "is no file", os.fspath(path))
                 image = files.image.read_bytes()
                 truth = None if files.gts == files.image else files.gts.read_bytes()
             except OSError as error:
@@ -559,13 +563,16 @@ def _take_shards(folder: TeamFolder, restart: bool) -> None:
 
     Raises:
         RunError: there are some, and they aren't to be removed.
-        BusyError: they are to be, but are at work.
+        BusyError: one is at work.
     """
     for shard, one in find_shards(folder):
         if restart:
             with one.hold():
                 remove_tree(one.path)
-        elif one.recorded():
+            continue
+        with one.hold():
+            if not one.recorded():
+                continue
             raise RunError(
                 f"{one.path}: shard {shard} holds results that aren't merged; "
                 f"'python -m evaluation merge {folder.path}' does it"

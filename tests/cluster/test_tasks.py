@@ -69,6 +69,11 @@ def test_a_lost_task_stays_on_its_host_where_there_is_no_other() -> None:
     assert workers.started == [("t0", "a", 1), ("t0", "a", 2)]
 
 
+def test_a_task_that_failed_is_tried_by_another_worker_where_there_is_one() -> None:
+    workers = Threads("a", "a", failing=["0"])
+    assert run(make(6), workers) == {f"t{number}": 2 * number for number in range(6)}
+
+
 def test_a_task_that_is_lost_twice_is_given_up_and_the_others_are_done() -> None:
     workers = Threads("a", lost=["t1", "t1"])
     assert run(make(3), workers) == {

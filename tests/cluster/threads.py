@@ -14,13 +14,21 @@ class Threads:
     Attributes:
         lost: names of the tasks whose next attempt is lost with its worker, as often as named.
         unfit: hosts whose workers can do nothing.
+        failing: names of workers, "0" the first, on which whatever is done fails.
         started: what was started: names of tasks with the worker's host and the attempt's number.
         closed: whether `close` was called.
     """
 
-    def __init__(self, *hosts: str, lost: Sequence[str] = (), unfit: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *hosts: str,
+        lost: Sequence[str] = (),
+        unfit: Sequence[str] = (),
+        failing: Sequence[str] = (),
+    ) -> None:
         self.lost = list(lost)
         self.unfit = unfit
+        self.failing = failing
         self.started: list[tuple[str, str, int]] = []
         self.closed = False
         self._workers = [Worker(f"{number}", host) for number, host in enumerate(hosts or ("h",))]
@@ -44,6 +52,8 @@ class Threads:
             self._ended.put((worker, Gone("the node is gone")))
             self._workers.remove(worker)
             self._workers.append(Worker(f"after {worker.name}", worker.host))
+        elif worker.name in self.failing:
+            self._ended.put((worker, Raised("no room")))
         elif worker.host in self.unfit:
             self._ended.put((worker, Raised("no engine", unfit=True)))
         else:

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,12 +101,13 @@ def test_a_plan_hands_on_where_to_evaluate(
 ) -> None:
     arguments = ("--cases", cases, "--method", TOY, "--out", tmp_path / "out", "--name", "team")
     assert call("run", *arguments) == 0
+    shutil.copy(next(cases.iterdir()), cases / "CT_more.npz")
     capsys.readouterr()
     slurm = ("--cluster", "slurm", "--cluster-option", "queue=long one", "--gpu", "--collect")
-    assert call("plan", *arguments, *slurm, "--workers", "4") == 0
+    assert call("plan", *arguments, *slurm, "--workers", "4", "--sample", "0") == 0
     shown = capsys.readouterr().out
     assert " s of one GPU" in shown
-    expected = "--workers 4 --cluster slurm --cluster-option 'queue=\"long one\"' --gpu --collect"
+    expected = "--workers 4 --cluster slurm --cluster-option 'queue=long one' --gpu --collect"
     assert shown.rstrip().endswith(expected)
 
 

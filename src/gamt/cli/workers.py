@@ -177,12 +177,9 @@ class WorkerOptions:
             if gpus and (self.count or 1) > len(gpus):
                 logger.warning("%d workers share %d GPUs", self.count, len(gpus))
             return LocalWorkers(self.count or 1, at_end, gpus)
-        from gamt.cluster.dask import connect, start_cluster
+        from gamt.cluster.dask import connect, silence_dask, start_cluster
 
-        # That a connection is lost is told once, in a line, and not by Dask's tracebacks.
-        for name in ("distributed", "distributed.client", "tornado.application", "asyncio"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-
+        silence_dask()
         if self.scheduler is not None:
             workers = connect(self.scheduler, gpu=self.gpu, at_end=at_end)
         else:

@@ -5,6 +5,7 @@ queues on a worker is tried again when that worker is lost, as often as the sche
 say, though it never ran. Neither the scheduler nor its settings need to know of gamt.
 """
 
+import asyncio
 import logging
 import pickle
 import queue
@@ -299,33 +300,45 @@ def _scale(cluster: "Cluster", count: int) -> None:
     cluster.sync(scale)
 
 
+def silence_dask() -> None:
+    """Keeps Dask's loggers silent: what matters is raised, or logged in a line.
+
+    Raises:
+        ClusterError: Dask isn't installed.
+    """
+    with _installed_by("cluster"):
+        import distributed  # noqa: F401 - sets the levels of its loggers itself
+
+    for name in ("distributed", "distributed.client", "tornado.application", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 def _connect(where: "str | Cluster") -> "Client":
     with _installed_by("cluster"):
         from distributed import Client
         from distributed.versions import VersionMismatchWarning
 
-    class ClosedClient(Client):
-        """A client that, where it doesn't connect, doesn't go on trying to close for a minute."""
-
-        def __init__(self, where: "str | Cluster") -> None:
-            try:
-                super().__init__(  # type: ignore[no-untyped-call]
-                    where, timeout=_CONNECT_SECONDS, set_as_default=False
-                )
-            except BaseException:
-                with suppress(Exception):
-                    self.close(timeout=0.1)  # type: ignore[no-untyped-call]
-                raise
-
     try:
+        if isinstance(where, str):
+            asyncio.run(asyncio.wait_for(_ask_scheduler(where), _CONNECT_SECONDS))
         with warnings.catch_warnings():
             # Workers show themselves whether they have what it takes.
             warnings.simplefilter("ignore", VersionMismatchWarning)
-            return ClosedClient(where)
+            return Client(where, timeout=_CONNECT_SECONDS, set_as_default=False)
     except Exception as error:
         raise ClusterError(
             f"{where}: no Dask scheduler answers ({describe_error(error)})"
         ) from error
+
+
+async def _ask_scheduler(address: str) -> None:
+    """Asks a scheduler who it is; a client would wait long for what is none, and to give it up."""
+    from distributed.core import rpc
+    from distributed.security import Security
+
+    options = Security().get_connection_args("client")
+    async with rpc(address, timeout=_CONNECT_SECONDS, connection_args=options) as scheduler:
+        await scheduler.identity(n_workers=0)
 
 
 @contextmanager

@@ -163,11 +163,19 @@ class Workers(Protocol):
 class _Attempt:
     task: Task[Any, Any]
     reasons: list[str] = field(default_factory=list)
-    host: str | None = None  # where it was lost
+    worker: Worker | None = None  # that it was lost with
 
     @property
     def number(self) -> int:
         return len(self.reasons) + 1
+
+    def avoids(self, worker: Worker, fit: Sequence[Worker]) -> bool:
+        """Says whether to wait for another host, or at least for another worker."""
+        if self.worker is None:
+            return False
+        if any(one.host != self.worker.host for one in fit):
+            return worker.host == self.worker.host
+        return worker == self.worker and len(fit) > 1
 
 
 def run_tasks(
@@ -175,8 +183,9 @@ def run_tasks(
 ) -> Generator[tuple[Task[A, R], R | Lost], None, None]:
     """Yields tasks as they are done, each with its result, or why there is none.
 
-    A task whose worker is lost is tried once more, on another host where there is one. A worker
-    that is `Unfit` gets no other task. However the generator ends, the workers are closed.
+    A task whose worker is lost is tried once more, on another host where there is one, or else by
+    another worker. One that is `Unfit` gets no other task. However the generator ends, the workers
+    are closed.
 
     Args:
         tasks: taken one by one, when a worker is free for it: those that take longest first.
@@ -216,7 +225,7 @@ class _Driver:
                         yield attempt.task, outcome
                         continue
                 attempt.reasons.append(f"on {worker.host}: {reason}")
-                attempt.host = worker.host
+                attempt.worker = worker
                 if len(attempt.reasons) < MOST_LOSSES:
                     self._again.append(attempt)
                 else:
@@ -242,12 +251,11 @@ class _Driver:
         return waits
 
     def _next(self, worker: Worker, fit: Sequence[Worker]) -> _Attempt | None:
-        """Returns what a worker is to do next: first what was lost on another host."""
-        alone = all(one.host == worker.host for one in fit)
+        """Returns what a worker is to do next: first what another one has lost."""
         if not self._again:
             self._peek()
         for attempt in self._again:
-            if alone or attempt.host != worker.host:
+            if not attempt.avoids(worker, fit):
                 self._again.remove(attempt)
                 return attempt
         task = next(self._tasks, None)
