@@ -143,6 +143,8 @@ def evaluate_folder(
         listed = list_cases(cases, gts)
     except ListingError as error:
         raise RunError(str(error)) from error
+    if gts is not None and not gts.is_dir():
+        raise RunError(f"{gts}: no such folder, expected one of the cases' truth")
     _refuse_inputs(folder, cases, gts)
     _refuse_foreign(folder)
     settings = make_settings(cases, gts, spec, method, strict_time, run_limit)
@@ -382,12 +384,6 @@ def _evaluate_in(job: _Job, files: CaseFiles, place: Path, call: Call) -> _Done:
     record, failure = None, None
     try:
         record = evaluate_case(files, job.method, work, log, volumes, call.cancelled)
-        # As the driver finds them.
-        record = replace(
-            record,
-            image_file=os.fspath(job.files.image.resolve()),
-            gts_file=os.fspath(job.files.gts.resolve()),
-        )
     except CaseError as error:
         failure = str(error)
     except OSError:
@@ -442,10 +438,15 @@ def _keep(job: _Job, outcome: _Done | Lost, folder: TeamFolder) -> CaseRecord:
                 its_volumes.replace(volumes)
         if outcome.record is None:
             raise _FailedError(outcome.failure)
-        outcome.record.write(folder.record_file(case))
+        record = replace(
+            outcome.record,  # whose files are those that the worker had
+            image_file=os.fspath(job.files.image.resolve()),
+            gts_file=os.fspath(job.files.gts.resolve()),
+        )
+        record.write(folder.record_file(case))
     except OSError as error:
         raise _FailedError(f"{case}: {describe_error(error)}") from error
-    return outcome.record
+    return record
 
 
 def _keep_logs(job: _Job, lost: Lost, folder: TeamFolder) -> None:

@@ -39,6 +39,15 @@ def cases(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compiles what scores, once for all workers: in a fresh clone that takes a minute."""
+    folder = tmp_path_factory.mktemp("compiled")
+    (folder / "cases").mkdir()
+    write_case(folder / "cases" / "CT_0.npz", 0)
+    evaluate(folder / "cases", folder / "team")
+
+
 class Counted:
     """A method that writes down each of its runs, and predicts the same in all runs of a case.
 

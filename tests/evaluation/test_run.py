@@ -137,7 +137,7 @@ def test_the_same_again_does_only_what_is_missing(cases: Path, tmp_path: Path) -
         ({"spec": "command:true"}, "method"),
         ({"strict_time": True}, "strict_time"),
         ({"run_limit": 5.0}, "run_limit"),
-        ({"gts": Path("elsewhere")}, "gts_folder"),
+        ({"gts": Path()}, "gts_folder"),
     ],
 )
 def test_results_of_other_settings_are_not_mixed_in(
@@ -313,6 +313,12 @@ def test_truth_is_found_by_name_in_its_own_folder(cases: Path, tmp_path: Path) -
         scores(tmp_path / "together").drop(index=4).reset_index(drop=True),
         check_exact=True,
     )
+
+
+def test_a_folder_of_truth_that_is_not_there_is_an_error(cases: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="elsewhere: no such folder, expected one of the cases' tr"):
+        evaluate(cases, tmp_path / "team", gts=tmp_path / "elsewhere")
+    assert not (tmp_path / "team").exists()
 
 
 def test_strict_time_takes_the_scores_of_late_cases(cases: Path, tmp_path: Path) -> None:
