@@ -75,9 +75,8 @@ def test_a_killed_worker_costs_no_case(
     assert_same_outputs(cases, out, tmp_path / "single", *NOTED)
 
 
-@pytest.mark.parametrize(
-    "collect", [pytest.param(False, marks=pytest.mark.slow), True], ids=["shared", "collect"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("collect", [False, True], ids=["shared", "collect"])
 @pytest.mark.usefixtures("_hosts_possible")
 def test_separate_hosts_write_what_one_machine_does(
     cases: Path, ledger: Path, tmp_path: Path, collect: bool
@@ -129,6 +128,7 @@ def test_slurm_writes_what_one_machine_does(slurm: Slurm, tmp_path: Path) -> Non
     assert_same_outputs(tmp_path / "in", out, tmp_path / "single", "--no-budget")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_what_workers_do(
     cases: Path, ledger: Path, dask: DaskProcesses, tmp_path: Path
 ) -> None:

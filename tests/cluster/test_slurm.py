@@ -25,6 +25,7 @@ def test_jobs_wait_run_and_are_cancelled(slurm: Slurm, tmp_path: Path) -> None:
     assert not slurm.jobs()
 
 
+@pytest.mark.slow
 def test_dask_jobqueue_starts_workers_and_ends_them(slurm: Slurm, tmp_path: Path) -> None:
     cluster = SLURMCluster(
         cores=1,
