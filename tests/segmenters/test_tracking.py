@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -369,23 +370,31 @@ def test_where_the_target_is_gone_answers_are_those_of_video_inference(family: s
     score = model.mask_decoder.pred_obj_score_head.proj_out.bias
     video = Video(model, SHAPES[0])
     prompt = make_prompts(SHAPES[0])["box"]
-    # The target goes where the score, as it is, falls below that of the middle slice.
-    session = video.session()
-    video.add(session, 0, {1: prompt})
+
+    def begin() -> Any:
+        session = video.session()
+        video.add(session, 0, {1: prompt})
+        return session
+
     scores = [
         float(one.object_score_logits)
-        for one in model.propagate_in_video_iterator(session, start_frame_idx=0)
+        for one in model.propagate_in_video_iterator(begin(), start_frame_idx=0)
     ]
-    score -= float(np.median(scores[1:]))
-    session = video.session()
-    video.add(session, 0, {1: prompt})
+    # The target goes where its score falls below a limit, and then what is remembered of it changes
+    # the scores that follow, on each kind of processor in another way. So that limit is taken with
+    # which it is there on some slices and gone on others.
+    as_it_was = score.detach().clone()
+    for low, high in pairwise(sorted(scores)):
+        score.copy_(as_it_was - (low + high) / 2)
+        gone = [np.allclose(answer, GONE) for _, answer in video.propagate(begin(), 0)]
+        if any(gone) and not all(gone):
+            break
+    else:
+        pytest.fail(f"the target is gone on all slices or none, whatever the limit: {scores}")
     walks = Walks(video)
-    gone = 0
-    for frame, expected in video.propagate(session, 0):
+    for frame, expected in video.propagate(begin(), 0):
         found = walks.step(frame, *([prompt] if frame == 0 else []))
         assert_like(found, expected, frame)
-        gone += int(np.allclose(found, GONE))
-    assert 0 < gone < COUNT
 
 
 @pytest.mark.parametrize("family", FAMILIES)
