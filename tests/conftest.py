@@ -20,10 +20,13 @@ settings.load_profile("gamt")
 def _log_restored() -> Iterator[None]:
     """Undoes what a command line does to the log."""
     logger = logging.getLogger("gamt")
-    handlers, level = logger.handlers, logger.level
+    handlers = logger.handlers
+    names = ("gamt", "distributed", "distributed.client", "tornado.application", "asyncio")
+    levels = [(logging.getLogger(name), logging.getLogger(name).level) for name in names]
     yield
     logger.handlers = handlers
-    logger.setLevel(level)
+    for one, level in levels:
+        one.setLevel(level)
 
 
 @pytest.fixture(scope="session")

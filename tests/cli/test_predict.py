@@ -344,7 +344,10 @@ def test_a_package_of_clusters_that_is_missing_is_one_line(
     monkeypatch.setitem(sys.modules, missing, None)
     save(tmp_path / "in" / "a.npz")
     status, log = run("predict", tmp_path / "in", tmp_path / "out", *THRESHOLD, *options)
-    hint = f"gamt: the package {missing} is missing: pip install 'gamt[{extra}]'\n"
+    hint = (
+        f"gamt: the package {missing} is missing: pip install 'gamt[{extra}]', "
+        f"or '.[{extra}]' in a clone\n"
+    )
     assert (status, log) == (1, hint)
 
 
