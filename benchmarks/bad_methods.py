@@ -30,6 +30,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.this_process import ThisProcess
 from evaluation.leaderboard import Results, rank
 from evaluation.methods import parse_method
 from evaluation.records import METRICS, CaseRecord, Output, TeamFolder
@@ -379,6 +380,7 @@ class Bench:
             spec,
             parse_method(spec, method.limit),
             out,
+            make_workers=ThisProcess,
             run_limit=method.limit,
         )
         return next(out.iterate_records(), None), "; ".join(done.failed.values())

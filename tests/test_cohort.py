@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.this_process import ThisProcess
 from gamt.cluster.local import LocalWorkers
-from gamt.cluster.tasks import Call, ClusterError, Raised, Task, Worker
+from gamt.cluster.tasks import ClusterError, Task, Worker
 from gamt.cohort import make_method, predict_cohort
 from gamt.io.case import write_case
 from gamt.predict import FolderError, predict_folder
@@ -40,34 +41,6 @@ class DeadlySegmenter(ThresholdSegmenter):
         if slices.shape[1:] == (7, 7):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().encode(slices)
-
-
-class ThisProcess:
-    """A worker that is this process."""
-
-    def __init__(self) -> None:
-        self.given: list[str] = []
-        self.closed = False
-        self._outcome: Any = None
-
-    def there(self) -> Sequence[Worker]:
-        return [Worker("this", "here")]
-
-    def more_to_come(self) -> bool:
-        return False
-
-    def start(self, worker: Worker, task: Task[Any, Any], number: int) -> None:
-        self.given.append(task.name)
-        try:
-            self._outcome = task.function(task.argument, Call(number, lambda: False))
-        except Exception as error:
-            self._outcome = Raised.of(error)
-
-    def wait(self, seconds: float) -> Iterator[tuple[Worker, Any]]:
-        yield Worker("this", "here"), self._outcome
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def contents(folder: Path) -> dict[str, bytes]:
