@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import shlex
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import typer
 from evaluation import METHOD_SPECS, REPOSITORY
 from gamt.cli.console import UsageError, echo, run_app, show_help, shows_progress, start_log
 from gamt.cli.options import Verbose
+from gamt.cli.termination import TERMINATED, Terminated, raise_on_sigterm
 from gamt.cli.workers import (
     Cluster,
     ClusterOptions,
@@ -558,10 +558,6 @@ def _check_name(team: str) -> str:
     return team
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends an evaluation as Ctrl-C does."""
-
-
 @contextmanager
 def _to_go_on(folder: "TeamFolder") -> Iterator[None]:
     """Tells, however an evaluation is cut short, that the same command goes on.
@@ -574,27 +570,13 @@ def _to_go_on(folder: "TeamFolder") -> Iterator[None]:
 
     hint = "the same command goes on where it was"
     try:
-        with _ended_by_sigterm():
+        with raise_on_sigterm():
             yield
     except KeyboardInterrupt as interrupt:
         echo(f"interrupted; {hint}", err=True)
-        raise typer.Exit(143 if isinstance(interrupt, _Terminated) else 130) from None
+        raise typer.Exit(TERMINATED if isinstance(interrupt, Terminated) else 130) from None
     except LostError as error:
         raise LostError(f"{error}; {hint}") from error
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Raises `_Terminated` upon SIGTERM."""
-
-    def end(number: int, frame: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -35,9 +35,6 @@ _LEAST_SEEN = 4
 _MOST_SEEN = 10_000
 """Cases after which nothing more is learnt."""
 
-_ASSUMED_VOXELS_PER_BYTE = 4.0
-"""Of a file, where none could be read: what CT in eight bits is compressed to."""
-
 
 class Rates(NamedTuple):
     """Seconds of one run of a method, none of them negative.
@@ -175,7 +172,8 @@ def read_sizes(
     if found.all():
         return sizes
     image_bytes = np.array([one.image_bytes for one in listed], np.float64)
-    ratio, typical = _ASSUMED_VOXELS_PER_BYTE, np.array([1.0, CLICKS + 1])
+    # Where none could be read, only which is larger is known.
+    ratio, typical = 1.0, np.array([1.0, CLICKS + 1])
     if found.any():
         ratio = sizes[found, 0].sum() / max(1.0, image_bytes[found].sum())
         typical = sizes[found, 1:].mean(axis=0)

@@ -94,11 +94,6 @@ class LateError(Exception):
         self.seconds = limit
 
 
-def describe_error(error: BaseException) -> str:
-    """Returns an exception in one line, with its type."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
 @dataclass(frozen=True, slots=True)
 class CaseFiles:
     """The files of one case.

@@ -1,20 +1,11 @@
-"""Evaluates a folder of cases on many workers; can be interrupted and resumed at any time.
+"""Evaluates a folder of cases on many workers; can be interrupted and resumed at any time."""
 
-A worker writes into a folder of its own for each attempt at a case. Only the driver, this process,
-puts into place what is done: the volumes, the log, and last of all the record.
-"""
-
-import errno
-import hashlib
 import logging
 import os
-import tempfile
 import time
-import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
-from functools import cache
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +14,14 @@ import numpy as np
 from evaluation.costs import Costs, read_sizes
 from evaluation.index import Entry, IndexWriter, open_index, read_index
 from evaluation.listing import Listed, ListingError, case_files, list_cases
-from evaluation.loop import CaseFiles, Method, describe_error, evaluate_case
-from evaluation.methods import Fitness, MethodError, ParsedMethod, stop_running
+from evaluation.loop import CaseFiles
+from evaluation.methods import ParsedMethod, stop_running
 from evaluation.records import METRICS, CaseRecord, TeamFolder, describe_difference
 from evaluation.removal import remove_tree
 from evaluation.shards import Shard, find_done_elsewhere, find_shards
+from evaluation.tasks import Done, FailedError, Job, keep_outcome, make_tasks
 from gamt.cluster.local import LocalWorkers
-from gamt.cluster.tasks import Call, Lost, Task, Unfit, Workers, run_tasks
-from gamt.io.files import atomic_write
+from gamt.cluster.tasks import Lost, Task, Workers, run_tasks
 from gamt.io.npz import CaseError
 
 logger = logging.getLogger("gamt.evaluation")
@@ -173,7 +164,7 @@ def evaluate_folder(
             del listed, done_before
             progress.todo = len(todo)
             show(progress)
-            jobs = _make_tasks(
+            jobs = make_tasks(
                 costs.longest_first(),
                 cases,
                 gts,
@@ -184,11 +175,11 @@ def evaluate_folder(
             )
             stamps = {one.case: one.stamp for one in todo}
 
-            def settle(task: Task[_Job, _Done], outcome: _Done | Lost) -> None:
+            def settle(task: Task[Job, Done], outcome: Done | Lost) -> None:
                 try:
-                    record = _keep(task.argument, outcome, place)
+                    record = keep_outcome(task.argument, outcome, place)
                     entry = Entry.of(record, stamps[task.name], place.prediction_bytes(task.name))
-                except _FailedError as error:
+                except FailedError as error:
                     progress.failed[task.name] = str(error)
                     logger.error("%s", error)
                 else:
@@ -258,222 +249,6 @@ class _Tables:
         self._folder.write_tables(self._strict_time)
         ended = time.monotonic()
         self._due = ended + max(_TABLES_SECONDS, (ended - began) / _TABLES_SHARE)
-
-
-class _FailedError(Exception):
-    """Why a case has no record, in one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A case to evaluate. Its paths are absolute: workers may run in other folders.
-
-    Attributes:
-        files: the case, as the driver finds it.
-        method: what is evaluated.
-        fitness: checks whether a worker has the same method; None on the driver's machine.
-        place: where the worker writes, shared with the driver; None for what is sent back.
-        name: of what the worker writes there.
-        contents: of the image's file and of the truth's, where they are not shared; that is None
-            where it is the same file.
-        unreadable: why the contents can't be sent, in one line.
-    """
-
-    files: CaseFiles
-    method: Method
-    fitness: Fitness | None
-    place: Path | None
-    name: str
-    contents: tuple[bytes, bytes | None] | None = None
-    unreadable: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """What a worker has found out about a case.
-
-    Attributes:
-        record: None where the case failed.
-        failure: why it did, in one line.
-        number: of the attempt.
-        volumes: the file of predictions, if there are some; None where it is shared.
-        log: what the method has printed; None where that is shared.
-    """
-
-    record: CaseRecord | None
-    failure: str | None
-    number: int
-    volumes: bytes | None
-    log: bytes | None
-
-
-def _make_tasks(
-    todo: Iterable[Listed],
-    cases: Path,
-    gts: Path | None,
-    method: ParsedMethod,
-    folder: TeamFolder,
-    *,
-    collect: bool,
-    elsewhere: bool,
-) -> Iterator[Task[_Job, _Done]]:
-    """Yields the tasks; a case's content is read when a worker is free for it."""
-    # One that was believed to be lost may still write: not where the next run does.
-    place = folder.work / uuid.uuid4().hex[:8]
-    if not collect:
-        place.mkdir(parents=True, exist_ok=True)
-    for one in todo:
-        files = case_files(cases, gts, one.case)
-        # Not the case's name, which a container's engine may take for more than a name.
-        name = hashlib.sha256(os.fsencode(one.case)).hexdigest()[:16]
-        job = _Job(
-            files,
-            method.method,
-            method.fitness if elsewhere else None,
-            None if collect else place,
-            name,
-        )
-        if collect:
-            try:
-                for path in (files.image, files.gts):
-                    if path.exists() and not path.is_file():
-                        raise OSError(errno.EINVAL, "is no file", os.fspath(path))
-                image = files.image.read_bytes()
-                truth = None if files.gts == files.image else files.gts.read_bytes()
-            except OSError as error:
-                job = replace(job, unreadable=f"{one.case}: {describe_error(error)}")
-            else:
-                job = replace(job, contents=(image, truth))
-        yield Task(one.case, _evaluate, job)
-
-
-def _evaluate(job: _Job, call: Call) -> _Done:
-    """Evaluates a case on a worker.
-
-    Raises:
-        Unfit: the worker can't run the method, would run another one, or has other folders.
-    """
-    if job.unreadable is not None:
-        return _Done(None, job.unreadable, call.number, None, None)
-    if job.fitness is not None:
-        try:
-            _check(job.fitness)
-        except MethodError as error:
-            raise Unfit(str(error)) from error
-    if job.place is not None:
-        for folder in (job.place, job.files.image.parent, job.files.gts.parent):
-            if not folder.is_dir():
-                raise Unfit(f"{folder}: not there; share it with the workers, or use --collect")
-        return _evaluate_in(job, job.files, job.place, call)
-    with tempfile.TemporaryDirectory(prefix="gamt-", ignore_cleanup_errors=True) as name:
-        place = Path(name)
-        files = job.files
-        if job.contents is not None:
-            image, truth = job.contents
-            files = CaseFiles(place / files.case, place / files.case)
-            files.image.write_bytes(image)
-            if truth is not None:
-                files = CaseFiles(files.image, place / "truth" / files.case)
-                files.gts.parent.mkdir()
-                files.gts.write_bytes(truth)
-        return _evaluate_in(job, files, place, call)
-
-
-def _evaluate_in(job: _Job, files: CaseFiles, place: Path, call: Call) -> _Done:
-    work, log, volumes = _paths(place, job.name, call.number)
-    record, failure = None, None
-    try:
-        record = evaluate_case(files, job.method, work, log, volumes, call.cancelled)
-    except CaseError as error:
-        failure = str(error)
-    except OSError:
-        raise  # another machine may have room, or a disk that works
-    except MethodError as error:
-        if job.fitness is not None:  # likewise what the method needs
-            raise Unfit(str(error)) from error
-        failure = f"{files.case}: {error}"
-    except (Exception, SystemExit) as error:
-        failure = f"{files.case}: {describe_error(error)}"
-    finally:
-        # What can't be removed is told in the end. Where one couldn't be used, there are others,
-        # of longer names.
-        for one in work.parent.glob(f"{work.name}*"):
-            remove_tree(one)
-    sent = job.place is None
-    return _Done(
-        record,
-        failure,
-        call.number,
-        volumes.read_bytes() if sent and volumes.exists() else None,
-        log.read_bytes() if sent and log.exists() else None,
-    )
-
-
-@cache
-def _check(fitness: Fitness) -> None:
-    """Checks once that this process can run a method; each time anew where it can't."""
-    fitness.check()
-
-
-def _keep(job: _Job, outcome: _Done | Lost, folder: TeamFolder) -> CaseRecord:
-    """Puts what a worker has written into its place, last of all the record.
-
-    Raises:
-        _FailedError: the case has none.
-    """
-    case = job.files.case
-    try:
-        if isinstance(outcome, Lost):
-            _keep_logs(job, outcome, folder)
-            raise _FailedError(f"{case}: given up after {len(outcome.reasons)} attempts: {outcome}")
-        log, volumes = folder.log_file(case), folder.prediction_file(case)
-        if job.place is None:
-            _write(outcome.log, log)
-            _write(outcome.volumes, volumes)
-        else:
-            _, its_log, its_volumes = _paths(job.place, job.name, outcome.number)
-            with suppress(FileNotFoundError):  # nothing was printed
-                its_log.replace(log)
-            if outcome.record is not None and outcome.record.predicted:
-                its_volumes.replace(volumes)
-        if outcome.record is None:
-            raise _FailedError(outcome.failure)
-        record = replace(
-            outcome.record,  # whose files are those that the worker had
-            image_file=os.fspath(job.files.image.resolve()),
-            gts_file=os.fspath(job.files.gts.resolve()),
-        )
-        record.write(folder.record_file(case))
-    except OSError as error:
-        raise _FailedError(f"{case}: {describe_error(error)}") from error
-    return record
-
-
-def _keep_logs(job: _Job, lost: Lost, folder: TeamFolder) -> None:
-    """Keeps what the method printed in each attempt at a case that was given up."""
-    text = b""
-    for number, reason in enumerate(lost.reasons, 1):
-        text += f"[attempt {number}, {reason}]\n".encode(errors="backslashreplace")
-        if job.place is not None:
-            _, log, _ = _paths(job.place, job.name, number)
-            with suppress(FileNotFoundError):
-                text += log.read_bytes()
-    _write(text, folder.log_file(job.files.case))
-
-
-def _write(content: bytes | None, path: Path) -> None:
-    if content is not None:
-        with atomic_write(path) as file:
-            file.write(content)
-
-
-def _paths(place: Path, name: str, number: int) -> tuple[Path, Path, Path]:
-    """Returns where an attempt's method works, its log, and its predictions."""
-    return (
-        place / f"{name}-{number}",
-        place / f"log-{name}-{number}",
-        place / f"segs-{name}-{number}",
-    )
 
 
 def _resume(
@@ -546,9 +321,7 @@ def _refuse_foreign(folder: TeamFolder) -> None:
     Raises:
         RunError: it holds files, but no run.json.
     """
-    if not folder.path.is_dir():
-        return
-    if folder.run_file.exists():
+    if folder.run_file.exists() or not folder.path.is_dir():
         return
     # Hidden files don't count: one killed before it wrote run.json leaves its lock.
     found = sorted(one.name for one in folder.path.iterdir() if not one.name.startswith("."))
@@ -567,17 +340,14 @@ def _take_shards(folder: TeamFolder, restart: bool) -> None:
         BusyError: one is at work.
     """
     for shard, one in find_shards(folder):
-        if restart:
-            with one.hold():
-                remove_tree(one.path)
-            continue
         with one.hold():
-            if not one.recorded():
-                continue
-            raise RunError(
-                f"{one.path}: shard {shard} holds results that aren't merged; "
-                f"'python -m evaluation merge {folder.path}' does it"
-            )
+            if restart:
+                remove_tree(one.path)
+            elif one.recorded():
+                raise RunError(
+                    f"{one.path}: shard {shard} holds results that aren't merged; "
+                    f"'python -m evaluation merge {folder.path}' does it"
+                )
 
 
 def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str], restart: bool) -> None:

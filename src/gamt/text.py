@@ -15,6 +15,11 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else _escape(c) for c in str(text))
 
 
+def describe_error(error: BaseException) -> str:
+    """Returns an exception in one line, with its type."""
+    return printable(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
 def hide_login(text: str) -> str:
     """Returns a text without the user's name and password that are in its addresses."""
     return re.sub(r"//[^/\s]*@", "//", text)

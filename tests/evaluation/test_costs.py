@@ -105,8 +105,8 @@ def test_a_header_that_claims_more_than_there_is_is_not_believed(tmp_path: Path)
 def test_past_the_time_limit_sizes_are_taken_from_bytes(tmp_path: Path) -> None:
     write_npz(tmp_path / "CT_a.npz", boxes=5)
     (one,) = list_cases(tmp_path, None)
-    # Nothing was read: four voxels for a byte, and one class.
-    assert read(tmp_path, limit=-1.0) == [[one.image_bytes * 4.0, 1, 6]]
+    # Nothing was read: as many voxels as bytes, and one class.
+    assert read(tmp_path, limit=-1.0) == [[one.image_bytes, 1, 6]]
 
 
 def test_what_is_seen_shows_what_a_run_a_class_and_a_voxel_cost() -> None:

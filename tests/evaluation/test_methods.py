@@ -278,7 +278,7 @@ def test_stopping_waits_for_what_runs_to_end(folder: Path, tmp_path: Path) -> No
         "from evaluation.methods import parse_method, stop_running;"
         "method = parse_method('command:touch ready; sleep 48.75', 60).method;"
         f"folder, log = Path({str(folder)!r}), Path({str(tmp_path / 'log.txt')!r});"
-        "threading.Thread(target=method.run, args=(folder, log, bool)).start();"
+        "threading.Thread(target=method.run, args=(folder, log, lambda: False)).start();"
         "ready = folder / 'ready'\n"
         "while not ready.exists(): time.sleep(0.01)\n"
         "stop_running()"

@@ -581,7 +581,7 @@ def test_a_work_folder_that_can_not_be_removed_costs_a_warning_alone(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for module in ("run", "records", "workplace"):
+    for module in ("run", "records", "tasks", "workplace"):
         monkeypatch.setattr(f"evaluation.{module}.remove_tree", lambda path: not path.exists())
     # The folders of an earlier evaluation lie there, too.
     out = tmp_path / "team"

@@ -201,7 +201,7 @@ def _predict_on_workers(
     progress: Callable[[int, int], None],
     resume: bool,
 ) -> "list[CaseResult]":
-    from gamt.cli.termination import exit_on_sigterm
+    from gamt.cli.termination import TERMINATED, Terminated, raise_on_sigterm
     from gamt.cohort import make_method, predict_cohort
 
     settings = options.choose_settings()
@@ -210,7 +210,10 @@ def _predict_on_workers(
     if weights is not None and Path(weights).exists():  # workers have other working directories
         arguments["weights"] = str(Path(weights).absolute())
     method = make_method(name, arguments, settings, options.cache)
-    with exit_on_sigterm():
-        return predict_cohort(
-            source, target, method, where.make, progress, resume=resume, collect=where.collect
-        )
+    try:
+        with raise_on_sigterm():
+            return predict_cohort(
+                source, target, method, where.make, progress, resume=resume, collect=where.collect
+            )
+    except Terminated:
+        raise typer.Exit(TERMINATED) from None

@@ -55,12 +55,16 @@ def finish_on_sigterm() -> Iterator[Callable[[], bool]]:
         os.close(reader)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where it ends what is at work as Ctrl-C does."""
+
+
 @contextmanager
-def exit_on_sigterm() -> Iterator[None]:
-    """Makes SIGTERM end the process as Ctrl-C does, with the exit status `TERMINATED`."""
+def raise_on_sigterm() -> Iterator[None]:
+    """Raises `Terminated` upon SIGTERM."""
 
     def end(number: int, frame: object) -> None:
-        raise SystemExit(TERMINATED)
+        raise Terminated
 
     before = signal.signal(signal.SIGTERM, end)
     try:

@@ -27,9 +27,8 @@ from gamt.cluster.tasks import (
     Raised,
     Task,
     Worker,
-    describe_error,
 )
-from gamt.text import printable
+from gamt.text import describe_error, printable
 
 if TYPE_CHECKING:
     from distributed import Client, Future

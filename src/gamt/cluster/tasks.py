@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from gamt.text import printable
+from gamt.text import describe_error, printable
 
 logger = logging.getLogger("gamt")
 
@@ -107,11 +107,6 @@ class Raised:
         if isinstance(error, Unfit):
             return cls(printable(str(error)), unfit=True)
         return cls(describe_error(error))
-
-
-def describe_error(error: BaseException) -> str:
-    """Returns an exception in one line, with its type."""
-    return printable(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 @dataclass(frozen=True, slots=True)
