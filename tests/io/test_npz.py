@@ -1,5 +1,6 @@
 """Archives and headers that lie, and arrays of kinds that are rare."""
 
+import gc
 import os
 import struct
 import sys
@@ -7,6 +8,7 @@ import threading
 import tracemalloc
 import warnings
 import zipfile
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -344,6 +346,16 @@ def test_an_archive_is_closed_if_it_is_refused(tmp_path: Path) -> None:
     assert len(names(Path("/proc/self/fd"))) == len(before)
 
 
+@pytest.fixture
+def no_garbage() -> Iterator[None]:
+    """Keeps what other tests have forgotten from being closed amid this one."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_garbage")
 def test_ctrl_c_at_whatever_line_of_a_write_leaves_nothing_and_prints_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
