@@ -7,6 +7,7 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,7 +69,7 @@ def list_cases(cases: Path, gts: Path | None) -> list[Listed]:
     listed = _scan(cases)
     if not listed:
         raise ListingError(f"{cases}: no npz file in this folder")
-    listed.sort()
+    listed.sort(key=itemgetter(0))  # by names alone, which takes a third of the time
     if gts is None or not gts.is_dir():
         return listed
     truths = {one.case: one for one in _scan(gts)}
