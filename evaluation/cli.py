@@ -186,7 +186,8 @@ def run(
     """Evaluates a method on the cases of a folder."""
     start_log(verbose)
     from evaluation.console import log_record, log_summary, progress_bar
-    from evaluation.methods import parse_method, stop_running
+    from evaluation.methods import parse_method
+    from evaluation.processes import stop_running
     from evaluation.records import TeamFolder
     from evaluation.run import evaluate_folder
     from evaluation.shards import Shard
@@ -289,8 +290,9 @@ def plan(
     """
     start_log(verbose)
     from evaluation.console import describe_plan, log_record, progress_bar
-    from evaluation.methods import parse_method, stop_running
+    from evaluation.methods import parse_method
     from evaluation.plan import MOST_WORKERS, Standing, make_plan
+    from evaluation.processes import stop_running
     from evaluation.records import TeamFolder
     from evaluation.run import RunError, evaluate_folder, make_settings
 
@@ -595,7 +597,7 @@ def _explain(error: Exception) -> tuple[str, int] | None:
         return f"the package {error.name} isn't installed; this installs it: {how}", 1
     from evaluation.hub import HubError
     from evaluation.listing import ListingError
-    from evaluation.methods import MethodError
+    from evaluation.loop import MethodError
     from evaluation.plan import PlanError
     from evaluation.prepare import PrepareError
     from evaluation.records import RecordError

@@ -74,6 +74,10 @@ class Method(Protocol):
         """
 
 
+class MethodError(ValueError):
+    """A method that doesn't exist or can't run here."""
+
+
 class CancelledError(Exception):
     """A case of which nobody wants the result any more."""
 

@@ -15,7 +15,8 @@ from evaluation.costs import Costs, read_sizes
 from evaluation.index import Entry, IndexWriter, open_index, read_index
 from evaluation.listing import Listed, ListingError, case_files, list_cases
 from evaluation.loop import CaseFiles
-from evaluation.methods import ParsedMethod, stop_running
+from evaluation.methods import ParsedMethod
+from evaluation.processes import stop_running
 from evaluation.records import METRICS, CaseRecord, TeamFolder, describe_difference
 from evaluation.removal import remove_tree
 from evaluation.shards import Shard, find_done_elsewhere, find_shards

@@ -1,8 +1,8 @@
 """Sessions as methods: any object with the interface of nnInteractive's, taken through cases.
 
-`evaluation.methods` starts a process with `main` once a worker, so that a model is loaded once, and
-what hangs or crashes takes no worker with it. It makes the session, and then segments case after
-case as it is told through a socket.
+`evaluation.session_method` starts a process with `main` once a worker, so that a model is loaded
+once, and what hangs or crashes takes no worker with it. It makes the session, and then segments
+case after case as it is told through a socket.
 """
 
 import importlib
@@ -256,13 +256,15 @@ def main(arguments: Sequence[str]) -> None:
     """Makes the session, says so, and segments until the socket is closed.
 
     Args:
-        arguments: the socket's file descriptor, ``package.module:factory``, and KEY=VALUE for it.
+        arguments: the socket's file descriptor, the file that what is printed is added to until a
+            message names another, ``package.module:factory``, and KEY=VALUE for it.
 
     Each message is a JSON object in a line. From the worker: `number`, counted from 1; `folder`, of
-    the method; and `log`, the file which what the session prints is added to. To the worker: the
+    the method; and `log`, the file for what the session prints. To the worker: the
     `number` that is answered, 0 when the session is made; and `failure`, a text or None.
     """
-    descriptor, name, *words = arguments
+    descriptor, log, name, *words = arguments
+    _print_to(log)
     connection = socket.socket(fileno=int(descriptor))
 
     def tell(number: int, failure: str | None) -> None:
@@ -279,9 +281,14 @@ def main(arguments: Sequence[str]) -> None:
     tell(0, None)
     for line in connection.makefile("rb"):
         told = json.loads(line)
-        log = os.open(told["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        # Below Python: libraries in C print, too.
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
+        _print_to(told["log"])
         tell(told["number"], segment_folder(replay, Path(told["folder"]), name))
+
+
+def _print_to(log: str) -> None:
+    """Adds what this process prints from now on to a file."""
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    # Below Python: libraries in C print, too.
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)

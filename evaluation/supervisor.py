@@ -2,7 +2,7 @@
 
     python -I -S supervisor.py FOLDER STOP COMMAND...
 
-`evaluation.methods` starts this file as a process of its own for every run of a method; it needs
+`evaluation.processes` starts this file as a process of its own for every run of a method; it needs
 nothing but the standard library, so that it starts in some hundredths of a second.
 
 - On Linux the process is a *subreaper* (prctl(2)): whatever the command starts stays below it,

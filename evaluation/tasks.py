@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 
 from evaluation.listing import Listed, case_files
-from evaluation.loop import CaseFiles, Method, evaluate_case
-from evaluation.methods import Fitness, MethodError, ParsedMethod
+from evaluation.loop import CaseFiles, Method, MethodError, evaluate_case
+from evaluation.methods import Fitness, ParsedMethod
 from evaluation.records import CaseRecord, TeamFolder
 from evaluation.removal import remove_tree
 from gamt.cluster.tasks import Call, Lost, Task, Unfit

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.samples import FOLDER as SAMPLES
-from evaluation import methods
-from evaluation.loop import CaseFiles, LateError, evaluate_case
-from evaluation.methods import MethodError, ParsedMethod, parse_method
+from evaluation import session_method
+from evaluation.loop import CaseFiles, LateError, MethodError, evaluate_case
+from evaluation.methods import parse_method
 from evaluation.sessions import LONGEST_MESSAGE, Replay
 from gamt.io.case import Case, read_case, write_case
 from gamt.prompts import Box, ClassPrompts, Click
+from tests.evaluation.runs import run
 from tests.evaluation.sessions import Drawing, Fragile, Sections
 
 HERE = "session:tests.evaluation.sessions:"
@@ -152,12 +153,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _no_session_stays() -> Iterator[None]:
     yield
-    for method in list(methods._hosts):
+    for method in list(session_method._hosts):
         method.close()
-
-
-def run(parsed: ParsedMethod, folder: Path) -> str | None:
-    return parsed.method.run(folder, folder.parent / "log.txt", lambda: False).failure
 
 
 def counts(folder: Path) -> list[int]:
@@ -196,7 +193,7 @@ def test_a_session_that_hangs_is_stopped_and_made_anew(folder: Path) -> None:
     parsed = parse_method(f"{HERE}Fragile how=hang", run_limit=5)
     with pytest.raises(LateError, match=r"^stopped after 5 s$"):
         run(parsed, folder)
-    assert methods._hosts == {}
+    assert session_method._hosts == {}
     # The first box was drawn, so that by itself it would have written something.
     assert not list((folder / "outputs").iterdir())
 
@@ -205,7 +202,7 @@ def test_a_session_that_leaves_a_message_unfinished_is_late(folder: Path) -> Non
     parsed = parse_method(f"{HERE}Saying 'message={{\"number\": 1, '", run_limit=3)
     with pytest.raises(LateError, match=r"^stopped after 3 s$"):
         run(parsed, folder)
-    assert methods._hosts == {}
+    assert session_method._hosts == {}
 
 
 @pytest.mark.parametrize(
@@ -227,7 +224,7 @@ def test_a_session_that_says_something_else_fails_in_this_run_alone(
     assert failure is not None
     assert failure.startswith("found ")
     assert failure.endswith(" from the session's process, expected answer 1")
-    assert methods._hosts == {}
+    assert session_method._hosts == {}
 
 
 def test_a_session_whose_process_ends_fails_in_this_run_alone(folder: Path) -> None:
@@ -254,7 +251,7 @@ def test_a_session_that_ended_after_a_run_is_made_anew_for_the_next(
     notes = tmp_path / "notes.txt"
     parsed = parse_method(f"{HERE}Ending notes={notes}", run_limit=60)
     assert run(parsed, folder) is None
-    (host,) = methods._hosts.values()
+    (host,) = session_method._hosts.values()
     assert select.select([host._socket], [], [], 60)[0]  # until its end has come
     assert run(parsed, folder) is None
     # What it starts finds its modules as if the user had started it.
@@ -285,7 +282,7 @@ def test_a_session_that_can_not_be_made_is_no_result(
     factory: str, message: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if factory == "hanging":
-        monkeypatch.setattr(methods, "_MAKE_SECONDS", 3.0)
+        monkeypatch.setattr(session_method, "_MAKE_SECONDS", 3.0)
     # Scores of zero would be the method's; this is a matter of how it is set up.
     with pytest.raises(MethodError, match=message):
         run(parse_method(f"{HERE}{factory}", run_limit=60), folder)
