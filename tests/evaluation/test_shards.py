@@ -255,7 +255,10 @@ def test_a_shard_at_work_is_left_alone(cases: Path, tmp_path: Path) -> None:
     assert merge_shards(TeamFolder(team)).missing == {}
 
 
-def test_two_processes_do_not_work_on_one_shard(cases: Path, tmp_path: Path) -> None:
+def test_two_processes_do_not_work_on_one_shard(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evaluation.run._MERGE_SECONDS", 0.5)
     run(cases, tmp_path / "team", "1/2")
     with (
         FileLock(tmp_path / "team" / "shards" / "1-of-2" / ".lock"),
