@@ -1,10 +1,12 @@
 """Dask as separate processes: `dask scheduler` and `dask worker`, each to be killed by itself."""
 
 import os
+import random
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -154,6 +156,12 @@ def kill(process: psutil.Process) -> None:
 
 
 def find_free_port() -> int:
-    """Returns a TCP port that nothing listens on."""
-    with socket.create_server(("", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Returns a TCP port that nothing listens on.
+
+    It is none of those that systems give away themselves, from 32768 on or higher, which others
+    may be given until it is used.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("", port)):
+            return port
