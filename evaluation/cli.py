@@ -294,7 +294,7 @@ def plan(
     from evaluation.plan import MOST_WORKERS, Standing, make_plan
     from evaluation.processes import stop_running
     from evaluation.records import TeamFolder
-    from evaluation.run import RunError, evaluate_folder, make_settings
+    from evaluation.run import RunError, evaluate_folder, make_settings, take_shards
 
     chosen = WorkerOptions.parse(None, scheduler, cluster, cluster_options, gpu, False, collect)
     parsed = parse_method(method, run_limit, parallel=chosen.elsewhere)
@@ -302,6 +302,7 @@ def plan(
     settings = make_settings(cases, gts, method, parsed, strict_time, run_limit)
     if folder.run_file.exists() and (difference := folder.find_difference(settings)):
         raise RunError(f"{folder.path}: {difference}; choose another --name or --out")
+    take_shards(folder)
     standing = Standing.read(cases, gts, folder)
     lacking = sample - len(standing.measured)
     if lacking > 0 and standing.todo:

@@ -3,8 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from evaluation.methods import ParsedMethod
 from evaluation.processes import stop_running
 from evaluation.records import METRICS, CaseRecord, TeamFolder, describe_difference
 from evaluation.removal import remove_tree
-from evaluation.shards import Shard, find_done_elsewhere, find_shards
+from evaluation.shards import Shard, find_done_elsewhere, find_shards, has_shards_alone
 from evaluation.tasks import Done, FailedError, Job, keep_outcome, make_tasks
 from gamt.cluster.local import LocalWorkers
 from gamt.cluster.tasks import Lost, Task, Workers, run_tasks
@@ -140,18 +140,16 @@ def evaluate_folder(
     _refuse_inputs(folder, cases, gts)
     _refuse_foreign(folder)
     settings = make_settings(cases, gts, spec, method, strict_time, run_limit)
-    if shard is None:
-        _take_shards(folder, restart)
-    else:
-        done = find_done_elsewhere(shard, folder, settings)
-        listed = [one for one in shard.choose(listed) if one.case not in done]
-        if not listed:
-            return Progress(0)
-        folder = shard.folder(folder)
-        _refuse_foreign(folder)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    # A shard waits for what may be merging.
-    with folder.hold(_MERGE_SECONDS if shard else 0.0):
+    with ExitStack() as held:
+        if shard is None:
+            take_shards(folder, restart)
+            folder.path.mkdir(parents=True, exist_ok=True)
+            held.enter_context(folder.hold())
+        else:
+            team, folder = folder, shard.folder(folder)
+            listed = _hold_shard(held, shard, team, settings, shard.choose(listed))
+            if not listed:
+                return Progress(0)
         _begin(folder, settings, [one.case for one in listed], restart)
         progress = Progress(len(listed))
         place = TeamFolder(folder.path.absolute())
@@ -324,8 +322,11 @@ def _refuse_foreign(folder: TeamFolder) -> None:
     """
     if folder.run_file.exists() or not folder.path.is_dir():
         return
-    # Hidden files don't count: one killed before it wrote run.json leaves its lock.
+    # Hidden files don't count: one killed before it wrote run.json leaves its lock. Nor do shards,
+    # which may have begun a moment ago.
     found = sorted(one.name for one in folder.path.iterdir() if not one.name.startswith("."))
+    if folder.shards.name in found and has_shards_alone(folder):
+        found.remove(folder.shards.name)
     if found and not find_shards(folder):
         raise RunError(
             f"{folder.path}: found {found[0]} but no {folder.run_file.name}, expected an empty "
@@ -333,7 +334,7 @@ def _refuse_foreign(folder: TeamFolder) -> None:
         )
 
 
-def _take_shards(folder: TeamFolder, restart: bool) -> None:
+def take_shards(folder: TeamFolder, restart: bool = False) -> None:
     """Refuses results of shards that aren't merged, or removes them.
 
     Raises:
@@ -349,6 +350,43 @@ def _take_shards(folder: TeamFolder, restart: bool) -> None:
                     f"{one.path}: shard {shard} holds results that aren't merged; "
                     f"'python -m evaluation merge {folder.path}' does it"
                 )
+
+
+def _hold_shard(
+    held: ExitStack,
+    shard: Shard,
+    team: TeamFolder,
+    settings: Mapping[str, Any],
+    part: Sequence[Listed],
+) -> list[Listed]:
+    """Holds a shard's folder, and waits for what may be merging it.
+
+    Args:
+        held: closed by the caller.
+        shard: which.
+        team: the team's folder.
+        settings: of this run.
+        part: the shard's cases.
+
+    Returns:
+        Those of its cases that aren't done elsewhere; where there are none, nothing is held.
+    """
+
+    def find_left() -> list[Listed]:
+        done = find_done_elsewhere(shard, team, settings)
+        return [one for one in part if one.case not in done]
+
+    folder = shard.folder(team)
+    while find_left():
+        _refuse_foreign(folder)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        try:
+            held.enter_context(folder.hold(_MERGE_SECONDS))
+        except FileNotFoundError:
+            continue  # it was merged, and removed
+        # What was merged meanwhile is done elsewhere now.
+        return find_left()
+    return []
 
 
 def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str], restart: bool) -> None:
@@ -369,7 +407,7 @@ def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str], resta
                 f"{folder.path}: {difference}; choose another --name or --out, or --restart"
             )
         started = earlier["started"]
-        folder.remove_leftovers()
+    folder.remove_leftovers()
     known = set(earlier["cases"])
     if not known.issuperset(cases):
         # First of all, so that whatever else is in the folder is known to be an evaluation's.

@@ -83,6 +83,17 @@ def find_shards(team: TeamFolder) -> list[tuple[Shard, TeamFolder]]:
     return sorted(found, key=lambda one: one[0])
 
 
+def has_shards_alone(team: TeamFolder) -> bool:
+    """Says whether the folder of shards is there, and holds nothing but theirs, begun or not."""
+    try:
+        names = [path.name for path in team.shards.iterdir()]
+        for name in names:
+            Shard.parse(name.replace("-of-", "/"))
+    except (OSError, ShardError):
+        return False
+    return True
+
+
 def find_done_elsewhere(shard: Shard, team: TeamFolder, settings: Mapping[str, Any]) -> set[str]:
     """Returns the cases that have a record in the team's folder or in another shard's.
 
@@ -170,6 +181,7 @@ def merge_shards(team: TeamFolder) -> Merged:
         except ListingError as error:
             raise ShardError(f"{error}; it tells which cases are missing") from error
         cases = sorted({*settings["cases"], *(one.case for one in listed)})
+        team.remove_leftovers()
         team.write_settings({**settings, "cases": cases})
         for one in (team.records_folder, team.logs_folder):
             one.mkdir(exist_ok=True)
@@ -193,7 +205,12 @@ def merge_shards(team: TeamFolder) -> Merged:
             if lacking:
                 missing[shard] = sorted(lacking)
         if not missing and not busy:
-            remove_tree(team.shards)
+            # At once: half of a shard's folder would be taken for somebody else's.
+            try:
+                team.shards.replace(team.work)
+            except OSError:  # it is a file system of its own
+                remove_tree(team.shards)
+            remove_tree(team.work)
     return Merged(team, moved, len(listed), missing, busy)
 
 

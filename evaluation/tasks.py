@@ -212,10 +212,14 @@ def keep_outcome(job: Job, outcome: Done | Lost, folder: TeamFolder) -> CaseReco
             _write(outcome.volumes, volumes)
         else:
             _, its_log, its_volumes = _paths(job.place, job.name, outcome.number)
-            with suppress(FileNotFoundError):  # nothing was printed
+            if its_log.exists():
                 its_log.replace(log)
+            else:  # nothing was printed
+                log.unlink(missing_ok=True)
             if outcome.record is not None and outcome.record.predicted:
                 its_volumes.replace(volumes)
+            else:
+                volumes.unlink(missing_ok=True)
         if outcome.record is None:
             raise FailedError(outcome.failure)
         record = replace(
@@ -242,9 +246,12 @@ def _keep_logs(job: Job, lost: Lost, folder: TeamFolder) -> None:
 
 
 def _write(content: bytes | None, path: Path) -> None:
-    if content is not None:
-        with atomic_write(path) as file:
-            file.write(content)
+    """Writes a file; where there is no content, what an earlier attempt has left there goes."""
+    if content is None:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_write(path) as file:
+        file.write(content)
 
 
 def _paths(place: Path, name: str, number: int) -> tuple[Path, Path, Path]:

@@ -77,6 +77,8 @@ class Workplace:
             remove_tree(self.folder)
             self.folder = self._make()
             self._put(write)
+        if self._free() < math.prod(self._shape):
+            raise self._full()
 
     def take_output(self, late: bool) -> tuple[Output, str | None]:
         """Makes what a run has written the segmentation that counts.
@@ -86,7 +88,17 @@ class Workplace:
 
         Returns:
             What the run has written, and what is wrong with that; None if nothing is.
+
+        Raises:
+            OSError: it has written none, and there was no room for one.
         """
+        output, trouble = self._take_output(late)
+        # The disk is shared: others may have filled it since there was room.
+        if output != "written" and not late and self._room() < math.prod(self._shape):
+            raise self._full()
+        return output, trouble
+
+    def _take_output(self, late: bool) -> tuple[Output, str | None]:
         found = self._see()
         if late or found == self._version:
             return "none" if self._counts is None else "stale", None
@@ -109,11 +121,27 @@ class Workplace:
             OSError: the disk is full all the same.
         """
         for _ in range(2):
-            if shutil.disk_usage(self._first.parent).free >= math.prod(self._shape):
+            if self._free() >= math.prod(self._shape):
                 return
             remove_tree(self.folder)
             self.folder = self._make()
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self._first.parent))
+        raise self._full()
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self._first.parent).free
+
+    def _room(self) -> int:
+        """Returns the bytes that the method had for its output: those free, and those it took."""
+        taken = 0
+        for folder, _, names in os.walk(self.folder):
+            for path in (Path(folder) / name for name in names):
+                if path != self._source:
+                    with suppress(OSError):
+                        taken += path.lstat().st_blocks * 512
+        return self._free() + taken
+
+    def _full(self) -> OSError:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self._first.parent))
 
     @property
     def _source(self) -> Path:

@@ -312,6 +312,7 @@ def test_several_processes_are_a_single_option(tmp_path: Path, run: Run) -> None
         (["--scheduler", "tcp://127.0.0.1:9", "--cluster", "slurm"], 2, "both --scheduler and"),
         (["--cluster", "nonsense"], 2, "slurm"),
         (["--collect"], 2, "--collect without"),
+        (["--workers", "100000000000"], 2, "equal to 10000"),
         (["--workers", "2", "--segmenter", "sam_vit_b", "--weights", "no.pth"], 2, "no.pth"),
     ],
 )

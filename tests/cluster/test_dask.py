@@ -3,8 +3,10 @@
 import gc
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from copy import deepcopy
 from pathlib import Path
 from threading import Event, Thread
 from types import ModuleType
@@ -92,6 +94,47 @@ def test_large_arguments_come_whole(cluster: Local) -> None:
     assert run(connect(cluster.scheduler_address), Task("t", tell_size, content)) == {
         "t": 3_000_000
     }
+
+
+def test_a_worker_that_does_not_answer_does_not_hold_up_the_end(
+    cluster: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gamt.cluster.dask._CLOSE_SECONDS", 0.5)
+    ended = Event()
+    in_time = []
+    monkeypatch.setattr(Client, "run", lambda *a, **options: in_time.append(ended.wait(60)))
+    workers = connect(cluster.scheduler_address, at_end=note_end)
+    assert run(workers, Task("t", double, 1)) == {"t": 2}  # which closes them
+    ended.set()
+    wait_until(lambda: in_time == [True], "the thread that waited")
+
+
+def test_a_scheduler_and_workers_that_are_silent_are_told(
+    cluster: Local, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gamt.cluster.dask._SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("gamt.cluster.dask._LOOK_SECONDS", 0.0)
+    ask = Client.scheduler_info
+    delay = 0.0
+
+    def ask_slowly(self: Client, **options: Any) -> Any:
+        time.sleep(delay)
+        found = deepcopy(dict(ask(self, **options)))
+        for one in found["workers"].values():
+            one["last_seen"] = 12.5
+        return found
+
+    monkeypatch.setattr(Client, "scheduler_info", ask_slowly)
+    with closing(connect(cluster.scheduler_address)) as workers:
+        for _ in range(2):
+            workers.there()
+            time.sleep(0.3)
+        workers.there()
+        silent = [one for one in caplog.messages if "no sign of worker" in one]
+        assert len(silent) == 2  # once for each of them
+        delay = 0.5
+        assert len(workers.there()) == 2
+        assert "no answer from the Dask scheduler at" in caplog.messages[-1]
 
 
 def test_what_a_task_raises_is_told(cluster: Local) -> None:

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,25 @@ def test_a_task_that_ends_its_process_is_tried_once_more_and_costs_no_other(
     assert isinstance(ended["deadly"], Lost)
     assert len(re.findall(reason, str(ended["deadly"]))) == 2
     assert ended["well"][0] != os.getpid()
+
+
+def leave_a_file(how: int | None, call: Call) -> str:
+    name = tempfile.mkstemp()[1]
+    if how is not None:
+        Path(os.environ["NOTES"]).write_text(name)
+        end_process(how, call)
+    return name
+
+
+@pytest.mark.parametrize("how", [None, -signal.SIGKILL, -signal.SIGTERM])
+def test_temporary_files_of_a_process_are_gone_however_it_ends(
+    how: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    told = run(LocalWorkers(1), Task("t", leave_a_file, how))["t"]
+    path = Path(told if how is None else (tmp_path / "notes").read_text())
+    assert path.parent != Path(tempfile.gettempdir())
+    assert not path.parent.exists()
 
 
 def test_a_result_that_can_not_be_sent_is_told() -> None:

@@ -23,6 +23,14 @@ class Toy:
 
 
 @dataclass(frozen=True)
+class Nothing:
+    """A method that writes nothing."""
+
+    def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
+        return Ended(None, 0.0)
+
+
+@dataclass(frozen=True)
 class Full:
     """The toy method, on a disk that is full for one case.
 

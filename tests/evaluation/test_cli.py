@@ -120,6 +120,15 @@ def test_a_plan_without_a_measured_case_says_what_is_missing(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_plan_beside_shards_that_are_not_merged_is_refused(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--cases", cases, "--method", TOY, "--out", tmp_path / "out", "--name", "team")
+    assert call("run", *arguments, "--shard", "1/2") == 0
+    assert call("plan", *arguments, "--sample", "0") == 2
+    assert "shard 1/2 holds results that aren't merged" in capsys.readouterr().err
+
+
 def test_a_plan_of_another_method_than_the_results_is_refused(
     cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,14 +24,16 @@ from filelock import FileLock
 
 from evaluation.index import read_index
 from evaluation.leaderboard import write_leaderboard
+from evaluation.loop import Ended
 from evaluation.methods import ParsedMethod, parse_method
 from evaluation.records import COLUMNS, BusyError, CaseRecord, RecordError, TeamFolder
 from evaluation.report import write_report
 from evaluation.run import Progress, RunError, evaluate_folder, make_local_workers
+from evaluation.workplace import Workplace
 from gamt.cluster.tasks import ClusterError, Task, Worker
 from gamt.io.files import atomic_write
 from tests.cluster.threads import Threads
-from tests.evaluation.doubles import Deadly, Full, Toy
+from tests.evaluation.doubles import Deadly, Full, Nothing, Toy
 
 TOY = f"command:{sys.executable} {Path(__file__).with_name('toy_method.py')}"
 KILLS = 20
@@ -555,6 +559,65 @@ def test_no_run_is_begun_on_a_full_disk_where_its_output_could_not_be_written(
     result = evaluate(cases, tmp_path / "team")
     assert len(result.failed) == 5
     assert "No space left on device" in result.failed["CT_0.npz"]
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["by-others", "by-itself"])
+def test_a_disk_that_fills_amid_a_run_is_not_the_methods_failure_unless_it_fills_it(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    usage = SimpleNamespace(free=10**9)
+    monkeypatch.setattr("evaluation.workplace.shutil.disk_usage", lambda path: usage)
+
+    class Filling:
+        def run(self, folder: Path, log: Path, cancelled: Callable[[], bool]) -> Ended:
+            usage.free = 0
+            if own:
+                (folder / "rubbish").write_bytes(bytes(10_000))  # more than a segmentation
+            return Ended("exit status 1", 0.1)
+
+    filling = ParsedMethod(Filling(), "toy", TOY)
+    monkeypatch.setattr(Workplace, "make_room", lambda self: setattr(usage, "free", 10**9))
+    result = evaluate_folder(
+        cases,
+        None,
+        TOY,
+        filling,
+        TeamFolder(tmp_path / "team"),
+        run_limit=60.0,
+        make_workers=Threads,
+    )
+    if own:
+        assert result.done == 5
+    else:
+        assert len(result.failed) == 5
+        assert "No space left on device" in result.failed["CT_0.npz"]
+
+
+def test_where_a_run_has_no_volumes_none_of_an_earlier_one_stay(
+    cases: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "team"
+    evaluate(cases, out)
+    assert (out / "CT_0.npz").exists()
+    (out / "records" / "CT_0.json").unlink()
+    nothing = ParsedMethod(Nothing(), "toy", TOY)
+    evaluate_folder(
+        cases, None, TOY, nothing, TeamFolder(out), run_limit=60.0, make_workers=Threads
+    )
+    assert CaseRecord.read(out / "records" / "CT_0.json").predicted is False
+    assert not (out / "CT_0.npz").exists()
+    assert read_index(out / "index.jsonl")["CT_0.npz"].written == 0
+
+
+def test_what_one_that_was_killed_before_it_began_has_left_is_removed(
+    cases: Path, tmp_path: Path
+) -> None:
+    team = tmp_path / "team"
+    team.mkdir()
+    partial = team / f".{'0' * 32}.partial"
+    partial.touch()
+    evaluate(cases, team)
+    assert not partial.exists()
 
 
 def test_a_table_that_can_not_be_written_costs_no_case(

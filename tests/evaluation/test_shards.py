@@ -267,6 +267,57 @@ def test_two_processes_do_not_work_on_one_shard(
         run(cases, tmp_path / "team", "1/2")
 
 
+def test_shards_that_begin_at_one_time_do_not_take_each_other_for_strangers(
+    cases: Path, tmp_path: Path
+) -> None:
+    team = tmp_path / "team"
+    # One that has made its folder, and was perhaps killed there.
+    (team / "shards" / "2-of-2").mkdir(parents=True)
+    (team / "shards" / "2-of-2" / ".lock").touch()
+    assert run(cases, team, "1/2", "2/2") == 5
+    assert merge_shards(TeamFolder(team)).missing == {}
+
+
+def test_a_folder_of_shards_that_holds_something_else_is_somebody_elses(
+    cases: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "team" / "shards" / "of-glass").mkdir(parents=True)
+    with pytest.raises(RunError, match="found shards but no run"):
+        run(cases, tmp_path / "team", "1/2")
+
+
+def test_a_shard_that_waits_while_it_is_merged_has_nothing_left_to_do(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = tmp_path / "team"
+    run(cases, team, "1/2", "2/2")
+    (team / "shards" / "1-of-2" / "records" / names(team / "shards" / "1-of-2")[0]).unlink()
+    hold = TeamFolder.hold
+    merged: list[bool] = []
+
+    def hold_late(self: TeamFolder, seconds: float = 0.0) -> Any:
+        if self.path.name == "1-of-2" and not merged:
+            merged.append(True)
+            run(cases, team, "1/2")  # another process, which does what is left
+            merge_shards(TeamFolder(team))
+        return hold(self, seconds)
+
+    monkeypatch.setattr(TeamFolder, "hold", hold_late)
+    assert run(cases, team, "1/2") == 0
+    assert len(names(team)) == 5
+
+
+def test_merging_removes_what_a_merge_that_was_killed_has_left(cases: Path, tmp_path: Path) -> None:
+    team = tmp_path / "team"
+    run(cases, team, "1/1")
+    partial = team / f".{'0' * 32}.partial"
+    partial.touch()
+    (team / "work" / "1-of-1").mkdir(parents=True)
+    merge_shards(TeamFolder(team))
+    assert not partial.exists()
+    assert not (team / "work").exists()
+
+
 def test_a_leaderboard_is_made_of_merged_shards(cases: Path, tmp_path: Path) -> None:
     run(cases, tmp_path / "team", "1/2", "2/2")
     merge_shards(TeamFolder(tmp_path / "team"))

@@ -19,12 +19,16 @@ logger = logging.getLogger("gamt")
 
 KINDS = ", ".join(get_args(Kind))
 
+_MOST_WORKERS = 10_000
+"""No machine and no batch system has more for one user; a typing error may."""
+
 Count = Annotated[
     int | None,
     typer.Option(
         "--workers",
         metavar="N",
         min=1,
+        max=_MOST_WORKERS,
         help="Cases at a time: processes of this machine, or with --cluster workers to ask for. "
         "Running times are fair with one alone on its machine.  [default: 1]",
     ),

@@ -6,10 +6,12 @@ say, though it never ran. Neither the scheduler nor its settings need to know of
 """
 
 import asyncio
+import concurrent.futures
 import logging
 import pickle
 import queue
 import signal
+import threading
 import time
 import uuid
 import warnings
@@ -48,8 +50,11 @@ _REPLACE_SECONDS = 30.0
 _CONNECT_SECONDS = 10
 """How long to try to reach a scheduler."""
 
+_SILENT_SECONDS = 60.0
+"""How long scheduler or worker may be silent before that is told."""
+
 _CLOSE_SECONDS = 10
-"""How long to wait for a scheduler that may not answer any more."""
+"""How long to wait, in the end, for a scheduler or workers that may not answer any more."""
 
 _SCATTERED_BYTES = 1_000_000
 """Arguments from this size on go to their worker alone, beside the scheduler's own messages."""
@@ -89,6 +94,8 @@ class DaskWorkers:
         self._workers: dict[str, Worker] = {}  # by the key of their task
         self._ended: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._told = False
+        self._heard: dict[Worker, tuple[float, float]] = {}  # by its clock, and by ours
+        self._silent: set[Worker] = set()
 
     @property
     def dashboard(self) -> str:
@@ -103,9 +110,7 @@ class DaskWorkers:
         if self._client.status != "running":
             raise LostError(f"lost the Dask scheduler at {self._address}")
         try:
-            # -1: of all workers; otherwise it tells of five.
-            found = self._client.scheduler_info(n_workers=-1)["workers"]
-            tasks = self._client.processing()
+            found, tasks = self._look()
         except Exception as error:
             raise LostError(f"lost the Dask scheduler at {self._address}: {error}") from error
         self._looked = time.monotonic()
@@ -127,6 +132,7 @@ class DaskWorkers:
                     busy += 1
                     continue
             self._there[worker] = address
+            self._listen(worker, float(one["last_seen"]))
         if not self._there and not self._told:
             self._told = True
             having = f" with the resource {GPU}" if self._gpu else ""
@@ -194,12 +200,8 @@ class DaskWorkers:
 
     def close(self) -> None:
         """See `gamt.cluster.tasks.Workers`."""
-        with suppress(Exception):
-            if self._futures and self._client.status == "running":
-                self._client.cancel(list(self._futures.values()), force=True)
-            if self._at_end is not None and self._client.status == "running":
-                here = self._used.intersection(self._there.values())
-                self._client.run(self._at_end, workers=list(here), on_error="ignore")
+        ending = _Apart(self._end_tasks)
+        ending.wait(_CLOSE_SECONDS)
         self._futures.clear()
         self._workers.clear()
         for one in (self._client, self._cluster):
@@ -208,6 +210,49 @@ class DaskWorkers:
                     one.close(timeout=_CLOSE_SECONDS)
             except Exception as error:
                 logger.warning("%s", printable(f"{type(one).__name__} doesn't close: {error}"))
+
+    def _look(self) -> Any:
+        """Returns the scheduler's workers, and the tasks of each; tells if it is silent."""
+
+        def ask() -> tuple[dict[str, Any], dict[str, Any]]:
+            # -1: of all workers; otherwise it tells of five.
+            found = self._client.scheduler_info(n_workers=-1)["workers"]
+            return found, dict(self._client.processing())
+
+        asking = _Apart(ask)
+        if not asking.wait(_SILENT_SECONDS):
+            logger.warning(
+                "no answer from the Dask scheduler at %s for %.0f s; waiting for it",
+                self._address,
+                _SILENT_SECONDS,
+            )
+            asking.wait()
+            self._heard.clear()  # it is no worker that was silent
+        return asking.result()
+
+    def _listen(self, worker: Worker, seen: float) -> None:
+        """Tells, once, when a worker isn't heard of by the scheduler any more."""
+        now = time.monotonic()
+        before, since = self._heard.get(worker, (seen, now))
+        if seen != before:
+            since = now
+            self._silent.discard(worker)
+        self._heard[worker] = seen, since
+        if now - since > _SILENT_SECONDS and worker not in self._silent:
+            self._silent.add(worker)
+            logger.warning(
+                "no sign of worker %s for %.0f s; Dask gives it up after some minutes",
+                worker.name,
+                now - since,
+            )
+
+    def _end_tasks(self) -> None:
+        """Cancels what is at work, and lets workers end what they have started."""
+        if self._futures and self._client.status == "running":
+            self._client.cancel(list(self._futures.values()), force=True)
+        if self._at_end is not None and self._client.status == "running":
+            here = self._used.intersection(self._there.values())
+            self._client.run(self._at_end, workers=list(here), on_error="ignore")
 
     def _fetch(self, future: "Future[Any]") -> None:
         """Notes how a task has ended; called in a thread of Dask's."""
@@ -371,6 +416,29 @@ def _find_class(kind: Kind) -> Callable[..., "Cluster"]:
         "lsf": "LSFCluster",
     }
     return cast("Callable[..., Cluster]", getattr(dask_jobqueue, names[kind]))
+
+
+class _Apart:
+    """A function that runs in a thread of its own, where Dask may never answer it."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                self._outcome.set_result(function())
+            except BaseException as error:
+                self._outcome.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Waits for its end, for so long at most; returns whether it has ended."""
+        return bool(concurrent.futures.wait((self._outcome,), seconds).done)
+
+    def result(self) -> Any:
+        """Returns or raises what it did, once it has ended."""
+        return self._outcome.result()
 
 
 class _Parcel:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -119,7 +120,7 @@ class LocalWorkers:
             if one.process.is_alive():
                 one.process.kill()  # what it runs ends with it
                 one.process.join()
-            one.connection.close()
+            one.release()
 
     def _add(self, place: int) -> None:
         self._started += 1
@@ -130,18 +131,23 @@ class _Process:
     def __init__(self, at_end: Callable[[], None] | None, environment: Mapping[str, str]) -> None:
         context = mp.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, at_end, environment))
+        # For its temporary files, copies of scans perhaps: they are gone however it ends.
+        self._folder = tempfile.mkdtemp(prefix="gamt-")
+        arguments = (theirs, at_end, environment, self._folder)
+        self.process = context.Process(target=_work, args=arguments)
         self.process.start()
         theirs.close()
 
     def describe_end(self) -> str:
         """Returns how the process ended."""
-        self.connection.close()
+        self.connection.close()  # for one that waits for what to do
         self.process.join(END_SECONDS)
         status = self.process.exitcode
         if status is None:
             self.process.kill()
             self.process.join()
+        self.release()
+        if status is None:
             return "its process closed its connection"
         if status < 0:
             name = signal.Signals(-status).name
@@ -150,15 +156,22 @@ class _Process:
             )
         return f"its process ended with exit status {status}"
 
+    def release(self) -> None:
+        """Gives back what the process, which has ended, was given."""
+        self.connection.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
 
 def _work(
     connection: "Connection[Any, Any]",
     at_end: Callable[[], None] | None,
     environment: Mapping[str, str],
+    folder: str,
 ) -> None:
     """Does tasks until the connection ends."""
     os.environ.update(environment)
-    _end_with_parent(at_end)
+    tempfile.tempdir = folder
+    _end_with_parent(at_end, folder)
     while True:
         try:
             function, argument, number = connection.recv()
@@ -174,7 +187,7 @@ def _work(
             connection.send(Raised(f"its result can't be sent: {error}"))
 
 
-def _end_with_parent(at_end: Callable[[], None] | None) -> None:
+def _end_with_parent(at_end: Callable[[], None] | None, folder: str) -> None:
     """Makes this process end, with what it runs, on SIGTERM or when its parent has ended.
 
     SIGINT is ignored: Ctrl-C reaches the parent too, which ends its workers.
@@ -183,6 +196,7 @@ def _end_with_parent(at_end: Callable[[], None] | None) -> None:
     def end() -> None:
         if at_end is not None:
             at_end()
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
     signal.signal(signal.SIGINT, lambda number, frame: None)
