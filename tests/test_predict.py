@@ -170,6 +170,21 @@ def test_what_is_no_file_is_a_failed_case_and_holds_nobody_up(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.npz"]
 
 
+def test_a_file_that_vanishes_before_its_turn_is_a_failed_case(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path / "in" / "a.npz")
+    later = save(tmp_path / "in" / "b.npz")
+    predict_folder(
+        tmp_path / "in",
+        tmp_path / "out",
+        ThresholdSegmenter(),
+        UNLIMITED,
+        progress=lambda done, total: later.unlink(missing_ok=True),
+    )
+    assert "b.npz: found nothing there any more, expected a file" in caplog.messages
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_a_failed_case(tmp_path: Path) -> None:
     save(tmp_path / "in" / "a.npz").chmod(0)

@@ -615,12 +615,13 @@ def refuse_no_file(path: Path) -> None:
     """Refuses what is no file, and would keep its reader waiting or be read without end.
 
     Raises:
-        CaseError: it is a folder, a pipe, a socket, a device, or a link to nowhere.
+        CaseError: it is a folder, a pipe, a socket, a device, a link to nowhere, or gone.
     """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise CaseError(path, None, "a link to nowhere", "a file") from None
+        found = "a link to nowhere" if path.is_symlink() else "nothing there any more"
+        raise CaseError(path, None, found, "a file") from None
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         found = kinds.get(stat.S_IFMT(mode), "a device")
