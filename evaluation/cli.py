@@ -20,6 +20,7 @@ from gamt.cli.console import UsageError, echo, run_app, show_help, shows_progres
 from gamt.cli.options import Verbose
 from gamt.cli.termination import TERMINATED, Terminated, raise_on_sigterm
 from gamt.cli.workers import (
+    WORKERS_LIMIT,
     Cluster,
     ClusterOptions,
     Collect,
@@ -263,6 +264,7 @@ def plan(
         typer.Option(
             metavar="N",
             min=1,
+            max=WORKERS_LIMIT,
             help="Tell the time for so many workers; repeatable.  [default: 1, 2, 4 up to 64, "
             "or to this machine's cores without --scheduler and --cluster]",
         ),

@@ -112,7 +112,7 @@ class Image(NamedTuple):
     Attributes:
         method: runs it.
         team: the name that goes with it.
-        identity: another one, where results would be others.
+        identity: what would give other results if it changed.
     """
 
     method: Container | Apptainer
@@ -125,8 +125,8 @@ def find_image(
     image: str,
     folder: Path,
     run_limit: float,
-    parallel: bool = False,
-    identity: str | None = None,
+    parallel: bool,
+    identity: str | None,
 ) -> Image:
     """Finds an image of docker or podman; a tarball is loaded, and named by the challenge's rule.
 

@@ -71,6 +71,7 @@ class Method(Protocol):
         Raises:
             LateError: the run was past its limit. What it wrote is discarded.
             CancelledError: `cancelled` said so.
+            MethodError: the method can't run here at all.
         """
 
 

@@ -231,11 +231,12 @@ def _parse(
         parsed = _find_session(_split(rest), folder, run_limit)
     elif kind in ("docker", "podman") and rest:
         image = find_image(kind, rest, folder, run_limit, parallel, identity)
-        parsed = ParsedMethod(*image)
+        parsed = ParsedMethod(image.method, image.team, image.identity)
         if remove_image and isinstance(image.method, Container):
             parsed = replace(parsed, release=image.method.remove_image)
     elif kind == "apptainer" and rest:
-        parsed = ParsedMethod(*find_apptainer_image(rest, folder, run_limit))
+        image = find_apptainer_image(rest, folder, run_limit)
+        parsed = ParsedMethod(image.method, image.team, image.identity)
     else:
         raise MethodError(f"found the method {spec!r}, expected one of:\n{METHOD_SPECS}")
     return replace(parsed, fitness=Fitness(spec, folder, parsed.identity, identify_evaluator()))

@@ -65,6 +65,7 @@ def run_command(
     Raises:
         LateError: it was still running at the limit.
         CancelledError: `cancelled` said so.
+        OSError: the log can't be written, or no process started.
     """
     process = start_process(command, folder, log, stop)
     assert process.stdout is not None
@@ -101,6 +102,12 @@ def start_process(
         log: what it prints is added to this file.
         stop: a command that ends what runs elsewhere, such as a container.
         handed_on: file descriptors that the command has, too.
+
+    Returns:
+        It, to be ended by `end_process`.
+
+    Raises:
+        OSError: the log can't be written, or no process started.
     """
     arguments = (os.fspath(folder), json.dumps(stop), *command)
     with log.open("ab") as file:

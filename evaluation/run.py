@@ -3,8 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,8 @@ def evaluate_folder(
             held.enter_context(folder.hold())
         else:
             team, folder = folder, shard.folder(folder)
-            listed = _hold_shard(held, shard, team, settings, shard.choose(listed))
+            part = _hold_shard(shard, team, settings, shard.choose(listed))
+            listed = held.enter_context(part)
             if not listed:
                 return Progress(0)
         _begin(folder, settings, [one.case for one in listed], restart)
@@ -352,24 +353,20 @@ def take_shards(folder: TeamFolder, restart: bool = False) -> None:
                 )
 
 
+@contextmanager
 def _hold_shard(
-    held: ExitStack,
-    shard: Shard,
-    team: TeamFolder,
-    settings: Mapping[str, Any],
-    part: Sequence[Listed],
-) -> list[Listed]:
-    """Holds a shard's folder, and waits for what may be merging it.
+    shard: Shard, team: TeamFolder, settings: Mapping[str, Any], part: Sequence[Listed]
+) -> Iterator[list[Listed]]:
+    """Holds a shard's folder while it has something to do; waits for what may be merging it.
 
     Args:
-        held: closed by the caller.
         shard: which.
         team: the team's folder.
         settings: of this run.
         part: the shard's cases.
 
-    Returns:
-        Those of its cases that aren't done elsewhere; where there are none, nothing is held.
+    Yields:
+        Those of its cases that aren't done elsewhere.
     """
 
     def find_left() -> list[Listed]:
@@ -378,15 +375,21 @@ def _hold_shard(
 
     folder = shard.folder(team)
     while find_left():
-        _refuse_foreign(folder)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        try:
-            held.enter_context(folder.hold(_MERGE_SECONDS))
-        except FileNotFoundError:
-            continue  # it was merged, and removed
-        # What was merged meanwhile is done elsewhere now.
-        return find_left()
-    return []
+        with ExitStack() as held:
+            try:
+                _refuse_foreign(folder)
+                folder.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(folder.hold(_MERGE_SECONDS))
+            except FileNotFoundError:
+                continue  # it was merged while this waited for it, and is removed
+            left = find_left()  # without what was merged meanwhile
+            if not left and not folder.run_file.exists():
+                remove_tree(folder.path)  # made again to be held
+                with suppress(OSError):  # others are there
+                    team.shards.rmdir()
+            yield left
+            return
+    yield []
 
 
 def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str], restart: bool) -> None:
@@ -400,14 +403,16 @@ def _begin(folder: TeamFolder, settings: dict[str, Any], cases: list[str], resta
     earlier: dict[str, Any] = {"cases": []}
     if folder.run_file.exists() and restart:
         folder.remove_results()
-    elif folder.run_file.exists():
+    elif not folder.run_file.exists():
+        folder.remove_leftovers()
+    else:
         earlier = folder.settings()
         if difference := describe_difference(earlier, settings):
             raise RunError(
                 f"{folder.path}: {difference}; choose another --name or --out, or --restart"
             )
         started = earlier["started"]
-    folder.remove_leftovers()
+        folder.remove_leftovers()
     known = set(earlier["cases"])
     if not known.issuperset(cases):
         # First of all, so that whatever else is in the folder is known to be an evaluation's.

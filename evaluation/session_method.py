@@ -166,7 +166,7 @@ class _Host:
         return bool(ready)
 
     def end(self) -> tuple[dict[str, Any], list[str]]:
-        """Ends the process; returns what `_end` does."""
+        """Ends the process; returns what `end_process` does."""
         self._socket.close()
         return end_process(self._process)
 

@@ -86,9 +86,9 @@ def find_shards(team: TeamFolder) -> list[tuple[Shard, TeamFolder]]:
 def has_shards_alone(team: TeamFolder) -> bool:
     """Says whether the folder of shards is there, and holds nothing but theirs, begun or not."""
     try:
-        names = [path.name for path in team.shards.iterdir()]
-        for name in names:
-            Shard.parse(name.replace("-of-", "/"))
+        for path in team.shards.iterdir():
+            if not path.name.startswith("."):
+                Shard.parse(path.name.replace("-of-", "/"))
     except (OSError, ShardError):
         return False
     return True

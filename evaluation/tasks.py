@@ -234,7 +234,7 @@ def keep_outcome(job: Job, outcome: Done | Lost, folder: TeamFolder) -> CaseReco
 
 
 def _keep_logs(job: Job, lost: Lost, folder: TeamFolder) -> None:
-    """Keeps what the method printed in each attempt at a case that was given up."""
+    """Keeps, of a case that was given up, what the method printed in each attempt."""
     text = b""
     for number, reason in enumerate(lost.reasons, 1):
         text += f"[attempt {number}, {reason}]\n".encode(errors="backslashreplace")
@@ -243,6 +243,7 @@ def _keep_logs(job: Job, lost: Lost, folder: TeamFolder) -> None:
             with suppress(FileNotFoundError):
                 text += log.read_bytes()
     _write(text, folder.log_file(job.files.case))
+    _write(None, folder.prediction_file(job.files.case))
 
 
 def _write(content: bytes | None, path: Path) -> None:

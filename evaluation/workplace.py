@@ -53,6 +53,7 @@ class Workplace:
         self._shape = shape
         self._counts: npt.NDArray[Any] | None = None
         self._version: _Version = None
+        self._input_bytes = 0
         self.folder = self._make()
 
     @property
@@ -69,16 +70,18 @@ class Workplace:
         Raises:
             OSError: a file can't be written.
         """
-        self.make_room()
-        try:
-            self._put(write)
-        except OSError:
-            # What is there is another user's by now, say.
-            remove_tree(self.folder)
-            self.folder = self._make()
-            self._put(write)
-        if self._free() < math.prod(self._shape):
-            raise self._full()
+        for last in (False, True):
+            try:
+                self._put(write)
+            except OSError:
+                if last:
+                    raise
+            else:
+                if self._has_room():
+                    return
+            # What is there is another user's by now, say, or fills the disk.
+            self._make_anew()
+        raise self._full()
 
     def take_output(self, late: bool) -> tuple[Output, str | None]:
         """Makes what a run has written the segmentation that counts.
@@ -93,9 +96,8 @@ class Workplace:
             OSError: it has written none, and there was no room for one.
         """
         output, trouble = self._take_output(late)
-        # The disk is shared: others may have filled it since there was room.
-        if output != "written" and not late and self._room() < math.prod(self._shape):
-            raise self._full()
+        if output != "written" and not late:
+            self.make_room()  # the disk is shared: others may have filled it meanwhile
         return output, trouble
 
     def _take_output(self, late: bool) -> tuple[Output, str | None]:
@@ -120,25 +122,21 @@ class Workplace:
         Raises:
             OSError: the disk is full all the same.
         """
-        for _ in range(2):
-            if self._free() >= math.prod(self._shape):
-                return
-            remove_tree(self.folder)
-            self.folder = self._make()
-        raise self._full()
+        if self._has_room():
+            return
+        source = self._input_bytes
+        self._make_anew()
+        if not self._has_room(source):
+            raise self._full()
 
-    def _free(self) -> int:
-        return shutil.disk_usage(self._first.parent).free
+    def _has_room(self, beside: int = 0) -> bool:
+        """Says whether there is room for a segmentation, and for some bytes beside it."""
+        free = shutil.disk_usage(self._first.parent).free
+        return free >= math.prod(self._shape) + beside
 
-    def _room(self) -> int:
-        """Returns the bytes that the method had for its output: those free, and those it took."""
-        taken = 0
-        for folder, _, names in os.walk(self.folder):
-            for path in (Path(folder) / name for name in names):
-                if path != self._source:
-                    with suppress(OSError):
-                        taken += path.lstat().st_blocks * 512
-        return self._free() + taken
+    def _make_anew(self) -> None:
+        remove_tree(self.folder)
+        self.folder = self._make()
 
     def _full(self) -> OSError:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self._first.parent))
@@ -179,6 +177,7 @@ class Workplace:
         _remove(self._source)
         with atomic_write_files(self._source) as path:
             write(path)
+            self._input_bytes = path.stat().st_size
 
     def _see(self) -> "_Version":
         """Returns which version of an output there is."""

@@ -3,13 +3,12 @@
 import gc
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from copy import deepcopy
 from pathlib import Path
 from threading import Event, Thread
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -97,44 +96,68 @@ def test_large_arguments_come_whole(cluster: Local) -> None:
 
 
 def test_a_worker_that_does_not_answer_does_not_hold_up_the_end(
-    cluster: Local, monkeypatch: pytest.MonkeyPatch
+    cluster: Local, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("gamt.cluster.dask._CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr("gamt.cluster.dask._END_SECONDS", 0.5)
     ended = Event()
     in_time = []
     monkeypatch.setattr(Client, "run", lambda *a, **options: in_time.append(ended.wait(60)))
     workers = connect(cluster.scheduler_address, at_end=note_end)
     assert run(workers, Task("t", double, 1)) == {"t": 2}  # which closes them
     ended.set()
+    assert "no answer from Dask; what workers run may go on for a while" in caplog.messages
     wait_until(lambda: in_time == [True], "the thread that waited")
 
 
-def test_a_scheduler_and_workers_that_are_silent_are_told(
+def test_workers_that_are_silent_are_told_once(
+    cluster: Local, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, heard = 1000.0, 5.0
+    monkeypatch.setattr("gamt.cluster.dask.time", SimpleNamespace(monotonic=lambda: now))
+    ask = Client.scheduler_info
+
+    def tell(self: Client, **options: Any) -> Any:
+        found = deepcopy(dict(ask(self, **options)))
+        for one in found["workers"].values():
+            one["last_seen"] = heard
+        return found
+
+    monkeypatch.setattr(Client, "scheduler_info", tell)
+    with closing(connect(cluster.scheduler_address)) as workers:
+        for seconds, last, told in (
+            (0, 5.0, 0),
+            (50, 5.0, 0),
+            (20, 5.0, 2),  # for 70 s
+            (50, 5.0, 2),
+            (10, 6.0, 2),
+            (70, 6.0, 4),
+        ):
+            now, heard = now + seconds, last
+            workers.there()
+            assert len([one for one in caplog.messages if "no sign of worker" in one]) == told
+
+
+def test_a_scheduler_that_is_silent_is_told_and_waited_for(
     cluster: Local, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("gamt.cluster.dask._SILENT_SECONDS", 0.2)
-    monkeypatch.setattr("gamt.cluster.dask._LOOK_SECONDS", 0.0)
+    answers = Event()
     ask = Client.scheduler_info
-    delay = 0.0
 
-    def ask_slowly(self: Client, **options: Any) -> Any:
-        time.sleep(delay)
-        found = deepcopy(dict(ask(self, **options)))
-        for one in found["workers"].values():
-            one["last_seen"] = 12.5
-        return found
+    def ask_in_time(self: Client, **options: Any) -> Any:
+        assert answers.wait(60)
+        return ask(self, **options)
 
-    monkeypatch.setattr(Client, "scheduler_info", ask_slowly)
     with closing(connect(cluster.scheduler_address)) as workers:
-        for _ in range(2):
-            workers.there()
-            time.sleep(0.3)
-        workers.there()
-        silent = [one for one in caplog.messages if "no sign of worker" in one]
-        assert len(silent) == 2  # once for each of them
-        delay = 0.5
-        assert len(workers.there()) == 2
-        assert "no answer from the Dask scheduler at" in caplog.messages[-1]
+        monkeypatch.setattr(Client, "scheduler_info", ask_in_time)
+        found: list[Worker] = []
+        looking = Thread(target=lambda: found.extend(workers.there()))
+        looking.start()
+        expected = f"no answer from the Dask scheduler at {cluster.scheduler_address}"
+        wait_until(lambda: any(expected in one for one in caplog.messages), "the warning")
+        answers.set()
+        looking.join()
+        assert len(found) == 2
 
 
 def test_what_a_task_raises_is_told(cluster: Local) -> None:

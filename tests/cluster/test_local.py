@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,35 @@ def test_temporary_files_of_a_process_are_gone_however_it_ends(
     path = Path(told if how is None else (tmp_path / "notes").read_text())
     assert path.parent != Path(tempfile.gettempdir())
     assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_temporary_files_are_gone_when_the_driver_was_killed(
+    busy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    script = (
+        "import os, signal, time\n"
+        "from gamt.cluster.local import LocalWorkers\n"
+        "from gamt.cluster.tasks import Task\n"
+        "from tests.cluster.test_local import leave_a_file, wait_long\n"
+        "if __name__ == '__main__':\n"
+        "    workers = LocalWorkers(1)\n"
+        "    (one,) = workers.there()\n"
+        "    workers.start(one, Task('t', leave_a_file, None), 1)\n"
+        "    assert list(workers.wait(60))\n"
+        f"    if {busy}: workers.start(one, Task('t', wait_long, None), 1)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    (tmp_path / "driver.py").write_text(script)
+    done = subprocess.run([sys.executable, tmp_path / "driver.py"], check=False)
+    assert done.returncode == -signal.SIGKILL
+    wait_until(lambda: not list((tmp_path / "tmp").glob("gamt-*")), "the end of the worker")
+
+
+def wait_long(argument: object, call: Call) -> None:
+    time.sleep(60)
 
 
 def test_a_result_that_can_not_be_sent_is_told() -> None:

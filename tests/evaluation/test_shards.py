@@ -2,8 +2,11 @@
 
 import errno
 import os
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -286,25 +289,55 @@ def test_a_folder_of_shards_that_holds_something_else_is_somebody_elses(
         run(cases, tmp_path / "team", "1/2")
 
 
-def test_a_shard_that_waits_while_it_is_merged_has_nothing_left_to_do(
+def test_a_shard_that_is_merged_while_it_waits_has_nothing_left_to_do(
     cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     team = tmp_path / "team"
     run(cases, team, "1/2", "2/2")
-    (team / "shards" / "1-of-2" / "records" / names(team / "shards" / "1-of-2")[0]).unlink()
-    hold = TeamFolder.hold
-    merged: list[bool] = []
+    move, hold = shards._move_results, TeamFolder.hold
+    merges, waits = Event(), Event()
+
+    def move_late(*folders: TeamFolder) -> int:
+        merges.set()
+        assert waits.wait(60)
+        time.sleep(0.2)  # until it waits indeed
+        return move(*folders)
 
     def hold_late(self: TeamFolder, seconds: float = 0.0) -> Any:
-        if self.path.name == "1-of-2" and not merged:
-            merged.append(True)
-            run(cases, team, "1/2")  # another process, which does what is left
-            merge_shards(TeamFolder(team))
+        if merges.is_set():
+            waits.set()
         return hold(self, seconds)
 
+    monkeypatch.setattr(shards, "_move_results", move_late)
     monkeypatch.setattr(TeamFolder, "hold", hold_late)
-    assert run(cases, team, "1/2") == 0
+    with ThreadPoolExecutor(1) as threads:
+        merged = threads.submit(merge_shards, TeamFolder(team))
+        assert merges.wait(60)
+        assert run(cases, team, "1/2") == 0
+        assert merged.result().missing == {}
     assert len(names(team)) == 5
+    assert not (team / "shards").exists()
+
+
+def test_a_merge_that_is_killed_at_its_end_is_in_no_ones_way(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = tmp_path / "team"
+    run(cases, team, "1/2", "2/2")
+
+    def die(folder: Path) -> bool:
+        (folder / "1-of-2" / "run.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "remove_tree", die)
+        with pytest.raises(KeyboardInterrupt):
+            merge_shards(TeamFolder(team))
+    write_case(cases / "CT_late.npz", 5)
+    assert run(cases, team, "1/2", "2/2") == 1
+    assert merge_shards(TeamFolder(team)).missing == {}
+    assert len(names(team)) == 6
+    assert not (team / "work").exists()
 
 
 def test_merging_removes_what_a_merge_that_was_killed_has_left(cases: Path, tmp_path: Path) -> None:

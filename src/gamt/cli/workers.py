@@ -19,7 +19,7 @@ logger = logging.getLogger("gamt")
 
 KINDS = ", ".join(get_args(Kind))
 
-_MOST_WORKERS = 10_000
+WORKERS_LIMIT = 10_000
 """No machine and no batch system has more for one user; a typing error may."""
 
 Count = Annotated[
@@ -28,7 +28,7 @@ Count = Annotated[
         "--workers",
         metavar="N",
         min=1,
-        max=_MOST_WORKERS,
+        max=WORKERS_LIMIT,
         help="Cases at a time: processes of this machine, or with --cluster workers to ask for. "
         "Running times are fair with one alone on its machine.  [default: 1]",
     ),

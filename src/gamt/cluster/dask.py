@@ -17,8 +17,9 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from gamt.cluster.kinds import Kind
 from gamt.cluster.tasks import (
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gamt")
 
+T = TypeVar("T")
+
 GPU = "GPU"
 """The resource of workers that have one: ``dask worker --resources GPU=1``."""
 
@@ -54,7 +57,10 @@ _SILENT_SECONDS = 60.0
 """How long scheduler or worker may be silent before that is told."""
 
 _CLOSE_SECONDS = 10
-"""How long to wait, in the end, for a scheduler or workers that may not answer any more."""
+"""How long to wait, in the end, for a scheduler that may not answer any more."""
+
+_END_SECONDS = 30
+"""Likewise for workers, which have their own programs to end."""
 
 _SCATTERED_BYTES = 1_000_000
 """Arguments from this size on go to their worker alone, beside the scheduler's own messages."""
@@ -95,7 +101,7 @@ class DaskWorkers:
         self._ended: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._told = False
         self._heard: dict[Worker, tuple[float, float]] = {}  # by its clock, and by ours
-        self._silent: set[Worker] = set()
+        self._silent: set[Worker] = set()  # those that were told to be
 
     @property
     def dashboard(self) -> str:
@@ -162,7 +168,10 @@ class DaskWorkers:
         self._used.add(address)
         if len(payload) >= _SCATTERED_BYTES:
             try:
-                payload = self._client.scatter(payload, workers=[address], hash=False)
+                payload = _ask(
+                    partial(self._client.scatter, payload, workers=[address], hash=False),
+                    f"worker {worker.name}",
+                )
             except Exception as error:  # it is gone, or doesn't take it
                 self._ended.put(
                     (key, Gone(f"the worker can't be reached: {describe_error(error)}"))
@@ -200,8 +209,11 @@ class DaskWorkers:
 
     def close(self) -> None:
         """See `gamt.cluster.tasks.Workers`."""
-        ending = _Apart(self._end_tasks)
-        ending.wait(_CLOSE_SECONDS)
+        cancelling = _Background(self._cancel_tasks)
+        if not (
+            cancelling.wait(_CLOSE_SECONDS) and _Background(self._end_workers).wait(_END_SECONDS)
+        ):
+            logger.warning("no answer from Dask; what workers run may go on for a while")
         self._futures.clear()
         self._workers.clear()
         for one in (self._client, self._cluster):
@@ -211,24 +223,19 @@ class DaskWorkers:
             except Exception as error:
                 logger.warning("%s", printable(f"{type(one).__name__} doesn't close: {error}"))
 
-    def _look(self) -> Any:
-        """Returns the scheduler's workers, and the tasks of each; tells if it is silent."""
+    def _look(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the scheduler's workers, and the tasks of each, both by address."""
 
-        def ask() -> tuple[dict[str, Any], dict[str, Any]]:
+        def look() -> tuple[dict[str, Any], dict[str, Any]]:
             # -1: of all workers; otherwise it tells of five.
             found = self._client.scheduler_info(n_workers=-1)["workers"]
             return found, dict(self._client.processing())
 
-        asking = _Apart(ask)
-        if not asking.wait(_SILENT_SECONDS):
-            logger.warning(
-                "no answer from the Dask scheduler at %s for %.0f s; waiting for it",
-                self._address,
-                _SILENT_SECONDS,
-            )
-            asking.wait()
+        asked = time.monotonic()
+        answer = _ask(look, f"the Dask scheduler at {self._address}")
+        if time.monotonic() - asked > _SILENT_SECONDS:
             self._heard.clear()  # it is no worker that was silent
-        return asking.result()
+        return answer
 
     def _listen(self, worker: Worker, seen: float) -> None:
         """Tells, once, when a worker isn't heard of by the scheduler any more."""
@@ -246,10 +253,12 @@ class DaskWorkers:
                 now - since,
             )
 
-    def _end_tasks(self) -> None:
-        """Cancels what is at work, and lets workers end what they have started."""
+    def _cancel_tasks(self) -> None:
         if self._futures and self._client.status == "running":
             self._client.cancel(list(self._futures.values()), force=True)
+
+    def _end_workers(self) -> None:
+        """Lets workers end what they have started and left for a next task."""
         if self._at_end is not None and self._client.status == "running":
             here = self._used.intersection(self._there.values())
             self._client.run(self._at_end, workers=list(here), on_error="ignore")
@@ -418,11 +427,11 @@ def _find_class(kind: Kind) -> Callable[..., "Cluster"]:
     return cast("Callable[..., Cluster]", getattr(dask_jobqueue, names[kind]))
 
 
-class _Apart:
+class _Background(Generic[T]):
     """A function that runs in a thread of its own, where Dask may never answer it."""
 
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         def run() -> None:
             try:
@@ -432,13 +441,21 @@ class _Apart:
 
         threading.Thread(target=run, daemon=True).start()
 
-    def wait(self, seconds: float | None = None) -> bool:
+    def wait(self, seconds: float) -> bool:
         """Waits for its end, for so long at most; returns whether it has ended."""
         return bool(concurrent.futures.wait((self._outcome,), seconds).done)
 
-    def result(self) -> Any:
-        """Returns or raises what it did, once it has ended."""
+    def result(self) -> T:
+        """Waits for its end, and returns or raises what it did."""
         return self._outcome.result()
+
+
+def _ask(function: Callable[[], T], whom: str) -> T:
+    """Returns what a function of Dask's does, which waits for an answer; tells if none comes."""
+    asking = _Background(function)
+    if not asking.wait(_SILENT_SECONDS):
+        logger.warning("no answer from %s for %.0f s; waiting for it", whom, _SILENT_SECONDS)
+    return asking.result()
 
 
 class _Parcel:

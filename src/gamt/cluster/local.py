@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cache
 from itertools import takewhile
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, NoReturn
 
 from gamt.cluster.tasks import Call, Gone, Raised, Task, Worker
 
@@ -135,8 +135,13 @@ class _Process:
         self._folder = tempfile.mkdtemp(prefix="gamt-")
         arguments = (theirs, at_end, environment, self._folder)
         self.process = context.Process(target=_work, args=arguments)
-        self.process.start()
-        theirs.close()
+        try:
+            self.process.start()
+        except BaseException:
+            self.release()
+            raise
+        finally:
+            theirs.close()
 
     def describe_end(self) -> str:
         """Returns how the process ended."""
@@ -171,12 +176,12 @@ def _work(
     """Does tasks until the connection ends."""
     os.environ.update(environment)
     tempfile.tempdir = folder
-    _end_with_parent(at_end, folder)
+    end = _end_with_parent(at_end, folder)
     while True:
         try:
             function, argument, number = connection.recv()
         except EOFError:
-            return
+            end()
         try:
             outcome = function(argument, Call(number, lambda: False))
         except BaseException as error:
@@ -187,13 +192,16 @@ def _work(
             connection.send(Raised(f"its result can't be sent: {error}"))
 
 
-def _end_with_parent(at_end: Callable[[], None] | None, folder: str) -> None:
+def _end_with_parent(at_end: Callable[[], None] | None, folder: str) -> Callable[[], NoReturn]:
     """Makes this process end, with what it runs, on SIGTERM or when its parent has ended.
 
     SIGINT is ignored: Ctrl-C reaches the parent too, which ends its workers.
+
+    Returns:
+        What ends this process.
     """
 
-    def end() -> None:
+    def end() -> NoReturn:
         if at_end is not None:
             at_end()
         shutil.rmtree(folder, ignore_errors=True)
@@ -209,3 +217,4 @@ def _end_with_parent(at_end: Callable[[], None] | None, folder: str) -> None:
         end()
 
     threading.Thread(target=watch, daemon=True).start()
+    return end
