@@ -16,8 +16,8 @@ def printable(text: object) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Returns an exception in one line, with its type."""
-    return printable(" ".join(f"{type(error).__name__}: {error}".split()))
+    """Returns an exception in one line, with its type; some say nothing else."""
+    return printable(" ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":"))
 
 
 def hide_login(text: str) -> str:

@@ -283,7 +283,7 @@ def test_workers_of_dask_write_what_one_process_does(tmp_path: Path, run: Run) -
             where = ("--scheduler", cluster.scheduler_address, "--dashboard", *options)
             status, log = run(*arguments, *where)
             assert status == 3
-            assert log.startswith("Dask's dashboard: http://")
+            assert log.startswith("INFO Dask's dashboard: http://")
             assert log.endswith("\nINFO 4 cases: 3 fine, 1 degraded, 0 failed\n")
             found = {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
             assert found == expected

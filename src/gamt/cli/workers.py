@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from gamt.cli.console import UsageError, echo
+from gamt.cli.console import UsageError
 from gamt.cluster.kinds import Kind
 from gamt.cluster.local import LocalWorkers, list_gpus
 
@@ -69,7 +69,11 @@ Gpu = Annotated[
 ]
 Dashboard = Annotated[
     bool,
-    typer.Option("--dashboard", help="Print the address of Dask's page on scheduler and workers."),
+    typer.Option(
+        "--dashboard",
+        help="With --scheduler or --cluster: tell the address of the page on which Dask shows its "
+        "workers.",
+    ),
 ]
 Collect = Annotated[
     bool,
@@ -190,7 +194,7 @@ class WorkerOptions:
             assert self.cluster is not None
             workers = start_cluster(self.cluster, self.count or 1, self.options or {}, gpu=self.gpu)
         if self.dashboard:
-            echo(f"Dask's dashboard: {workers.dashboard}", err=True)
+            logger.info("Dask's dashboard: %s", workers.dashboard)
         return workers
 
 

@@ -144,6 +144,9 @@ class DaskWorkers:
             having = f" with the resource {GPU}" if self._gpu else ""
             why = f"; {paused} are short of memory, and paused" if paused else ""
             why += f"; {busy} are at work for others" if busy else ""
+            jobs = getattr(self._cluster, "workers", {}).values()
+            numbers = [str(one.job_id) for one in jobs if getattr(one, "job_id", None)]
+            why += f"; its jobs are {', '.join(numbers)}" if numbers else ""
             logger.warning("waiting for a worker%s at %s%s", having, self._address, why)
         if self._cluster is not None and now - self._replaced > _REPLACE_SECONDS:
             self._replaced = now

@@ -222,6 +222,8 @@ class _Driver:
                 attempt.reasons.append(f"on {worker.host}: {reason}")
                 attempt.worker = worker
                 if len(attempt.reasons) < MOST_LOSSES:
+                    name = attempt.task.name
+                    logger.warning("%s is begun again: on %s: %s", name, worker.host, reason)
                     self._again.append(attempt)
                 else:
                     yield attempt.task, Lost(tuple(attempt.reasons))
