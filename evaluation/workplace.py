@@ -124,9 +124,9 @@ class Workplace:
         """
         if self._has_room():
             return
-        source = self._input_bytes
         self._make_anew()
-        if not self._has_room(source):
+        # The input's room, free now, was never the method's.
+        if not self._has_room(self._input_bytes):
             raise self._full()
 
     def _has_room(self, beside: int = 0) -> bool:
